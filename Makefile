@@ -1,0 +1,49 @@
+# One entry to everything: `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check format lock bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## a virtual environment with everything that is pinned in requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: run make PYTHON=python3.12")' || exit 2
+	@echo "Setting up .venv (about 200 MB are fetched the first time) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: $(READY) ## start the platform, run the main job on real data, show its ledger and result
+	@$(BIN)/dataaggregator demo
+
+up: $(READY) ## start the platform and stay up: http://localhost:8001/api/docs
+	@$(BIN)/dataaggregator up
+
+test: $(READY) ## all tests, with a private PostgreSQL that the run brings up itself
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+check: $(READY) ## format, lint, types, import contracts, generated files, unit tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/unit
+
+format: $(READY) ## put the code into the house's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: ## pin every dependency again, with hashes (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml -o requirements.lock
+
+bench: $(READY) ## the benchmarks, each beside its limit or peer in the same run
+	@$(BIN)/python -m tests.bench
+
+clean: ## remove what set-up, tests and tools made (never an embedded home)
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov

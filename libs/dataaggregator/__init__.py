@@ -1,0 +1,1 @@
+"""The kit that every service of the Data Aggregator Platform is built from."""
