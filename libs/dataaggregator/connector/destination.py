@@ -1,0 +1,130 @@
+"""What a destination is: it takes the fence, loads rows and ledger row as one thing, and answers with a receipt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+from uuid import UUID
+
+import pyarrow as pa
+
+from dataaggregator.connector.source import BinaryCopy
+from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.errors import Transient
+
+
+class WriteKind(StrEnum):
+    APPEND = "append"
+    REPLACE = "replace"
+    MERGE = "merge"
+
+
+class SchemaPolicy(StrEnum):
+    EVOLVE = "evolve"
+    FREEZE = "freeze"
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """One load: which run loads which stream, how, and under which epoch.
+
+    `epoch` grows with every claim of any run of the pipeline; a destination that has seen a newer one refuses an older.
+    """
+
+    run_id: UUID
+    pipeline_id: UUID
+    stream: str
+    write: WriteKind
+    epoch: int
+    chunk: int = 0
+    key: tuple[str, ...] = ()
+    version_field: str | None = None
+    schema_policy: SchemaPolicy = SchemaPolicy.EVOLVE
+    source_streams: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the destination says it holds of one load: counts from its own command tags, never from ours.
+
+    rows = inserted + updated + unchanged + superseded; `deleted` (rows a replace removed) stands apart.
+    """
+
+    run_id: UUID
+    stream: str
+    chunk: int
+    rows: int
+    inserted: int
+    committed_at: datetime
+    updated: int = 0
+    unchanged: int = 0
+    superseded: int = 0
+    deleted: int = 0
+    checksum: str | None = None
+    cursors: Mapping[str, Cursor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The fence is ours: the cursors committed so far by source stream, and the receipt if this chunk is already in."""
+
+    cursors: Mapping[str, Cursor]
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True)
+class SchemaChange:
+    """One change made to a destination stream: `created`, `column_added`, `column_widened`, `key_added`."""
+
+    stream: str
+    kind: str
+    column: str | None = None
+    before: str | None = None
+    after: str | None = None
+
+
+class CommitUnknown(Transient):
+    """The commit was sent and not answered, and the destination could not be asked what became of it."""
+
+
+class Destination(Protocol):
+    """One object per run and destination: prepare, begin, write…, commit; rollback or close at any point undoes."""
+
+    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaChange]:
+        """Create or evolve the stream for this schema, in a short transaction of its own, before begin."""
+        ...
+
+    async def begin(self, load: LoadRequest) -> Begun:
+        """Open the load and take the fence; Conflict "lease-lost" when a newer epoch was here."""
+        ...
+
+    async def write(self, rows: pa.RecordBatch) -> None: ...
+
+    async def commit(self, cursors: Mapping[str, Cursor]) -> Receipt:
+        """Rows, ledger row and cursors (by source stream) become visible together.
+
+        An unanswered commit is cleared up by asking the destination; CommitUnknown only if it cannot be asked.
+        """
+        ...
+
+    async def rollback(self) -> None: ...
+
+    async def read_back(self, load: LoadRequest) -> Receipt | None:
+        """The receipt as the destination holds it now, read over a connection of its own."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class BinaryDestination(Destination, Protocol):
+    """A destination that takes another's rows undecoded when both speak the same types."""
+
+    async def accepts_binary(self, load: LoadRequest, copy: BinaryCopy) -> bool:
+        """Whether this copy fits the prepared stream column by column (append and replace)."""
+        ...
+
+    async def write_binary(self, copy: BinaryCopy) -> int:
+        """Take all chunks; answers the rows by the destination's own tag."""
+        ...

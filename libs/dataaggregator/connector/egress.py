@@ -1,0 +1,176 @@
+"""The one way out: a host is resolved once, judged, and then connected to at that very address."""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from dataaggregator.connector.addresses import IPAddress, Reach, reach
+from dataaggregator.errors import Invalid, Transient
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class HostList:
+    """Hosts (`db.internal`, `*.internal`) and networks (`10.0.0.0/8`) an operator has named."""
+
+    hosts: frozenset[str] = frozenset()
+    networks: tuple[IPNetwork, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str | Iterable[str]) -> "HostList":
+        entries = text.split(",") if isinstance(text, str) else text
+        hosts: set[str] = set()
+        networks: list[IPNetwork] = []
+        for entry in (part.strip().lower() for part in entries):
+            try:
+                networks.append(ipaddress.ip_network(entry.strip("[]"), strict=False))
+            except ValueError:
+                if entry:
+                    hosts.add(entry.rstrip("."))
+        return cls(frozenset(hosts), tuple(networks))
+
+    def names(self, host: str, addresses: Sequence[IPAddress]) -> bool:
+        name = host.lower().rstrip(".")
+        if name in self.hosts or any(h.startswith("*.") and name.endswith(h[1:]) for h in self.hosts):
+            return True
+        return any(address in network for address in addresses for network in self.networks)
+
+
+@dataclass(frozen=True)
+class EgressPolicy:
+    """Who may be reached: public addresses always, private ones by `private` or by name, metadata addresses never."""
+
+    allow: HostList = field(default_factory=HostList)
+    deny: HostList = field(default_factory=HostList)
+    private: bool = False
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to connect (`ip`, `port`) and under which name TLS verifies (`host`)."""
+
+    ip: str
+    port: int
+    host: str
+
+
+class Egress:
+    """Judges every destination of every connector type by one policy."""
+
+    def __init__(self, policy: EgressPolicy) -> None:
+        self._policy = policy
+
+    async def resolve(self, host: str, port: int) -> Address:
+        """The address to connect to; Invalid "egress-denied" if any of the host's addresses may not be reached."""
+        return (await self.resolve_all(host, port))[0]
+
+    async def resolve_all(self, host: str, port: int) -> list[Address]:
+        name = host.strip("[]")
+        if not name or "/" in name or "\0" in name or "%" in name:
+            raise Invalid("egress-denied", f"{host!r} is not a host name or an address.")
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise Transient("connector-unreachable", f"The host {name!r} cannot be resolved.") from error
+        addresses = [Address(ip=str(info[4][0]), port=port, host=name) for info in found]
+        for address in addresses:
+            self._judge(address)
+        return addresses
+
+    def _judge(self, address: Address) -> None:
+        """Every address of a host must pass: one that does not shows a name that is not to be trusted."""
+        kind, addresses = reach(address.ip)
+        if kind is Reach.NEVER:
+            raise Invalid("egress-denied", f"{address.host!r} leads to {address.ip}, which is never reached.")
+        if self._policy.deny.names(address.host, addresses):
+            raise Invalid("egress-denied", f"{address.host!r} ({address.ip}) is denied by EGRESS_DENY.")
+        if kind is Reach.PRIVATE and not (self._policy.private or self._policy.allow.names(address.host, addresses)):
+            raise Invalid(
+                "egress-denied",
+                f"{address.host!r} leads to the private address {address.ip}; an operator may name it in EGRESS_ALLOW.",
+            )
+
+    def session(self, **options: Any) -> aiohttp.ClientSession:
+        """An HTTP session whose every connection, redirects included, goes through this guard."""
+        connector = _GuardedConnector(self)
+        return aiohttp.ClientSession(
+            connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), **options
+        )
+
+
+class _GuardedConnector(aiohttp.TCPConnector):
+    """Judges literal addresses too, which aiohttp does not show to a resolver."""
+
+    def __init__(self, egress: Egress) -> None:
+        super().__init__(resolver=_GuardedResolver(egress), use_dns_cache=False, ttl_dns_cache=None)
+        self._egress = egress
+
+    async def _resolve_host(self, host: str, port: int, traces: Sequence[Any] | None = None) -> list[ResolveResult]:
+        del traces
+        return _as_results(await self._egress.resolve_all(host, port))
+
+
+class _GuardedResolver(AbstractResolver):
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        del family
+        return _as_results(await self._egress.resolve_all(host, port))
+
+    async def close(self) -> None:
+        return None
+
+
+def _as_results(addresses: Sequence[Address]) -> list[ResolveResult]:
+    return [
+        ResolveResult(
+            hostname=address.host,
+            host=address.ip,
+            port=address.port,
+            family=socket.AF_INET6 if ":" in address.ip else socket.AF_INET,
+            proto=socket.IPPROTO_TCP,
+            flags=socket.AI_NUMERICHOST,
+        )
+        for address in addresses
+    ]
+
+
+class PinnedContext(ssl.SSLContext):
+    """A TLS context for connections made to an address: the server is named and verified by its host name."""
+
+    host: str = ""
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        del server_hostname
+        return super().wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=self.host, session=session)
+
+
+def ssl_for(address: Address, *, verify: bool = True, check_host: bool = True, ca: str | None = None) -> PinnedContext:
+    """A client context that keeps `address.host` for SNI and verification; `ca` is a PEM text of trusted roots."""
+    context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.host = address.host
+    context.check_hostname = verify and check_host
+    context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+    if ca is not None:
+        context.load_verify_locations(cadata=ca)
+    elif verify:
+        context.load_default_certs()
+    return context

@@ -1,0 +1,86 @@
+"""What a source is: it lists its streams, says their schema, and reads them as batches."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from dataaggregator.dataplane.batch import Batch, Cursor
+
+
+class ReadMode(StrEnum):
+    FULL_REFRESH = "full_refresh"
+    INCREMENTAL = "incremental"
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """One stream as discovery found it; `estimated_rows` is the source's own guess, None when it has none."""
+
+    name: str
+    schema: pa.Schema
+    primary_key: tuple[str, ...] = ()
+    cursor_fields: tuple[str, ...] = ()
+    estimated_rows: int | None = None
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """What to read: a stream or a query, from where, which columns, in batches of how many rows."""
+
+    stream: str | None = None
+    query: str | None = None
+    mode: ReadMode = ReadMode.FULL_REFRESH
+    cursor_field: str | None = None
+    cursor: Cursor | None = None
+    columns: tuple[str, ...] | None = None
+    schema: Mapping[str, str] | None = None
+    primary_key: tuple[str, ...] = ()
+    batch_rows: int = 65_536
+    limit: int | None = None
+
+
+class Source(Protocol):
+    """Reads streams. Every connection goes through the context's egress; retries belong to the runner."""
+
+    async def discover(self, pattern: str | None = None) -> Sequence[StreamInfo]:
+        """The streams whose name fits the glob pattern (all without one)."""
+        ...
+
+    async def schema(self, request: ReadRequest) -> pa.Schema:
+        """The schema every batch of this read will have."""
+        ...
+
+    def read(self, request: ReadRequest) -> AsyncIterator[Batch]:
+        """The rows, in bounded memory; the last batch (it may be empty) carries the new cursor."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class BinaryCopy:
+    """An undecoded read: the columns and native types on the wire, the chunks, and after the last one the row count."""
+
+    dialect: str
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    chunks: AsyncIterator[bytes]
+    finished: "BinaryCopyEnd"
+
+
+@dataclass
+class BinaryCopyEnd:
+    """Filled when the chunks have ended: rows by the source's own tag, and the cursor to go on from."""
+
+    rows: int | None = None
+    cursor: Cursor | None = None
+
+
+@runtime_checkable
+class BinarySource(Source, Protocol):
+    """A source whose rows can pass to a destination of the same dialect without being decoded."""
+
+    async def copy_binary(self, request: ReadRequest) -> BinaryCopy: ...
