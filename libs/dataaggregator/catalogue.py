@@ -1,0 +1,73 @@
+"""Every error code of the platform: a title, and the cure that the troubleshooting guide prints."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``title``: a few words that never change with the occasion. ``cure``: what a person does about it."""
+
+    title: str
+    cure: str
+
+
+def problem_type(code: str) -> str:
+    """The address of a code's catalogue entry, the ``type`` of a problem."""
+    return f"/api/docs/errors#{code}"
+
+
+def help_section(code: str) -> str:
+    """The section of the troubleshooting guide that cures a code, the ``help`` of a problem."""
+    return f"docs/troubleshooting/errors.md#{code}"
+
+
+CATALOGUE: dict[str, Entry] = {
+    "already-exists": Entry("The name is taken", "Choose another name, or change the one that is there."),
+    "body-invalid": Entry("Wrong fields in the body", "Correct every field named under errors and send it again."),
+    "body-too-large": Entry("The body is too large", "Send less at once; the limit is named in the detail."),
+    "conflict": Entry("Not possible in this state", "Look at the present state of the resource, then decide again."),
+    "cursor-invalid": Entry(
+        "The cursor is not one of ours", "Begin again without cursor and go on with next_cursor as it is given."
+    ),
+    "database-unavailable": Entry(
+        "The database does not answer",
+        "Check that PostgreSQL runs and that DATABASE_URL reaches it; the call can be repeated as it is.",
+    ),
+    "encoding-invalid": Entry("Not UTF-8 text", "Send addresses, headers and bodies as UTF-8."),
+    "header-invalid": Entry("A header is wrong", "Correct the header named under errors."),
+    "internal-error": Entry(
+        "An error of ours",
+        "Repeat the call once; if it stays, report it with the trace_id, which finds it in the logs.",
+    ),
+    "json-malformed": Entry("The body is not JSON", "Send one JSON document; the detail names the place."),
+    "length-required": Entry("The body was cut off", "Send the whole body that Content-Length announces."),
+    "media-type-unsupported": Entry("The body is of another kind", "Send Content-Type: application/json."),
+    "method-not-allowed": Entry("Not with this method", "Use one of the methods that the Allow header names."),
+    "no-workspace": Entry(
+        "No workspace", "Name one in the X-Workspace header, or ask an administrator to make you a member of one."
+    ),
+    "not-found": Entry("Not there", "Check the id or name and the workspace; what is not yours looks the same."),
+    "path-invalid": Entry("The address is wrong", "Correct the part of the path named under errors."),
+    "permission-denied": Entry(
+        "You may not do this", "Ask an administrator of the workspace for a role with the permission named."
+    ),
+    "port-in-use": Entry("The port is taken", "End the program that has it, or choose another GATEWAY_PORT."),
+    "query-invalid": Entry("Wrong query parameters", "Correct every parameter named under errors."),
+    "rate-limited": Entry("Too many requests", "Wait for the seconds in Retry-After; RateLimit-* tell what is left."),
+    "request-malformed": Entry("Not an HTTP request", "Send a well-formed HTTP/1.1 request."),
+    "route-unknown": Entry("No such address", "See GET /api/docs for every address there is."),
+    "sealed-data-unreadable": Entry(
+        "A stored secret cannot be opened",
+        "Start with the SECRET_KEY it was sealed with, or name that one in SECRET_KEY_PREVIOUS; else enter it anew.",
+    ),
+    "service-unavailable": Entry(
+        "A service does not answer", "See GET /api/status for which and why; the call can be repeated as it is."
+    ),
+    "settings-invalid": Entry("A setting is wrong", "Correct each variable named and start again."),
+    "token-invalid": Entry("The token is not valid", "Log in again, or refresh, and send the new access token."),
+    "token-missing": Entry("Not logged in", "Send Authorization: Bearer with an access token of POST /api/auth/login."),
+    "version-stale": Entry(
+        "Somebody else changed it first", "Read it again, look at what changed, and send your change with the new ETag."
+    ),
+    "workspace-denied": Entry("Not your workspace", "Name a workspace you are a member of in X-Workspace."),
+}
