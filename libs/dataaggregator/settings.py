@@ -1,0 +1,250 @@
+"""The environment, typed and checked: every setting of the platform with its default and unit."""
+
+import os
+from collections.abc import Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from dataaggregator.limits import Rate
+
+
+class SettingsError(Exception):
+    """One line for each variable that is wrong: what is wrong with it, and what would be right."""
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _rate(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    requests, slash, seconds = value.partition("/")
+    if not (slash and requests.isdigit() and seconds.isdigit() and int(requests) and int(seconds)):
+        raise ValueError("should be requests/seconds, for example 600/60")
+    return Rate(int(requests), int(seconds))
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Folders = Annotated[tuple[Path, ...], BeforeValidator(_split)]
+PerTime = Annotated[Rate, BeforeValidator(_rate)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Seconds = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """All settings. A field is read from the environment variable of the same name in capitals."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # Where things are and who may reach them
+    gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    gateway_port: Port = Field(8001, description="Port the gateway listens on; 0 takes a free one.")
+    console_port: Port = Field(3000, description="Port the console is served on.")
+    home: Path = Field(
+        Path.home() / ".dataaggregator",
+        description="The one folder in which the embedded composition keeps everything.",
+    )
+    cors_origins: Names = Field(
+        ("http://localhost:3000",), description="Origins whose pages may call the API, comma-separated."
+    )
+    trusted_proxies: Names = Field((), description="Networks whose X-Forwarded-For is believed, comma-separated CIDR.")
+
+    # First start
+    bootstrap_admin_email: str | None = Field(None, description="E-mail of the administrator made at first start.")
+    bootstrap_admin_password: SecretStr | None = Field(
+        None, description="Password of the administrator made at first start."
+    )
+
+    # Database, bus, limits store
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL, as postgresql://user:password@host:port/database?sslmode=…"
+    )
+    postgres_host: str | None = Field(None, description="PostgreSQL's host, when DATABASE_URL is not set.")
+    postgres_port: Port = Field(5432, description="PostgreSQL's port, when DATABASE_URL is not set.")
+    postgres_user: str = Field("dataaggregator", description="PostgreSQL's user, when DATABASE_URL is not set.")
+    postgres_password: SecretStr | None = Field(
+        None, description="PostgreSQL's password, when DATABASE_URL is not set."
+    )
+    postgres_db: str = Field("dataaggregator", description="PostgreSQL's database, when DATABASE_URL is not set.")
+    db_pool_size: Annotated[int, Field(ge=1, le=1000)] = Field(
+        20, description="Database connections a process keeps, in all."
+    )
+    db_max_overflow: Annotated[int, Field(ge=0, le=1000)] = Field(
+        10, description="Database connections a process may open beyond DB_POOL_SIZE at a peak."
+    )
+    relay_poll_seconds: Seconds = Field(1.0, description="How often the relay looks into the outbox unasked, seconds.")
+    queue_limit_seconds: Seconds = Field(
+        86_400.0, description="How long a run may wait in the queue before it is timed out, seconds."
+    )
+
+    # Secrets and tokens
+    secret_key: SecretStr | None = Field(
+        None, description="Key all stored secrets are sealed with, at least 32 characters; `openssl rand -hex 32`."
+    )
+    secret_key_previous: Annotated[tuple[SecretStr, ...], BeforeValidator(_split)] = Field(
+        (), description="Earlier values of SECRET_KEY that may still open what they sealed, comma-separated."
+    )
+    access_token_expire_minutes: Annotated[float, Field(gt=0, le=1440)] = Field(
+        30, description="Life of an access token, minutes."
+    )
+    refresh_token_expire_days: Annotated[float, Field(gt=0, le=365)] = Field(
+        7, description="Life of a refresh token, days."
+    )
+    bcrypt_cost: Annotated[int, Field(ge=4, le=18)] = Field(
+        12, description="Cost of a password hash; one more doubles the time."
+    )
+
+    # Rate limits
+    rate_limit_api: PerTime = Field(Rate(600, 60), description="Calls per user, key or address: requests/seconds.")
+    rate_limit_login: PerTime = Field(Rate(10, 60), description="Logins per address and per account: requests/seconds.")
+    rate_limit_run: PerTime = Field(Rate(60, 60), description="Run starts per workspace: requests/seconds.")
+    rate_limit_trusted_networks: Names = Field(
+        (), description="Networks whose limits are ten times as high, comma-separated CIDR."
+    )
+
+    # Runs
+    execution_timeout: Seconds = Field(600.0, description="A run without progress for so long is ended, seconds.")
+    run_slots: Annotated[int, Field(ge=1, le=1000)] = Field(2, description="Runs an executor works on at once.")
+    lease_seconds: Seconds = Field(
+        60.0, description="How long a claimed run stays claimed without a heartbeat, seconds."
+    )
+    heartbeat_seconds: Seconds = Field(15.0, description="How often a running run's lease is renewed, seconds.")
+    fence_seconds: Seconds = Field(
+        45.0, description="An executor that could not renew a lease for so long stops the run itself, seconds."
+    )
+    tick_seconds: Seconds = Field(1.0, description="How often the scheduler looks for slots that are due, seconds.")
+
+    # The outside world and the sandbox
+    files_allowed_roots: Folders = Field(
+        (), description="Folders that connectors of type files may use, comma-separated; embedded: its user's disk."
+    )
+    egress_allow: Names = Field(
+        (), description="Hosts and networks connectors may reach although they are private, comma-separated."
+    )
+    egress_deny: Names = Field((), description="Hosts and networks connectors may never reach, comma-separated.")
+    sandbox: Literal["strict", "basic"] = Field(
+        "strict", description="strict refuses to run where the kernel lacks a part of the sandbox; basic goes on."
+    )
+    sandbox_memory_bytes: Bytes = Field(2 * 1024**3, description="Memory a sandbox process may take, bytes.")
+    run_memory_bytes: Bytes = Field(2 * 1024**3, description="Memory a run process may take, bytes.")
+
+    # Telemetry
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        "info", description="Least level that is logged."
+    )
+    log_format: Literal["json", "console"] = Field("console", description="One JSON object a line, or for people.")
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="Where traces are sent by OTLP over HTTP; without it none are made."
+    )
+    trace_sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="Share of the calls without a traceparent that are traced, 0 to 1."
+    )
+    stop_seconds: Seconds = Field(15.0, description="How long a stopping service lets calls finish, seconds.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_database_url(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if given.get("database_url") or not given.get("postgres_host"):
+            return given
+        password = given.get("postgres_password") or ""
+        secret = password.get_secret_value() if isinstance(password, SecretStr) else str(password)
+        user = quote(str(given.get("postgres_user", "dataaggregator")), safe="")
+        login = f"{user}:{quote(secret, safe='')}" if secret else user
+        place = f"{given['postgres_host']}:{given.get('postgres_port', 5432)}"
+        return {**given, "database_url": f"postgresql://{login}@{place}/{given.get('postgres_db', 'dataaggregator')}"}
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("should be postgresql://user:password@host:port/database")
+        return url
+
+    @field_validator("secret_key")
+    @classmethod
+    def _check_secret_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < 32:
+            raise ValueError("should be at least 32 characters; make one with: openssl rand -hex 32")
+        return key
+
+    @field_validator("trusted_proxies", "rate_limit_trusted_networks")
+    @classmethod
+    def _check_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network, strict=False)
+        return networks
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> "Settings":
+        if not self.heartbeat_seconds < self.fence_seconds < self.lease_seconds:
+            raise ValueError("HEARTBEAT_SECONDS should be below FENCE_SECONDS, and that below LEASE_SECONDS")
+        return self
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """The settings of this process, or of ``environment``; raises SettingsError. Empty values count as not set."""
+        given = os.environ if environment is None else environment
+        found = {name: given[variable(name)] for name in cls.model_fields if given.get(variable(name))}
+        try:
+            return cls.model_validate(found)
+        except ValidationError as error:
+            lines = dict.fromkeys(_line(item) for item in error.errors(include_url=False))
+            raise SettingsError("\n".join(lines)) from None
+
+
+def variable(field: str) -> str:
+    """The environment variable a field of Settings is read from."""
+    return "DATAAGGREGATOR_HOME" if field == "home" else field.upper()
+
+
+def shown_default(field: str) -> str:
+    """A field's default as one would write it in the environment; empty if there is none."""
+    default = Settings.model_fields[field].default
+    if default is None or default == ():
+        return ""
+    if isinstance(default, Rate):
+        return f"{default.requests}/{default.seconds}"
+    if field == "home":
+        return "~/.dataaggregator"
+    return (
+        ",".join(default)
+        if isinstance(default, tuple)
+        else f"{default:g}"
+        if isinstance(default, float)
+        else str(default)
+    )
+
+
+def _line(error: ErrorDetails) -> str:
+    """What is wrong with one variable and what would be right; a secret's value is never shown."""
+    message = error["msg"].removeprefix("Value error, ")
+    message = message.removeprefix("Input ")
+    if not error["loc"]:
+        return message
+    name = str(error["loc"][0])
+    field = Settings.model_fields[name]
+    shown = "" if "SecretStr" in str(field.annotation) else f"={error['input']}"
+    default = shown_default(name)
+    return f"{variable(name)}{shown}: {message}. {field.description}" + (f" Default: {default}" if default else "")
