@@ -1,0 +1,53 @@
+"""One call as a handler sees it: who, in which workspace, with which validated input."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from dataaggregator.errors import Denied
+from dataaggregator.http.identity import Identity
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(slots=True)
+class Call:
+    """Everything has been checked: the token, the permission in the workspace, path, query and body."""
+
+    identity: Identity
+    workspace_id: UUID | None
+    path: Mapping[str, str]
+    body: Any
+    query: Any
+    headers: Mapping[str, str]
+    if_match: str | None
+    trace_id: str
+    request: web.Request
+    raw_body: bytes
+
+    @property
+    def workspace(self) -> UUID:
+        """The workspace of the call; raises Denied for a caller who has none."""
+        if self.workspace_id is None:
+            raise Denied("no-workspace", "You are not a member of any workspace.")
+        return self.workspace_id
+
+    def body_as(self, model: type[M]) -> M:
+        """The body, typed; ``model`` is the one the route declares."""
+        if not isinstance(self.body, model):
+            raise TypeError(f"the route declares another body than {model.__name__}")
+        return self.body
+
+    def query_as(self, model: type[M]) -> M:
+        """The query, typed; ``model`` is the one the route declares."""
+        if not isinstance(self.query, model):
+            raise TypeError(f"the route declares another query than {model.__name__}")
+        return self.query
+
+    def id(self, parameter: str) -> UUID:
+        """A path parameter declared as ``{parameter:id}``."""
+        return UUID(self.path[parameter])

@@ -1,0 +1,39 @@
+"""A service as data, and the host that runs one or several of them in this process."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dataaggregator.http.route import Route
+from dataaggregator.resource import Resource
+
+if TYPE_CHECKING:
+    from dataaggregator.bus import Handler
+
+__all__ = ["Loop", "Resource", "Service"]
+
+
+@dataclass
+class Loop:
+    """Work that goes on until it is cancelled; one that ends or raises stops everything."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+
+
+@dataclass
+class Service:
+    """What ``services.<name>.app.build(ports)`` returns.
+
+    ``resources`` are its own, opened before it listens, closed after it has stopped. ``needs`` are what
+    ``/health/ready`` asks (a shared database among them). ``schema`` is the Postgres schema it owns, whose outbox is
+    relayed and in which its ``handlers`` keep their inbox.
+    """
+
+    name: str
+    routes: Sequence[Route]
+    handlers: "Sequence[Handler]" = ()
+    loops: Sequence[Loop] = ()
+    resources: Sequence[Resource] = ()
+    needs: Sequence[Resource] = ()
+    schema: str | None = None
