@@ -1,0 +1,64 @@
+"""Contracts: the two bases of everything that crosses a wire, and the words they share."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Channel = Literal["public", "internal"]
+
+
+class Sent(BaseModel):
+    """What a user sends: an unknown field is an error, named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class Told(BaseModel):
+    """What a service tells: a reader ignores fields it does not know yet."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class Message(Told):
+    """The data of one kind of event. `event_type` is its name on the bus and never derived from the class name.
+
+    `channel` says which exchange it goes to; an ephemeral message is published without outbox and may be lost.
+    """
+
+    event_type: ClassVar[str]
+    channel: ClassVar[Channel] = "public"
+    ephemeral: ClassVar[bool] = False
+
+
+def _aware(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time must carry its zone, such as 2026-01-31T12:00:00Z")
+    return value.astimezone(UTC)
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def _not_an_id(value: str) -> str:
+    if _UUID.fullmatch(value):
+        raise ValueError("a name must not look like an id, because paths take either")
+    return value
+
+
+Time = Annotated[datetime, AfterValidator(_aware)]
+"""A moment: aware, in UTC."""
+
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"),
+    AfterValidator(_not_an_id),
+]
+"""The name of a definition, a source or a transformation."""
+
+FieldName = Annotated[str, Field(min_length=1, max_length=255)]
+"""The name of a field of a row; any characters, as sources have them."""
+
+Expression = Annotated[str, Field(min_length=1, max_length=100_000)]
+"""SQL as a user writes it; compiled by `dataplane.compile`, not here."""

@@ -1,0 +1,61 @@
+"""Contracts: what is said about connectors and the schemas found behind them."""
+
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from dataaggregator.contracts.base import Message, Told
+
+
+class ConnectorCreated(Message):
+    """A connector was saved for the first time."""
+
+    event_type: ClassVar[str] = "connector.created.v1"
+    connector_id: UUID
+    name: str
+    type: str
+
+
+class ConnectorUpdated(Message):
+    """A connector's name or configuration changed."""
+
+    event_type: ClassVar[str] = "connector.updated.v1"
+    connector_id: UUID
+    name: str
+    type: str
+
+
+class ConnectorDeleted(Message):
+    """A connector is gone."""
+
+    event_type: ClassVar[str] = "connector.deleted.v1"
+    connector_id: UUID
+    name: str
+
+
+class ConnectorTested(Message):
+    """A connector was tried out."""
+
+    event_type: ClassVar[str] = "connector.tested.v1"
+    connector_id: UUID
+    ok: bool
+
+
+class SchemaDifference(Told):
+    """One field that came, went or changed its type; types as Arrow writes them."""
+
+    kind: Literal["added", "removed", "changed"]
+    field: str
+    before: str | None = None
+    after: str | None = None
+
+
+class SchemaChanged(Message):
+    """A destination's or a source's schema is not what it was."""
+
+    event_type: ClassVar[str] = "schema.changed.v1"
+    connector_id: UUID
+    pipeline_id: UUID | None = None
+    run_id: UUID | None = None
+    stream: str
+    side: Literal["source", "destination"]
+    changes: tuple[SchemaDifference, ...]

@@ -1,0 +1,86 @@
+"""Contracts: the ledger of a run: what each stage counted, what each edge handed over, what destinations hold."""
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from dataaggregator.contracts.base import Time, Told
+
+Accounting = Literal["proven", "declared", "unaccounted"]
+
+
+class LedgerInput(Told):
+    """One input of a join: read = matched + unmatched."""
+
+    input: str
+    read: int
+    matched: int
+    unmatched: int
+
+
+class LedgerStage(Told):
+    """The counts of one stage; those that its kind does not have are null. `law` says what must hold, in words."""
+
+    stage: str
+    kind: str
+    accounting: Accounting = "proven"
+    read: int = 0
+    written: int = 0
+    filtered: int = 0
+    rejected: int = 0
+    filtered_by: dict[str, int] = Field(default_factory=dict)
+    rejected_by: dict[str, int] = Field(default_factory=dict)
+    warned_by: dict[str, int] = Field(default_factory=dict)
+    inputs: tuple[LedgerInput, ...] = ()
+    fan_out: int | None = None
+    groups: int | None = None
+    counted: int | None = None
+    inserted: int | None = None
+    updated: int | None = None
+    unchanged: int | None = None
+    deleted: int | None = None
+    superseded: int | None = None
+    bytes: int = 0
+    batches: int = 0
+    duration_ms: int = 0
+    law: str | None = None
+    balanced: bool = True
+
+
+class LedgerEdge(Told):
+    """What one stage handed to the next, and what that one took: equal, or the run is unbalanced."""
+
+    from_: str = Field(alias="from")
+    to: str
+    handed_over: int
+    taken: int
+
+
+class Receipt(Told):
+    """What the destination says it holds of this run; `verified` after it was read back."""
+
+    destination: str
+    stream: str
+    committed: int
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    superseded: int = 0
+    checksum: str | None = None
+    committed_at: Time
+    read_back_at: Time | None = None
+    verified: bool = False
+
+
+class Ledger(Told):
+    """The whole ledger; its accounting is the weakest stage's. `violations` names each law that does not hold."""
+
+    run_id: UUID
+    stages: tuple[LedgerStage, ...] = ()
+    edges: tuple[LedgerEdge, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    accounting: Accounting = "proven"
+    balanced: bool
+    violations: tuple[str, ...] = ()

@@ -1,0 +1,191 @@
+"""Contracts: a pipeline as its author writes it, as a run carries it, and what is said about it."""
+
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from dataaggregator.contracts.base import Expression, FieldName, Message, Name, Sent
+from dataaggregator.contracts.durations import Duration
+from dataaggregator.contracts.parameters import Parameter
+from dataaggregator.contracts.policies import OnRejected, RetryPolicy
+from dataaggregator.contracts.transformation import Inputs, TransformationDefinition
+from dataaggregator.contracts.triggers import Trigger
+from dataaggregator.contracts.variants import choose, mark
+
+ReadMode = Literal["full_refresh", "incremental"]
+WriteMode = Literal["append", "replace", "merge"]
+SchemaPolicy = Literal["evolve", "freeze"]
+Overlap = Literal["queue", "skip"]
+StreamName = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class _SourceFields(Sent):
+    """What is read and how: a stream of the connector, or a query of its own."""
+
+    stream: StreamName | None = None
+    query: Expression | None = None
+    read: ReadMode = "full_refresh"
+    cursor_field: FieldName | None = None
+    primary_key: tuple[FieldName, ...] = ()
+    given_schema: dict[FieldName, str] | None = Field(default=None, alias="schema")
+
+    @model_validator(mode="after")
+    def _stream_or_query(self) -> "_SourceFields":
+        if (self.stream is None) == (self.query is None):
+            raise PydanticCustomError("source", "a source names a stream or a query, exactly one of them")
+        return self
+
+
+class SourceDefinition(_SourceFields):
+    """A source, its connector by name or id."""
+
+    connector: str = Field(min_length=1, max_length=100)
+
+
+class ResolvedSource(_SourceFields):
+    """A source whose connector is known; its configuration is asked for when a run starts."""
+
+    connector_id: UUID
+    connector_name: str
+    connector_type: str
+
+
+class _DestinationFields(Sent):
+    """Where rows go and how they are written."""
+
+    stream: StreamName
+    write: WriteMode = "append"
+    key: tuple[FieldName, ...] = ()
+    version_field: FieldName | None = None
+    schema_policy: SchemaPolicy = "evolve"
+
+    @model_validator(mode="after")
+    def _merge_has_a_key(self) -> "_DestinationFields":
+        if self.write == "merge" and not self.key:
+            raise PydanticCustomError("key", "write: merge needs a key: the fields that tell one row from another")
+        if self.version_field is not None and self.write != "merge":
+            raise PydanticCustomError("version_field", "version_field belongs to write: merge")
+        if len(set(self.key)) < len(self.key):
+            raise PydanticCustomError("key", "each field of the key is named once")
+        return self
+
+
+class DestinationDefinition(_DestinationFields):
+    """A destination, its connector by name or id; without `input` it takes the last transformation's rows."""
+
+    connector: str = Field(min_length=1, max_length=100)
+    input: Name | None = None
+
+
+class ResolvedDestination(_DestinationFields):
+    """A destination whose connector and input are known."""
+
+    connector_id: UUID
+    connector_name: str
+    connector_type: str
+    input: Name
+
+
+def _use(value: Any) -> str:
+    return "name" if isinstance(value, str) else "inline"
+
+
+def _name_or_inline(value: Any) -> Any:
+    if isinstance(value, str | dict | TransformationDefinition):
+        return value
+    raise PydanticCustomError("transformation", "write the name of a saved transformation, or one inline")
+
+
+TransformationUse = Annotated[
+    Annotated[Name, mark("name")] | Annotated[TransformationDefinition, mark("inline")],
+    choose(_use),
+    BeforeValidator(_name_or_inline),
+]
+
+
+class PipelineDefinition(Sent):
+    """A pipeline exactly as `POST /api/pipelines` and a definitions file take it."""
+
+    name: Name
+    sources: Annotated[dict[Name, SourceDefinition], Field(min_length=1)]
+    transformations: tuple[TransformationUse, ...] = ()
+    destinations: Annotated[tuple[DestinationDefinition, ...], Field(min_length=1)]
+    triggers: tuple[Trigger, ...] = ()
+    parameters: dict[Name, Parameter] = Field(default_factory=dict)
+    retry: RetryPolicy = RetryPolicy()
+    timeout: Duration | None = None
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 1
+    overlap: Overlap = "queue"
+    on_rejected: OnRejected | None = None
+
+
+class ResolvedTransformation(TransformationDefinition):
+    """A transformation whose inputs are always given."""
+
+    inputs: Inputs
+
+
+class ResolvedPipeline(Sent):
+    """What a run carries: everything by value, connectors by id.
+
+    Strict although it travels in an event: a definition that a reader does not wholly understand must not run.
+    """
+
+    name: Name
+    sources: Annotated[dict[Name, ResolvedSource], Field(min_length=1)]
+    transformations: tuple[ResolvedTransformation, ...] = ()
+    destinations: Annotated[tuple[ResolvedDestination, ...], Field(min_length=1)]
+    parameters: dict[Name, Parameter] = Field(default_factory=dict)
+    retry: RetryPolicy = RetryPolicy()
+    timeout_seconds: float | None = None
+    on_rejected: OnRejected | None = None
+
+
+class _PipelineChanged(Message):
+    """What every message about one pipeline says."""
+
+    pipeline_id: UUID
+    name: str
+
+
+class PipelineCreated(_PipelineChanged):
+    """A pipeline was saved for the first time."""
+
+    event_type: ClassVar[str] = "pipeline.created.v1"
+    version: int
+    connector_ids: tuple[UUID, ...]
+
+
+class PipelineUpdated(_PipelineChanged):
+    """A pipeline has a new version."""
+
+    event_type: ClassVar[str] = "pipeline.updated.v1"
+    version: int
+    connector_ids: tuple[UUID, ...]
+
+
+class PipelineDeleted(_PipelineChanged):
+    """A pipeline is gone; its runs stay."""
+
+    event_type: ClassVar[str] = "pipeline.deleted.v1"
+
+
+class PipelinePaused(_PipelineChanged):
+    """A pipeline's triggers rest until it is resumed."""
+
+    event_type: ClassVar[str] = "pipeline.paused.v1"
+
+
+class PipelineResumed(_PipelineChanged):
+    """A pipeline's triggers fire again."""
+
+    event_type: ClassVar[str] = "pipeline.resumed.v1"
+
+
+class PipelineBlocked(_PipelineChanged):
+    """A pipeline cannot run until somebody has cured the reason."""
+
+    event_type: ClassVar[str] = "pipeline.blocked.v1"
+    reason: str

@@ -1,0 +1,161 @@
+"""Contracts: what is said about a run, from the wish to the end."""
+
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from dataaggregator.contracts.base import Message, Time, Told
+from dataaggregator.contracts.ledger import Receipt
+from dataaggregator.contracts.pipeline import ResolvedPipeline
+
+RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "skipped"]
+RunTrigger = Literal["manual", "cron", "every", "retry"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RunError(Told):
+    """Why an attempt or a run did not succeed; `help` is the section of the guide that cures it."""
+
+    code: str
+    detail: str
+    help: str | None = None
+    stage: str | None = None
+    retryable: bool = False
+
+
+class RunCounts(Told):
+    """A run's totals: read sums over its sources, written over its destinations."""
+
+    rows_read: int = 0
+    rows_written: int = 0
+    rows_filtered: int = 0
+    rows_rejected: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+
+class StageProgress(Told):
+    """How far one stage is."""
+
+    stage: str
+    kind: str
+    read: int = 0
+    written: int = 0
+    filtered: int = 0
+    rejected: int = 0
+
+
+class DestinationOutcome(Told):
+    """How the run ended for one destination."""
+
+    connector: str
+    stream: str
+    status: Literal["succeeded", "failed", "cancelled"]
+    receipt: Receipt | None = None
+    error: RunError | None = None
+
+
+class _AboutRun(Message):
+    """What every message about one run says."""
+
+    run_id: UUID
+    pipeline_id: UUID
+
+
+class RunQueued(_AboutRun):
+    """Somebody or something asked for a run; everything an executor needs but the connectors' configuration."""
+
+    event_type: ClassVar[str] = "run.queued.v1"
+    pipeline_name: str
+    pipeline_version: int
+    trigger: RunTrigger
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    full_refresh: bool = False
+    interval_start: Time | None = None
+    interval_end: Time | None = None
+    parent_run_id: UUID | None = None
+    definition: ResolvedPipeline
+    queued_at: Time
+
+
+class RunStarted(_AboutRun):
+    """An executor works on it."""
+
+    event_type: ClassVar[str] = "run.started.v1"
+    attempt: int
+    executor: str
+    started_at: Time
+
+
+class RunProgressed(_AboutRun):
+    """How far it is; ephemeral."""
+
+    event_type: ClassVar[str] = "run.progressed.v1"
+    ephemeral: ClassVar[bool] = True
+    attempt: int
+    progress: Share | None = None
+    stages: tuple[StageProgress, ...] = ()
+    rows_read: int = 0
+    rows_written: int = 0
+
+
+class RunAttemptFailed(_AboutRun):
+    """An attempt failed; with `retry_at` another one comes."""
+
+    event_type: ClassVar[str] = "run.attempt_failed.v1"
+    attempt: int
+    error: RunError
+    retry_at: Time | None = None
+
+
+class RunCancelRequested(_AboutRun):
+    """Somebody wants it to stop; the executor obeys."""
+
+    event_type: ClassVar[str] = "run.cancel_requested.v1"
+    requested_by: str
+    requested_at: Time
+
+
+class RunEnded(_AboutRun):
+    """What the four ends of a run say; an ended run never changes."""
+
+    attempt: int
+    started_at: Time | None = None
+    finished_at: Time
+    counts: RunCounts = RunCounts()
+    balanced: bool | None = None
+    destinations: tuple[DestinationOutcome, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: RunError | None = None
+
+
+class RunSucceeded(RunEnded):
+    """Every destination has its rows and the ledger balances."""
+
+    event_type: ClassVar[str] = "run.succeeded.v1"
+
+
+class RunFailed(RunEnded):
+    """No attempt is left, or none would help."""
+
+    event_type: ClassVar[str] = "run.failed.v1"
+
+
+class RunCancelled(RunEnded):
+    """It was stopped by wish."""
+
+    event_type: ClassVar[str] = "run.cancelled.v1"
+
+
+class RunTimedOut(RunEnded):
+    """It ran, stood still or waited longer than allowed."""
+
+    event_type: ClassVar[str] = "run.timed_out.v1"
+
+
+class RunSkipped(_AboutRun):
+    """It was due but never begun, for a reason."""
+
+    event_type: ClassVar[str] = "run.skipped.v1"
+    reason: str

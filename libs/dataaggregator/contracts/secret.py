@@ -1,0 +1,3 @@
+"""Contracts: how a secret looks in an answer; sent back as such it means *unchanged*."""
+
+MASK = "********"

@@ -1,0 +1,242 @@
+"""Contracts: the steps of a transformation; a step is an object with exactly one kind and, if wished, a name."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from dataaggregator.contracts.base import Expression, FieldName, Name, Sent
+from dataaggregator.contracts.variants import choose, exactly_one, mark
+
+OnError = Literal["reject", "null", "fail"]
+OnFail = Literal["reject", "fail", "warn"]
+How = Literal["inner", "left", "full", "anti"]
+Expect = Literal["one_to_one", "many_to_one", "one_to_many", "any"]
+Names = Annotated[tuple[FieldName, ...], Field(min_length=1)]
+
+
+class _Step(Sent):
+    """What every kind of step has."""
+
+    kind: ClassVar[str]
+    set_wise: ClassVar[bool] = False
+    name: Name | None = None
+
+
+class SelectStep(_Step):
+    """Keep these fields, in this order."""
+
+    kind: ClassVar[str] = "select"
+    select: Names
+
+
+class DropStep(_Step):
+    """Leave these fields out."""
+
+    kind: ClassVar[str] = "drop"
+    drop: Names
+
+
+class RenameStep(_Step):
+    """Give fields new names: old name to new name."""
+
+    kind: ClassVar[str] = "rename"
+    rename: Annotated[dict[FieldName, FieldName], Field(min_length=1)]
+
+
+class Cast(Sent):
+    """The new type of one field, and what happens to a value that does not fit."""
+
+    type: Annotated[str, Field(min_length=1, max_length=200)]
+    on_error: OnError = "reject"
+
+
+def _cast(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
+class CastStep(_Step):
+    """Change the types of fields."""
+
+    kind: ClassVar[str] = "cast"
+    cast: Annotated[
+        dict[FieldName, Annotated[Cast, BeforeValidator(_cast, json_schema_input_type=str | Cast)]],
+        Field(min_length=1),
+    ]
+
+
+class DeriveStep(_Step):
+    """Set fields to the value of a SQL expression over the row."""
+
+    kind: ClassVar[str] = "derive"
+    derive: Annotated[dict[FieldName, Expression], Field(min_length=1)]
+
+
+class FilterStep(_Step):
+    """Let pass the rows for which a SQL condition is true."""
+
+    kind: ClassVar[str] = "filter"
+    filter: Expression
+
+
+class InCheck(Sent):
+    """The field's value is one of these."""
+
+    field: FieldName
+    values: Annotated[tuple[str | int | float | bool, ...], Field(min_length=1)]
+
+
+class RangeCheck(Sent):
+    """The field's value lies between these, both included."""
+
+    field: FieldName
+    min: int | float | str | None = None
+    max: int | float | str | None = None
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "RangeCheck":
+        if self.min is None and self.max is None:
+            raise PydanticCustomError("range", "a range needs min, max or both")
+        return self
+
+
+class RegexCheck(Sent):
+    """The whole of the field's value matches this pattern."""
+
+    field: FieldName
+    pattern: Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+def _fields(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+CheckedFields = Annotated[Names, BeforeValidator(_fields, json_schema_input_type=str | Names)]
+
+
+class Check(Sent):
+    """What a rule asks of a row: exactly one of these. A bare string is the `sql` condition."""
+
+    sql: Expression | None = None
+    not_null: CheckedFields | None = None
+    unique: CheckedFields | None = None
+    in_: InCheck | None = Field(default=None, alias="in")
+    range: RangeCheck | None = None
+    regex: RegexCheck | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Check":
+        if sum(value is not None for value in dict(self).values()) != 1:
+            raise PydanticCustomError(
+                "check", "a check is a SQL condition or exactly one of: not_null, unique, in, range, regex"
+            )
+        return self
+
+
+def _check(value: Any) -> Any:
+    return {"sql": value} if isinstance(value, str) else value
+
+
+class Rule(Sent):
+    """A named check, and what happens to a row that does not pass it."""
+
+    rule: Name
+    check: Annotated[Check, BeforeValidator(_check, json_schema_input_type=str | Check)]
+    on_fail: OnFail = "reject"
+
+
+class ValidateStep(_Step):
+    """Hold each row against rules; `rules` is written `validate` on the wire."""
+
+    kind: ClassVar[str] = "validate"
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)] = Field(alias="validate")
+
+    @model_validator(mode="after")
+    def _names_once(self) -> "ValidateStep":
+        names = [rule.rule for rule in self.rules]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise PydanticCustomError("rule", f"each rule has a name of its own; twice here: {', '.join(twice)}")
+        return self
+
+
+class Join(Sent):
+    """Another input, brought beside the rows by equal fields."""
+
+    with_: Name = Field(alias="with")
+    on: Names
+    how: How = "inner"
+    expect: Expect = "any"
+
+
+class JoinStep(_Step):
+    """Bring another input beside the rows."""
+
+    kind: ClassVar[str] = "join"
+    set_wise: ClassVar[bool] = True
+    join: Join
+
+
+class Aggregate(Sent):
+    """Fields to group by (none: one group) and measures: field to aggregate expression."""
+
+    by: tuple[FieldName, ...] = ()
+    measures: Annotated[dict[FieldName, Expression], Field(min_length=1)]
+
+
+class AggregateStep(_Step):
+    """Bring rows together in groups."""
+
+    kind: ClassVar[str] = "aggregate"
+    set_wise: ClassVar[bool] = True
+    aggregate: Aggregate
+
+
+class SqlStep(_Step):
+    """A SELECT over the inputs by name."""
+
+    kind: ClassVar[str] = "sql"
+    set_wise: ClassVar[bool] = True
+    sql: Expression
+
+
+STEPS: tuple[type[_Step], ...] = (
+    SelectStep,
+    DropStep,
+    RenameStep,
+    CastStep,
+    DeriveStep,
+    FilterStep,
+    ValidateStep,
+    JoinStep,
+    AggregateStep,
+    SqlStep,
+)
+STEP_KINDS: tuple[str, ...] = tuple(step.kind for step in STEPS)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, _Step):
+        return value.kind
+    return exactly_one(value, STEP_KINDS, what="step", besides=("name",))
+
+
+def _known(value: Any) -> Any:
+    _kind(value)
+    return value
+
+
+Step = Annotated[
+    Annotated[SelectStep, mark("select")]
+    | Annotated[DropStep, mark("drop")]
+    | Annotated[RenameStep, mark("rename")]
+    | Annotated[CastStep, mark("cast")]
+    | Annotated[DeriveStep, mark("derive")]
+    | Annotated[FilterStep, mark("filter")]
+    | Annotated[ValidateStep, mark("validate")]
+    | Annotated[JoinStep, mark("join")]
+    | Annotated[AggregateStep, mark("aggregate")]
+    | Annotated[SqlStep, mark("sql")],
+    choose(_kind),
+    BeforeValidator(_known),
+]
