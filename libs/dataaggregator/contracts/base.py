@@ -50,9 +50,11 @@ def _not_an_id(value: str) -> str:
 Time = Annotated[datetime, AfterValidator(_aware)]
 """A moment: aware, in UTC."""
 
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+
 Name = Annotated[
     str,
-    Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"),
+    Field(min_length=1, max_length=100, pattern=NAME_PATTERN),
     AfterValidator(_not_an_id),
 ]
 """The name of a definition, a source or a transformation."""
