@@ -23,6 +23,9 @@ def help_section(code: str) -> str:
 
 CATALOGUE: dict[str, Entry] = {
     "already-exists": Entry("The name is taken", "Choose another name, or change the one that is there."),
+    "already-running": Entry(
+        "A platform runs on this home already", "Use the one that runs, stop it, or set another DATAAGGREGATOR_HOME."
+    ),
     "body-invalid": Entry("Wrong fields in the body", "Correct every field named under errors and send it again."),
     "body-too-large": Entry("The body is too large", "Send less at once; the limit is named in the detail."),
     "conflict": Entry("Not possible in this state", "Look at the present state of the resource, then decide again."),
@@ -34,6 +37,10 @@ CATALOGUE: dict[str, Entry] = {
         "Check that PostgreSQL runs and that DATABASE_URL reaches it; the call can be repeated as it is.",
     ),
     "encoding-invalid": Entry("Not UTF-8 text", "Send addresses, headers and bodies as UTF-8."),
+    "folder-not-writable": Entry(
+        "A folder cannot be written",
+        "Make the folder writable for the user that starts the platform, or set DATAAGGREGATOR_HOME to one that is.",
+    ),
     "header-invalid": Entry("A header is wrong", "Correct the header named under errors."),
     "internal-error": Entry(
         "An error of ours",
@@ -52,6 +59,14 @@ CATALOGUE: dict[str, Entry] = {
         "You may not do this", "Ask an administrator of the workspace for a role with the permission named."
     ),
     "port-in-use": Entry("The port is taken", "End the program that has it, or choose another GATEWAY_PORT."),
+    "postgres-binaries-missing": Entry(
+        "PostgreSQL's programs are missing",
+        "Use Python 3.11 to 3.13 on Linux, for which the wheel exists, or name a server of your own in DATABASE_URL.",
+    ),
+    "postgres-start-failed": Entry(
+        "The private PostgreSQL did not start",
+        "Read postgres.log in the folder named; free the disk or the memory it asks for, then start again.",
+    ),
     "query-invalid": Entry("Wrong query parameters", "Correct every parameter named under errors."),
     "rate-limited": Entry("Too many requests", "Wait for the seconds in Retry-After; RateLimit-* tell what is left."),
     "request-malformed": Entry("Not an HTTP request", "Send a well-formed HTTP/1.1 request."),
