@@ -1,0 +1,134 @@
+"""The ledger's laws: pure judgement over counted stages, edges and receipts; nothing is loaded against it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from uuid import UUID
+
+from dataaggregator.contracts.ledger import Accounting, Ledger, LedgerEdge, LedgerStage, Receipt
+
+QUARANTINE = "quarantine"
+ROW_WISE = frozenset({"select", "drop", "rename", "cast", "derive", "filter", "validate"})
+_WEAKEST_FIRST: tuple[Accounting, ...] = ("unaccounted", "declared", "proven")
+
+LAWS = {
+    "source": "read = written + rejected",
+    "row-wise": "read = written + filtered + rejected, each attributed to its rule",
+    "join": "per input: read = matched + unmatched",
+    "aggregate": "the hidden count(*) summed over the groups = read",
+    "sql": None,
+    "destination": "taken = inserted + updated + unchanged + superseded + rejected",
+}
+
+
+def law_of(kind: str) -> str | None:
+    """The law of a kind of stage in words; None where none can be proved. An unknown kind is a mistake of ours."""
+    return LAWS["row-wise" if kind in ROW_WISE else kind]
+
+
+def weakest(accountings: Iterable[Accounting]) -> Accounting:
+    """The accounting of a whole is that of its weakest part; of nothing it is proven."""
+    return min(accountings, key=_WEAKEST_FIRST.index, default="proven")
+
+
+def judge(
+    run_id: UUID, stages: Sequence[LedgerStage], edges: Sequence[LedgerEdge], receipts: Sequence[Receipt] = ()
+) -> Ledger:
+    """Every law held against the counts. A destination's own law waits for its receipt's counts (null until then)."""
+    judged = []
+    violations: list[str] = []
+    for stage in stages:
+        broken = [*_broken(stage), *_loose(stage, edges)]
+        violations += broken
+        judged.append(stage.model_copy(update={"law": law_of(stage.kind), "balanced": not broken}))
+    violations += _unequal(edges, {stage.stage for stage in stages})
+    violations += _unproved(receipts, {stage.stage: stage for stage in stages})
+    return Ledger(
+        run_id=run_id,
+        stages=tuple(judged),
+        edges=tuple(edges),
+        receipts=tuple(receipts),
+        accounting=weakest(stage.accounting for stage in stages),
+        balanced=not violations,
+        violations=tuple(violations),
+    )
+
+
+def _broken(stage: LedgerStage) -> Iterator[str]:
+    """The stage's own law."""
+    name = stage.stage
+    if stage.kind == "source" and stage.read != stage.written + stage.rejected:
+        yield f"{name}: read {stage.read} is not written {stage.written} + rejected {stage.rejected}"
+    if stage.kind in ROW_WISE:
+        yield from _broken_row_wise(stage)
+    if stage.kind == "join":
+        if not stage.inputs:
+            yield f"{name}: a join counts each of its inputs, this one counted none"
+        for one in stage.inputs:
+            if one.read != one.matched + one.unmatched:
+                yield f"{name}: of {one.input} read {one.read} is not matched {one.matched} + unmatched {one.unmatched}"
+    if stage.kind == "aggregate" and stage.counted != stage.read:
+        yield f"{name}: read {stage.read} is not the {stage.counted} rows counted in the groups"
+    if stage.kind == "destination" and stage.inserted is not None:
+        yield from _broken_destination(stage)
+
+
+def _broken_row_wise(stage: LedgerStage) -> Iterator[str]:
+    name = stage.stage
+    if stage.read != stage.written + stage.filtered + stage.rejected:
+        gone = f"filtered {stage.filtered} + rejected {stage.rejected}"
+        yield f"{name}: read {stage.read} is not written {stage.written} + {gone}"
+    if sum(stage.filtered_by.values()) != stage.filtered:
+        yield f"{name}: filtered {stage.filtered} is not what its rules filtered"
+    if sum(stage.rejected_by.values()) != stage.rejected:
+        yield f"{name}: rejected {stage.rejected} is not what its rules rejected"
+
+
+def _broken_destination(stage: LedgerStage) -> Iterator[str]:
+    held = sum(count or 0 for count in (stage.inserted, stage.updated, stage.unchanged, stage.superseded))
+    if stage.read != held + stage.rejected:
+        parts = f"inserted {stage.inserted} + updated {stage.updated or 0} + unchanged {stage.unchanged or 0}"
+        more = f"superseded {stage.superseded or 0} + rejected {stage.rejected}"
+        yield f"{stage.stage}: taken {stage.read} is not {parts} + {more}"
+
+
+def _loose(stage: LedgerStage, edges: Sequence[LedgerEdge]) -> Iterator[str]:
+    """Stage and edges must tell the same story: a count that stands in one only could be lost unseen."""
+    name = stage.stage
+    if stage.kind != "source":
+        taken = sum(edge.taken for edge in edges if edge.to == name)
+        if taken != _intake(stage):
+            yield f"{name}: counted {_intake(stage)} rows in, its edges brought {taken}"
+    outgoing = [edge for edge in edges if edge.from_ == name]
+    if stage.kind != "destination":
+        onward = [edge for edge in outgoing if edge.to != QUARANTINE]
+        if not onward:
+            yield f"{name}: nobody took its rows"
+        for edge in onward:
+            if edge.handed_over != stage.written:
+                yield f"{name}: wrote {stage.written}, handed {edge.handed_over} over to {edge.to}"
+    set_aside = sum(edge.handed_over for edge in outgoing if edge.to == QUARANTINE)
+    if set_aside != stage.rejected:
+        yield f"{name}: rejected {stage.rejected}, handed {set_aside} over to the quarantine"
+
+
+def _intake(stage: LedgerStage) -> int:
+    """Rows that came in over all edges; a join counts them by input."""
+    return sum(one.read for one in stage.inputs) if stage.kind == "join" else stage.read
+
+
+def _unequal(edges: Sequence[LedgerEdge], stages: set[str]) -> Iterator[str]:
+    for edge in edges:
+        if edge.handed_over != edge.taken:
+            yield f"{edge.from_} → {edge.to}: handed over {edge.handed_over}, taken {edge.taken}"
+        if edge.from_ not in stages or edge.to not in stages | {QUARANTINE}:
+            yield f"{edge.from_} → {edge.to}: the edge of a stage that counted nothing"
+
+
+def _unproved(receipts: Sequence[Receipt], stages: dict[str, LedgerStage]) -> Iterator[str]:
+    for receipt in receipts:
+        stage = stages.get(receipt.destination)
+        if stage is None:
+            yield f"{receipt.destination}: a receipt without a stage"
+        elif receipt.committed != stage.read - stage.rejected:
+            yield f"{receipt.destination}: took {stage.read - stage.rejected}, the receipt says {receipt.committed}"
+        if not receipt.verified:
+            yield f"{receipt.destination}: the receipt could not be read back"

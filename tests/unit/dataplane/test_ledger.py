@@ -1,0 +1,207 @@
+"""The ledger's laws: each holds where it should and breaks when one row is lost anywhere."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataaggregator.contracts.ledger import Accounting, LedgerEdge, LedgerInput, LedgerStage, Receipt
+from dataaggregator.contracts.steps import STEP_KINDS
+from dataaggregator.dataplane.ledger import LAWS, QUARANTINE, ROW_WISE, judge, law_of, weakest
+
+RUN = UUID(int=1)
+WHEN = datetime(2026, 1, 31, tzinfo=UTC)
+COUNTS = st.integers(min_value=0, max_value=10**9)
+SIX = st.tuples(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
+
+
+def edge(start: str, end: str, rows: int) -> LedgerEdge:
+    return LedgerEdge(from_=start, to=end, handed_over=rows, taken=rows)
+
+
+def receipt_of(stage: LedgerStage) -> Receipt:
+    return Receipt(
+        destination=stage.stage, stream="t", committed=stage.read, committed_at=WHEN, read_back_at=WHEN, verified=True
+    )
+
+
+def whole(*counted: int) -> tuple[list[LedgerStage], list[LedgerEdge], list[Receipt]]:
+    """orders and rates → filter, validate → join → aggregate → warehouse; every count follows from six numbers."""
+    sent, unreadable, filtered, refused, other, unmatched = counted
+    read = sent + filtered + refused
+    source = LedgerStage(stage="orders", kind="source", read=read + unreadable, written=read, rejected=unreadable)
+    rates = LedgerStage(stage="rates", kind="source", read=other, written=other)
+    kept = LedgerStage(
+        stage="clean[0].filter", kind="filter", read=read, written=read - filtered,
+        filtered=filtered, filtered_by={"amount > 0": filtered},
+    )  # fmt: skip
+    valid = LedgerStage(
+        stage="clean[1].validate", kind="validate", read=read - filtered, written=sent,
+        rejected=refused, rejected_by={"known": refused},
+    )  # fmt: skip
+    unmatched = min(unmatched, sent, other)
+    joined = LedgerStage(
+        stage="clean[2].join", kind="join", read=sent, written=sent,
+        inputs=(
+            LedgerInput(input="orders", read=sent, matched=sent - unmatched, unmatched=unmatched),
+            LedgerInput(input="rates", read=other, matched=other - unmatched, unmatched=unmatched),
+        ),
+    )  # fmt: skip
+    grouped = LedgerStage(
+        stage="clean[3].aggregate", kind="aggregate", read=sent, written=min(sent, 3), groups=min(sent, 3), counted=sent
+    )
+    loaded = LedgerStage(
+        stage="warehouse", kind="destination", read=min(sent, 3), written=min(sent, 3),
+        inserted=min(sent, 1), updated=min(sent, 3) - min(sent, 1), unchanged=0, superseded=0,
+    )  # fmt: skip
+    stages = [source, rates, kept, valid, joined, grouped, loaded]
+    edges = [
+        edge("orders", "clean[0].filter", read),
+        edge("orders", QUARANTINE, unreadable),
+        edge("clean[0].filter", "clean[1].validate", read - filtered),
+        edge("clean[1].validate", QUARANTINE, refused),
+        edge("clean[1].validate", "clean[2].join", sent),
+        edge("rates", "clean[2].join", other),
+        edge("clean[2].join", "clean[3].aggregate", sent),
+        edge("clean[3].aggregate", "warehouse", min(sent, 3)),
+    ]
+    return stages, edges, [receipt_of(loaded)]
+
+
+@given(SIX)
+def test_a_run_that_counted_every_row_is_balanced(args: tuple[int, ...]) -> None:
+    stages, edges, receipts = whole(*args)
+    ledger = judge(RUN, stages, edges, receipts)
+    assert ledger.violations == ()
+    assert ledger.balanced
+    assert all(stage.balanced for stage in ledger.stages)
+
+
+STAGE_COUNTS = ("read", "written", "filtered", "rejected", "counted", "inserted", "updated")
+
+
+@given(data=st.data(), args=SIX)
+def test_one_changed_count_anywhere_makes_it_unbalanced(data: st.DataObject, args: tuple[int, ...]) -> None:
+    stages, edges, receipts = whole(*args)
+    by = data.draw(st.integers(min_value=-(10**6), max_value=10**6).filter(bool))
+    part = data.draw(st.sampled_from(("stage", "input", "edge", "receipt")))
+    if part == "stage":
+        at = data.draw(st.integers(0, len(stages) - 1))
+        stage = stages[at]
+        names = [name for name in STAGE_COUNTS if getattr(stage, name) is not None and _matters(stage, name)]
+        name = data.draw(st.sampled_from(names))
+        stages[at] = stage.model_copy(update={name: getattr(stage, name) + by})
+    elif part == "input":
+        name = data.draw(st.sampled_from(("read", "matched", "unmatched")))
+        first, second = stages[4].inputs
+        changed = first.model_copy(update={name: getattr(first, name) + by})
+        stages[4] = stages[4].model_copy(update={"inputs": (changed, second)})
+    elif part == "edge":
+        at = data.draw(st.integers(0, len(edges) - 1))
+        name = data.draw(st.sampled_from(("handed_over", "taken")))
+        edges[at] = edges[at].model_copy(update={name: getattr(edges[at], name) + by})
+    else:
+        receipts[0] = receipts[0].model_copy(update={"committed": receipts[0].committed + by})
+    ledger = judge(RUN, stages, edges, receipts)
+    assert not ledger.balanced
+    assert ledger.violations
+
+
+def _matters(stage: LedgerStage, name: str) -> bool:
+    """A join's `read` repeats its inputs', and a destination's `written` its receipt's counts."""
+    return (stage.kind, name) not in {("join", "read"), ("destination", "written")}
+
+
+@given(data=st.data(), args=SIX)
+def test_a_lost_edge_or_stage_makes_it_unbalanced(data: st.DataObject, args: tuple[int, ...]) -> None:
+    stages, edges, receipts = whole(*(count + 1 for count in args))
+    if data.draw(st.booleans()):
+        del edges[data.draw(st.integers(0, len(edges) - 1))]
+    else:
+        del stages[data.draw(st.integers(0, len(stages) - 1))]
+    assert not judge(RUN, stages, edges, receipts).balanced
+
+
+def straight(kind: str, **counted: Any) -> list[LedgerStage]:
+    rows = counted.pop("rows", 10)
+    return [
+        LedgerStage(stage="s", kind="source", read=rows, written=rows),
+        LedgerStage(stage="x", kind=kind, read=rows, **counted),
+        LedgerStage(stage="d", kind="destination", read=counted["written"], written=counted["written"]),
+    ]
+
+
+@pytest.mark.parametrize("kind", sorted(ROW_WISE))
+def test_a_row_wise_stage_that_loses_one_row_breaks_its_law(kind: str) -> None:
+    edges = [edge("s", "x", 10), edge("x", "d", 9)]
+    ledger = judge(RUN, straight(kind, written=9), edges)
+    assert ledger.violations == ("x: read 10 is not written 9 + filtered 0 + rejected 0",)
+    assert [stage.balanced for stage in ledger.stages] == [True, False, True]
+
+
+def test_a_filtered_row_without_its_rule_breaks_the_law() -> None:
+    edges = [edge("s", "x", 10), edge("x", "d", 9)]
+    ledger = judge(RUN, straight("filter", written=9, filtered=1), edges)
+    assert ledger.violations == ("x: filtered 1 is not what its rules filtered",)
+
+
+def test_a_rejected_row_that_is_not_in_the_quarantine_breaks_the_law() -> None:
+    edges = [edge("s", "x", 10), edge("x", "d", 9)]
+    ledger = judge(RUN, straight("validate", written=9, rejected=1, rejected_by={"r": 1}), edges)
+    assert ledger.violations == ("x: rejected 1, handed 0 over to the quarantine",)
+
+
+def test_an_aggregate_that_grouped_fewer_rows_than_it_read_breaks_its_law() -> None:
+    edges = [edge("s", "x", 10), edge("x", "d", 2)]
+    assert judge(RUN, straight("aggregate", written=2, counted=10), edges).balanced
+    assert not judge(RUN, straight("aggregate", written=2, counted=9), edges).balanced
+    assert not judge(RUN, straight("aggregate", written=2), edges).balanced
+
+
+def test_free_sql_has_no_law_and_says_so() -> None:
+    edges = [edge("s", "x", 10), edge("x", "d", 7)]
+    ledger = judge(RUN, straight("sql", written=7, accounting="unaccounted"), edges)
+    assert ledger.balanced
+    assert ledger.accounting == "unaccounted"
+    assert ledger.stages[1].law is None
+
+
+def test_a_destination_is_judged_when_its_receipt_is_there() -> None:
+    stages = straight("filter", written=10)
+    edges = [edge("s", "x", 10), edge("x", "d", 10)]
+    assert judge(RUN, stages, edges).balanced
+    for inserted, balanced in ((10, True), (9, False), (11, False)):
+        stages[2] = stages[2].model_copy(update={"inserted": inserted})
+        assert judge(RUN, stages, edges).balanced is balanced
+    stages[2] = stages[2].model_copy(
+        update={"inserted": 1, "updated": 2, "unchanged": 3, "superseded": 4, "deleted": 99}
+    )
+    assert judge(RUN, stages, edges).balanced
+
+
+def test_a_receipt_that_was_not_read_back_is_no_proof() -> None:
+    stages = straight("filter", written=10)
+    edges = [edge("s", "x", 10), edge("x", "d", 10)]
+    unread = receipt_of(stages[2]).model_copy(update={"verified": False})
+    assert judge(RUN, stages, edges, [unread]).violations == ("d: the receipt could not be read back",)
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole_is"),
+    [
+        ([], "proven"),
+        (["proven", "proven"], "proven"),
+        (["proven", "declared"], "declared"),
+        (["declared", "unaccounted", "proven"], "unaccounted"),
+    ],
+)
+def test_the_accounting_is_the_weakest_stages(parts: list[Accounting], whole_is: str) -> None:
+    assert weakest(parts) == whole_is
+
+
+def test_every_kind_of_step_has_its_law_written_down() -> None:
+    for kind in (*STEP_KINDS, "source", "destination"):
+        assert law_of(kind) in LAWS.values()
