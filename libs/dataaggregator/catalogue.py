@@ -69,8 +69,20 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "query-invalid": Entry("Wrong query parameters", "Correct every parameter named under errors."),
     "rate-limited": Entry("Too many requests", "Wait for the seconds in Retry-After; RateLimit-* tell what is left."),
+    "rejected-over-threshold": Entry(
+        "Too many rows were rejected",
+        "Look at the rejected rows of the run: correct the source or the rule, or raise on_rejected.threshold.",
+    ),
     "request-malformed": Entry("Not an HTTP request", "Send a well-formed HTTP/1.1 request."),
     "route-unknown": Entry("No such address", "See GET /api/docs for every address there is."),
+    "run-memory-exceeded": Entry(
+        "The run needed more memory than it may take",
+        "Raise RUN_MEMORY_BYTES, or read fewer and narrower columns.",
+    ),
+    "run-process-lost": Entry(
+        "The run process ended in its work",
+        "Nothing was half committed; the next attempt goes on. If it comes again, look at the run's log.",
+    ),
     "sealed-data-unreadable": Entry(
         "A stored secret cannot be opened",
         "Start with the SECRET_KEY it was sealed with, or name that one in SECRET_KEY_PREVIOUS; else enter it anew.",
@@ -81,6 +93,10 @@ CATALOGUE: dict[str, Entry] = {
     "settings-invalid": Entry("A setting is wrong", "Correct each variable named and start again."),
     "token-invalid": Entry("The token is not valid", "Log in again, or refresh, and send the new access token."),
     "token-missing": Entry("Not logged in", "Send Authorization: Bearer with an access token of POST /api/auth/login."),
+    "unbalanced": Entry(
+        "The ledger does not add up",
+        "Nothing was committed. Look at the ledger's violations and the logs, and report the run: a row was lost.",
+    ),
     "version-stale": Entry(
         "Somebody else changed it first", "Read it again, look at what changed, and send your change with the new ETag."
     ),

@@ -1,0 +1,219 @@
+"""What executor and run process tell each other: jobs and cancel one way, frames of progress and outcome the other."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from dataaggregator.contracts.ledger import Ledger
+from dataaggregator.contracts.pipeline import ResolvedPipeline
+from dataaggregator.contracts.run import DestinationOutcome, RunCounts, RunError, StageProgress
+from dataaggregator.contracts.transformation import TransformationDefinition
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ConnectorUse(_Part):
+    """A connector with its secrets opened: lives on this wire only, never in argv, environment, logs or errors."""
+
+    type: str
+    config: dict[str, Any] = Field(repr=False)
+
+
+class SandboxSettings(_Part):
+    level: Literal["strict", "basic"] = "strict"
+    memory_bytes: int = 1024 * 1024 * 1024
+    cpu_seconds: int = 3600
+    spill_bytes: int = 10 * 1024 * 1024 * 1024
+
+
+class JobSettings(_Part):
+    """What the run may touch outside: the one egress door's policy and the folders of the files connector."""
+
+    egress_allow: tuple[str, ...] = ()
+    egress_deny: tuple[str, ...] = ()
+    egress_private: bool = False
+    allowed_roots: tuple[str, ...] = ()
+
+
+class KnownCursor(_Part):
+    """Where reading goes on for one source stream into one destination; `cursor` None is from the beginning.
+
+    `destination` is the ledger's name of the destination's stage, `cursor` holds field, type and value.
+    The destination's own committed cursor wins, unless somebody set this one by hand (`forced`).
+    """
+
+    destination: str
+    source: str
+    cursor: dict[str, Any] | None
+    forced: bool = False
+
+
+class Prepare(_Part):
+    """First frame to a fresh run process: what its warm sandbox may use."""
+
+    kind: Literal["prepare"] = "prepare"
+    sandbox: SandboxSettings = SandboxSettings()
+    spill_folder: str
+
+
+class RunJob(_Part):
+    kind: Literal["run"] = "run"
+    run_id: UUID
+    workspace_id: UUID
+    pipeline_id: UUID
+    attempt: int = 1
+    epoch: int
+    definition: ResolvedPipeline
+    connectors: dict[UUID, ConnectorUse]
+    cursors: tuple[KnownCursor, ...] = ()
+    folder: str
+    """The run folder: the same for every attempt of the run on this machine."""
+    parameters: dict[str, Any] = {}
+    full_refresh: bool = False
+    previous_rows: dict[str, int] = {}
+    """Rows each source gave in the last succeeded run: none now is a warning."""
+    settings: JobSettings = JobSettings()
+
+
+ProbeKind = Literal["connector_test", "discover", "preview", "transform_test"]
+
+
+class ProbeJob(_Part):
+    kind: Literal["probe"] = "probe"
+    probe: ProbeKind
+    workspace_id: UUID
+    connector: ConnectorUse | None = None
+    stream: str | None = None
+    query: str | None = None
+    pattern: str | None = None
+    limit: int = Field(default=20, ge=1, le=1000)
+    transformation: TransformationDefinition | None = None
+    sample: dict[str, list[dict[str, Any]]] = {}
+    folder: str
+    settings: JobSettings = JobSettings()
+
+
+class Cancel(_Part):
+    kind: Literal["cancel"] = "cancel"
+
+
+class Ready(_Part):
+    """The run process is warm: everything imported, its sandbox locked down and waiting."""
+
+    kind: Literal["ready"] = "ready"
+
+
+class Progress(_Part):
+    """Sent only when something moved, at most four a second: silence is what the stall limit measures."""
+
+    kind: Literal["progress"] = "progress"
+    at: datetime
+    phase: Literal["opening", "reading", "writing", "committing", "done"]
+    stages: tuple[StageProgress, ...] = ()
+    rows_read: int = 0
+    rows_written: int = 0
+    progress: float | None = None
+    """0 to 1 where the sources could say how many rows to expect."""
+
+
+class LogLine(_Part):
+    kind: Literal["log"] = "log"
+    at: datetime
+    level: Literal["debug", "info", "warning", "error"]
+    message: str
+    fields: dict[str, Any] = {}
+
+
+class StreamChange(_Part):
+    """One change made: `created`, `column_added`, `column_widened`, `key_added`."""
+
+    kind: str
+    column: str | None = None
+    before: str | None = None
+    after: str | None = None
+
+
+class SchemaChange(_Part):
+    """DDL done at a destination before the load: the executor says schema.changed."""
+
+    kind: Literal["schema_change"] = "schema_change"
+    connector_id: UUID
+    stream: str
+    changes: tuple[StreamChange, ...]
+
+
+class CursorCommitted(_Part):
+    """A destination committed with this cursor: reading goes on from here, whatever becomes of the run."""
+
+    kind: Literal["cursor"] = "cursor"
+    destination: str
+    source: str
+    cursor: dict[str, Any]
+
+
+class QuarantineEntry(_Part):
+    """Rejected rows of one stage and rule in one Parquet file of the run folder."""
+
+    stage: str
+    rule: str
+    reason: str
+    count: int
+    file: str
+    row_offset: int
+    """The first of them in the file; they stand together."""
+    position: str | None = None
+    """Where the first of them stood in its source ("orders.csv:17"), where the source can say."""
+
+
+class RunOutcome(_Part):
+    status: Literal["succeeded", "failed", "cancelled"]
+    error: RunError | None = None
+    ledger: Ledger
+    destinations: tuple[DestinationOutcome, ...] = ()
+    cursors: tuple[KnownCursor, ...] = ()
+    counts: RunCounts
+    quarantine: tuple[QuarantineEntry, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Finished(_Part):
+    kind: Literal["finished"] = "finished"
+    outcome: RunOutcome
+
+
+class Answered(_Part):
+    """The end of a probe: its result, or the error as a problem's parts."""
+
+    kind: Literal["answered"] = "answered"
+    result: dict[str, Any] | None = None
+    error: RunError | None = None
+    errors: tuple[Mapping[str, str], ...] = ()
+    """Field errors (field, message, code) when the probe's input was wrong."""
+
+
+Order = Annotated[Prepare | RunJob | ProbeJob | Cancel, Field(discriminator="kind")]
+Frame = Annotated[
+    Ready | Progress | LogLine | SchemaChange | CursorCommitted | Finished | Answered,
+    Field(discriminator="kind"),
+]
+_ORDERS: TypeAdapter[Prepare | RunJob | ProbeJob | Cancel] = TypeAdapter(Order)
+_FRAMES: TypeAdapter[Ready | Progress | LogLine | SchemaChange | CursorCommitted | Finished | Answered] = TypeAdapter(
+    Frame
+)
+
+
+def read_order(data: bytes) -> Prepare | RunJob | ProbeJob | Cancel:
+    return _ORDERS.validate_json(data)
+
+
+def read_frame(data: bytes) -> Ready | Progress | LogLine | SchemaChange | CursorCommitted | Finished | Answered:
+    return _FRAMES.validate_json(data)
+
+
+def encode(frame: BaseModel) -> bytes:
+    return frame.model_dump_json().encode()

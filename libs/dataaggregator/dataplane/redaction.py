@@ -1,0 +1,51 @@
+"""Keeps the secrets of a job's connectors out of every text that leaves its run process."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote
+
+from dataaggregator.connector.registry import connector_types
+from dataaggregator.connector.spec import map_secrets
+from dataaggregator.contracts.secret import MASK
+from dataaggregator.dataplane.job import ConnectorUse
+
+_USERINFO = re.compile(r"(?<=://)[^/\s@]*:[^/\s]*(?=@)")
+SHORTEST = 4  # masking every "a" would hide nothing and garble everything
+
+
+class Redaction:
+    """Replaces known secrets, as they are and URL-decoded, and whatever looks like a password inside a URL."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = {form for secret in secrets for form in (secret, unquote(secret)) if len(form) >= SHORTEST}
+        longest_first = sorted(known, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, longest_first))) if known else None
+
+    @classmethod
+    def of(cls, uses: Iterable[ConnectorUse]) -> "Redaction":
+        return cls(secret for use in uses for secret in _secrets(use))
+
+    def text(self, text: str) -> str:
+        if self._known is not None:
+            text = self._known.sub(MASK, text)
+        return _USERINFO.sub(MASK, text)
+
+    def value(self, value: Any) -> Any:
+        """The same for every text inside a JSON value; keys are ours and stay."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {key: self.value(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.value(item) for item in value]
+        return value
+
+
+def _secrets(use: ConnectorUse) -> list[str]:
+    type_ = connector_types().get(use.type)
+    if type_ is None:
+        return []
+    found: list[str] = []
+    map_secrets(type_, use.config, lambda _, secret: found.append(secret))
+    return found

@@ -1,0 +1,76 @@
+"""What a run process tells the executor on its way: frames in order, every text without the job's secrets."""
+
+import asyncio
+import logging
+from typing import Any, Literal
+
+from dataaggregator.clock import Clock, SystemClock
+from dataaggregator.dataplane.job import (
+    Answered,
+    CursorCommitted,
+    Finished,
+    LogLine,
+    Progress,
+    Ready,
+    SchemaChange,
+    encode,
+)
+from dataaggregator.dataplane.redaction import Redaction
+from dataaggregator.dataplane.wire import Wire, WireClosedError
+
+Level = Literal["debug", "info", "warning", "error"]
+WAITING_LINES = 1_000
+
+
+class Reporter:
+    """Sends from one task, so that neither a log line nor a slow executor holds up the rows."""
+
+    def __init__(self, wire: Wire, clock: Clock | None = None) -> None:
+        self._wire = wire
+        self._clock = clock or SystemClock()
+        self._redaction = Redaction(())
+        self._frames: asyncio.Queue[Progress | LogLine | SchemaChange | CursorCommitted | Ready | Finished | Answered]
+        self._frames = asyncio.Queue()
+        self._sender = asyncio.create_task(self._send_all(), name="report")
+
+    def redact(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+
+    def tell(self, frame: Progress | LogLine | SchemaChange | CursorCommitted | Ready | Finished | Answered) -> None:
+        self._frames.put_nowait(frame)
+
+    def log(self, level: Level, message: str, **fields: Any) -> None:
+        """A structured line of the run; beyond a thousand unsent ones only warnings and errors are kept."""
+        if self._frames.qsize() < WAITING_LINES or level in {"warning", "error"}:
+            self.tell(LogLine(at=self._clock.now(), level=level, message=message, fields=fields))
+
+    async def flush(self) -> None:
+        await self._frames.join()
+
+    async def _send_all(self) -> None:
+        while True:
+            frame = await self._frames.get()
+            try:
+                if isinstance(frame, LogLine | Finished | Answered):
+                    frame = type(frame).model_validate(self._redaction.value(frame.model_dump(mode="json")))
+                await self._wire.send(encode(frame))
+            except WireClosedError:
+                return  # the executor is gone: the reading side of the wire ends this process
+            finally:
+                self._frames.task_done()
+
+
+class ReportHandler(logging.Handler):
+    """Log records of connectors and libraries become lines of the run."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__(logging.INFO)
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level: Level = "info"
+        if record.levelno >= logging.ERROR:
+            level = "error"
+        elif record.levelno >= logging.WARNING:
+            level = "warning"
+        self._reporter.log(level, record.getMessage(), logger=record.name)

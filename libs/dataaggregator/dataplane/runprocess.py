@@ -1,0 +1,221 @@
+"""One run process seen from the executor: started, given one job at a time, its frames handed on, its end explained."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from uuid import UUID
+
+from dataaggregator.clock import SystemClock
+from dataaggregator.dataplane.job import (
+    Answered,
+    Cancel,
+    CursorCommitted,
+    Finished,
+    LogLine,
+    Prepare,
+    ProbeJob,
+    Progress,
+    Ready,
+    RunJob,
+    RunOutcome,
+    SandboxSettings,
+    SchemaChange,
+    encode,
+    read_frame,
+)
+from dataaggregator.dataplane.redaction import Redaction
+from dataaggregator.dataplane.wire import Wire, WireClosedError
+from dataaggregator.errors import Permanent, PlatformError, Transient
+
+FrameHandler = Callable[[Progress | LogLine | SchemaChange | CursorCommitted], Awaitable[None]]
+
+STDERR_BYTES = 64 * 1024
+# What a run process may know of our environment: connection strings and keys of the service are not in it.
+ENVIRONMENT = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DATAAGGREGATOR_FAILPOINT"),
+)
+_PAGE_BYTES = resource.getpagesize()
+
+
+class RunProcess:
+    """Owned by one taker at a time. Every way it can end is told as a PlatformError."""
+
+    def __init__(self, process: asyncio.subprocess.Process, wire: Wire, spill: Path, memory_bytes: int) -> None:
+        self._process = process
+        self._wire = wire
+        self._spill = spill
+        self._memory_bytes = memory_bytes
+        self._clock = SystemClock()
+        self._stderr = bytearray()
+        self._drain = asyncio.create_task(self._read_stderr(), name=f"run-process-stderr-{process.pid}")
+        self._ready = False
+        self._busy = False
+        self._killed = False
+        self._over_memory_bytes: int | None = None
+        self.workspace: UUID | None = None
+        self.jobs = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def reusable(self) -> bool:
+        return not self._busy and not self._killed and self._process.returncode is None
+
+    def bind(self, workspace: UUID) -> None:
+        if self.workspace not in {None, workspace}:
+            raise RuntimeError("a run process is never given to a second workspace")
+        self.workspace = workspace
+
+    async def wait_ready(self) -> None:
+        """Returns when the process is warm; asked before every job, as it warms a new sandbox after each."""
+        if self._ready:
+            return
+        try:
+            frame = read_frame(await self._wire.receive())
+        except WireClosedError:
+            raise await self._lost() from None
+        if not isinstance(frame, Ready):
+            raise Transient("run-process-lost", "The run process did not start as it should.")
+        self._ready = True
+
+    async def run(self, job: RunJob, on_frame: FrameHandler) -> RunOutcome:
+        """Raises Transient or Permanent when the process itself was lost; all else is in the outcome."""
+        self._check(job.workspace_id)
+        finished = await self._work(job, on_frame, Redaction.of(job.connectors.values()))
+        if not isinstance(finished, Finished):
+            raise Transient("run-process-lost", "The run process answered something else than an outcome.")
+        return finished.outcome
+
+    async def probe(self, job: ProbeJob, on_frame: FrameHandler | None = None) -> Answered:
+        self._check(job.workspace_id)
+        uses = [] if job.connector is None else [job.connector]
+        answered = await self._work(job, on_frame or _ignore, Redaction.of(uses))
+        if not isinstance(answered, Answered):
+            raise Transient("run-process-lost", "The run process answered something else than a probe's result.")
+        return answered
+
+    async def cancel(self) -> None:
+        """Asks: the run rolls back at its next batch. A process already gone needs no asking."""
+        with contextlib.suppress(WireClosedError):
+            await self._wire.send(encode(Cancel()))
+
+    def kill(self) -> None:
+        """Ends the process and everything it started, at once."""
+        self._killed = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def wait_ended(self) -> None:
+        await self._process.wait()
+        await self._drain
+        self._wire.close()
+        shutil.rmtree(self._spill, ignore_errors=True)
+
+    def enforce_memory(self) -> None:
+        """The watchdog's look: resident memory above what was declared ends the process with its reason kept."""
+        try:
+            resident = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+        except (OSError, IndexError):
+            return
+        if resident > self._memory_bytes and self._over_memory_bytes is None:
+            self._over_memory_bytes = resident
+            self.kill()
+
+    def _check(self, workspace: UUID) -> None:
+        if self.workspace != workspace:
+            raise RuntimeError("a job goes only to a run process taken for its own workspace")
+
+    async def _work(self, job: RunJob | ProbeJob, on_frame: FrameHandler, redaction: Redaction) -> Finished | Answered:
+        await self.wait_ready()
+        self._busy, self._ready = True, False
+        self.jobs += 1
+        try:
+            await self._wire.send(encode(job))
+            while True:
+                frame = read_frame(await self._wire.receive())
+                if isinstance(frame, Finished | Answered):
+                    break
+                if not isinstance(frame, Ready):
+                    await on_frame(frame)
+        except WireClosedError:
+            error = await self._lost()
+            await self._tell_stderr(on_frame, redaction)
+            raise error from None
+        self._busy = False
+        await self._tell_stderr(on_frame, redaction)
+        return frame
+
+    async def _tell_stderr(self, on_frame: FrameHandler, redaction: Redaction) -> None:
+        text = self._stderr.decode("utf-8", "replace").strip()
+        self._stderr.clear()
+        if text:
+            fields = {"stderr": redaction.text(text)}
+            line = LogLine(
+                at=self._clock.now(), level="warning", message="the run process wrote to stderr", fields=fields
+            )
+            await on_frame(line)
+
+    async def _lost(self) -> PlatformError:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), 5)
+        self.kill()
+        code = await self._process.wait()
+        await self._drain
+        if self._over_memory_bytes is not None:
+            used, allowed = self._over_memory_bytes >> 20, self._memory_bytes >> 20
+            return Permanent(
+                "run-memory-exceeded", f"The run used {used} MiB of memory; {allowed} MiB are declared for a run."
+            )
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return Transient("run-process-lost", f"The run process ended in the middle of its work ({how}).")
+
+    async def _read_stderr(self) -> None:
+        stream = self._process.stderr
+        if stream is None:
+            return
+        while data := await stream.read(4096):
+            self._stderr += data
+            if len(self._stderr) > STDERR_BYTES:
+                del self._stderr[: len(self._stderr) - STDERR_BYTES]
+
+
+async def _ignore(_: Progress | LogLine | SchemaChange | CursorCommitted) -> None:
+    """A probe's frames on the way are of no interest to a caller who gave no handler."""
+
+
+async def spawn(folder: Path, sandbox: SandboxSettings, memory_bytes: int) -> RunProcess:
+    """Starts a run process and tells it what its sandbox may use; wait_ready() says when it is warm."""
+    spill = Path(tempfile.mkdtemp(prefix="spill-", dir=folder))
+    ours, theirs = socket.socketpair()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "dataaggregator.dataplane.process", str(theirs.fileno())),
+            pass_fds=(theirs.fileno(),),
+            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+            cwd=spill,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # killed as a group, with whatever it started
+        )
+    except OSError as error:
+        ours.close()
+        raise Transient("run-process-lost", f"A run process cannot be started: {error.strerror}.") from error
+    finally:
+        theirs.close()
+    wire = await Wire.over(ours)
+    running = RunProcess(process, wire, spill, memory_bytes)
+    with contextlib.suppress(WireClosedError):  # already dead: wait_ready() tells how
+        await wire.send(encode(Prepare(sandbox=sandbox, spill_folder=str(spill))))
+    return running
