@@ -1,0 +1,145 @@
+"""Logs: one event a line with named fields, as JSON or for people, with trace and run ids, without secrets."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from dataaggregator.settings import Settings
+from dataaggregator.telemetry import traces
+from dataaggregator.telemetry.redaction import mask_text, redact_field
+
+_run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
+_FIELDS = "platform_fields"
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class Logger:
+    """``log.info("run_started", attempt=2)``: an event in snake_case and its fields."""
+
+    __slots__ = ("_bound", "_log")
+
+    def __init__(self, log: logging.Logger, bound: dict[str, Any] | None = None) -> None:
+        self._log = log
+        self._bound = bound or {}
+
+    def bind(self, **fields: Any) -> "Logger":
+        """A logger that adds these fields to every line."""
+        return Logger(self._log, {**self._bound, **fields})
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """What only somebody looking for a fault wants to see."""
+        self._write(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Something happened as it should."""
+        self._write(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Something is not as it should be, and goes on."""
+        self._write(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Something failed and a person should look."""
+        self._write(logging.ERROR, event, fields)
+
+    def exception(self, event: str, error: BaseException | None = None, **fields: Any) -> None:
+        """A bug of ours: the event with the stack of ``error`` or of the exception being handled."""
+        self._write(logging.ERROR, event, fields, error if error is not None else sys.exc_info()[1])
+
+    def enabled_for(self, level: int) -> bool:
+        """Would a line of this level be written?"""
+        return self._log.isEnabledFor(level)
+
+    def _write(self, level: int, event: str, fields: dict[str, Any], error: BaseException | None = None) -> None:
+        if self._log.isEnabledFor(level):
+            extra = {_FIELDS: {**self._bound, **fields} if self._bound else fields}
+            self._log.log(level, event, extra=extra, exc_info=error, stacklevel=3)
+
+
+def get(name: str) -> Logger:
+    """The logger of a module; give ``__name__``."""
+    return Logger(logging.getLogger(name))
+
+
+@contextmanager
+def run_context(run_id: object) -> Iterator[None]:
+    """Every line written inside carries this run id."""
+    token = _run_id.set(str(run_id))
+    try:
+        yield
+    finally:
+        _run_id.reset(token)
+
+
+def configure(settings: Settings) -> None:
+    """Make this process write to standard error in the format and from the level of the settings."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else ConsoleFormatter())
+    handler.addFilter(add_context)
+    root = logging.getLogger()
+    for known in [known for known in root.handlers if getattr(known, "platform", False)]:
+        root.removeHandler(known)
+    handler.platform = True  # type: ignore[attr-defined]  # so that a second call replaces the first one's
+    root.addHandler(handler)
+    level = _LEVELS[settings.log_level]
+    root.setLevel(max(level, logging.WARNING))
+    for ours in ("dataaggregator", "dataaggregator_connectors", "services"):
+        logging.getLogger(ours).setLevel(level)
+
+
+def add_context(record: logging.LogRecord) -> bool:
+    """Put trace and run id on a record while the context it was written in is still the current one."""
+    record.trace_id = traces.trace_id()
+    record.run_id = _run_id.get()
+    return True
+
+
+def line(record: logging.LogRecord) -> dict[str, Any]:
+    """A record as plain JSON: time, level, logger, event, ids, fields, error; redacted."""
+    found: dict[str, Any] = {
+        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "event": mask_text(record.getMessage()),
+    }
+    for name in ("trace_id", "run_id"):
+        if value := getattr(record, name, None):
+            found[name] = value
+    for name, value in getattr(record, _FIELDS, {}).items():
+        found[name if name not in found else f"{name}_"] = redact_field(name, value)
+    if record.exc_info and record.exc_info[0] is not None:
+        found["error"] = mask_text(logging.Formatter().formatException(record.exc_info))
+    return found
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return orjson.dumps(line(record), default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+class ConsoleFormatter(logging.Formatter):
+    """For people: local time, level, event, fields; the stack below."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        found = line(record)
+        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        stack = found.pop("error", None) if record.exc_info else None
+        told = {name: value for name, value in found.items() if name not in ("time", "level", "logger", "event")}
+        fields = " ".join(f"{name}={_console(value)}" for name, value in told.items())
+        text = f"{at} {record.levelname.lower():7} {found['event']} {fields}".rstrip()
+        return f"{text}\n{stack}" if stack else text
+
+
+def _console(value: Any) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    one_line = text.replace("\r", "\\r").replace("\n", "\\n")
+    return f'"{one_line}"' if " " in one_line or not one_line else one_line
