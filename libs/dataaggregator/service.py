@@ -8,6 +8,8 @@ from dataaggregator.http.route import Route
 from dataaggregator.resource import Resource
 
 if TYPE_CHECKING:
+    from aiohttp.typedefs import Middleware
+
     from dataaggregator.bus import Handler
 
 __all__ = ["Loop", "Resource", "Service"]
@@ -27,7 +29,8 @@ class Service:
 
     ``resources`` are its own, opened before it listens, closed after it has stopped. ``needs`` are what
     ``/health/ready`` asks (a shared database among them). ``schema`` is the Postgres schema it owns, whose outbox is
-    relayed and in which its ``handlers`` keep their inbox.
+    relayed and in which its ``handlers`` keep their inbox. ``middlewares`` (aiohttp's, the first outermost) stand
+    between the kit's own (request id, trace, problems) and the routes: the gateway's edge is made of them.
     """
 
     name: str
@@ -37,3 +40,4 @@ class Service:
     resources: Sequence[Resource] = ()
     needs: Sequence[Resource] = ()
     schema: str | None = None
+    middlewares: "Sequence[Middleware]" = ()
