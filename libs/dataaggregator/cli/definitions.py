@@ -1,0 +1,179 @@
+"""Commands about definitions: apply files, try connectors, try transformations."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from dataaggregator.cli.output import console, emit_json, table
+from dataaggregator.cli.session import EXIT_FAILED, EXIT_WRONG_USE, Session, command
+from dataaggregator.client import ApiError, Client
+
+Json = dict[str, Any]
+KINDS = ("connectors", "transformations", "pipelines")  # the order in which they need each other
+
+
+@click.command("apply")
+@click.option("-f", "--file", "files", multiple=True, required=True, type=click.Path(exists=True, path_type=Path))
+@command
+async def apply_files(session: Session, files: tuple[Path, ...]) -> None:
+    """Create or change what the YAML files define: connectors, transformations, pipelines, by name."""
+    definitions = read_definitions(files)
+    async with session.client() as client:
+        report = await apply_definitions(client, definitions)
+    if session.json:
+        emit_json(report)
+    else:
+        for line in report:
+            click.echo(f"{line['outcome']:<10} {line['kind']} {line['name']}")
+
+
+def read_definitions(files: tuple[Path, ...]) -> Json:
+    """Read the files' documents; each is a mapping with some of `connectors`, `transformations`, `pipelines`."""
+    definitions: Json = {kind: [] for kind in KINDS}
+    for file in files:
+        try:
+            documents = list(yaml.safe_load_all(file.read_text()))
+        except (OSError, yaml.YAMLError) as error:
+            raise click.UsageError(f"{file} cannot be read: {error}") from error
+        for document in documents:
+            if document is None:
+                continue
+            if not isinstance(document, dict) or not set(document) <= set(KINDS):
+                raise click.UsageError(f"{file}: at the top stand only {', '.join(KINDS)}, each with a list.")
+            for kind, items in document.items():
+                definitions[kind] += _checked(file, kind, items)
+    return definitions
+
+
+def _checked(file: Path, kind: str, items: object) -> list[Json]:
+    if not isinstance(items, list):
+        raise click.UsageError(f"{file}: {kind} is a list of definitions.")
+    for item in items:
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+            raise click.UsageError(f"{file}: every entry of {kind} is a mapping with a name.")
+    return items
+
+
+async def apply_definitions(client: Client, definitions: Json) -> list[Json]:
+    """Save all of them in the order in which they need each other; stops at the first that is refused."""
+    report = []
+    for kind in KINDS:
+        for definition in definitions[kind]:
+            try:
+                saved, new = await client.save(f"/api/{kind}", definition)
+            except ApiError as error:
+                raise ApiError(
+                    {**error.problem, "detail": f"{kind} {definition['name']}: {error}", "errors": []}
+                ) from error
+            report.append({"kind": kind[:-1], "name": saved["name"], "outcome": "created" if new else "saved"})
+    return report
+
+
+@click.group("connectors")
+def connectors() -> None:
+    """List connectors and try them."""
+
+
+@connectors.command("list")
+@command
+async def list_connectors(session: Session) -> None:
+    """List the connectors of the workspace."""
+    async with session.client() as client:
+        items = [item async for item in client.pages("/api/connectors")]
+    if session.json:
+        emit_json(items)
+    else:
+        console().print(table(("name", "type", "id"), ((item["name"], item["type"], item["id"]) for item in items)))
+
+
+@connectors.command("test")
+@click.argument("connector")
+@command
+async def test_connector(session: Session, connector: str) -> None:
+    """Try CONNECTOR step by step: resolve, connect, log in, list; exit 1 if one fails."""
+    async with session.client() as client:
+        result = await client.post(f"/api/connectors/{connector}/test")
+    if session.json:
+        emit_json(result)
+    else:
+        lines = [(check["name"], check["ok"], check["duration_ms"], check["detail"]) for check in result["checks"]]
+        console().print(table(("check", "ok", "ms", "detail"), lines))
+    if not result["ok"]:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+@connectors.command("discover")
+@click.argument("connector")
+@command
+async def discover_streams(session: Session, connector: str) -> None:
+    """List the streams of CONNECTOR, freshly looked up."""
+    async with session.client() as client:
+        path = f"/api/connectors/{connector}/streams"
+        streams = [stream async for stream in client.pages(path, refresh=True)]
+    if session.json:
+        emit_json(streams)
+        return
+    lines = [(stream["name"], stream["primary_key"], stream["estimated_rows"]) for stream in streams]
+    console().print(table(("stream", "primary key", "rows (estimate)"), lines))
+
+
+@connectors.command("preview")
+@click.argument("connector")
+@click.argument("stream")
+@click.option("--limit", default=10, show_default=True, type=click.IntRange(1, 1000))
+@command
+async def preview_stream(session: Session, connector: str, stream: str, limit: int) -> None:
+    """Show the first rows of STREAM."""
+    async with session.client() as client:
+        answer = await client.post(f"/api/connectors/{connector}/preview", {"stream": stream, "limit": limit})
+    if session.json:
+        emit_json(answer)
+    else:
+        print_rows(answer["rows"])
+
+
+def print_rows(rows: list[Json], title: str | None = None) -> None:
+    """Rows as a table, columns in the order of the first row."""
+    columns = list(rows[0]) if rows else []
+    console().print(table(columns, ([row.get(column) for column in columns] for row in rows), title))
+
+
+@click.group("transform")
+def transform() -> None:
+    """Work on transformations."""
+
+
+@transform.command("test")
+@click.argument("transformation")
+@click.option(
+    "-d", "--data", required=True, type=click.Path(exists=True, path_type=Path), help="JSON: rows, or input: rows."
+)
+@command
+async def test_transformation(session: Session, transformation: str, data: Path) -> None:
+    """Run TRANSFORMATION (a saved name, or a YAML file) on rows of yours; shows the counts of every step."""
+    try:
+        sample = yaml.safe_load(data.read_text())  # JSON is YAML
+    except (OSError, yaml.YAMLError) as error:
+        raise click.UsageError(f"{data} cannot be read: {error}") from error
+    body: Json = {"sample_data": sample}
+    path = f"/api/transformations/{transformation}/test"
+    if Path(transformation).suffix in {".yaml", ".yml"}:
+        path, body["transformation"] = "/api/transformations/test", yaml.safe_load(Path(transformation).read_text())
+    async with session.client() as client:
+        result = await client.post(path, body)
+    if session.json:
+        emit_json(result)
+    else:
+        lines = [
+            (step["name"], step["kind"], step["read"], step["written"], step["filtered"], step["rejected"])
+            for step in result["steps"]
+        ]
+        console().print(table(("step", "kind", "read", "written", "filtered", "rejected"), lines))
+        print_rows(result["output"], "Output")
+    if not result["balanced"]:
+        raise click.exceptions.Exit(EXIT_WRONG_USE)
+
+
+COMMANDS = {"apply": apply_files, "connectors": connectors, "transform": transform}
