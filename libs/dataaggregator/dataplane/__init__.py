@@ -1,0 +1,1 @@
+"""The data plane: reading, changing, counting and loading rows."""

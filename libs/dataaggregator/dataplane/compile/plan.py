@@ -1,0 +1,69 @@
+"""What a checked definition becomes: nodes in the order in which rows reach them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from dataaggregator.contracts.steps import Step
+
+Road = Literal["passthrough", "sandbox"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceNode:
+    """A source, by its name in the definition."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransformNode:
+    """One transformation: its first input is the flow its steps change, the others are read whole.
+
+    `road` is passthrough when no step needs an engine (none at all, or select, drop and rename only).
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+    road: Road = "sandbox"
+
+    def stage(self, index: int) -> str:
+        """The name of one step at work: its own name, or its place and kind (`clean-flights[1].filter`)."""
+        step = self.steps[index]
+        return f"{self.name}.{step.name}" if step.name else f"{self.name}[{index}].{step.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationNode:
+    """A destination, by its place in the definition, and the node whose rows it takes."""
+
+    index: int
+    input: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sources, transformations in topological order, destinations; everything names exist for."""
+
+    sources: tuple[SourceNode, ...]
+    transforms: tuple[TransformNode, ...]
+    destinations: tuple[DestinationNode, ...]
+
+    @property
+    def inputs(self) -> Mapping[str, tuple[str, ...]]:
+        """For each node that takes rows from others, their names (destinations as `destinations[0]`)."""
+        found = {node.name: node.inputs for node in self.transforms}
+        return found | {f"destinations[{node.index}]": (node.input,) for node in self.destinations}
+
+    @property
+    def sandbox_inputs(self) -> tuple[str, ...]:
+        """The sources whose rows have to be pushed into the sandbox."""
+        wanted = {name for node in self.transforms for name in node.inputs}
+        return tuple(node.name for node in self.sources if node.name in wanted)
+
+    @property
+    def sandbox_outputs(self) -> tuple[str, ...]:
+        """The transformations whose rows destinations take."""
+        wanted = {node.input for node in self.destinations}
+        return tuple(node.name for node in self.transforms if node.name in wanted)

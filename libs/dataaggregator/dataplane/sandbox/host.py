@@ -1,0 +1,209 @@
+"""The trusted side's handle on one sandbox process: start, load, push and take rows, end it."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Self
+
+import pyarrow as pa
+
+from dataaggregator.dataplane.compile.plan import TransformNode
+from dataaggregator.dataplane.sandbox import rows, wire
+from dataaggregator.dataplane.sandbox.answers import cause_of_death, decode_error, decode_output
+from dataaggregator.dataplane.sandbox.messages import Done, Output, SandboxLimits
+from dataaggregator.dataplane.sandbox.processor import ProcessorTime
+from dataaggregator.errors import Permanent, PlatformError
+
+START_SECONDS = 60.0
+END_SECONDS = 10.0
+STDERR_LIMIT_BYTES = 16 << 10
+_MODULE = "dataaggregator.dataplane.sandbox.process"
+
+
+class Sandbox:
+    """One process, for one workspace, for one load. `push` and `outputs` must run at the same time.
+
+    A process that dies raises Permanent (`sandbox-memory`, `sandbox-timeout`, `sandbox-disk`, `sandbox-killed`)
+    from whatever is waited for; what the user's SQL did wrong raises Invalid.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, end: socket.socket, limits: SandboxLimits) -> None:
+        self._process = process
+        self._end = end
+        self._limits = limits
+        self._stderr = asyncio.create_task(_bounded(process.stderr))
+        self._time = ProcessorTime(process.pid, limits.cpu_seconds)
+        self._error: PlatformError | None = None
+        self._over = asyncio.Event()
+        self.facts: Mapping[str, Any] = {}
+        self.stage_schemas: Mapping[str, pa.Schema] = {}
+
+    @classmethod
+    async def start(cls, limits: SandboxLimits) -> Self:
+        """Spawn a process, lock it down, let it import its engines: warm, bound to no workspace yet."""
+        limits.spill.mkdir(parents=True, exist_ok=True)
+        ours, theirs = wire.pair()
+        with theirs:
+            process = await _spawn(theirs.fileno(), limits)
+        ours.setblocking(False)
+        sandbox = cls(process, ours, limits)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await sandbox._send(_limits_frame(limits))
+                ready = await sandbox._answer("ready")
+        except BaseException:
+            await sandbox.close()
+            raise
+        sandbox.facts = ready.header["facts"]
+        return sandbox
+
+    @property
+    def pid(self) -> int:
+        """The process, for whoever watches over it."""
+        return self._process.pid
+
+    async def load(
+        self,
+        transforms: Sequence[TransformNode],
+        inputs: Mapping[str, pa.Schema],
+        outputs: Sequence[str],
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        samples: int = 0,
+    ) -> Mapping[str, pa.Schema]:
+        """Bind every expression; gives the schemas of the outputs (those of all stages: `stage_schemas`).
+
+        `inputs` are the sources by name, `transforms` in topological order, `samples` asks for that many rows
+        from every stage. What does not bind raises Invalid with step, line and column.
+        """
+        header = {
+            "kind": "load",
+            "nodes": [_node(node) for node in transforms],
+            "inputs": {name: rows.encode_schema(schema) for name, schema in inputs.items()},
+            "outputs": list(outputs),
+            "parameters": dict(parameters or {}),
+            "samples": samples,
+        }
+        self._time.renew()
+        await self._send(header)
+        loaded = (await self._answer("loaded")).header
+        self.stage_schemas = {name: rows.decode_schema(text) for name, text in loaded["stages"].items()}
+        return {name: rows.decode_schema(text) for name, text in loaded["outputs"].items()}
+
+    async def push(self, input: str, batch: pa.RecordBatch) -> None:  # noqa: A002 (the word of the definitions)
+        """Hand over rows of one source; returns when the wire has taken them."""
+        await self._send({"kind": "push", "input": input}, rows.encode(batch))
+
+    async def finish(self, input: str) -> None:  # noqa: A002 (the word of the definitions)
+        """No more rows will come from this source."""
+        await self._send({"kind": "finish", "input": input})
+
+    async def outputs(self) -> AsyncIterator[Output]:
+        """Everything that comes out, Done last. Must be taken while rows are pushed."""
+        while True:
+            message = decode_output(await self._receive())
+            yield message
+            if isinstance(message, Done):
+                return
+
+    async def close(self) -> None:
+        """End the process and wait until it is gone."""
+        self.kill()
+        await self._process.wait()
+        await self._stderr
+        self._end.close()
+
+    def kill(self) -> None:
+        """End the process now."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def _send(self, header: Mapping[str, Any], body: Any = b"") -> None:
+        try:
+            await wire.send_async(self._end, header, body)
+        except OSError as error:
+            raise await self._reason() from error
+
+    async def _answer(self, kind: str) -> wire.Frame:
+        frame = await self._receive()
+        if frame.kind != kind:
+            raise Permanent("sandbox-killed", f"the sandbox answered {frame.kind} where {kind} was due")
+        return frame
+
+    async def _receive(self) -> wire.Frame:
+        try:
+            frame = await wire.receive_async(self._end)
+        except (OSError, wire.BrokenWireError):
+            frame = None
+        if frame is None:
+            self._error = await self._death()
+        elif frame.kind == "error":
+            self._error = decode_error(frame)
+        else:
+            self._time.renew()
+            return frame
+        self._over.set()
+        raise self._error
+
+    async def _reason(self) -> PlatformError:
+        """Why nothing can be sent any more: what the reader of outputs was told, else how the process died."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await self._over.wait()
+        return self._error or await self._death()
+
+    async def _death(self) -> PlatformError:
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                status = await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            status = await self._process.wait()
+        return cause_of_death(status, await self._stderr, self._limits)
+
+
+async def _spawn(descriptor: int, limits: SandboxLimits) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        "-m",
+        _MODULE,
+        str(descriptor),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={},
+        cwd=limits.spill,
+        pass_fds=(descriptor,),
+        start_new_session=True,
+    )
+
+
+async def _bounded(stream: asyncio.StreamReader | None) -> str:
+    """What the process said on stderr, at most so much of it; the rest is read and dropped."""
+    said = b""
+    while stream is not None and (chunk := await stream.read(4096)):
+        said = (said + chunk)[:STDERR_LIMIT_BYTES]
+    return said.decode(errors="replace")
+
+
+def _limits_frame(limits: SandboxLimits) -> Mapping[str, Any]:
+    return {
+        "kind": "limits",
+        "spill": str(limits.spill),
+        "memory_bytes": limits.memory_bytes,
+        "cpu_seconds": limits.cpu_seconds,
+        "spill_bytes": limits.spill_bytes,
+        "strict": limits.level == "strict",
+    }
+
+
+def _node(node: TransformNode) -> Mapping[str, Any]:
+    return {
+        "name": node.name,
+        "inputs": list(node.inputs),
+        "steps": [step.model_dump(mode="json", by_alias=True, exclude_none=True) for step in node.steps],
+        "stages": [node.stage(at) for at in range(len(node.steps))],
+    }
