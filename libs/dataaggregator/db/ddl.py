@@ -1,0 +1,116 @@
+"""The database: what migrations say to give a schema its grants, its isolation and the tables of the bus."""
+
+from typing import Any, Protocol
+
+from dataaggregator.db.identifiers import quote
+from dataaggregator.db.roles import PLATFORM_ROLE, WORKSPACE_ROLE
+
+
+class Executes(Protocol):
+    """Alembic's `op`, or anything else that takes one SQL statement at a time."""
+
+    def execute(self, sql: str, /) -> Any: ...
+
+
+WORKSPACE = "nullif(current_setting('dataaggregator.workspace', true), '')::uuid"
+"""The workspace of the transaction, NULL when none is set (a reset setting reads '')."""
+
+
+def grant(op: Executes, schema: str) -> None:
+    """Let both roles use the schema and everything that will be made in it."""
+    roles = f"{WORKSPACE_ROLE}, {PLATFORM_ROLE}"
+    name = quote(schema)
+    op.execute(f"GRANT USAGE ON SCHEMA {name} TO {roles}")
+    op.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA {name} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {roles}")
+    op.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA {name} GRANT USAGE, SELECT ON SEQUENCES TO {roles}")
+
+
+def enable_isolation(op: Executes, schema: str, table: str) -> None:
+    """Row-level security by `workspace_id`, forced; the platform role sees all rows."""
+    name = quote(schema, table)
+    op.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY")
+    op.execute(
+        f"CREATE POLICY workspace ON {name} TO {WORKSPACE_ROLE} "
+        f"USING (workspace_id = (SELECT {WORKSPACE})) WITH CHECK (workspace_id = (SELECT {WORKSPACE}))"
+    )
+    op.execute(f"CREATE POLICY platform ON {name} TO {PLATFORM_ROLE} USING (true) WITH CHECK (true)")
+
+
+BUS_TABLES = {
+    "subject_sequences": """
+        source text NOT NULL,
+        subject text NOT NULL,
+        workspace_id uuid NOT NULL,
+        last_sequence bigint NOT NULL,
+        PRIMARY KEY (source, subject)""",
+    "outbox": """
+        id uuid PRIMARY KEY,
+        position bigint GENERATED ALWAYS AS IDENTITY,
+        workspace_id uuid NOT NULL,
+        type text NOT NULL,
+        source text NOT NULL,
+        subject text NOT NULL,
+        sequence bigint NOT NULL,
+        time timestamptz NOT NULL,
+        traceparent text,
+        data jsonb NOT NULL,
+        published_at timestamptz,
+        UNIQUE (source, subject, sequence)""",
+    "inbox": """
+        event_id uuid PRIMARY KEY,
+        workspace_id uuid NOT NULL,
+        type text NOT NULL,
+        source text NOT NULL,
+        subject text NOT NULL,
+        sequence bigint NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT clock_timestamp()""",
+    "subject_positions": """
+        source text NOT NULL,
+        subject text NOT NULL,
+        workspace_id uuid NOT NULL,
+        last_sequence bigint NOT NULL,
+        PRIMARY KEY (source, subject)""",
+    "retries": """
+        event_id uuid PRIMARY KEY,
+        workspace_id uuid NOT NULL,
+        source text NOT NULL,
+        subject text NOT NULL,
+        sequence bigint NOT NULL,
+        event jsonb NOT NULL,
+        tries integer NOT NULL,
+        code text NOT NULL,
+        reason text NOT NULL,
+        due_at timestamptz NOT NULL,
+        first_at timestamptz NOT NULL DEFAULT clock_timestamp()""",
+    "parked": """
+        event_id uuid PRIMARY KEY,
+        workspace_id uuid NOT NULL,
+        type text NOT NULL,
+        source text NOT NULL,
+        subject text NOT NULL,
+        sequence bigint NOT NULL,
+        event jsonb NOT NULL,
+        tries integer NOT NULL,
+        code text NOT NULL,
+        reason text NOT NULL,
+        parked_at timestamptz NOT NULL DEFAULT clock_timestamp()""",
+}
+
+BUS_INDEXES = (
+    "CREATE INDEX outbox_waiting ON {schema}.outbox (position) WHERE published_at IS NULL",
+    "CREATE INDEX outbox_published ON {schema}.outbox (published_at) WHERE published_at IS NOT NULL",
+    "CREATE INDEX inbox_applied ON {schema}.inbox (applied_at)",
+    "CREATE INDEX retries_due ON {schema}.retries (due_at)",
+    "CREATE INDEX retries_subject ON {schema}.retries (source, subject, sequence)",
+    "CREATE INDEX parked_subject ON {schema}.parked (source, subject, sequence)",
+)
+
+
+def create_bus_tables(op: Executes, schema: str) -> None:
+    """Outbox, inbox, retries, parked and the two counters of a schema, isolated by workspace."""
+    for table, columns in BUS_TABLES.items():
+        op.execute(f"CREATE TABLE {quote(schema, table)} ({columns})")
+        enable_isolation(op, schema, table)
+    for index in BUS_INDEXES:
+        op.execute(index.format(schema=quote(schema)))

@@ -1,0 +1,58 @@
+"""The database: the one place where the driver's errors become the platform's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from dataaggregator.errors import Transient
+
+UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ConnectionDoesNotExistError,
+)
+BUSY = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.OutOfMemoryError,
+    asyncpg.DiskFullError,
+)
+
+
+def unavailable(error: BaseException) -> Transient:
+    """The database does not answer; the reason without host, user or password."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return Transient("database-unavailable", f"The database does not answer: {reason}.", retry_after=2.0)
+
+
+@contextmanager
+def connecting() -> Iterator[None]:
+    """Around the making of a connection, where any network error means the database."""
+    try:
+        yield
+    except (OSError, TimeoutError, *UNAVAILABLE, asyncpg.InterfaceError) as error:
+        raise unavailable(error) from error
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        raise Transient("database-unavailable", "The database refuses our user or password.") from error
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Around the use of a connection: lost connections and lost races become `Transient`, the rest goes through."""
+    try:
+        yield
+    except UNAVAILABLE as error:
+        raise unavailable(error) from error
+    except BUSY as error:
+        raise Transient(
+            "database-busy", f"The database could not do this now: {type(error).__name__}.", retry_after=1.0
+        ) from error
+    except asyncpg.InterfaceError as error:
+        if "closed" not in str(error):
+            raise
+        raise unavailable(error) from error
