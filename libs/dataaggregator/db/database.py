@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from dataaggregator.settings import Settings
 from dataaggregator.telemetry import metrics
 
 if TYPE_CHECKING:
-    from asyncpg.pool import Pool
+    from asyncpg.pool import Pool, PoolConnectionProxy
 
 ACQUIRE_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
@@ -49,7 +50,7 @@ class Database:
                     server_settings=self._server_settings(role),
                 )
         for state in STATES:
-            metrics.DB_POOL_CONNECTIONS.of(self._service, state).set_function(lambda s=state: self.connections()[s])
+            metrics.DB_POOL_CONNECTIONS.of(self._service, state).set_function(partial(self._count, state))
 
     async def close(self) -> None:
         """Close both pools, waiting for transactions under way."""
@@ -90,6 +91,9 @@ class Database:
         idle = sum(pool.get_idle_size() for pool in pools)
         return {"idle": idle, "used": sum(pool.get_size() for pool in pools) - idle}
 
+    def _count(self, state: str) -> float:
+        return self.connections()[state]
+
     @asynccontextmanager
     async def _begin(self, role: Role) -> AsyncIterator[Connection]:
         connection = await self._acquire(role)
@@ -104,7 +108,7 @@ class Database:
             with translated():
                 await self._pools[role].release(connection)
 
-    async def _acquire(self, role: Role) -> Connection:
+    async def _acquire(self, role: Role) -> "PoolConnectionProxy[asyncpg.Record]":
         if role not in self._pools:
             raise Transient("database-unavailable", "The database is not open.")
         begun = time.perf_counter()

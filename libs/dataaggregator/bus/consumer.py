@@ -1,0 +1,112 @@
+"""The bus: applying one event to one service: inbox, handler and what it emits in one transaction, else a verdict."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from dataaggregator.bus import inbox, parked
+from dataaggregator.bus.handler import Handler, handler_table
+from dataaggregator.bus.verdict import Ack, Park, Retry, SequenceGap, Verdict, reason, verdict
+from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE, Event
+from dataaggregator.db import Connection, Database
+from dataaggregator.telemetry import logs, metrics, traces
+
+log = logs.get("bus")
+
+CLAIMED_AT_ONCE = 100
+CLAIM_SECONDS = 60.0
+
+
+class Consumer:
+    """The receiving side of one service, the same under every adapter."""
+
+    def __init__(self, database: Database, schema: str, handlers: Sequence[Handler]) -> None:
+        self._database = database
+        self.schema = schema
+        self.handlers: Mapping[str, Handler] = handler_table(handlers)
+
+    async def deliver(self, event: Event, tries: int = 0) -> Verdict:
+        """Apply an event, `tries` times failed before. Returns once the outcome is committed.
+
+        Raises only if not even the verdict could be stored: then the event is not to be acknowledged.
+        """
+        handler = self.handlers[event.type]
+        with traces.continue_from(event.traceparent, f"consume {event.type}"):
+            try:
+                await self._apply(handler, event, tries)
+                outcome: Verdict = Ack()
+            except Exception as error:
+                outcome = verdict(error, tries + 1)
+                self._tell(event, outcome, error, tries + 1)
+                await self._store(handler, event, outcome, error, tries + 1)
+        metrics.BUS_CONSUMED.of(handler.service, type(outcome).__name__.lower()).inc()
+        return outcome
+
+    async def retry_due(self) -> int:
+        """Deliver what is due again, a subject's events in their order; returns how many were."""
+        async with self._database.platform() as tx:
+            due = await inbox.claim_due(tx, self.schema, limit=CLAIMED_AT_ONCE, lease_seconds=CLAIM_SECONDS)
+        for waiting in due:
+            await self.deliver(waiting.event, waiting.tries)
+        return len(due)
+
+    async def deliver_ephemeral(self, event: Event) -> None:
+        """Apply without inbox, verdict and second try."""
+        handler = self.handlers[event.type]
+        try:
+            async with self._transaction(event) as tx:
+                await handler.handle(event, tx)
+        except Exception as error:
+            log.warning("ephemeral_event_lost", type=event.type, service=handler.service, reason=reason(error)[1])
+
+    def _transaction(self, event: Event) -> AbstractAsyncContextManager[Connection]:
+        if event.workspace_id == PLATFORM_WORKSPACE:
+            return self._database.platform()
+        return self._database.transaction(event.workspace_id)
+
+    async def _apply(self, handler: Handler, event: Event, tries: int) -> None:
+        async with self._transaction(event) as tx:
+            fresh = await inbox.add(tx, self.schema, event)
+            if fresh and await self._is_next(tx, handler, event):
+                await handler.handle(event, tx)
+                if handler.ordered:
+                    await inbox.advance(tx, self.schema, event)
+            if tries or not fresh:
+                await inbox.settle(tx, self.schema, event.id)
+
+    async def _is_next(self, tx: Connection, handler: Handler, event: Event) -> bool:
+        if not handler.ordered:
+            return True
+        last = await inbox.position(tx, self.schema, event)
+        if event.sequence > last + 1:
+            raise SequenceGap(last + 1, event.sequence)
+        return event.sequence == last + 1
+
+    async def _store(self, handler: Handler, event: Event, outcome: Verdict, error: Exception, tries: int) -> None:
+        async with self._transaction(event) as tx:
+            match outcome:
+                case Ack():
+                    await self._acknowledge(tx, handler, event)
+                case Retry(after_seconds):
+                    why = reason(error)
+                    await inbox.retry(tx, self.schema, event, tries=tries, why=why, after_seconds=after_seconds)
+                case Park():
+                    await parked.park(tx, self.schema, event, tries=tries, why=reason(error))
+
+    async def _acknowledge(self, tx: Connection, handler: Handler, event: Event) -> None:
+        """Nothing to do for this event, in whatever state things are: written down without its effects."""
+        if await inbox.add(tx, self.schema, event) and await self._is_next(tx, handler, event) and handler.ordered:
+            await inbox.advance(tx, self.schema, event)
+        await inbox.settle(tx, self.schema, event.id)
+
+    def _tell(self, event: Event, outcome: Verdict, error: Exception, tries: int) -> None:
+        fields = {"type": event.type, "event_id": str(event.id), "schema": self.schema, "tries": tries}
+        code, why = reason(error)
+        match outcome:
+            case Park():
+                log.error("event_parked", code=code, reason=why, **fields)
+            case Retry(after_seconds) if code == "internal-error":
+                log.exception("event_failed", error, after_seconds=after_seconds, **fields)  # noqa: LOG004 - it is passed in
+            case Retry(after_seconds):
+                log.info("event_retried", code=code, reason=why, after_seconds=after_seconds, **fields)
+            case Ack():
+                log.info("event_not_needed", code=code, reason=why, **fields)

@@ -1,0 +1,95 @@
+"""The bus: the embedded adapter: the outbox delivered in this process, with the same inbox, retries and parking."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from uuid import UUID
+
+from dataaggregator.bus.consumer import Consumer
+from dataaggregator.bus.handler import Handler
+from dataaggregator.bus.loops import retry_loop, upkeep_loop
+from dataaggregator.bus.port import LoopBody, Observer
+from dataaggregator.bus.relay import Relay
+from dataaggregator.contracts.envelope import Event
+from dataaggregator.db import Database
+from dataaggregator.settings import Settings
+from dataaggregator.telemetry import logs
+
+log = logs.get("bus")
+
+AT_ONCE = 8
+"""Events applied at the same time, each on a connection of the pool."""
+
+
+class EmbeddedBus:
+    """Publishing is delivering: an event counts as published when each subscriber's outcome is committed."""
+
+    name = "bus"
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._poll_seconds = settings.relay_poll_seconds
+        self._consumers: dict[str, Consumer] = {}
+        self._observers: list[Observer] = []
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def open(self) -> None:
+        """Nothing to open: it lives in the database."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def ping(self) -> None:
+        """As well as the database is."""
+
+    def subscribe(self, schema: str, handlers: Sequence[Handler]) -> None:
+        if schema in self._consumers:
+            raise ValueError(f"{schema} has subscribed already")
+        self._consumers[schema] = Consumer(self._database, schema, handlers)
+
+    def loops(self, schema: str) -> Mapping[str, LoopBody]:
+        relay = Relay(self._database, schema, self._publish, self._poll_seconds)
+        loops: dict[str, LoopBody] = {
+            f"{schema}-relay": relay.run,
+            f"{schema}-upkeep": partial(upkeep_loop, self._database, schema),
+        }
+        if schema in self._consumers:
+            loops[f"{schema}-retries"] = partial(retry_loop, self._database, self._consumers[schema])
+        return loops
+
+    async def publish_ephemeral(self, event: Event) -> None:
+        for observer in tuple(self._observers):
+            try:
+                observer(event)
+            except Exception:
+                log.exception("observer_failed", type=event.type)
+        for consumer in self._consumers.values():
+            if event.type in consumer.handlers:
+                await consumer.deliver_ephemeral(event)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        self._observers.append(observer)
+        return lambda: self._observers.remove(observer)
+
+    async def _publish(self, events: Sequence[Event]) -> set[UUID]:
+        """A subscriber gets the events of a subject one after the other, those of different subjects at once."""
+        chains: dict[tuple[str, str, str], list[Event]] = {}
+        for schema, consumer in self._consumers.items():
+            for event in events:
+                if event.type in consumer.handlers:
+                    chains.setdefault((schema, event.source, event.subject), []).append(event)
+        confirmed = {event.id for event in events}
+        async with asyncio.TaskGroup() as tasks:
+            for (schema, _, _), chain in chains.items():
+                tasks.create_task(self._follow(self._consumers[schema], chain, confirmed))
+        return confirmed
+
+    async def _follow(self, consumer: Consumer, chain: Sequence[Event], confirmed: set[UUID]) -> None:
+        async with self._room:
+            for number, event in enumerate(chain):
+                try:
+                    await consumer.deliver(event)
+                except Exception as error:
+                    log.warning("delivery_interrupted", schema=consumer.schema, type=event.type, reason=str(error))
+                    confirmed.difference_update(left.id for left in chain[number:])
+                    return

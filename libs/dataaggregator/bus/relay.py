@@ -1,0 +1,88 @@
+"""The bus: taking committed events out of a schema's outbox and publishing them, in order of commit a subject."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from dataaggregator.bus.emit import channel
+from dataaggregator.bus.signals import Signal, outbox_topic
+from dataaggregator.contracts.envelope import Event
+from dataaggregator.db import Connection, Database, quote
+from dataaggregator.db.errors import translated
+from dataaggregator.errors import PlatformError
+from dataaggregator.telemetry import logs, metrics
+
+log = logs.get("bus")
+
+BATCH = 500
+PAUSE_SECONDS = 1.0
+
+Publish = Callable[[Sequence[Event]], Awaitable[set[UUID]]]
+"""Publishes events and returns the ids of those that are confirmed."""
+
+
+class Relay:
+    """One outbox. Any number of relays may work on it: each row is claimed by one at a time."""
+
+    def __init__(self, database: Database, schema: str, publish: Publish, poll_seconds: float) -> None:
+        self._database = database
+        self._schema = schema
+        self._publish = publish
+        self._poll_seconds = poll_seconds
+        self._signal = Signal(outbox_topic(schema))
+        name = quote(schema)
+        self._claim = f"""SELECT id, type, source, subject, sequence, time, workspace_id, traceparent, data
+                          FROM {name}.outbox WHERE published_at IS NULL
+                          ORDER BY position FOR UPDATE SKIP LOCKED LIMIT {BATCH}"""
+        self._mark = f"UPDATE {name}.outbox SET published_at = clock_timestamp() WHERE id = ANY($1)"
+
+    async def run(self) -> None:
+        """Until cancelled; a database that does not answer is waited for."""
+        while True:
+            try:
+                await self._work()
+            except PlatformError as error:
+                log.warning("relay_waits", schema=self._schema, code=error.code, reason=error.detail)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _work(self) -> None:
+        """On a connection of its own, which also listens, until something goes wrong."""
+        connection = await self._database.connect("platform")
+        try:
+            with translated():
+                await connection.add_listener(channel(self._schema), self._notified)
+                while True:
+                    self._signal.clear()
+                    claimed, confirmed = await self.relay(connection)
+                    if confirmed < claimed:
+                        await asyncio.sleep(PAUSE_SECONDS)
+                    elif claimed < BATCH:
+                        await self._signal.wait(self._poll_seconds)
+        finally:
+            await _close(connection)
+
+    def _notified(self, *_: Any) -> None:
+        self._signal.fire()
+
+    async def relay(self, connection: Connection) -> tuple[int, int]:
+        """One batch: claim, publish, mark. Returns how many were claimed and how many confirmed."""
+        async with connection.transaction():
+            rows = await connection.fetch(self._claim)
+            if not rows:
+                return 0, 0
+            confirmed = await self._publish([Event.model_validate(dict(row)) for row in rows])
+            if confirmed:
+                await connection.execute(self._mark, list(confirmed))
+        metrics.BUS_PUBLISHED.of(self._schema).inc(len(confirmed))
+        return len(rows), len(confirmed)
+
+
+async def _close(connection: Connection) -> None:
+    """Closed politely, or dropped if the server does not answer."""
+    try:
+        await connection.close(timeout=2)
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()

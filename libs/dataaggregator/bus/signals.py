@@ -1,0 +1,51 @@
+"""The bus: waking a loop of this process once a transaction has committed."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
+from weakref import WeakSet
+
+
+class Signal:
+    """Something to wait for, at most so long. `fire` before `wait` is not lost."""
+
+    def __init__(self, topic: str) -> None:
+        self._event = asyncio.Event()
+        _by_topic[topic].add(self)
+
+    def fire(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        """Before looking for work: what fires from now on is about work not yet seen."""
+        self._event.clear()
+
+    async def wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return
+
+
+_by_topic: defaultdict[str, WeakSet[Signal]] = defaultdict(WeakSet)
+
+
+@cache
+def waker(topic: str) -> Callable[[], None]:
+    """A function, always the same for a topic, that fires the signals of that topic."""
+
+    def wake() -> None:
+        for signal in tuple(_by_topic[topic]):
+            signal.fire()
+
+    return wake
+
+
+def outbox_topic(schema: str) -> str:
+    return f"outbox {schema}"
+
+
+def retries_topic(schema: str) -> str:
+    return f"retries {schema}"

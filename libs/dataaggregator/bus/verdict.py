@@ -1,0 +1,72 @@
+"""The bus: what becomes of an event whose handler raised; the one place that decides."""
+
+import random
+from dataclasses import dataclass
+
+from dataaggregator.errors import Conflict, Invalid, Permanent, PlatformError, Transient
+from dataaggregator.telemetry.redaction import mask_text
+
+MOST_TRIES = 10
+"""Then a person must look: 0.5 s, doubled each time, is about four minutes in all."""
+
+MOST_GAP_TRIES = 70
+"""About an hour. Waiting for an earlier event is not the event's own failure, and a closing gap wakes it at once."""
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 300.0
+LONGEST_GAP_PAUSE_SECONDS = 60.0
+LONGEST_REASON = 2_000
+
+
+@dataclass(frozen=True)
+class Ack:
+    """Nothing more to do."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Try again after a while."""
+
+    after_seconds: float
+
+
+@dataclass(frozen=True)
+class Park:
+    """Set aside for a person."""
+
+
+Verdict = Ack | Retry | Park
+
+
+class SequenceGap(Transient):
+    """An event came before an earlier one of its subject."""
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__("sequence-gap", f"waits for sequence {expected} of its subject, is {found}")
+
+
+def verdict(error: Exception, tries: int) -> Verdict:
+    """What to do after the `tries`th failed delivery; a bug of ours is tried again like a passing fault."""
+    if isinstance(error, Conflict):
+        return Ack()
+    if isinstance(error, Invalid | Permanent):
+        return Park()
+    if isinstance(error, SequenceGap):
+        return _again(tries, MOST_GAP_TRIES, LONGEST_GAP_PAUSE_SECONDS)
+    least = error.retry_after or 0.0 if isinstance(error, Transient) else 0.0
+    return _again(tries, MOST_TRIES, LONGEST_PAUSE_SECONDS, least)
+
+
+def reason(error: Exception) -> tuple[str, str]:
+    """Code and sentence for the retry or parked row."""
+    if isinstance(error, PlatformError):
+        return error.code, mask_text(error.detail)[:LONGEST_REASON]
+    return "internal-error", mask_text(f"{type(error).__name__}: {error}")[:LONGEST_REASON]
+
+
+def _again(tries: int, most: int, longest: float, least: float = 0.0) -> Verdict:
+    if tries >= most:
+        return Park()
+    pause = min(FIRST_PAUSE_SECONDS * 2 ** min(tries - 1, 30), longest)
+    jitter = random.uniform(0.9, 1.1)  # noqa: S311 - spreads the load, guards nothing
+    return Retry(max(pause * jitter, least))
