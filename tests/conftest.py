@@ -1,0 +1,88 @@
+"""What tests share: a private PostgreSQL a worker, and a database of its own for each test, cloned from a template."""
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from dataaggregator.db import Database, migrate
+from dataaggregator.embedded.postgres import EmbeddedPostgres
+from dataaggregator.settings import Settings
+
+SERVICES = Path(__file__).parent.parent / "services"
+TEMPLATE = "template_platform"
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A private server that nobody else uses; ended with the test run."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def template_database(postgres_server: EmbeddedPostgres) -> str:
+    """The name of a database in which every service's schema is migrated; once a run."""
+    url = _named(postgres_server.url, TEMPLATE)
+    await _administer(postgres_server, f"CREATE DATABASE {TEMPLATE}")
+    for folder in sorted(SERVICES.glob("*/migrations")):
+        await migrate.upgrade(url, folder.parent.name, folder)
+    return TEMPLATE
+
+
+@pytest.fixture
+async def database_url(postgres_server: EmbeddedPostgres, template_database: str) -> AsyncIterator[str]:
+    """A fresh database with every service's schema, as the user who owns it; dropped after the test."""
+    name = f"test_{next(_numbers)}"
+    await _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    yield _named(postgres_server.url, name)
+    await _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def empty_database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """A fresh database with nothing in it, such as a source or a destination is; dropped after the test."""
+    name = f"test_{next(_numbers)}"
+    await _administer(postgres_server, f"CREATE DATABASE {name}")
+    yield _named(postgres_server.url, name)
+    await _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings whose database is this test's and whose home is its folder; times are short, hashes cheap."""
+    return Settings.model_validate(
+        {
+            "database_url": database_url,
+            "home": tmp_path,
+            "secret_key": "only-for-tests-only-for-tests-only-for-tests",
+            "relay_poll_seconds": 0.2,
+            "bcrypt_cost": 4,
+        }
+    )
+
+
+@pytest.fixture
+async def database(database_url: str, settings: Settings) -> AsyncIterator[Database]:
+    """This test's database, opened."""
+    database = Database(database_url, settings)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def _administer(server: EmbeddedPostgres, statement: str) -> None:
+    connection = await asyncpg.connect(server.url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _named(url: str, database: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
