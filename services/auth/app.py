@@ -1,0 +1,83 @@
+"""Auth, composition root: keys, passwords, sessions, people, audit, put together by hand."""
+
+import asyncio
+
+from dataaggregator.errors import Transient
+from dataaggregator.ports import Ports
+from dataaggregator.service import Loop, Service
+from dataaggregator.telemetry import logs
+
+from . import SCHEMA, SERVICE
+from .audit.events import HANDLERS
+from .keys.signing import SigningKeys
+from .passwords import Passwords
+from .people.api import UsersApi, WorkspacesApi
+from .people.commands import People
+from .sessions.api import SessionsApi
+from .sessions.commands import Secrets, Sessions
+
+KEYS_EVERY_SECONDS = 60.0
+SWEEP_EVERY_SECONDS = 600.0
+
+log = logs.get("auth")
+
+
+class Identity:
+    """What must be there before the first login: pepper, keys, the first admin, what is revoked."""
+
+    name = "identity"
+
+    def __init__(
+        self, ports: Ports, keys: SigningKeys, passwords: Passwords, people: People, sessions: Sessions
+    ) -> None:
+        self._settings = ports.settings
+        self._keys = keys
+        self._passwords = passwords
+        self._people = people
+        self._sessions = sessions
+
+    async def open(self) -> None:
+        await self._passwords.open(await self._keys.pepper())
+        await self._keys.refresh()
+        await self._sessions.load_revocations()
+        secret = self._settings.bootstrap_admin_password
+        email = self._settings.bootstrap_admin_email
+        if await self._people.bootstrap(email, secret.get_secret_value() if secret else None):
+            log.info("admin_created", email=email)
+
+    async def close(self) -> None:
+        self._passwords.close()
+
+    async def ping(self) -> None:
+        self._keys.check()
+
+    async def sweep(self) -> None:
+        """The loop that forgets what is outlived."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_SECONDS)
+            try:
+                await self._sessions.forget_outlived()
+            except Transient as error:
+                log.warning("sweep_postponed", code=error.code)
+
+
+def build(ports: Ports) -> Service:
+    secrets = Secrets(ports.keys.derive("refresh-successor"), ports.keys.derive("login-account"))
+    keys = SigningKeys(ports.database, ports.keys, ports.clock)
+    passwords = Passwords(ports.settings.bcrypt_cost)
+    sessions = Sessions(ports, keys, passwords, secrets)
+    people = People(ports, passwords)
+    identity = Identity(ports, keys, passwords, people, sessions)
+    doors = (SessionsApi(sessions, keys), UsersApi(people), WorkspacesApi(people))
+    return Service(
+        name=SERVICE,
+        schema=SCHEMA,
+        routes=[route for door in doors for route in door.routes()],
+        handlers=HANDLERS,
+        loops=[
+            Loop("auth.keys", lambda: keys.keep_fresh(KEYS_EVERY_SECONDS)),
+            Loop("auth.sweep", identity.sweep),
+        ],
+        resources=[identity],
+        needs=[ports.database, identity],
+    )

@@ -1,0 +1,25 @@
+"""What auth's doors share: who is acting in a call, and the words of its bodies."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from dataaggregator.http.call import Call
+from services.auth.audit.record import Actor
+
+Email = Annotated[str, Field(min_length=3, max_length=254, pattern=r"^\s*[^@\s]+@[^@\s]+\s*$")]
+Password = Annotated[SecretStr, Field(min_length=8, max_length=1024)]
+
+
+class Body(BaseModel):
+    """Base of every body: what is not declared is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def actor(call: Call) -> Actor:
+    """The caller; the address is the one the gateway saw, who writes X-Forwarded-For anew for every call."""
+    forwarded = call.headers.get("X-Forwarded-For", "")
+    address = forwarded.split(",")[-1].strip() or call.request.remote
+    request_id = call.headers.get("X-Request-ID")
+    return Actor(call.identity.user_id, call.identity.email, address, request_id)

@@ -1,0 +1,1 @@
+"""People: users, workspaces and who is a member of which."""

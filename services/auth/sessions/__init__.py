@@ -1,0 +1,1 @@
+"""Sessions: login, refresh with rotation, logout, and what is revoked."""

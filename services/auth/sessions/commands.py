@@ -1,0 +1,210 @@
+"""Session commands: log in, refresh, log out, load what is revoked."""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NoReturn
+from uuid import UUID
+
+from dataaggregator.bus import emit
+from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE
+from dataaggregator.contracts.identity import LoginFailed
+from dataaggregator.db import Connection
+from dataaggregator.errors import Denied, RateLimited, Unauthenticated
+from dataaggregator.ids import new_id
+from dataaggregator.ports import Ports
+from dataaggregator.revocations import Revocation
+from dataaggregator.telemetry import metrics
+from services.auth import SCHEMA, SERVICE
+from services.auth.audit.record import Actor, Deed, record
+from services.auth.keys.signing import SigningKeys
+from services.auth.passwords import Passwords
+
+from . import store
+from .domain import (
+    Account,
+    Bucket,
+    Family,
+    Grant,
+    RefreshToken,
+    Use,
+    claims,
+    digest,
+    draw,
+    email_key,
+    first_token,
+    judge,
+    successor,
+)
+from .revoking import revoke_family
+
+NONCE_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a client holds; `expires_in` is the access token's life in seconds."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The two keys of sessions: one foresees refresh tokens, one hides e-mail addresses among the attempts."""
+
+    successor: bytes
+    account: bytes
+
+
+class Sessions:
+    """The use cases of sessions."""
+
+    def __init__(self, ports: Ports, keys: SigningKeys, passwords: Passwords, secret: Secrets) -> None:
+        self._database = ports.database
+        self._revocations = ports.revocations
+        self._clock = ports.clock
+        self._keys = keys
+        self._passwords = passwords
+        self._secret = secret
+        self._rate = ports.settings.rate_limit_login
+        self._access_seconds = int(ports.settings.access_token_expire_minutes * 60)
+        self._refresh_life = timedelta(days=ports.settings.refresh_token_expire_days)
+
+    async def login(self, email: str, password: str, actor: Actor) -> Pair:
+        """A pair for the right password of an active account.
+
+        Raises Unauthenticated `invalid-credentials` alike for wrong e-mail and wrong password, Denied
+        `user-inactive` only after the right password, RateLimited after too many attempts on the account.
+        """
+        await self._throttle(email)
+        async with self._database.platform() as tx:
+            account = await store.find_account(tx, email)
+        right = await self._passwords.verify(password, account.password_hash if account else None)
+        if account is None or not right:
+            await self._fail(email, account, "invalid-credentials", actor)
+        if not account.active:
+            await self._fail(email, account, "user-inactive", actor)
+        outdated = self._passwords.outdated(account.password_hash)
+        rehashed = await self._passwords.hash(password) if outdated else None
+        return await self._begin(account, rehashed, actor)
+
+    async def refresh(self, token: str) -> Pair:
+        """The next pair of a family; raises Unauthenticated `refresh-invalid`, or `refresh-reused` for a stolen one."""
+        async with self._database.platform() as tx:
+            account = await store.lock_bearer(tx, digest(token))
+            stored = await store.lock_token(tx, digest(token))
+            now = self._clock.now()  # under the locks: later than any revocation that has been written down
+            use = Use.ENDED if stored is None else judge(stored, now)
+            if stored is None or account is None or not account.active or use is Use.ENDED:
+                raise Unauthenticated("refresh-invalid", "The refresh token is not valid any more; log in again.")
+            if use is not Use.REUSE:
+                following = successor(self._secret.successor, token, stored.nonce)
+                if use is Use.ROTATE:
+                    await self._rotate(tx, stored, following, now)
+                return await self._pair(tx, account, stored.family.id, following, now)
+            revocation = await self._end(tx, stored.family, account.workspace_id, "reused", now)
+        await self._revocations.revoke(revocation)
+        raise Unauthenticated(
+            "refresh-reused", "This refresh token was used before; all tokens of its login are void. Log in again."
+        )
+
+    async def logout(self, token: str, actor: Actor) -> None:
+        """End the family and its access tokens at once; a token that is unknown or ended changes nothing."""
+        async with self._database.platform() as tx:
+            account = await store.lock_bearer(tx, digest(token))
+            stored = await store.lock_token(tx, digest(token))
+            now = self._clock.now()
+            if stored is None or account is None or stored.family.revoked_at is not None:
+                return
+            revocation = await self._end(tx, stored.family, account.workspace_id, "logout", now)
+            who = Actor(account.id, account.email, actor.address, actor.request_id)
+            deed = Deed("session.ended", "user", str(account.id), {})
+            await record(tx, who, deed, account.workspace_id, now)
+        await self._revocations.revoke(revocation)
+
+    async def load_revocations(self) -> None:
+        """Hand what is written down to the port: an emptied one would un-revoke tokens."""
+        async with self._database.platform() as tx:
+            known = await store.list_revocations(tx, self._clock.now())
+        for revocation in known:
+            await self._revocations.revoke(revocation)
+
+    async def forget_outlived(self) -> None:
+        """Remove rows that can no longer change any answer."""
+        now = self._clock.now()
+        async with self._database.platform() as tx:
+            await store.remove_outlived(tx, now, now - timedelta(seconds=self._rate.seconds))
+
+    async def _throttle(self, email: str) -> None:
+        """Counted before the password is looked at and committed alone, so that no parallel attempt is free."""
+        key = hmac.new(self._secret.account, email_key(email).encode(), hashlib.sha256).digest()
+        now = self._clock.now()
+        async with self._database.platform() as tx:
+            bucket = await store.lock_bucket(tx, key, Bucket(float(self._rate.requests), now))
+            bucket, wait_seconds = draw(bucket, self._rate.requests, self._rate.seconds, now)
+            await store.save_bucket(tx, key, bucket)
+        if wait_seconds > 0:
+            metrics.LOGINS.of("limited").inc()
+            metrics.RATE_LIMITED.of("login").inc()
+            raise RateLimited(
+                "rate-limited", "Too many logins for this account; wait a little.", retry_after=wait_seconds
+            )
+
+    async def _fail(self, email: str, account: Account | None, reason: str, actor: Actor) -> NoReturn:
+        now = self._clock.now()
+        workspace = account.workspace_id if account else PLATFORM_WORKSPACE
+        subject = str(account.id) if account else "unknown"
+        said = LoginFailed(email=email, address=actor.address, reason=reason, at=now)
+        async with self._database.platform() as tx:
+            await emit(tx, SCHEMA, said, subject=subject, workspace=workspace, source=SERVICE)
+            await record(tx, actor, Deed("login.failed", "user", subject, {"reason": reason}), workspace, now)
+        metrics.LOGINS.of("inactive" if reason == "user-inactive" else "failed").inc()
+        if reason == "user-inactive":
+            raise Denied(reason, "This account is deactivated; ask an administrator to activate it.")
+        raise Unauthenticated(reason, "The e-mail or the password is not right.")
+
+    async def _begin(self, account: Account, rehashed: str | None, actor: Actor) -> Pair:
+        token = first_token()
+        async with self._database.platform() as tx:
+            # Verifying took its time: what was decided on must still be true, and stay so until the commit.
+            present = await store.account_of(tx, account.id, lock=True)
+            now = self._clock.now()
+            family = Family(new_id(), account.id, now + self._refresh_life, None)
+            if present is None or not present.active or present.password_hash != account.password_hash:
+                raise Unauthenticated("invalid-credentials", "The e-mail or the password is not right.")
+            await store.note_login(tx, account.id, now, rehashed)
+            await store.add_family(tx, family, now)
+            await store.add_token(tx, _new(token, family), now)
+            who = Actor(account.id, account.email, actor.address, actor.request_id)
+            deed = Deed("session.begun", "user", str(account.id), {})
+            await record(tx, who, deed, account.workspace_id, now)
+            pair = await self._pair(tx, present, family.id, token, now)
+        metrics.LOGINS.of("succeeded").inc()
+        return pair
+
+    async def _rotate(self, tx: Connection, spent: RefreshToken, following: str, now: datetime) -> None:
+        await store.spend_token(tx, spent.digest, now)
+        await store.add_token(tx, _new(following, spent.family), now)
+        await store.prolong_family(tx, spent.family.id, now + self._refresh_life)
+
+    async def _end(self, tx: Connection, family: Family, workspace: UUID, reason: str, now: datetime) -> Revocation:
+        await store.revoke_family(tx, family.id, reason, now)
+        return await revoke_family(
+            tx, family.id, family.user_id, workspace, now=now, lifetime_seconds=self._access_seconds
+        )
+
+    async def _pair(self, tx: Connection, account: Account, family_id: UUID, token: str, now: datetime) -> Pair:
+        memberships = await store.memberships(tx, account.id)
+        mine = [membership.workspace_id for membership in memberships]
+        default = account.workspace_id if account.workspace_id in mine or not mine else mine[0]
+        grant = Grant(account.id, account.email, family_id, default, memberships)
+        signed = self._keys.sign(claims(grant, new_id(), now, self._access_seconds))
+        return Pair(signed, token, self._access_seconds)
+
+
+def _new(token: str, family: Family) -> RefreshToken:
+    return RefreshToken(digest(token), family, secrets.token_bytes(NONCE_BYTES), None)

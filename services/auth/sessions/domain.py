@@ -1,0 +1,143 @@
+"""Session domain: what a refresh token may still do, and what an access token says. Pure."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+GRACE_SECONDS = 30
+ISSUER = "dataaggregator"
+AUDIENCE = "dataaggregator"
+
+
+@dataclass(frozen=True)
+class Membership:
+    workspace_id: UUID
+    name: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a login needs to know of a user."""
+
+    id: UUID
+    workspace_id: UUID
+    email: str
+    password_hash: str
+    active: bool
+
+
+@dataclass(frozen=True)
+class Family:
+    """All tokens that descend from one login."""
+
+    id: UUID
+    user_id: UUID
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True)
+class RefreshToken:
+    """One refresh token as stored: its hash, never itself."""
+
+    digest: bytes
+    family: Family
+    nonce: bytes
+    spent_at: datetime | None
+
+
+class Use(StrEnum):
+    """What presenting a refresh token means."""
+
+    ROTATE = "rotate"
+    REPEAT = "repeat"
+    REUSE = "reuse"
+    ENDED = "ended"
+
+
+def judge(token: RefreshToken, now: datetime) -> Use:
+    """A fresh token is rotated; a spent one repeats its successor for 30 s; later it betrays a theft."""
+    if token.family.revoked_at is not None or now >= token.family.expires_at:
+        return Use.ENDED
+    if token.spent_at is None:
+        return Use.ROTATE
+    if now - token.spent_at <= timedelta(seconds=GRACE_SECONDS):
+        return Use.REPEAT
+    return Use.REUSE
+
+
+def first_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def successor(key: bytes, token: str, nonce: bytes) -> str:
+    """The token after `token`: derived, so that the grace can repeat it though nobody stored it.
+
+    Neither the database (nonce) nor the key alone is enough to foresee it.
+    """
+    mac = hmac.new(key, nonce + token.encode(), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+
+def digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def email_key(email: str) -> str:
+    """E-mail addresses that differ only in case or outer blanks are one account."""
+    return email.strip().casefold()
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Everything an access token says about its bearer."""
+
+    user_id: UUID
+    email: str
+    family_id: UUID
+    default_workspace: UUID
+    memberships: Sequence[Membership]
+
+
+def claims(grant: Grant, token_id: UUID, now: datetime, lifetime_seconds: int) -> dict[str, object]:
+    """The claims of an access token; times to the millisecond, so that "issued before" is exact."""
+    issued = int(now.timestamp() * 1000) / 1000
+    return {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": str(grant.user_id),
+        "jti": str(token_id),
+        "fam": str(grant.family_id),
+        "iat": issued,
+        "exp": int(issued) + lifetime_seconds,
+        "email": grant.email,
+        "ws": [{"id": str(m.workspace_id), "name": m.name, "role": m.role} for m in grant.memberships],
+        "dws": str(grant.default_workspace),
+    }
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Login attempts of one account: `tokens` left when it was last touched."""
+
+    tokens: float
+    touched_at: datetime
+
+
+def draw(bucket: Bucket | None, limit: int, per_seconds: float, now: datetime) -> tuple[Bucket, float]:
+    """Take one attempt; answers the bucket after it and the seconds to wait (0: the attempt is free)."""
+    rate = limit / per_seconds
+    left = float(limit)
+    if bucket is not None:
+        elapsed = max(0.0, (now - bucket.touched_at).total_seconds())
+        left = min(float(limit), bucket.tokens + elapsed * rate)
+    if left < 1:
+        return Bucket(left, now), (1 - left) / rate
+    return Bucket(left - 1, now), 0.0

@@ -1,0 +1,168 @@
+"""Session store: all SQL over accounts at login, token families, refresh tokens, attempts and revocations."""
+
+from datetime import datetime
+from uuid import UUID
+
+from dataaggregator.db import Connection
+from dataaggregator.revocations import Revocation
+
+from .domain import Account, Bucket, Family, Membership, RefreshToken, email_key
+
+
+async def find_account(tx: Connection, email: str) -> Account | None:
+    row = await tx.fetchrow(
+        "SELECT id, workspace_id, email, password_hash, active FROM auth.users WHERE email_key = $1", email_key(email)
+    )
+    return Account(**dict(row)) if row else None
+
+
+async def account_of(tx: Connection, user_id: UUID, *, lock: bool = False) -> Account | None:
+    """The account with this id; locked, it stays as it is until this transaction ends."""
+    row = await tx.fetchrow(
+        f"""SELECT id, workspace_id, email, password_hash, active FROM auth.users WHERE id = $1
+            {"FOR UPDATE" if lock else ""}""",
+        user_id,
+    )
+    return Account(**dict(row)) if row else None
+
+
+async def memberships(tx: Connection, user_id: UUID) -> list[Membership]:
+    rows = await tx.fetch(
+        """SELECT m.workspace_id, w.name, m.role FROM auth.members m
+           JOIN auth.workspaces w ON w.id = m.workspace_id WHERE m.user_id = $1 ORDER BY w.name""",
+        user_id,
+    )
+    return [Membership(**dict(row)) for row in rows]
+
+
+async def note_login(tx: Connection, user_id: UUID, now: datetime, password_hash: str | None) -> None:
+    """The time of a login and, when the cost has changed, the password hashed anew."""
+    await tx.execute(
+        """UPDATE auth.users SET last_login_at = $2, password_hash = COALESCE($3, password_hash)
+           WHERE id = $1""",
+        user_id,
+        now,
+        password_hash,
+    )
+
+
+async def lock_bucket(tx: Connection, account: bytes, full: Bucket) -> Bucket:
+    """The login attempts of an account, made full if new, locked until this transaction ends."""
+    await tx.execute(
+        """INSERT INTO auth.login_attempts (account, tokens, touched_at) VALUES ($1, $2, $3)
+           ON CONFLICT DO NOTHING""",
+        account,
+        full.tokens,
+        full.touched_at,
+    )
+    row = await tx.fetchrow("SELECT tokens, touched_at FROM auth.login_attempts WHERE account = $1 FOR UPDATE", account)
+    return Bucket(row["tokens"], row["touched_at"]) if row else full
+
+
+async def save_bucket(tx: Connection, account: bytes, bucket: Bucket) -> None:
+    await tx.execute(
+        "UPDATE auth.login_attempts SET tokens = $2, touched_at = $3 WHERE account = $1",
+        account,
+        bucket.tokens,
+        bucket.touched_at,
+    )
+
+
+async def add_family(tx: Connection, family: Family, now: datetime) -> None:
+    await tx.execute(
+        "INSERT INTO auth.token_families (id, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
+        family.id,
+        family.user_id,
+        now,
+        family.expires_at,
+    )
+
+
+async def add_token(tx: Connection, token: RefreshToken, now: datetime) -> None:
+    await tx.execute(
+        "INSERT INTO auth.refresh_tokens (digest, family_id, nonce, issued_at) VALUES ($1, $2, $3, $4)",
+        token.digest,
+        token.family.id,
+        token.nonce,
+        now,
+    )
+
+
+async def lock_bearer(tx: Connection, digest: bytes) -> Account | None:
+    """The account a refresh token belongs to, locked: always before the token, as deactivation does it too."""
+    row = await tx.fetchrow(
+        """SELECT u.id, u.workspace_id, u.email, u.password_hash, u.active FROM auth.refresh_tokens t
+           JOIN auth.token_families f ON f.id = t.family_id JOIN auth.users u ON u.id = f.user_id
+           WHERE t.digest = $1 FOR UPDATE OF u""",
+        digest,
+    )
+    return Account(**dict(row)) if row else None
+
+
+async def lock_token(tx: Connection, digest: bytes) -> RefreshToken | None:
+    """The refresh token with this digest; its whole family stands still until this transaction ends."""
+    row = await tx.fetchrow(
+        """SELECT t.digest, t.nonce, t.spent_at, f.id, f.user_id, f.expires_at, f.revoked_at
+           FROM auth.refresh_tokens t JOIN auth.token_families f ON f.id = t.family_id
+           WHERE t.digest = $1 FOR UPDATE""",
+        digest,
+    )
+    if row is None:
+        return None
+    family = Family(row["id"], row["user_id"], row["expires_at"], row["revoked_at"])
+    return RefreshToken(row["digest"], family, row["nonce"], row["spent_at"])
+
+
+async def spend_token(tx: Connection, digest: bytes, now: datetime) -> None:
+    await tx.execute("UPDATE auth.refresh_tokens SET spent_at = $2 WHERE digest = $1", digest, now)
+
+
+async def prolong_family(tx: Connection, family_id: UUID, expires_at: datetime) -> None:
+    await tx.execute("UPDATE auth.token_families SET expires_at = $2 WHERE id = $1", family_id, expires_at)
+
+
+async def revoke_family(tx: Connection, family_id: UUID, reason: str, now: datetime) -> bool:
+    """End a family; False when it had ended already."""
+    ended = await tx.fetchval(
+        """UPDATE auth.token_families SET revoked_at = $2, reason = $3
+           WHERE id = $1 AND revoked_at IS NULL RETURNING true""",
+        family_id,
+        now,
+        reason,
+    )
+    return ended is not None
+
+
+async def revoke_families_of(tx: Connection, user_id: UUID, reason: str, now: datetime) -> None:
+    await tx.execute(
+        """UPDATE auth.token_families SET revoked_at = $2, reason = $3
+           WHERE user_id = $1 AND revoked_at IS NULL""",
+        user_id,
+        now,
+        reason,
+    )
+
+
+async def add_revocation(tx: Connection, revocation: Revocation) -> None:
+    await tx.execute(
+        """INSERT INTO auth.revocations (kind, id, revoked_at, until) VALUES ($1, $2, $3, $4)
+           ON CONFLICT (kind, id) DO UPDATE SET revoked_at = GREATEST(revocations.revoked_at, EXCLUDED.revoked_at),
+                                                until = GREATEST(revocations.until, EXCLUDED.until)""",
+        revocation.kind,
+        revocation.id,
+        revocation.revoked_at,
+        revocation.until,
+    )
+
+
+async def list_revocations(tx: Connection, now: datetime) -> list[Revocation]:
+    """Revocations that still matter."""
+    rows = await tx.fetch("SELECT kind, id, revoked_at, until FROM auth.revocations WHERE until > $1", now)
+    return [Revocation(row["kind"], row["id"], row["revoked_at"], row["until"]) for row in rows]
+
+
+async def remove_outlived(tx: Connection, now: datetime, attempts_before: datetime) -> None:
+    """Forget what can no longer matter: ended families with their tokens, revocations, full buckets."""
+    await tx.execute("DELETE FROM auth.token_families WHERE expires_at <= $1", now)
+    await tx.execute("DELETE FROM auth.revocations WHERE until <= $1", now)
+    await tx.execute("DELETE FROM auth.login_attempts WHERE touched_at <= $1", attempts_before)

@@ -1,0 +1,71 @@
+"""What a refresh token may do, when it is judged by the clock."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from services.auth.sessions import domain
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FAMILY = domain.Family(UUID(int=1), UUID(int=2), NOW + timedelta(days=7), None)
+
+
+def token(spent_at: datetime | None = None, family: domain.Family = FAMILY) -> domain.RefreshToken:
+    return domain.RefreshToken(b"digest", family, b"nonce", spent_at)
+
+
+def test_a_fresh_token_is_rotated() -> None:
+    assert domain.judge(token(), NOW) is domain.Use.ROTATE
+
+
+def test_a_spent_token_repeats_its_successor_for_thirty_seconds() -> None:
+    assert domain.judge(token(spent_at=NOW), NOW + timedelta(seconds=30)) is domain.Use.REPEAT
+
+
+def test_a_spent_token_is_a_theft_after_the_grace() -> None:
+    assert domain.judge(token(spent_at=NOW), NOW + timedelta(seconds=30.1)) is domain.Use.REUSE
+
+
+def test_a_revoked_or_expired_family_is_ended_whatever_its_token() -> None:
+    revoked = domain.Family(FAMILY.id, FAMILY.user_id, FAMILY.expires_at, NOW)
+    assert domain.judge(token(family=revoked), NOW) is domain.Use.ENDED
+    assert domain.judge(token(), FAMILY.expires_at) is domain.Use.ENDED
+
+
+def test_a_successor_needs_key_nonce_and_token() -> None:
+    made = domain.successor(b"key", "token", b"nonce")
+    assert made == domain.successor(b"key", "token", b"nonce")
+    others = {
+        domain.successor(b"other", "token", b"nonce"),
+        domain.successor(b"key", "other", b"nonce"),
+        domain.successor(b"key", "token", b"other"),
+    }
+    assert made not in others
+    assert len(others) == 3
+
+
+def test_an_account_has_ten_attempts_and_gets_them_back_with_time() -> None:
+    bucket: domain.Bucket | None = None
+    for _ in range(10):
+        bucket, wait = domain.draw(bucket, 10, 60, NOW)
+        assert wait == 0
+    bucket, wait = domain.draw(bucket, 10, 60, NOW)
+    assert wait == 6
+    _, wait = domain.draw(bucket, 10, 60, NOW + timedelta(seconds=6))
+    assert wait == 0
+
+
+def test_a_clock_that_goes_back_gives_nothing_away() -> None:
+    bucket = domain.Bucket(0.0, NOW)
+    _, wait = domain.draw(bucket, 10, 60, NOW - timedelta(hours=1))
+    assert wait == 6
+
+
+def test_case_and_outer_blanks_do_not_make_another_account() -> None:
+    assert domain.email_key("  Ada@Example.ORG ") == domain.email_key("ada@example.org")
+
+
+def test_times_in_claims_are_exact_to_the_millisecond() -> None:
+    grant = domain.Grant(UUID(int=2), "a@example.org", UUID(int=1), UUID(int=3), [])
+    said = domain.claims(grant, UUID(int=4), NOW + timedelta(milliseconds=123), 1800)
+    assert said["iat"] == NOW.timestamp() + 0.123
+    assert said["exp"] == int(NOW.timestamp()) + 1800
