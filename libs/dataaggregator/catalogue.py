@@ -45,6 +45,10 @@ CATALOGUE: dict[str, Entry] = {
         "Use another e-mail, or let the existing user into the workspace as a member.",
     ),
     "encoding-invalid": Entry("Not UTF-8 text", "Send addresses, headers and bodies as UTF-8."),
+    "executor-lost": Entry(
+        "An executor died at its work",
+        "Another attempt asks the destination what was committed and goes on; if it returns, see the executor's log.",
+    ),
     "folder-not-writable": Entry(
         "A folder cannot be written",
         "Make the folder writable for the user that starts the platform, or set DATAAGGREGATOR_HOME to one that is.",
@@ -83,6 +87,9 @@ CATALOGUE: dict[str, Entry] = {
         "The last administrator",
         "Make another active user admin of that workspace first.",
     ),
+    "ledger-not-there-yet": Entry(
+        "No ledger yet", "Wait until an attempt of the run has ended; the ledger is stored with its outcome."
+    ),
     "length-required": Entry("The body was cut off", "Send the whole body that Content-Length announces."),
     "login-busy": Entry(
         "Too many logins at once",
@@ -102,6 +109,9 @@ CATALOGUE: dict[str, Entry] = {
     "permission-denied": Entry(
         "You may not do this", "Ask an administrator of the workspace for a role with the permission named."
     ),
+    "pipeline-never-ran": Entry(
+        "No run of it yet", "Check the name, or start a run: the state begins with the first one."
+    ),
     "port-in-use": Entry("The port is taken", "End the program that has it, or choose another GATEWAY_PORT."),
     "postgres-binaries-missing": Entry(
         "PostgreSQL's programs are missing",
@@ -110,6 +120,9 @@ CATALOGUE: dict[str, Entry] = {
     "postgres-start-failed": Entry(
         "The private PostgreSQL did not start",
         "Read postgres.log in the folder named; free the disk or the memory it asks for, then start again.",
+    ),
+    "probe-timeout": Entry(
+        "A trial took too long", "Check that the source answers quickly, ask for fewer rows, then try again."
     ),
     "query-invalid": Entry("Wrong query parameters", "Correct every parameter named under errors."),
     "rate-limited": Entry("Too many requests", "Wait for the seconds in Retry-After; RateLimit-* tell what is left."),
@@ -125,16 +138,35 @@ CATALOGUE: dict[str, Entry] = {
         "Too many rows were rejected",
         "Look at the rejected rows of the run: correct the source or the rule, or raise on_rejected.threshold.",
     ),
+    "rejected-rows-gone": Entry(
+        "The rejected rows are gone",
+        "They are kept for RUN_RETENTION_DAYS in the run folder; run the pipeline again to see them anew.",
+    ),
     "request-malformed": Entry("Not an HTTP request", "Send a well-formed HTTP/1.1 request."),
     "route-unknown": Entry("No such address", "See GET /api/docs for every address there is."),
+    "run-handed-back": Entry(
+        "An executor stopped",
+        "Nothing needs to be done: the run goes on with another executor, and the attempt does not count.",
+    ),
     "run-memory-exceeded": Entry(
         "The run needed more memory than it may take",
         "Raise RUN_MEMORY_BYTES, or read fewer and narrower columns.",
+    ),
+    "run-not-found": Entry(
+        "No such run", "Check the id and the workspace; a run that was only just asked for may need a moment."
+    ),
+    "run-not-started": Entry(
+        "The run was not begun in time", "Start more executors or raise RUN_SLOTS, then retry the run."
     ),
     "run-process-lost": Entry(
         "The run process ended in its work",
         "Nothing was half committed; the next attempt goes on. If it comes again, look at the run's log.",
     ),
+    "run-stalled": Entry(
+        "Nothing moved in the run",
+        "Find out by the log what the source, a step or the destination waits for, or raise EXECUTION_TIMEOUT.",
+    ),
+    "run-timeout": Entry("The attempt took too long", "Raise the pipeline's timeout, or make it do less at once."),
     "sealed-data-unreadable": Entry(
         "A stored secret cannot be opened",
         "Start with the SECRET_KEY it was sealed with, or name that one in SECRET_KEY_PREVIOUS; else enter it anew.",

@@ -134,6 +134,9 @@ class Settings(BaseModel):
     fence_seconds: Seconds = Field(
         45.0, description="An executor that could not renew a lease for so long stops the run itself, seconds."
     )
+    run_retention_days: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="How long logs and rejected rows of an ended run are kept, days; its ledger stays."
+    )
     tick_seconds: Seconds = Field(1.0, description="How often the scheduler looks for slots that are due, seconds.")
 
     # The outside world and the sandbox

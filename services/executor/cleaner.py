@@ -1,0 +1,86 @@
+"""cleaner: sweeps at start what dead predecessors left behind; cleans ended runs when their retention is over."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+from dataaggregator.db import Database
+from dataaggregator.errors import Transient
+from dataaggregator.telemetry import logs as telemetry
+from services.executor.domain import has_ended
+from services.executor.folders import RunFolders
+from services.executor.store import cleaning
+from services.executor.whereabouts import ProcessIdentity, identify, is_provably_gone
+
+_log = telemetry.get(__name__)
+
+CLEAN_SECONDS = 3600.0
+RETRY_SECONDS = 30.0
+BATCH = 100
+_OWNER = "owner.json"
+
+
+class Cleaner:
+    """A run folder goes when its run is not known here or has nothing left to keep; logs and rejected rows go when
+    the retention is over, counts and ledgers stay."""
+
+    def __init__(self, database: Database, folders: RunFolders, retention_days: float) -> None:
+        self._database = database
+        self._folders = folders
+        self._retention = timedelta(days=retention_days)
+
+    async def run(self) -> None:
+        """Loop: the sweep once, then clean every hour."""
+        swept = False
+        while True:
+            try:
+                if not swept:
+                    await self.sweep()
+                    swept = True
+                await self.clean()
+            except Transient as error:
+                _log.warning("cleaning_failed", detail=error.detail)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            await asyncio.sleep(CLEAN_SECONDS)
+
+    async def sweep(self) -> None:
+        """Folders of runs that are not known any more go; of ended runs only rejected rows stay."""
+        found = await asyncio.to_thread(self._folders.list_runs)
+        async with self._database.platform() as tx:
+            known = await cleaning.list_statuses(tx, found)
+        for run_id in found:
+            status = known.get(run_id)
+            if status is None:
+                await asyncio.to_thread(self._folders.remove, run_id)
+            elif has_ended(status):
+                await asyncio.to_thread(self._folders.keep_quarantine_only, run_id)
+
+    async def clean(self) -> None:
+        while True:
+            async with self._database.platform() as tx:
+                outlived = await cleaning.clean_outlived(tx, self._retention, BATCH)
+            for run_id in outlived:
+                await asyncio.to_thread(self._folders.remove, run_id)
+            if len(outlived) < BATCH:
+                return
+
+
+def claim_spill_folder(spill: Path) -> Path:
+    """A spill folder of this process's own; those of processes that are provably gone are removed. Blocking."""
+    spill.mkdir(parents=True, exist_ok=True)
+    for folder in spill.iterdir():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, KeyError, ValueError):
+            owner = ProcessIdentity.from_json(json.loads((folder / _OWNER).read_text()))
+            if is_provably_gone(owner):
+                shutil.rmtree(folder, ignore_errors=True)
+    here = identify(os.getpid())
+    own = spill / (str(os.getpid()) if here is None else f"{here.pid}-{here.started}")
+    own.mkdir(exist_ok=True)
+    if here is not None:
+        (own / _OWNER).write_text(json.dumps(here.as_json()))
+    return own

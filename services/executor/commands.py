@@ -1,0 +1,222 @@
+"""commands: what an executor does with runs; each loads, decides, and saves and tells in one transaction."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from dataaggregator.bus import emit
+from dataaggregator.catalogue import help_section
+from dataaggregator.contracts.base import Message
+from dataaggregator.contracts.connector import SchemaChanged
+from dataaggregator.contracts.run import (
+    RunAttemptFailed,
+    RunCancelled,
+    RunEnded,
+    RunError,
+    RunFailed,
+    RunQueued,
+    RunStarted,
+    RunSucceeded,
+    RunTimedOut,
+)
+from dataaggregator.dataplane.job import KnownCursor, RunOutcome, SchemaChange
+from dataaggregator.db import Connection, Database
+from dataaggregator.errors import PlatformError, Transient
+from services.executor.domain import End, Status, Verdict, decide
+from services.executor.store import results, runs
+from services.executor.store.runs import Run
+
+SCHEMA = "executor"
+SOURCE = "executor"
+
+_ENDS: dict[Status, type[RunEnded]] = {
+    Status.SUCCEEDED: RunSucceeded,
+    Status.FAILED: RunFailed,
+    Status.CANCELLED: RunCancelled,
+    Status.TIMED_OUT: RunTimedOut,
+}
+
+
+@dataclass(frozen=True)
+class AttemptEnd:
+    """How an attempt ended, and what it left: an outcome only where the run process lived to tell one."""
+
+    end: End
+    error: RunError | None = None
+    outcome: RunOutcome | None = None
+
+
+def run_error(code: str, detail: str, *, retryable: bool, stage: str | None = None) -> RunError:
+    return RunError(code=code, detail=detail, help=help_section(code), stage=stage, retryable=retryable)
+
+
+def error_of(error: PlatformError) -> RunError:
+    """A platform error as a run tells it: what is transient may be tried again."""
+    return run_error(error.code, error.detail, retryable=isinstance(error, Transient))
+
+
+async def accept(tx: Connection, workspace: UUID, queued: RunQueued, traceparent: str | None) -> None:
+    """Make a row of a run that was asked for; told twice, it changes nothing."""
+    await runs.take_turn(tx, queued.run_id)
+    if not await runs.add(tx, workspace, queued, traceparent):
+        return
+    run = await runs.get(tx, workspace, queued.run_id)
+    if run.cancel_requested_at is not None:
+        await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost), None)
+    else:
+        await runs.wake(tx)
+
+
+async def request_cancel(tx: Connection, workspace: UUID, run_id: UUID, requested_at: datetime) -> None:
+    """Queued: cancelled at once. Running: its executor is told. Not here yet: kept until it comes. Ended: nothing."""
+    await runs.take_turn(tx, run_id)
+    run = await runs.lock(tx, workspace, run_id)
+    if run is None:
+        await runs.add_early_cancel(tx, workspace, run_id, requested_at)
+    elif run.status is Status.QUEUED:
+        await runs.save_cancel_request(tx, run_id, requested_at)
+        await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost), None)
+    elif run.status is Status.RUNNING:
+        await runs.save_cancel_request(tx, run_id, requested_at)
+        await runs.wake(tx)
+
+
+async def forget_pipeline(tx: Connection, workspace: UUID, pipeline_id: UUID, at: datetime) -> None:
+    """A deleted pipeline needs no cursors and no runs; the history of its runs stays."""
+    for run_id in await runs.list_open_of(tx, workspace, pipeline_id):
+        await request_cancel(tx, workspace, run_id, at)
+    await results.remove_cursors(tx, workspace, pipeline_id)
+
+
+class Attempts:
+    """Begins attempts and records what became of them; all under the lease's epoch."""
+
+    def __init__(self, database: Database, executor: str, lease_seconds: float) -> None:
+        self._database = database
+        self._executor = executor
+        self._lease_seconds = lease_seconds
+
+    async def claim(self, owner: dict[str, object]) -> Run | None:
+        """Take the run that waited longest, and say that it started."""
+        async with self._database.platform() as tx:
+            run = await runs.claim(tx, owner, self._lease_seconds)
+            if run is None or run.attempt_started_at is None:
+                return None
+            await results.add_attempt(tx, run, self._executor)
+            await _tell(
+                tx,
+                run,
+                RunStarted(
+                    run_id=run.run_id,
+                    pipeline_id=run.queued.pipeline_id,
+                    attempt=run.attempt,
+                    executor=self._executor,
+                    started_at=run.attempt_started_at,
+                ),
+            )
+            return run
+
+    async def record(self, run: Run, ended: AttemptEnd) -> Verdict | None:
+        """Outcome, ledger, cursors and events in one transaction; None: the lease was lost, nothing is written."""
+        async with self._database.transaction(run.workspace_id) as tx:
+            held = await runs.lock_leased(tx, run.run_id, run.epoch)
+            return None if held is None else await settle(tx, held, ended)
+
+    async def record_schema_change(self, run: Run, change: SchemaChange) -> None:
+        async with self._database.transaction(run.workspace_id) as tx:
+            if await runs.lock_leased(tx, run.run_id, run.epoch) is None:
+                return
+            message = SchemaChanged.model_validate(
+                {
+                    "connector_id": change.connector_id,
+                    "pipeline_id": run.queued.pipeline_id,
+                    "run_id": run.run_id,
+                    "stream": change.stream,
+                    "side": "destination",
+                    "changes": change.changes,
+                }
+            )
+            subject = str(change.connector_id)
+            await emit(tx, SCHEMA, message, subject=subject, workspace=run.workspace_id, source=SOURCE)
+
+    async def record_cursors(self, run: Run, cursors: Sequence[KnownCursor]) -> None:
+        """What a destination has committed on the way, chunk by chunk."""
+        async with self._database.transaction(run.workspace_id) as tx:
+            if await runs.lock_leased(tx, run.run_id, run.epoch) is not None:
+                await results.save_cursors(tx, run, cursors)
+
+
+async def settle(tx: Connection, run: Run, ended: AttemptEnd) -> Verdict:
+    """Close the attempt of a running run; the caller holds the row's lock under the right epoch."""
+    # The jitter spreads retries; nobody gains from guessing it.
+    verdict = decide(run.standing, ended.end, ended.error, run.queued.definition.retry, random.random())  # noqa: S311
+    error = None if ended.error is None else ended.error.model_dump(mode="json")
+    outcome = ended.outcome
+    ledger = None if outcome is None else outcome.ledger.model_dump(mode="json")
+    await results.save_attempt_end(tx, run, ended.end, error, ledger)
+    if outcome is not None:
+        await results.save_quarantine(tx, run, outcome.quarantine)
+        await results.save_cursors(tx, run, outcome.cursors)
+    if verdict.status is Status.QUEUED:
+        await _queue_again(tx, run, verdict, ended)
+    else:
+        await _end(tx, run, verdict, outcome)
+    return verdict
+
+
+async def time_out_queued(tx: Connection, run: Run, limit_seconds: float) -> None:
+    """End a run that nobody began; the caller holds the row's lock and has seen it queued."""
+    detail = f"No executor began the run within {limit_seconds:g} seconds."
+    error = run_error("run-not-started", detail, retryable=False)
+    await _end(tx, run, Verdict(Status.TIMED_OUT, run.attempt, run.lost, error), None)
+
+
+async def _queue_again(tx: Connection, run: Run, verdict: Verdict, ended: AttemptEnd) -> None:
+    error = ended.error or run_error(
+        "run-handed-back", "The executor stopped and gave the run back; the attempt does not count.", retryable=True
+    )
+    due_at = await runs.save_queued_again(
+        tx,
+        run,
+        attempt=verdict.attempt,
+        lost=verdict.lost,
+        error=error.model_dump(mode="json"),
+        delay_seconds=verdict.retry_in_seconds or 0.0,
+    )
+    failed = RunAttemptFailed(
+        run_id=run.run_id,
+        pipeline_id=run.queued.pipeline_id,
+        attempt=run.attempt,
+        error=error,
+        retry_at=due_at,
+    )
+    await _tell(tx, run, failed)
+    await runs.wake(tx)
+
+
+async def _end(tx: Connection, run: Run, verdict: Verdict, outcome: RunOutcome | None) -> None:
+    error = None if verdict.error is None else verdict.error.model_dump(mode="json")
+    finished_at = await runs.save_ended(tx, run, verdict.status, error, verdict.lost)
+    message = _ENDS[verdict.status](
+        run_id=run.run_id,
+        pipeline_id=run.queued.pipeline_id,
+        attempt=verdict.attempt,
+        started_at=run.started_at,
+        finished_at=finished_at,
+        error=verdict.error,
+    )
+    if outcome is not None:
+        told = {
+            "counts": outcome.counts,
+            "balanced": outcome.ledger.balanced,
+            "destinations": outcome.destinations,
+            "warnings": outcome.warnings,
+        }
+        message = message.model_copy(update=told)
+    await _tell(tx, run, message)
+
+
+async def _tell(tx: Connection, run: Run, message: Message) -> None:
+    await emit(tx, SCHEMA, message, subject=str(run.run_id), workspace=run.workspace_id, source=SOURCE)

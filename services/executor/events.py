@@ -1,0 +1,30 @@
+"""events: what the executor listens to; the table first, then one call a message."""
+
+from dataaggregator.bus import Handler
+from dataaggregator.contracts.envelope import Event
+from dataaggregator.contracts.pipeline import PipelineDeleted
+from dataaggregator.contracts.run import RunCancelRequested, RunQueued
+from dataaggregator.db import Connection
+from services.executor import commands
+
+
+def handlers() -> list[Handler]:
+    return [
+        Handler("executor", RunQueued, run_queued),
+        Handler("executor", RunCancelRequested, run_cancel_requested),
+        Handler("executor", PipelineDeleted, pipeline_deleted),
+    ]
+
+
+async def run_queued(event: Event, tx: Connection) -> None:
+    await commands.accept(tx, event.workspace_id, event.read(RunQueued), event.traceparent)
+
+
+async def run_cancel_requested(event: Event, tx: Connection) -> None:
+    wish = event.read(RunCancelRequested)
+    await commands.request_cancel(tx, event.workspace_id, wish.run_id, wish.requested_at)
+
+
+async def pipeline_deleted(event: Event, tx: Connection) -> None:
+    deleted = event.read(PipelineDeleted)
+    await commands.forget_pipeline(tx, event.workspace_id, deleted.pipeline_id, event.time)

@@ -1,0 +1,54 @@
+"""folders: the run folders below the home, one a run: made for its attempts, cleaned when nobody needs them."""
+
+import shutil
+from pathlib import Path
+from uuid import UUID
+
+_KEPT = "quarantine"
+"""What of a run folder outlives the run: its rejected rows, until the retention ends."""
+
+
+class RunFolders:
+    """`DATAAGGREGATOR_HOME/runs/<run_id>`: the same folder for every attempt of a run on this machine. Blocking."""
+
+    def __init__(self, home: Path) -> None:
+        self._root = home / "runs"
+
+    def path(self, run_id: UUID) -> Path:
+        return self._root / str(run_id)
+
+    def make(self, run_id: UUID) -> Path:
+        self._root.mkdir(parents=True, exist_ok=True)
+        folder = self.path(run_id)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def remove(self, run_id: UUID) -> None:
+        shutil.rmtree(self.path(run_id), ignore_errors=True)
+
+    def keep_quarantine_only(self, run_id: UUID) -> None:
+        """After the run's end: spool and spill go, rejected rows stay."""
+        folder = self.path(run_id)
+        if not folder.is_dir():
+            return
+        for entry in folder.iterdir():
+            if entry.name == _KEPT:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+    def list_runs(self) -> list[UUID]:
+        """The runs that have a folder here; what is not a run's is nobody's business."""
+        if not self._root.is_dir():
+            return []
+        found = []
+        for entry in self._root.iterdir():
+            try:
+                found.append(UUID(entry.name))
+            except ValueError:
+                continue
+        return found

@@ -1,0 +1,110 @@
+"""reaper: gives runs whose executor died to another attempt, and ends those that nobody began in time."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from dataaggregator.db import Connection, Database
+from dataaggregator.errors import Transient
+from dataaggregator.telemetry import logs, metrics
+from services.executor.commands import AttemptEnd, run_error, settle, time_out_queued
+from services.executor.domain import End
+from services.executor.store import runs as store
+from services.executor.store.runs import Run
+from services.executor.whereabouts import ProcessIdentity, end_orphan, is_provably_gone
+
+_log = logs.get(__name__)
+
+BATCH = 20
+
+
+@dataclass(frozen=True)
+class ReaperTimes:
+    heartbeat_seconds: float
+    queue_limit_seconds: float
+    look_seconds: float = 2.0
+    slow_seconds: float = 1.0
+    """A database that takes longer for nothing may be keeping the living from renewing their leases."""
+
+
+class Reaper:
+    """An expired lease counts only after the database has answered quickly for a whole heartbeat: until then the
+    living may not have had their chance to renew (RELIABILITY, rule 5). A process that is provably gone needs no
+    such patience."""
+
+    def __init__(self, database: Database, times: ReaperTimes) -> None:
+        self._database = database
+        self._times = times
+        self._began_at = time.monotonic()
+        self._quick_since: float | None = None
+        self._looked_at = self._began_at
+
+    async def run(self) -> None:
+        """Loop; the first look comes at once, so that a restart goes on with the runs of its predecessor."""
+        while True:
+            try:
+                await self.look()
+            except Transient as error:
+                self._quick_since = None
+                _log.warning("reaper_failed", detail=error.detail)
+            await asyncio.sleep(self._times.look_seconds)
+
+    async def look(self) -> None:
+        await self.take_over_from_the_dead()
+        if not await self._database_is_steady():
+            return
+        await self.reap_expired()
+        if time.monotonic() - self._began_at > self._times.queue_limit_seconds:
+            await self.time_out_waiting()
+
+    async def take_over_from_the_dead(self) -> None:
+        """Runs whose executor is provably gone from this machine: no lease needs to end first."""
+        async with self._database.platform() as tx:
+            running = await store.list_running(tx)
+            counted = await store.count_queued(tx)
+        metrics.RUNS_IN_STATE.of("running").set(len(running))
+        metrics.RUNS_IN_STATE.of("queued").set(counted)
+        for run in running:
+            if run.owner is None or "pid" not in run.owner:
+                continue
+            if is_provably_gone(ProcessIdentity.from_json(run.owner)):
+                async with self._database.platform() as tx:
+                    held = await store.lock_leased(tx, run.run_id, run.epoch)
+                    if held is not None:
+                        await self._lose(tx, held, "executor_gone")
+
+    async def reap_expired(self) -> None:
+        while True:
+            async with self._database.platform() as tx:
+                expired = await store.list_expired(tx, BATCH)
+                for run in expired:
+                    await self._lose(tx, run, "lease_expired")
+            if len(expired) < BATCH:
+                return
+
+    async def time_out_waiting(self) -> None:
+        async with self._database.platform() as tx:
+            for run in await store.list_overdue(tx, self._times.queue_limit_seconds, BATCH):
+                await time_out_queued(tx, run, self._times.queue_limit_seconds)
+
+    async def _lose(self, tx: Connection, run: Run, why: str) -> None:
+        if run.process is not None:
+            end_orphan(ProcessIdentity.from_json(run.process))
+        detail = "The executor of the attempt died or was cut off; what it committed is asked from the destination."
+        error = run_error("executor-lost", detail, retryable=True)
+        verdict = await settle(tx, run, AttemptEnd(End.LOST, error))
+        _log.warning(why, run_id=str(run.run_id), lease_epoch=run.epoch, status=verdict.status)
+
+    async def _database_is_steady(self) -> bool:
+        asked_at = time.monotonic()
+        await self._database.ping()
+        now = time.monotonic()
+        # Our own pause (a stopped machine, a busy loop) counts like the database's.
+        paused = asked_at - self._looked_at > 3 * self._times.look_seconds + self._times.slow_seconds
+        self._looked_at = now
+        if now - asked_at > self._times.slow_seconds or paused:
+            self._quick_since = None
+            return False
+        if self._quick_since is None:
+            self._quick_since = now
+        return now - self._quick_since >= self._times.heartbeat_seconds

@@ -1,0 +1,83 @@
+"""run_log: the lines of one attempt on their way to the store: bounded in size, rate and number, written in batches."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from services.executor.store.logs import NewLine
+
+Write = Callable[[Sequence[NewLine]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class LogLimits:
+    lines: int = 5_000
+    """Of one run, over all its attempts; errors may go over it by a tenth, so that the end is always told."""
+    message_chars: int = 4_000
+    fields_bytes: int = 8_000
+    lines_per_second: float = 200.0
+    burst_lines: int = 1_000
+
+
+class RunLog:
+    """Takes lines without waiting; `flush` hands them to the store. What the limits drop is counted and said."""
+
+    def __init__(self, attempt: int, write: Write, limits: LogLimits | None = None) -> None:
+        self._limits = limits or LogLimits()
+        self._attempt = attempt
+        self._taken = 0
+        self._write = write
+        self._pending: list[NewLine] = []
+        self._dropped = 0
+        self._tokens = float(self._limits.burst_lines)
+        self._filled_at = time.monotonic()
+        self._turn = asyncio.Lock()
+
+    def add(self, at: datetime, level: str, message: str, fields: dict[str, Any]) -> None:
+        if not self._may_take(level):
+            self._dropped += 1
+            return
+        self._taken += 1
+        self._pending.append(self._bounded(NewLine(self._attempt, at, level, message, fields)))
+
+    def count_stored(self, lines: int) -> None:
+        """Lines of earlier attempts count too."""
+        self._taken += lines
+
+    async def flush(self) -> None:
+        """Hand the lines over; what could not be stored stays for the next time."""
+        async with self._turn:
+            if self._dropped and self._pending:
+                note = f"{self._dropped} lines were dropped: more than the log of a run takes"
+                last = self._pending[-1].at
+                self._pending.append(NewLine(self._attempt, last, "warning", note, {"dropped": self._dropped}))
+                self._dropped = 0
+            if lines := list(self._pending):
+                await self._write(lines)
+                del self._pending[: len(lines)]
+
+    def _may_take(self, level: str) -> bool:
+        now = time.monotonic()
+        refill = (now - self._filled_at) * self._limits.lines_per_second
+        self._tokens = min(self._tokens + refill, float(self._limits.burst_lines))
+        self._filled_at = now
+        if level == "error":
+            return self._taken < self._limits.lines * 11 // 10
+        if self._tokens < 1.0 or self._taken >= self._limits.lines:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def _bounded(self, line: NewLine) -> NewLine:
+        if len(line.message) > self._limits.message_chars:
+            line = replace(line, message=line.message[: self._limits.message_chars] + " …")
+        # PostgreSQL's text holds any character but NUL.
+        line = replace(line, message=line.message.replace("\x00", "\\0"))
+        if len(orjson.dumps(line.fields, default=str)) > self._limits.fields_bytes:
+            line = replace(line, fields={"dropped": "the fields were larger than a line may be"})
+        return line

@@ -1,0 +1,175 @@
+"""store, results: what attempts leave behind: their history and ledgers, the quarantine's index, cursors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from dataaggregator.dataplane.job import KnownCursor, QuarantineEntry
+from dataaggregator.db import Connection
+from services.executor.domain import End
+from services.executor.store.runs import Run
+
+
+@dataclass(frozen=True)
+class StoredCursor:
+    source: str
+    destination: str
+    cursor: dict[str, Any]
+    run_id: UUID
+    committed_at: datetime
+
+
+@dataclass(frozen=True)
+class StoredEntry:
+    """Rejected rows that stand together in one file of the run folder; `first` is their place in the whole list."""
+
+    stage: str
+    rule: str
+    reason: str
+    position: str | None
+    file: str
+    row_offset: int
+    row_count: int
+    first: int
+
+
+async def add_attempt(tx: Connection, run: Run, executor: str) -> None:
+    await tx.execute(
+        """INSERT INTO executor.attempts (run_id, workspace_id, lease_epoch, number, executor, started_at)
+           VALUES ($1, $2, $3, $4, $5, $6)""",
+        run.run_id,
+        run.workspace_id,
+        run.epoch,
+        run.attempt,
+        executor,
+        run.attempt_started_at,
+    )
+
+
+async def save_attempt_end(
+    tx: Connection, run: Run, end: End, error: dict[str, Any] | None, ledger: dict[str, Any] | None
+) -> None:
+    await tx.execute(
+        """UPDATE executor.attempts SET ended_at = now(), ended = $3, error = $4, ledger = $5
+           WHERE run_id = $1 AND lease_epoch = $2""",
+        run.run_id,
+        run.epoch,
+        end,
+        error,
+        ledger,
+    )
+
+
+async def find_ledger(tx: Connection, workspace: UUID, run_id: UUID) -> dict[str, Any] | None:
+    """The ledger of the last attempt that left one."""
+    found: dict[str, Any] | None = await tx.fetchval(
+        """SELECT ledger FROM executor.attempts
+           WHERE run_id = $1 AND workspace_id = $2 AND ledger IS NOT NULL
+           ORDER BY lease_epoch DESC LIMIT 1""",
+        run_id,
+        workspace,
+    )
+    return found
+
+
+async def find_last_good_ledger(tx: Connection, workspace: UUID, pipeline_id: UUID) -> dict[str, Any] | None:
+    """The ledger of the pipeline's last succeeded run: zero rows where there were rows before is a warning."""
+    found: dict[str, Any] | None = await tx.fetchval(
+        """SELECT a.ledger FROM executor.runs r JOIN executor.attempts a USING (run_id, lease_epoch)
+           WHERE r.workspace_id = $1 AND r.pipeline_id = $2 AND r.status = 'succeeded'
+           ORDER BY r.finished_at DESC LIMIT 1""",
+        workspace,
+        pipeline_id,
+    )
+    return found
+
+
+async def save_quarantine(tx: Connection, run: Run, entries: Sequence[QuarantineEntry]) -> None:
+    """The index of the last attempt's rejected rows takes the place of the one before."""
+    await tx.execute("DELETE FROM executor.quarantine WHERE run_id = $1", run.run_id)
+    await tx.executemany(
+        """INSERT INTO executor.quarantine
+               (run_id, workspace_id, ordinal, stage, rule, reason, row_count, file, row_offset, position)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
+        [
+            (run.run_id, run.workspace_id, n, e.stage, e.rule, e.reason, e.count, e.file, e.row_offset, e.position)
+            for n, e in enumerate(entries)
+        ],
+    )
+
+
+async def list_quarantine(
+    tx: Connection, workspace: UUID, run_id: UUID, *, offset: int, limit: int, stage: str | None, rule: str | None
+) -> list[StoredEntry]:
+    """The entries that hold the rejected rows offset … offset + limit, of one stage or rule if so wished."""
+    rows = await tx.fetch(
+        """SELECT * FROM (
+               SELECT stage, rule, reason, position, file, row_offset, row_count, ordinal,
+                   (sum(row_count) OVER (ORDER BY ordinal) - row_count)::bigint AS first
+               FROM executor.quarantine
+               WHERE run_id = $1 AND workspace_id = $2
+                   AND ($5::text IS NULL OR stage = $5) AND ($6::text IS NULL OR rule = $6)) entries
+           WHERE first < $3 + $4 AND first + row_count > $3 ORDER BY ordinal""",
+        run_id,
+        workspace,
+        offset,
+        limit,
+        stage,
+        rule,
+    )
+    names = ("stage", "rule", "reason", "position", "file", "row_offset", "row_count", "first")
+    return [StoredEntry(**{name: row[name] for name in names}) for row in rows]
+
+
+async def remove_quarantine(tx: Connection, run_id: UUID) -> None:
+    await tx.execute("DELETE FROM executor.quarantine WHERE run_id = $1", run_id)
+
+
+async def save_cursors(tx: Connection, run: Run, cursors: Sequence[KnownCursor]) -> None:
+    """Remember where the destinations stand; an older epoch never overwrites a newer one."""
+    await tx.executemany(
+        """INSERT INTO executor.cursors
+               (workspace_id, pipeline_id, source_stream, destination, cursor, run_id, lease_epoch)
+           VALUES ($1, $2, $3, $4, $5, $6, $7)
+           ON CONFLICT (pipeline_id, source_stream, destination) DO UPDATE
+           SET cursor = excluded.cursor, run_id = excluded.run_id, lease_epoch = excluded.lease_epoch,
+               committed_at = now()
+           WHERE executor.cursors.lease_epoch <= excluded.lease_epoch""",
+        [
+            (run.workspace_id, run.queued.pipeline_id, c.source, c.destination, c.cursor, run.run_id, run.epoch)
+            for c in cursors
+            if c.cursor is not None
+        ],
+    )
+
+
+async def list_cursors(tx: Connection, workspace: UUID, pipeline_id: UUID) -> list[StoredCursor]:
+    rows = await tx.fetch(
+        """SELECT source_stream, destination, cursor, run_id, committed_at FROM executor.cursors
+           WHERE workspace_id = $1 AND pipeline_id = $2 ORDER BY source_stream, destination""",
+        workspace,
+        pipeline_id,
+    )
+    return [
+        StoredCursor(r["source_stream"], r["destination"], r["cursor"], r["run_id"], r["committed_at"]) for r in rows
+    ]
+
+
+async def remove_cursors(tx: Connection, workspace: UUID, pipeline_id: UUID) -> None:
+    await tx.execute(
+        "DELETE FROM executor.cursors WHERE workspace_id = $1 AND pipeline_id = $2", workspace, pipeline_id
+    )
+
+
+async def find_pipeline(tx: Connection, workspace: UUID, name_or_id: str) -> UUID | None:
+    """The pipeline of that id or name, as far as runs of it came by here; a name means its latest bearer."""
+    found: UUID | None = await tx.fetchval(
+        """SELECT pipeline_id FROM executor.runs
+           WHERE workspace_id = $1 AND (pipeline_id::text = $2 OR pipeline_name = $2)
+           ORDER BY queued_at DESC LIMIT 1""",
+        workspace,
+        name_or_id,
+    )
+    return found

@@ -1,0 +1,290 @@
+"""store, runs: the accepted runs, their leases and states; every write of a running run is guarded by its epoch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from dataaggregator.contracts.run import RunQueued
+from dataaggregator.db import Connection
+from dataaggregator.errors import NotFound
+from services.executor.domain import Standing, Status
+
+WAKE_CHANNEL = "executor_runs"
+"""NOTIFY on it says: a run is due or a cancel is wanted (a hint; the loops poll as well)."""
+
+_COLUMNS = """run_id, workspace_id, queued, traceparent, status, attempt, lost, lease_epoch, owner, process,
+    lease_until, attempt_started_at, started_at, cancel_requested_at, finished_at, cleaned_at"""
+
+
+@dataclass(frozen=True)
+class Run:
+    run_id: UUID
+    workspace_id: UUID
+    queued: RunQueued
+    traceparent: str | None
+    status: Status
+    attempt: int
+    lost: int
+    lease_epoch: int | None
+    owner: dict[str, Any] | None
+    process: dict[str, Any] | None
+    started_at: datetime | None
+    attempt_started_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested_at: datetime | None
+    cleaned_at: datetime | None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the lease it runs under; asked only of runs that were claimed at least once."""
+        if self.lease_epoch is None:
+            raise LookupError(f"run {self.run_id} was never claimed")
+        return self.lease_epoch
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(self.attempt, self.lost, self.cancel_requested_at is not None)
+
+
+async def add(tx: Connection, workspace: UUID, queued: RunQueued, traceparent: str | None) -> bool:
+    """Accept a run; False when it is here already."""
+    done: str = await tx.execute(
+        """INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, queued, traceparent,
+               queued_at, cancel_requested_at)
+           VALUES ($1, $2, $3, $4, $5, $6, $7,
+               (SELECT requested_at FROM executor.early_cancels WHERE run_id = $1 AND workspace_id = $2))
+           ON CONFLICT (run_id) DO NOTHING""",
+        queued.run_id,
+        workspace,
+        queued.pipeline_id,
+        queued.pipeline_name,
+        queued.model_dump(mode="json"),
+        traceparent,
+        queued.queued_at,
+    )
+    return done == "INSERT 0 1"
+
+
+async def take_turn(tx: Connection, run_id: UUID) -> None:
+    """Let one transaction at a time decide about a run whose row may not exist yet."""
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"executor.run.{run_id}")
+
+
+async def add_early_cancel(tx: Connection, workspace: UUID, run_id: UUID, requested_at: datetime) -> None:
+    await tx.execute(
+        """INSERT INTO executor.early_cancels (run_id, workspace_id, requested_at) VALUES ($1, $2, $3)
+           ON CONFLICT (run_id) DO NOTHING""",
+        run_id,
+        workspace,
+        requested_at,
+    )
+
+
+async def wake(tx: Connection) -> None:
+    """Tell the workers to look, at commit."""
+    await tx.execute("SELECT pg_notify($1, '')", WAKE_CHANNEL)
+
+
+async def lock(tx: Connection, workspace: UUID, run_id: UUID) -> Run | None:
+    row = await tx.fetchrow(
+        f"SELECT {_COLUMNS} FROM executor.runs WHERE run_id = $1 AND workspace_id = $2 FOR UPDATE",
+        run_id,
+        workspace,
+    )
+    return None if row is None else _run(row)
+
+
+async def get(tx: Connection, workspace: UUID, run_id: UUID) -> Run:
+    row = await tx.fetchrow(
+        f"SELECT {_COLUMNS} FROM executor.runs WHERE run_id = $1 AND workspace_id = $2", run_id, workspace
+    )
+    if row is None:
+        raise NotFound("run-not-found", f"There is no run {run_id} in this workspace that an executor took.")
+    return _run(row)
+
+
+async def claim(tx: Connection, owner: dict[str, Any], lease_seconds: float) -> Run | None:
+    """Take the run that waited longest: a new epoch, a lease from the database's clock; None when none is due."""
+    row = await tx.fetchrow(
+        f"""UPDATE executor.runs r SET status = 'running', owner = $1, process = NULL,
+               lease_epoch = nextval('executor.lease_epochs'), lease_until = now() + $2::interval,
+               attempt_started_at = now(), started_at = COALESCE(started_at, now())
+           WHERE run_id = (SELECT run_id FROM executor.runs
+                   WHERE status = 'queued' AND due_at <= now()
+                   ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+             AND status = 'queued'
+           RETURNING {_COLUMNS}""",
+        owner,
+        timedelta(seconds=lease_seconds),
+    )
+    return None if row is None else _run(row)
+
+
+async def lock_leased(tx: Connection, run_id: UUID, epoch: int) -> Run | None:
+    """The running run, locked, if the lease of that epoch still stands; None says: you are too late, write nothing."""
+    row = await tx.fetchrow(
+        f"""SELECT {_COLUMNS} FROM executor.runs
+            WHERE run_id = $1 AND lease_epoch = $2 AND status = 'running' FOR UPDATE""",
+        run_id,
+        epoch,
+    )
+    return None if row is None else _run(row)
+
+
+async def save_ended(tx: Connection, run: Run, status: Status, error: dict[str, Any] | None, lost: int) -> datetime:
+    """Write a terminal state; the caller holds the row's lock and has checked epoch and state."""
+    finished_at: datetime = await tx.fetchval(
+        """UPDATE executor.runs SET status = $2, error = $3, lost = $4, finished_at = now(),
+               lease_until = NULL, owner = NULL, process = NULL
+           WHERE run_id = $1 RETURNING finished_at""",
+        run.run_id,
+        status,
+        error,
+        lost,
+    )
+    return finished_at
+
+
+async def save_queued_again(
+    tx: Connection, run: Run, *, attempt: int, lost: int, error: dict[str, Any] | None, delay_seconds: float
+) -> datetime:
+    """Queue a running run for another attempt; the answer is when it is due, by the database's clock."""
+    due_at: datetime = await tx.fetchval(
+        """UPDATE executor.runs SET status = 'queued', attempt = $2, lost = $3, error = $4,
+               due_at = now() + $5::interval, lease_until = NULL, owner = NULL, process = NULL
+           WHERE run_id = $1 RETURNING due_at""",
+        run.run_id,
+        attempt,
+        lost,
+        error,
+        timedelta(seconds=delay_seconds),
+    )
+    return due_at
+
+
+async def save_cancel_request(tx: Connection, run_id: UUID, requested_at: datetime) -> None:
+    await tx.execute(
+        """UPDATE executor.runs SET cancel_requested_at = $2
+           WHERE run_id = $1 AND cancel_requested_at IS NULL""",
+        run_id,
+        requested_at,
+    )
+
+
+async def save_process(tx: Connection, run_id: UUID, epoch: int, process: dict[str, Any] | None) -> None:
+    """Note which run process is at work, so that a successor can end an orphan."""
+    await tx.execute(
+        "UPDATE executor.runs SET process = $3 WHERE run_id = $1 AND lease_epoch = $2 AND status = 'running'",
+        run_id,
+        epoch,
+        process,
+    )
+
+
+async def save_progress(tx: Connection, run_id: UUID, epoch: int, progress: dict[str, Any]) -> None:
+    await tx.execute(
+        "UPDATE executor.runs SET progress = $3 WHERE run_id = $1 AND lease_epoch = $2 AND status = 'running'",
+        run_id,
+        epoch,
+        progress,
+    )
+
+
+async def renew(connection: Connection, leases: dict[UUID, int], lease_seconds: float) -> set[UUID]:
+    """Prolong the leases held, each under its epoch; the runs not in the answer were taken by somebody else."""
+    rows = await connection.fetch(
+        """UPDATE executor.runs r SET lease_until = now() + $3::interval
+           FROM unnest($1::uuid[], $2::bigint[]) held(run_id, epoch)
+           WHERE r.run_id = held.run_id AND r.lease_epoch = held.epoch AND r.status = 'running'
+           RETURNING r.run_id""",
+        list(leases),
+        list(leases.values()),
+        timedelta(seconds=lease_seconds),
+    )
+    return {row["run_id"] for row in rows}
+
+
+async def list_cancel_wishes(tx: Connection, run_ids: Sequence[UUID]) -> set[UUID]:
+    rows = await tx.fetch(
+        "SELECT run_id FROM executor.runs WHERE run_id = ANY($1) AND cancel_requested_at IS NOT NULL",
+        list(run_ids),
+    )
+    return {row["run_id"] for row in rows}
+
+
+async def list_expired(tx: Connection, limit: int) -> list[Run]:
+    """Running runs whose lease has ended, locked; what another reaper looks at is left to it."""
+    rows = await tx.fetch(
+        f"""SELECT {_COLUMNS} FROM executor.runs WHERE status = 'running' AND lease_until < now()
+            ORDER BY lease_until LIMIT $1 FOR UPDATE SKIP LOCKED""",
+        limit,
+    )
+    return [_run(row) for row in rows]
+
+
+async def list_running(tx: Connection) -> list[Run]:
+    rows = await tx.fetch(f"SELECT {_COLUMNS} FROM executor.runs WHERE status = 'running'")
+    return [_run(row) for row in rows]
+
+
+async def count_queued(tx: Connection) -> int:
+    found: int = await tx.fetchval("SELECT count(*) FROM executor.runs WHERE status = 'queued'")
+    return found
+
+
+async def list_overdue(tx: Connection, queue_limit_seconds: float, limit: int) -> list[Run]:
+    """Queued runs that nobody claimed within the limit, locked."""
+    rows = await tx.fetch(
+        f"""SELECT {_COLUMNS} FROM executor.runs WHERE status = 'queued' AND due_at <= now() - $1::interval
+            ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED""",
+        timedelta(seconds=queue_limit_seconds),
+        limit,
+    )
+    return [_run(row) for row in rows]
+
+
+async def list_open_of(tx: Connection, workspace: UUID, pipeline_id: UUID) -> list[UUID]:
+    rows = await tx.fetch(
+        """SELECT run_id FROM executor.runs
+           WHERE workspace_id = $1 AND pipeline_id = $2 AND status IN ('queued', 'running') ORDER BY run_id""",
+        workspace,
+        pipeline_id,
+    )
+    return [row["run_id"] for row in rows]
+
+
+async def seconds_until_due(tx: Connection) -> float | None:
+    """How long until the next waiting run may start; None when none waits."""
+    found = await tx.fetchval(
+        "SELECT extract(epoch FROM min(due_at) - now())::float8 FROM executor.runs WHERE status = 'queued'"
+    )
+    return None if found is None else max(0.0, float(found))
+
+
+async def find_progress(tx: Connection, workspace: UUID, run_id: UUID) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = await tx.fetchval(
+        "SELECT progress FROM executor.runs WHERE run_id = $1 AND workspace_id = $2", run_id, workspace
+    )
+    return found
+
+
+def _run(row: Any) -> Run:
+    return Run(
+        run_id=row["run_id"],
+        workspace_id=row["workspace_id"],
+        queued=RunQueued.model_validate(row["queued"]),
+        traceparent=row["traceparent"],
+        status=Status(row["status"]),
+        attempt=row["attempt"],
+        lost=row["lost"],
+        lease_epoch=row["lease_epoch"],
+        owner=row["owner"],
+        process=row["process"],
+        started_at=row["started_at"],
+        attempt_started_at=row["attempt_started_at"],
+        finished_at=row["finished_at"],
+        cancel_requested_at=row["cancel_requested_at"],
+        cleaned_at=row["cleaned_at"],
+    )

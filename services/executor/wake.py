@@ -1,0 +1,43 @@
+"""wake: listens for the store's NOTIFY on a connection of its own and wakes the worker; a hint, never the only way."""
+
+import asyncio
+
+from dataaggregator.db import Connection, Database
+from dataaggregator.errors import Transient
+from dataaggregator.telemetry import logs
+from services.executor.store.runs import WAKE_CHANNEL
+
+_log = logs.get(__name__)
+
+RECONNECT_SECONDS = 2.0
+
+
+class Waker:
+    """Sets `event` at each NOTIFY, and after each new connection: what came meanwhile was not heard."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.event = asyncio.Event()
+
+    async def run(self) -> None:
+        """Loop: listen, and listen again when the connection was lost."""
+        while True:
+            try:
+                await self._listen()
+            except Transient as error:
+                _log.warning("wake_connection_failed", detail=error.detail)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        connection = await self._database.connect("platform")
+        ended = asyncio.Event()
+        try:
+            connection.add_termination_listener(lambda _: ended.set())
+            await connection.add_listener(WAKE_CHANNEL, self._heard)
+            self.event.set()
+            await ended.wait()
+        finally:
+            connection.terminate()
+
+    def _heard(self, _connection: Connection, _pid: int, _channel: str, _payload: object) -> None:
+        self.event.set()

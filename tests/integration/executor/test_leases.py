@@ -1,0 +1,231 @@
+"""A run is worked on by one executor at a time, and whoever lost its lease writes nothing."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from dataaggregator.contracts.ledger import Ledger
+from dataaggregator.contracts.run import RunCounts, RunQueued
+from dataaggregator.dataplane.job import KnownCursor, RunOutcome
+from dataaggregator.db import Database
+from services.executor.commands import AttemptEnd, Attempts, run_error
+from services.executor.domain import LOSS_LIMIT, End, Status
+from services.executor.lease import LeaseKeeper, LeaseTimes
+from services.executor.reaper import Reaper, ReaperTimes
+from services.executor.store import logs, results
+from services.executor.store.logs import NewLine
+from services.executor.store.runs import Run
+from services.executor.whereabouts import identify
+
+Claim = Callable[..., Awaitable[Run]]
+RunNow = Callable[[UUID], Awaitable[Run]]
+Said = Callable[[UUID], Awaitable[list[str]]]
+Queue = Callable[..., Awaitable[RunQueued]]
+
+OWNER: dict[str, object] = {"executor": "test"}
+
+
+def an_outcome(run: Run, status: str = "succeeded") -> RunOutcome:
+    return RunOutcome.model_validate(
+        {
+            "status": status,
+            "ledger": Ledger(run_id=run.run_id, balanced=True),
+            "counts": RunCounts(rows_read=3, rows_written=3),
+            "cursors": [KnownCursor(destination="warehouse", source="a", cursor={"value": 7})],
+        }
+    )
+
+
+async def expire(database: Database, run: Run) -> None:
+    async with database.platform() as tx:
+        await tx.execute("UPDATE executor.runs SET lease_until = now() - interval '1 s' WHERE run_id = $1", run.run_id)
+
+
+def a_reaper(database: Database) -> Reaper:
+    return Reaper(database, ReaperTimes(heartbeat_seconds=0.0, queue_limit_seconds=3600.0))
+
+
+async def test_a_run_asked_for_twice_is_accepted_once(queue: Queue, said: Said, attempts: Attempts) -> None:
+    first = await queue()
+    await queue(again=first)
+    assert await attempts.claim(OWNER) is not None
+    assert await attempts.claim(OWNER) is None
+    assert await said(first.run_id) == ["run.started.v1"]
+
+
+async def test_of_many_executors_each_run_is_claimed_by_one(queue: Queue, attempts: Attempts) -> None:
+    for _ in range(8):
+        await queue()
+    claims = await asyncio.gather(*(attempts.claim(OWNER) for _ in range(20)))
+    taken = [run for run in claims if run is not None]
+    while (late := await attempts.claim(OWNER)) is not None:
+        taken.append(late)
+    assert len({run.run_id for run in taken}) == len(taken) == 8
+    assert len({run.epoch for run in taken}) == 8
+
+
+async def test_a_later_epoch_is_always_greater(claimed: Claim, attempts: Attempts, database: Database) -> None:
+    run = await claimed()
+    await expire(database, run)
+    await a_reaper(database).reap_expired()
+    again = await attempts.claim(OWNER)
+    assert again is not None
+    assert again.epoch > run.epoch
+    assert again.attempt == 2
+
+
+async def test_a_late_writer_writes_nothing(
+    claimed: Claim, attempts: Attempts, database: Database, run_now: RunNow, said: Said
+) -> None:
+    run = await claimed()
+    await expire(database, run)
+    await a_reaper(database).reap_expired()
+    successor = await attempts.claim(OWNER)
+    assert successor is not None
+
+    assert await attempts.record(run, AttemptEnd(End.SUCCEEDED, None, an_outcome(run))) is None
+    await attempts.record_cursors(run, [KnownCursor(destination="warehouse", source="a", cursor={"value": 1})])
+    async with database.transaction(run.workspace_id) as tx:
+        line = NewLine(1, run.queued.queued_at, "info", "too late", {})
+        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [line])
+        assert await logs.count_lines(tx, run.run_id) == 0
+        assert await results.list_cursors(tx, run.workspace_id, run.queued.pipeline_id) == []
+        assert await results.find_ledger(tx, run.workspace_id, run.run_id) is None
+    assert (await run_now(run.run_id)).status is Status.RUNNING
+
+    assert await attempts.record(successor, AttemptEnd(End.SUCCEEDED, None, an_outcome(run))) is not None
+    assert (await run_now(run.run_id)).status is Status.SUCCEEDED
+    assert await said(run.run_id) == [
+        "run.started.v1",
+        "run.attempt_failed.v1",
+        "run.started.v1",
+        "run.succeeded.v1",
+    ]
+
+
+async def test_an_outcome_told_twice_is_stored_once(claimed: Claim, attempts: Attempts, said: Said) -> None:
+    run = await claimed()
+    ended = AttemptEnd(End.SUCCEEDED, None, an_outcome(run))
+    assert await attempts.record(run, ended) is not None
+    assert await attempts.record(run, ended) is None
+    assert (await said(run.run_id)).count("run.succeeded.v1") == 1
+
+
+async def test_an_executor_that_is_provably_gone_is_succeeded_before_its_lease_ends(
+    queue: Queue, attempts: Attempts, database: Database, run_now: RunNow
+) -> None:
+    await queue()
+    process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    identity = identify(process.pid)
+    assert identity is not None
+    run = await attempts.claim({"executor": "dead", **identity.as_json()})
+    assert run is not None
+
+    await a_reaper(database).take_over_from_the_dead()
+    assert (await run_now(run.run_id)).status is Status.RUNNING
+    process.kill()
+    process.communicate()
+    await a_reaper(database).take_over_from_the_dead()
+    now = await run_now(run.run_id)
+    assert (now.status, now.attempt, now.lost) == (Status.QUEUED, 2, 1)
+
+
+async def test_a_lost_executors_run_process_is_ended(claimed: Claim, database: Database, run_now: RunNow) -> None:
+    run = await claimed()
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, start_new_session=True
+    )
+    identity = identify(orphan.pid)
+    assert identity is not None
+    async with database.platform() as tx:
+        await tx.execute("UPDATE executor.runs SET process = $2 WHERE run_id = $1", run.run_id, identity.as_json())
+    await expire(database, run)
+    await a_reaper(database).reap_expired()
+    assert orphan.wait(10) == -9
+    assert orphan.stdin is not None
+    orphan.stdin.close()
+
+
+async def test_a_run_that_kills_its_executors_is_given_up(
+    claimed: Claim, attempts: Attempts, database: Database, run_now: RunNow, said: Said
+) -> None:
+    run: Run | None = await claimed()
+    assert run is not None
+    for _ in range(LOSS_LIMIT):
+        assert run is not None
+        await expire(database, run)
+        await a_reaper(database).reap_expired()
+        async with database.platform() as tx:
+            await tx.execute("UPDATE executor.runs SET due_at = now() WHERE status = 'queued'")
+        run_id, run = run.run_id, await attempts.claim(OWNER)
+    assert run is None
+    assert (await run_now(run_id)).status is Status.FAILED
+    assert (await said(run_id))[-1] == "run.failed.v1"
+
+
+async def test_leases_are_not_judged_by_a_database_that_was_just_slow(
+    claimed: Claim, database: Database, run_now: RunNow
+) -> None:
+    run = await claimed()
+    await expire(database, run)
+    await Reaper(database, ReaperTimes(heartbeat_seconds=60.0, queue_limit_seconds=3600.0)).look()
+    assert (await run_now(run.run_id)).status is Status.RUNNING
+    await a_reaper(database).look()
+    assert (await run_now(run.run_id)).status is Status.QUEUED
+
+
+async def test_a_heartbeat_prolongs_the_lease_and_an_overtaken_one_is_told(
+    claimed: Claim, attempts: Attempts, database: Database
+) -> None:
+    first, second = await claimed(), await claimed()
+    lost: list[UUID] = []
+
+    def lose(run: Run) -> Callable[[], None]:
+        return lambda: lost.append(run.run_id)
+
+    keeper = LeaseKeeper(database, LeaseTimes(60.0, 15.0, 45.0))
+    for run in (first, second):
+        keeper.hold(run.run_id, run.epoch, time.monotonic(), lose(run))
+    await expire(database, second)
+    await a_reaper(database).reap_expired()
+    connection = await database.connect("platform")
+    try:
+        await keeper.renew(connection)
+    finally:
+        await connection.close()
+    assert lost == [second.run_id]
+
+
+async def test_an_executor_that_cannot_renew_fences_itself_before_its_lease_ends(
+    claimed: Claim, database: Database
+) -> None:
+    run = await claimed()
+    lost = asyncio.Event()
+    keeper = LeaseKeeper(database, LeaseTimes(lease_seconds=60.0, heartbeat_seconds=30.0, fence_seconds=0.2))
+    keeper.hold(run.run_id, run.epoch, time.monotonic(), lost.set)
+    loop = asyncio.create_task(keeper.run())
+    await asyncio.wait_for(lost.wait(), 5)
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
+async def test_a_run_that_nobody_begins_is_timed_out(queue: Queue, database: Database, said: Said) -> None:
+    queued = await queue()
+    async with database.platform() as tx:
+        await tx.execute("UPDATE executor.runs SET due_at = now() - interval '2 hours'")
+    await a_reaper(database).time_out_waiting()
+    assert await said(queued.run_id) == ["run.timed_out.v1"]
+
+
+async def test_a_failed_attempt_waits_by_its_policy(claimed: Claim, attempts: Attempts, run_now: RunNow) -> None:
+    run = await claimed()
+    error = run_error("connector-unreachable", "refused", retryable=True)
+    verdict = await attempts.record(run, AttemptEnd(End.FAILED, error))
+    assert verdict is not None
+    assert verdict.retry_in_seconds is not None
+    assert 5.0 <= verdict.retry_in_seconds <= 10.0
+    assert await attempts.claim(OWNER) is None
+    assert (await run_now(run.run_id)).attempt == 2

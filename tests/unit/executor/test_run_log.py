@@ -1,0 +1,57 @@
+"""The log of a run is bounded in size, rate and number, and says what it dropped."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from services.executor.run_log import LogLimits, RunLog
+from services.executor.store.logs import NewLine
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+class Shelf:
+    def __init__(self) -> None:
+        self.lines: list[NewLine] = []
+
+    async def write(self, lines: Sequence[NewLine]) -> None:
+        self.lines.extend(lines)
+
+
+async def test_lines_arrive_in_order_with_their_attempt() -> None:
+    shelf = Shelf()
+    log = RunLog(2, shelf.write)
+    for n in range(3):
+        log.add(AT, "info", f"line {n}", {"n": n})
+    await log.flush()
+    assert [(line.message, line.attempt) for line in shelf.lines] == [("line 0", 2), ("line 1", 2), ("line 2", 2)]
+
+
+async def test_a_flood_is_dropped_and_counted() -> None:
+    shelf = Shelf()
+    log = RunLog(1, shelf.write, LogLimits(burst_lines=10, lines_per_second=0.0))
+    for n in range(100):
+        log.add(AT, "info", f"line {n}", {})
+    await log.flush()
+    assert len(shelf.lines) == 11
+    assert shelf.lines[-1].fields == {"dropped": 90}
+
+
+async def test_the_number_of_lines_counts_over_all_attempts_and_errors_still_get_through() -> None:
+    shelf = Shelf()
+    log = RunLog(3, shelf.write, LogLimits(lines=100))
+    log.count_stored(100)
+    log.add(AT, "info", "too much", {})
+    log.add(AT, "error", "the end", {})
+    await log.flush()
+    assert next(line.message for line in shelf.lines) == "the end"
+
+
+async def test_a_line_is_cut_to_its_bounds() -> None:
+    shelf = Shelf()
+    log = RunLog(1, shelf.write, LogLimits(message_chars=10, fields_bytes=20))
+    log.add(AT, "info", "x" * 100, {"a": "y" * 100})
+    log.add(AT, "info", "nul\x00", {})
+    await log.flush()
+    assert shelf.lines[0].message == "x" * 10 + " …"
+    assert "a" not in shelf.lines[0].fields
+    assert shelf.lines[1].message == "nul\\0"
