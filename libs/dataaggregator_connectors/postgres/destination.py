@@ -1,0 +1,245 @@
+"""Loading into PostgreSQL: rows, ledger row and cursors in one transaction behind a fence."""
+
+import asyncio
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import asyncpg
+import pyarrow as pa
+
+from dataaggregator.connector.context import Context
+from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, SchemaChange, WriteKind
+from dataaggregator.connector.source import BinaryCopy
+from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.errors import Transient
+from dataaggregator_connectors.postgres.commit import Backend, settle
+from dataaggregator_connectors.postgres.config import PostgresConfig, target
+from dataaggregator_connectors.postgres.connection import LOST, Connection, close, connect, connected, translated
+from dataaggregator_connectors.postgres.copying import CopyIn
+from dataaggregator_connectors.postgres.encode import Encoder, encoder_for
+from dataaggregator_connectors.postgres.ledger import (
+    Counts,
+    create_ledger,
+    find_receipt,
+    raise_fence,
+    take_fence,
+    write_ledger,
+)
+from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, merge_stage
+from dataaggregator_connectors.postgres.sql import parse_table
+from dataaggregator_connectors.postgres.tables import prepare_table, table_columns
+from dataaggregator_connectors.postgres.types import Column, columns_of
+
+FENCE_WAIT_SECONDS = 60.0
+COMMIT_SECONDS = 120.0
+
+
+@dataclass
+class Loading:
+    """A load under way: its connection, the server process behind it, and what has been written so far."""
+
+    request: LoadRequest
+    connection: Connection
+    backend: Backend
+    cursors: Mapping[str, Cursor]
+    digest: "hashlib._Hash"
+    deleted: int = 0
+    written: int = 0
+    columns: Sequence[Column] = ()
+    copy: CopyIn | None = None
+    encoder: Encoder | None = None
+
+
+class PostgresDestination:
+    """One load at a time; whatever is not committed is undone by the server."""
+
+    def __init__(self, config: PostgresConfig, context: Context) -> None:
+        self._config, self._context = config, context
+        self._where = f"PostgreSQL at {target(config).host}"
+        self._loading: Loading | None = None
+
+    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaChange]:
+        async with connected(self._config, self._context) as connection:
+            await create_ledger(connection)
+            return await prepare_table(connection, load, schema)
+
+    async def begin(self, load: LoadRequest) -> Begun:
+        await self.rollback()
+        connection = await connect(self._config, self._context, loader_name(load))
+        try:
+            with translated(self._where):
+                await create_ledger(connection)
+                cursors = await self._fence(connection, load)
+                receipt = await find_receipt(connection, load)
+                backend = await Backend.of(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._loading = Loading(load, connection, backend, cursors, hashlib.sha256())
+        return Begun(cursors, receipt)
+
+    async def _fence(self, connection: Connection, load: LoadRequest) -> Mapping[str, Cursor]:
+        """Raise the fence, then hold it in the load's transaction; loads of older epochs that hold it are ended."""
+        await connection.execute("SET lock_timeout = '2s'")
+        deadline = asyncio.get_running_loop().time() + FENCE_WAIT_SECONDS
+        while True:
+            try:
+                await raise_fence(connection, load)
+                await connection.execute("BEGIN")
+                cursors = await take_fence(connection, load)
+            except asyncpg.LockNotAvailableError as error:
+                await connection.execute("ROLLBACK")
+                await end_older_loads(connection, load)
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Transient(
+                        "destination-locked", f"Another load into {load.stream} has held it for {FENCE_WAIT_SECONDS} s."
+                    ) from error
+                continue
+            await connection.execute("SET LOCAL lock_timeout = 0")
+            return cursors
+
+    async def write(self, rows: pa.RecordBatch) -> None:
+        loading = self._open()
+        with translated(self._where):
+            if loading.encoder is None:
+                loading.columns = await table_columns(loading.connection, loading.request, rows.schema)
+                loading.encoder = encoder_for(rows.schema, loading.columns)
+                loading.copy = await self._copy_in(loading, loading.encoder.format)
+                await self._send(loading, loading.encoder.head())
+            await self._send(loading, await asyncio.to_thread(loading.encoder.batch, rows))
+        loading.written += rows.num_rows
+
+    async def _send(self, loading: Loading, data: bytes) -> None:
+        if data and loading.copy is not None:
+            await asyncio.to_thread(loading.digest.update, data)
+            await loading.copy.send(data)
+
+    async def _copy_in(self, loading: Loading, form: Literal["binary", "text"]) -> CopyIn:
+        """Make room as the way of writing asks, and open one COPY for the whole load."""
+        load, table = loading.request, parse_table(loading.request.stream)
+        into = table
+        if load.write is WriteKind.REPLACE:
+            loading.deleted = int(
+                (await loading.connection.execute(f"DELETE FROM {table.sql}")).removeprefix("DELETE ")
+            )
+        elif load.write is WriteKind.MERGE:
+            await create_stage(loading.connection, table, loading.columns)
+            into = STAGE_TABLE
+        return CopyIn(loading.connection, into, [column.name for column in loading.columns], form)
+
+    async def accepts_binary(self, load: LoadRequest, copy: BinaryCopy) -> bool:
+        """Whether both tables declare the very same built-in types for the columns of the copy."""
+        if copy.dialect != "postgres":
+            return False
+        schema = pa.schema([pa.field(name, pa.null()) for name in copy.columns])
+        async with connected(self._config, self._context) as connection:
+            found = {column.name: column for column in await existing_columns(connection, load)}
+        return all(
+            (column := found.get(name)) is not None
+            and column.builtin
+            and not column.generated
+            and column.declared == type_
+            for name, type_ in zip(schema.names, copy.types, strict=True)
+        )
+
+    async def write_binary(self, copy: BinaryCopy) -> int:
+        loading = self._open()
+        with translated(self._where):
+            found = {column.name: column for column in await existing_columns(loading.connection, loading.request)}
+            loading.columns = [found[name] for name in copy.columns]
+            loading.copy = await self._copy_in(loading, "binary")
+            async for chunk in copy.chunks:
+                loading.digest.update(chunk)
+                await loading.copy.send(chunk)
+            loading.written = await loading.copy.end()
+        return loading.written
+
+    async def commit(self, cursors: Mapping[str, Cursor]) -> Receipt:
+        loading = self._open()
+        load, connection = loading.request, loading.connection
+        with translated(self._where):
+            counts = await self._finish(loading)
+            checksum = f"sha256:{loading.digest.hexdigest()}"
+            receipt = await write_ledger(connection, load, counts, checksum, (loading.cursors, cursors))
+        try:
+            await asyncio.wait_for(connection.execute("COMMIT"), COMMIT_SECONDS)
+        except LOST as error:
+            connection.terminate()
+            self._loading = None
+            return await settle(self._config, self._context, load, loading.backend, error)
+        except asyncpg.PostgresError as error:
+            with translated(self._where):
+                raise error
+        self._loading = None
+        await close(connection)
+        return receipt
+
+    async def _finish(self, loading: Loading) -> Counts:
+        """End the COPY and see that the server took every row; merge the stage."""
+        load = loading.request
+        if loading.encoder is not None:
+            await self._send(loading, loading.encoder.tail())
+        if loading.copy is None:
+            await self._nothing(loading)
+            return Counts(rows=0, inserted=0, deleted=loading.deleted)
+        taken = await loading.copy.end()
+        if taken != loading.written:
+            raise Transient(
+                "destination-count", f"{loading.written} rows were sent and {taken} taken by {load.stream}."
+            )
+        if load.write is WriteKind.MERGE:
+            table = parse_table(load.stream)
+            return await merge_stage(loading.connection, load, table, loading.columns, taken)
+        return Counts(rows=taken, inserted=taken, deleted=loading.deleted)
+
+    async def _nothing(self, loading: Loading) -> None:
+        """A replace without rows still empties the table."""
+        if loading.request.write is WriteKind.REPLACE:
+            tag = await loading.connection.execute(f"DELETE FROM {parse_table(loading.request.stream).sql}")
+            loading.deleted = int(tag.removeprefix("DELETE "))
+
+    async def rollback(self) -> None:
+        loading, self._loading = self._loading, None
+        if loading is None:
+            return
+        if loading.copy is not None:
+            loading.connection.terminate()
+            await loading.copy.abandon()
+        await close(loading.connection)
+
+    async def read_back(self, load: LoadRequest) -> Receipt | None:
+        async with connected(self._config, self._context) as connection:
+            return await find_receipt(connection, load)
+
+    async def close(self) -> None:
+        await self.rollback()
+
+    def _open(self) -> Loading:
+        if self._loading is None:
+            raise RuntimeError("begin comes before write and commit")
+        return self._loading
+
+
+def loader_name(load: LoadRequest) -> str:
+    """How a load's session names itself, so that a newer epoch can find and end it."""
+    return f"da:{load.pipeline_id.hex}:{zlib.crc32(load.stream.encode()):08x}:{load.epoch}"
+
+
+async def end_older_loads(connection: Connection, load: LoadRequest) -> None:
+    """End sessions that load the same stream under an older epoch: they could not commit any more anyway."""
+    prefix = loader_name(load).rpartition(":")[0] + ":"
+    await connection.execute(
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE pid <> pg_backend_pid() AND usename = current_user AND datname = current_database()
+          AND starts_with(application_name, $1) AND substr(application_name, length($1) + 1) ~ '^[0-9]{1,18}$'
+          AND substr(application_name, length($1) + 1)::int8 < $2""",
+        prefix, load.epoch,
+    )  # fmt: skip
+
+
+async def existing_columns(connection: Connection, load: LoadRequest) -> Sequence[Column]:
+    oid = await connection.fetchval("SELECT to_regclass($1)::oid::int8", parse_table(load.stream).sql)
+    return [] if oid is None else await columns_of(connection, oid)

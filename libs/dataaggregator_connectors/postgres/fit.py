@@ -1,0 +1,165 @@
+"""Which Arrow types fit which PostgreSQL columns, and what a new column is declared as."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.types as is_
+
+from dataaggregator.errors import FieldError, Invalid
+from dataaggregator_connectors.postgres.types import ARROW_TYPE, NATIVE_TYPE, SIMPLE, Column, numeric_type
+
+Field: TypeAlias = "pa.Field[Any]"
+INTEGERS = ("int2", "int4", "int8")
+TEXTS = ("text", "varchar", "bpchar", "name")
+
+DECLARED: tuple[tuple[Any, str], ...] = (
+    (is_.is_boolean, "boolean"),
+    (is_.is_int8, "smallint"), (is_.is_int16, "smallint"), (is_.is_uint8, "smallint"),
+    (is_.is_int32, "integer"), (is_.is_uint16, "integer"),
+    (is_.is_int64, "bigint"), (is_.is_uint32, "bigint"), (is_.is_uint64, "numeric(20,0)"),
+    (is_.is_float16, "real"), (is_.is_float32, "real"), (is_.is_float64, "double precision"),
+    (is_.is_date, "date"), (is_.is_time, "time"),
+    (is_.is_interval, "interval"), (is_.is_duration, "interval"),
+    (is_.is_struct, "jsonb"), (is_.is_map, "jsonb"), (is_.is_null, "text"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a column's values travel: cast to `type` first unless `keep`, and by which COPY format."""
+
+    column: str
+    declared: str
+    typname: str
+    type: pa.DataType
+    as_text: bool = False
+    keep: bool = False
+
+
+def fits(field: Field, column: Column) -> Fit:
+    """How this field goes into this column without change; Invalid "column-incompatible" names it if it cannot."""
+    given = field.type.value_type if isinstance(field.type, pa.DictionaryType) else field.type
+    if isinstance(given, pa.JsonType):
+        given = pa.string()
+    fit = _text_only(given, column) or _native(given, column)
+    if fit is None:
+        raise Invalid(
+            "column-incompatible",
+            f"Column {column.name} is {column.declared} at the destination and {field.type} in the rows.",
+            errors=[FieldError(column.name, f"{field.type} does not fit {column.declared}", "column-incompatible")],
+        )
+    return fit
+
+
+def _made(column: Column, type_: pa.DataType, *, as_text: bool = False, keep: bool = False) -> Fit:
+    return Fit(column.name, column.declared, column.typname, type_, as_text, keep)
+
+
+def _text_only(given: pa.DataType, column: Column) -> Fit | None:
+    """Columns whose values PostgreSQL reads from text, because Arrow or the encoder has no such type."""
+    stays = _made(column, given, as_text=True, keep=True)
+    if not column.builtin or (column.element is None and column.typname not in SIMPLE and column.typname != "numeric"):
+        interval = column.typname == "interval" and (is_.is_interval(given) or is_.is_duration(given))
+        return stays if _is_text(given) or interval else None
+    if column.typname == "oid":
+        return _made(column, pa.int64(), as_text=True) if is_.is_integer(given) else None
+    if column.typname == "uuid" and _is_text(given):
+        return stays
+    if column.typname in TEXTS and given == pa.uuid():
+        return stays
+    if column.typname in ("json", "jsonb") and is_.is_nested(given):
+        return stays
+    if column.element is not None and (_is_text(given) or not column.builtin):
+        return stays
+    return None
+
+
+def _native(given: pa.DataType, column: Column) -> Fit | None:
+    if column.element is not None:
+        return _list(given, column)
+    wanted = _wanted(given, column.typname, column.typmod)
+    if wanted is None:
+        return None
+    return _made(column, wanted, as_text=isinstance(wanted, pa.Decimal256Type))
+
+
+def _list(given: pa.DataType, column: Column) -> Fit | None:
+    if not isinstance(given, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        return None
+    if is_.is_nested(given.value_type):
+        return None
+    wanted = _wanted(given.value_type, column.element or "", column.typmod)
+    if wanted is None:
+        return None
+    by_text = isinstance(wanted, pa.BaseExtensionType | pa.Decimal256Type) or column.element in ("json", "jsonb")
+    return _made(column, pa.list_(wanted), as_text=by_text)
+
+
+def _wanted(given: pa.DataType, typname: str, typmod: int) -> pa.DataType | None:
+    """The Arrow type to cast to, value by value checked, or None where no cast keeps all values."""
+    if typname == "numeric":
+        return _wanted_numeric(given, typmod)
+    simple = SIMPLE.get(typname)
+    if simple is None or given == simple or is_.is_null(given):
+        return simple
+    if _is_text(given):
+        return pa.string() if typname in (*TEXTS, "json", "jsonb") else None
+    allowed = {
+        "int2": is_.is_integer(given), "int4": is_.is_integer(given), "int8": is_.is_integer(given),
+        "float4": is_.is_float16(given) or is_.is_int8(given) or is_.is_int16(given),
+        "float8": is_.is_floating(given) or is_.is_integer(given),
+        "bytea": is_.is_large_binary(given) or is_.is_fixed_size_binary(given) or is_.is_binary(given),
+        "date": is_.is_date(given),
+        "time": is_.is_time(given),
+        "timestamp": is_.is_date(given) or (isinstance(given, pa.TimestampType) and given.tz is None),
+        "timestamptz": isinstance(given, pa.TimestampType) and given.tz is not None,
+        "uuid": isinstance(given, pa.FixedSizeBinaryType) and given.byte_width == 16,
+    }  # fmt: skip
+    if is_.is_decimal(given) and typname in INTEGERS:
+        return simple if given.scale == 0 else None
+    return simple if allowed.get(typname) else None
+
+
+def _wanted_numeric(given: pa.DataType, typmod: int) -> pa.DataType | None:
+    if not (is_.is_integer(given) or is_.is_decimal(given) or is_.is_null(given)):
+        return None
+    if typmod >= 4:
+        return numeric_type(typmod) or given
+    return given if is_.is_decimal(given) else pa.decimal128(20, 0)
+
+
+def _is_text(given: pa.DataType) -> bool:
+    return is_.is_string(given) or is_.is_large_string(given) or given == pa.string_view()
+
+
+def declared_type(field: Field) -> str:
+    """What a new column for this field is declared as, when nothing is known of its origin."""
+    given = field.type.value_type if isinstance(field.type, pa.DictionaryType) else field.type
+    if isinstance(given, pa.JsonType):
+        return "jsonb"
+    if isinstance(given, pa.UuidType):
+        return "uuid"
+    if is_.is_decimal(given):
+        return f"numeric({given.precision},{given.scale})"
+    if isinstance(given, pa.TimestampType):
+        return "timestamp with time zone" if given.tz is not None else "timestamp"
+    if isinstance(given, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        inner = given.value_type
+        return "jsonb" if is_.is_nested(inner) else declared_type(pa.field("item", inner)) + "[]"
+    if _is_text(given):
+        return "text"
+    if is_.is_binary(given) or is_.is_large_binary(given) or is_.is_fixed_size_binary(given):
+        return "bytea"
+    for test, name in DECLARED:
+        if test(given):
+            return name
+    raise Invalid("column-incompatible", f"Column {field.name}: PostgreSQL has no type for {field.type}.")
+
+
+def origin_type(field: Field) -> str | None:
+    """The PostgreSQL type the field was read from, if it is still of the Arrow type it had then."""
+    metadata = field.metadata or {}
+    if metadata.get(ARROW_TYPE) != str(field.type).encode():
+        return None
+    return metadata[NATIVE_TYPE].decode() if NATIVE_TYPE in metadata else None

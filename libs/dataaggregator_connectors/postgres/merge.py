@@ -1,0 +1,114 @@
+"""Merging staged rows by key: one winner among equal keys, newer rows guarded, every row counted."""
+
+from collections.abc import Sequence
+
+from dataaggregator.connector.destination import LoadRequest
+from dataaggregator.errors import Invalid
+from dataaggregator_connectors.postgres.connection import Connection
+from dataaggregator_connectors.postgres.ledger import Counts
+from dataaggregator_connectors.postgres.sql import Table, quote, quote_all
+from dataaggregator_connectors.postgres.types import Column
+
+STAGE_TABLE = Table("pg_temp", "_dataaggregator_stage")
+STAGE = STAGE_TABLE.sql
+POSITION = "_dataaggregator_position"
+# Types PostgreSQL cannot compare for equality are compared as text.
+INCOMPARABLE = frozenset({"json", "xml", "point", "polygon", "line", "box", "lseg", "path", "circle"})
+
+
+async def create_stage(connection: Connection, table: Table, columns: Sequence[Column]) -> None:
+    """A temporary table of the columns to load; `position` remembers the order rows were read in."""
+    names = quote_all(column.name for column in columns)
+    await connection.execute(
+        f"CREATE TEMPORARY TABLE {quote(STAGE_TABLE.name)} ON COMMIT DROP AS "
+        f"SELECT {names} FROM {table.sql} WITH NO DATA"
+    )
+    await connection.execute(f"ALTER TABLE {STAGE} ADD COLUMN {quote(POSITION)} bigint GENERATED ALWAYS AS IDENTITY")
+
+
+async def merge_stage(
+    connection: Connection, load: LoadRequest, table: Table, columns: Sequence[Column], staged: int
+) -> Counts:
+    """Upsert the stage into the table; rows = inserted + updated + unchanged + superseded by construction."""
+    await _refuse_null_keys(connection, load)
+    superseded = await _drop_losers(connection, load)
+    inserted, updated = await _upsert(connection, load, table, columns)
+    if load.version_field:
+        superseded += await _count_older(connection, load, table)
+    unchanged = staged - inserted - updated - superseded
+    return Counts(rows=staged, inserted=inserted, updated=updated, unchanged=unchanged, superseded=superseded)
+
+
+async def _refuse_null_keys(connection: Connection, load: LoadRequest) -> None:
+    """A key with a NULL equals nothing, itself neither: such a row would be doubled by every run."""
+    missing = " OR ".join(f"{quote(name)} IS NULL" for name in load.key)
+    if count := await connection.fetchval(f"SELECT count(*) FROM {STAGE} WHERE {missing}"):
+        raise Invalid(
+            "merge-key-null", f"{count} rows for {load.stream} have no value in the key {', '.join(load.key)}."
+        )
+
+
+async def _drop_losers(connection: Connection, load: LoadRequest) -> int:
+    """Among rows of one key the newest version stays, without versions the one read last."""
+    keys = quote_all(load.key)
+    doubled = await connection.fetchval(
+        f"SELECT coalesce(sum(n - 1), 0)::int8 FROM (SELECT count(*) AS n FROM {STAGE} GROUP BY {keys}) AS keys"
+    )
+    if not doubled:
+        return 0
+    version = f"{quote(load.version_field)} DESC NULLS LAST, " if load.version_field else ""
+    tag = await connection.execute(
+        f"""DELETE FROM {STAGE} WHERE {quote(POSITION)} IN (
+            SELECT {quote(POSITION)} FROM (
+                SELECT {quote(POSITION)},
+                       row_number() OVER (PARTITION BY {keys} ORDER BY {version}{quote(POSITION)} DESC) AS place
+                FROM {STAGE}) AS ranked
+            WHERE place > 1)"""
+    )
+    return int(tag.removeprefix("DELETE "))
+
+
+async def _upsert(
+    connection: Connection, load: LoadRequest, table: Table, columns: Sequence[Column]
+) -> tuple[int, int]:
+    names = quote_all(column.name for column in columns)
+    rest = [column for column in columns if column.name not in load.key]
+    if rest:
+        values = ", ".join(f"{quote(column.name)} = EXCLUDED.{quote(column.name)}" for column in rest)
+        differs = " OR ".join(_differs(column) for column in rest)
+        action = f"UPDATE SET {values} WHERE ({differs}){_guard(load)}"
+    else:
+        action = "NOTHING"
+    row = await connection.fetchrow(
+        f"""WITH merged AS (
+            INSERT INTO {table.sql} AS held ({names}) SELECT {names} FROM {STAGE} ORDER BY {quote(POSITION)}
+            ON CONFLICT ({quote_all(load.key)}) DO {action}
+            RETURNING (held.xmax = 0) AS new)
+        SELECT count(*) FILTER (WHERE new) AS inserted, count(*) FILTER (WHERE NOT new) AS updated FROM merged"""
+    )
+    assert row is not None  # noqa: S101  (an aggregate without GROUP BY always answers one row)
+    return row["inserted"], row["updated"]
+
+
+def _differs(column: Column) -> str:
+    name = quote(column.name)
+    how = "::text" if column.typname in INCOMPARABLE or column.element in INCOMPARABLE else ""
+    return f"held.{name}{how} IS DISTINCT FROM EXCLUDED.{name}{how}"
+
+
+def _guard(load: LoadRequest) -> str:
+    if not load.version_field:
+        return ""
+    version = quote(load.version_field)
+    return f" AND (held.{version} IS NULL OR EXCLUDED.{version} >= held.{version})"
+
+
+async def _count_older(connection: Connection, load: LoadRequest, table: Table) -> int:
+    """Rows the guard kept out: the table holds a newer version, or any at all where the row has none."""
+    version = quote(load.version_field or "")
+    same = " AND ".join(f"held.{quote(name)} = stage.{quote(name)}" for name in load.key)
+    count = await connection.fetchval(
+        f"""SELECT count(*) FROM {STAGE} AS stage JOIN {table.sql} AS held ON {same}
+        WHERE held.{version} > stage.{version} OR (stage.{version} IS NULL AND held.{version} IS NOT NULL)"""
+    )
+    return int(count)

@@ -1,0 +1,263 @@
+"""Reading from PostgreSQL: discovery, exact Arrow batches, and the undecoded road for another PostgreSQL."""
+
+import asyncio
+import fnmatch
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import pyarrow as pa
+
+from dataaggregator.connector.context import Context
+from dataaggregator.connector.source import BinaryCopy, BinaryCopyEnd, ReadMode, ReadRequest, StreamInfo
+from dataaggregator.connector.typenames import parse_schema
+from dataaggregator.dataplane.batch import Batch, Cursor
+from dataaggregator.errors import Invalid, NotFound
+from dataaggregator_connectors.postgres.config import PostgresConfig
+from dataaggregator_connectors.postgres.connection import (
+    Connection,
+    close,
+    connect,
+    connected,
+    libpq_words,
+    translated,
+)
+from dataaggregator_connectors.postgres.reading import ArrowReader
+from dataaggregator_connectors.postgres.sql import Table, parse_table, quote
+from dataaggregator_connectors.postgres.types import ORDERED, Column, columns_by_type, columns_of, columns_of_all
+
+AFTER, UPTO = "dataaggregator.after", "dataaggregator.upto"
+
+STREAMS = """
+SELECT c.oid::int8 AS oid, n.nspname, c.relname, CASE WHEN c.reltuples >= 0 THEN c.reltuples::int8 END AS rows,
+       coalesce((SELECT array_agg(a.attname::text ORDER BY k.position)
+                 FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, position)
+                 JOIN pg_attribute a ON a.attnum = k.attnum
+                 WHERE i.indrelid = c.oid AND i.indisprimary AND a.attrelid = c.oid), '{}') AS key
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', '_dataaggregator') AND n.nspname !~ '^pg_'
+  AND has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT')
+ORDER BY n.nspname, c.relname
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One read: its SELECT, the columns it gives, the settings that carry its bounds, and the cursor it ends at."""
+
+    sql: str
+    columns: Sequence[Column]
+    settings: dict[str, str]
+    cursor: Cursor | None
+
+
+class PostgresSource:
+    """Each read is one SELECT in one read-only snapshot, on a connection of its own."""
+
+    def __init__(self, config: PostgresConfig, context: Context) -> None:
+        self._config, self._context = config, context
+        self._readers: set[ArrowReader] = set()
+
+    async def discover(self, pattern: str | None = None) -> Sequence[StreamInfo]:
+        async with connected(self._config, self._context) as connection:
+            rows = [
+                (Table(row["nspname"], row["relname"]), row)
+                for row in await connection.fetch(STREAMS)
+                if pattern is None or fnmatch.fnmatchcase(f"{row['nspname']}.{row['relname']}", pattern)
+            ]
+            columns = await columns_of_all(connection, [row["oid"] for _, row in rows])
+        return [
+            StreamInfo(
+                name=str(table),
+                schema=pa.schema([column.field for column in columns.get(row["oid"], [])]),
+                primary_key=tuple(row["key"]),
+                cursor_fields=tuple(c.name for c in columns.get(row["oid"], []) if c.builtin and c.typname in ORDERED),
+                estimated_rows=row["rows"],
+            )
+            for table, row in rows
+        ]
+
+    async def schema(self, request: ReadRequest) -> pa.Schema:
+        async with connected(self._config, self._context) as connection:
+            return pa.schema([column.field for column in await self._columns(connection, request)])
+
+    async def read(self, request: ReadRequest) -> AsyncIterator[Batch]:
+        plan = await self._plan(request, decoded=True)
+        reader = ArrowReader(await libpq_words(self._config, self._context), plan.sql, plan.settings, plan.columns)
+        self._readers.add(reader)
+        batches = reader.batches(request.batch_rows)
+        try:
+            await reader.open()
+            async for rows in batches:
+                yield Batch(rows=rows, read=rows.num_rows)
+            empty = pa.RecordBatch.from_pylist([], schema=pa.schema([column.field for column in plan.columns]))
+            yield Batch(rows=empty, read=0, cursor=plan.cursor)
+        finally:
+            await batches.aclose()
+            self._readers.discard(reader)
+            await reader.close()
+
+    async def copy_binary(self, request: ReadRequest) -> BinaryCopy:
+        """The same read as PostgreSQL's binary COPY, for a destination that speaks it."""
+        plan = await self._plan(request, decoded=False)
+        finished = BinaryCopyEnd(cursor=plan.cursor)
+        return BinaryCopy(
+            dialect="postgres",
+            columns=tuple(column.name for column in plan.columns),
+            types=tuple(column.base if column.builtin else column.declared for column in plan.columns),
+            chunks=self._chunks(plan, finished),
+            finished=finished,
+        )
+
+    async def close(self) -> None:
+        for reader in tuple(self._readers):
+            await reader.close()
+        self._readers.clear()
+
+    async def _chunks(self, plan: Plan, finished: BinaryCopyEnd) -> AsyncIterator[bytes]:
+        connection = await connect(self._config, self._context, "dataaggregator read")
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=32)
+
+        async def copy() -> str:
+            try:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    await _carry(connection, plan.settings)
+                    return await connection.copy_from_query(plan.sql, output=queue.put, format="binary")
+            finally:
+                await queue.put(None)
+
+        task = asyncio.create_task(copy())
+        try:
+            with translated("PostgreSQL"):
+                while (chunk := await queue.get()) is not None:
+                    yield chunk
+                finished.rows = int((await task).removeprefix("COPY "))
+        finally:
+            await _abandon(task, connection)
+
+    async def _plan(self, request: ReadRequest, *, decoded: bool) -> Plan:
+        async with connected(self._config, self._context) as connection:
+            columns = await self._columns(connection, request)
+            origin = _origin(request)
+            shown = [column.expression if decoded else quote(column.name) for column in columns]
+            limit = "" if request.limit is None else f" LIMIT {int(request.limit)}"
+            sql = f"SELECT {', '.join(shown)} FROM {origin}"
+            if request.mode is ReadMode.FULL_REFRESH:
+                return Plan(sql + limit, columns, {}, None)
+            settings, where, cursor = await _bounds(connection, request, origin, await self._all(connection, request))
+            return Plan(f"{sql} WHERE {where}{limit}", columns, settings, cursor)
+
+    async def _columns(self, connection: Connection, request: ReadRequest) -> list[Column]:
+        found = {column.name: column for column in await self._all(connection, request)}
+        wanted = list(found) if request.columns is None else list(request.columns)
+        given = parse_schema(request.schema or {})
+        if unknown := [name for name in (*wanted, *given) if name not in found]:
+            where = request.stream or "The query"
+            raise Invalid("column-missing", f"{where} has no column {', '.join(map(repr, unknown))}.")
+        if not wanted:
+            raise Invalid("column-missing", f"{request.stream or 'The query'} has no column to read.")
+        return [found[name].read_as(given[name]) if name in given else found[name] for name in wanted]
+
+    async def _all(self, connection: Connection, request: ReadRequest) -> Sequence[Column]:
+        if request.query is not None:
+            return await _query_columns(connection, _query(request))
+        table = parse_table(request.stream or "")
+        oid = await connection.fetchval("SELECT to_regclass($1)::oid::int8", table.sql)
+        if oid is None:
+            raise NotFound(
+                "stream-missing", f"There is no table {request.stream}, or this user may not see its schema."
+            )
+        return await columns_of(connection, oid)
+
+
+def _origin(request: ReadRequest) -> str:
+    if request.query is not None:
+        return f"(\n{_query(request)}\n) AS stream"
+    return parse_table(request.stream or "").sql
+
+
+def _query(request: ReadRequest) -> str:
+    return (request.query or "").strip().rstrip(";").rstrip()
+
+
+async def _query_columns(connection: Connection, query: str) -> Sequence[Column]:
+    """The columns of a query with their full types: a view that never comes to be tells them best."""
+    # One statement, and a readable one: the extended protocol refuses a second.
+    statement = await connection.prepare(query)
+    named = [(attribute.type.oid, attribute.name) for attribute in statement.get_attributes()]
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        view = "pg_temp.dataaggregator_query"
+        await connection.execute(f"CREATE TEMPORARY VIEW dataaggregator_query AS\n{query}\n")
+        return await columns_of(connection, await connection.fetchval("SELECT $1::regclass::oid::int8", view))
+    except asyncpg.DuplicateColumnError as error:
+        raise Invalid("query-invalid", f"The query names a column twice: {error}") from error
+    except (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientPrivilegeError):
+        pass
+    finally:
+        await transaction.rollback()
+    # A standby, or a user without temporary tables: the types are known, their modifiers are not.
+    return await columns_by_type(connection, [oid for oid, _ in named], [name for _, name in named])
+
+
+async def _bounds(
+    connection: Connection, request: ReadRequest, origin: str, columns: Sequence[Column]
+) -> tuple[dict[str, str], str, Cursor | None]:
+    """The bounds of an incremental read, taken once: rows after the old cursor, up to the highest value there is now.
+
+    Values travel as settings of the session, at the database's own precision and never as part of the SQL.
+    """
+    column = next((c for c in columns if c.name == request.cursor_field), None)
+    if column is None:
+        raise Invalid(
+            "cursor-field-missing", f"{request.stream or 'The query'} has no column {request.cursor_field!r}."
+        )
+    if not column.builtin or column.typname not in ORDERED:
+        raise Invalid("cursor-field-unordered", f"Column {column.name} ({column.base}) has no order to go on from.")
+    name = quote(column.name)
+    last = f"SELECT {name}::text FROM {origin} WHERE {name} IS NOT NULL ORDER BY {name} DESC LIMIT 1"
+    upto = await connection.fetchval(last)
+    if not column.not_null and await connection.fetchval(f"SELECT EXISTS (SELECT FROM {origin} WHERE {name} IS NULL)"):
+        raise Invalid(
+            "cursor-null",
+            f"Rows of {request.stream or 'the query'} have no value in {column.name}: an incremental read would never "
+            "see them. Give them one, or read with full_refresh.",
+        )
+    settings: dict[str, str] = {}
+    conditions = ["true"]
+    if request.cursor is not None:
+        settings[AFTER] = request.cursor.value
+        conditions.append(f"{name} > current_setting('{AFTER}')::{column.base}")
+    if upto is None:
+        return settings, "false", request.cursor
+    settings[UPTO] = upto
+    conditions.append(f"{name} <= current_setting('{UPTO}')::{column.base}")
+    reached = Cursor(column.name, column.base, upto)
+    if request.cursor is not None and not await _moved(connection, request.cursor, reached):
+        return settings, " AND ".join(conditions), request.cursor
+    return settings, " AND ".join(conditions), reached
+
+
+async def _moved(connection: Connection, before: Cursor, after: Cursor) -> bool:
+    """Whether the highest value lies beyond the old cursor: rows that went away never move it back."""
+    await _carry(connection, {AFTER: before.value, UPTO: after.value}, local=False)
+    sql = f"SELECT current_setting('{UPTO}')::{after.type} > current_setting('{AFTER}')::{after.type}"
+    return bool(await connection.fetchval(sql))
+
+
+async def _carry(connection: Connection, settings: dict[str, str], *, local: bool = True) -> None:
+    for name, value in settings.items():
+        await connection.execute("SELECT set_config($1, $2, $3)", name, value, local)
+
+
+async def _abandon(task: "asyncio.Task[str]", connection: Connection) -> None:
+    """End a copy whose reader left: cancelling the task cancels the COPY; then the connection goes."""
+    if not task.done():
+        task.cancel()
+        connection.terminate()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
+    await close(connection)

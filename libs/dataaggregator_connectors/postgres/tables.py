@@ -1,0 +1,129 @@
+"""The destination's table: made, grown and checked before a load, in a short transaction of its own."""
+
+from collections.abc import Sequence
+
+import asyncpg
+import pyarrow as pa
+
+from dataaggregator.connector.destination import LoadRequest, SchemaChange, SchemaPolicy, WriteKind
+from dataaggregator.errors import FieldError, Invalid
+from dataaggregator_connectors.postgres.connection import Connection
+from dataaggregator_connectors.postgres.fit import declared_type, fits, origin_type
+from dataaggregator_connectors.postgres.sql import Table, parse_table, quote, quote_all
+from dataaggregator_connectors.postgres.types import Column, columns_of
+
+UNIQUE_KEY = """
+SELECT EXISTS (
+    SELECT FROM pg_index i
+    WHERE i.indrelid = $1::oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+      AND i.indpred IS NULL AND i.indexprs IS NULL
+      AND (SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE "C") FROM pg_attribute a
+           WHERE a.attrelid = i.indrelid AND a.attnum = ANY((i.indkey::int2[])[0:i.indnkeyatts - 1])) = $2::text[])
+"""
+OF_TABLE = "SELECT c.oid::int8 AS oid, c.relkind::text AS kind FROM pg_class c WHERE c.oid = to_regclass($1)"
+
+
+async def prepare_table(connection: Connection, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaChange]:
+    """Make the table fit the rows; what cannot fit is refused with every column named, and nothing is changed."""
+    _check_names(load, schema)
+    table = parse_table(load.stream)
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = '10s'")
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"dataaggregator {table}")
+        found = await connection.fetchrow(OF_TABLE, table.sql)
+        if found is None:
+            changes = await _create(connection, load, table, schema)
+        else:
+            changes = await _grow(connection, load, table, schema, found)
+        await table_columns(connection, load, schema)
+        if load.write is WriteKind.MERGE:
+            await _check_key(connection, load, table)
+    return changes
+
+
+async def table_columns(connection: Connection, load: LoadRequest, schema: pa.Schema) -> Sequence[Column]:
+    """The table's columns in the order of the rows' fields; Invalid names every one that is missing or unfit."""
+    table = parse_table(load.stream)
+    oid = await connection.fetchval("SELECT to_regclass($1)::oid::int8", table.sql)
+    there = {column.name: column for column in (await columns_of(connection, oid) if oid is not None else [])}
+    columns, errors = [], []
+    for field in schema:
+        column = there.get(field.name)
+        if column is None or column.generated:
+            what = "is computed by the table" if column is not None else "is not a column of the table"
+            errors.append(FieldError(field.name, f"{field.name} {what}", "column-missing"))
+            continue
+        columns.append(column)
+        try:
+            fits(field, column)
+        except Invalid as error:
+            errors.extend(error.errors)
+    if errors:
+        named = "; ".join(f"{error.field}: {error.message}" for error in errors)
+        raise Invalid(errors[0].code, f"The rows do not fit {table}: {named}.", errors=errors)
+    return columns
+
+
+def _check_names(load: LoadRequest, schema: pa.Schema) -> None:
+    if len(set(schema.names)) != len(schema.names):
+        raise Invalid("column-incompatible", f"The rows for {load.stream} have two columns of one name.")
+    if not schema.names:
+        raise Invalid("column-missing", f"The rows for {load.stream} have no column.")
+    if load.write is WriteKind.MERGE and not load.key:
+        raise Invalid("merge-key-missing", f"A merge into {load.stream} needs a key.")
+    named = (*load.key, *((load.version_field,) if load.version_field else ()))
+    if missing := [name for name in named if name not in schema.names]:
+        raise Invalid("merge-key-missing", f"The rows for {load.stream} have no column {', '.join(missing)}.")
+
+
+async def _create(connection: Connection, load: LoadRequest, table: Table, schema: pa.Schema) -> Sequence[SchemaChange]:
+    if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", table.schema):
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
+    parts = [f"{quote(field.name)} {await _declared(connection, field)}" for field in schema]
+    if load.key and load.write is WriteKind.MERGE:
+        parts.append(f"PRIMARY KEY ({quote_all(load.key)})")
+    await connection.execute(f"CREATE TABLE {table.sql} ({', '.join(parts)})")
+    return [SchemaChange(load.stream, "created")]
+
+
+async def _grow(
+    connection: Connection, load: LoadRequest, table: Table, schema: pa.Schema, found: asyncpg.Record
+) -> Sequence[SchemaChange]:
+    if found["kind"] not in ("r", "p"):
+        raise Invalid("stream-not-a-table", f"{table} is not a table; rows can only be loaded into tables.")
+    there = {column.name for column in await columns_of(connection, found["oid"])}
+    missing = [field for field in schema if field.name not in there]
+    if missing and load.schema_policy is SchemaPolicy.FREEZE:
+        errors = [FieldError(field.name, f"{table} has no such column", "schema-frozen") for field in missing]
+        named = ", ".join(field.name for field in missing)
+        raise Invalid("schema-frozen", f"{table} has no column {named}, and its schema is frozen.", errors=errors)
+    changes = []
+    for field in missing:
+        declared = await _declared(connection, field)
+        await connection.execute(f"ALTER TABLE {table.sql} ADD COLUMN {quote(field.name)} {declared}")
+        changes.append(SchemaChange(load.stream, "column_added", field.name, after=declared))
+    return changes
+
+
+async def _declared(connection: Connection, field: "pa.Field[pa.DataType]") -> str:
+    """The type the field came from if this database has it too, else the one that holds its Arrow type."""
+    origin = origin_type(field)
+    if origin is None:
+        return declared_type(field)
+    try:
+        async with connection.transaction():
+            # to_regtype parses a type's name and nothing else: what passes is safe to stand in the DDL.
+            known = await connection.fetchval("SELECT to_regtype($1) IS NOT NULL", origin)
+    except asyncpg.PostgresError:
+        known = False
+    return origin if known else declared_type(field)
+
+
+async def _check_key(connection: Connection, load: LoadRequest, table: Table) -> None:
+    oid = await connection.fetchval("SELECT to_regclass($1)::oid::int8", table.sql)
+    if not await connection.fetchval(UNIQUE_KEY, oid, sorted(load.key)):
+        raise Invalid(
+            "merge-key-not-unique",
+            f"A merge into {table} by {', '.join(load.key)} needs a unique index on exactly these columns: "
+            f"CREATE UNIQUE INDEX ON {table.sql} ({quote_all(load.key)})",
+        )
