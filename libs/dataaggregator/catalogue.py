@@ -32,13 +32,67 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "body-invalid": Entry("Wrong fields in the body", "Correct every field named under errors and send it again."),
     "body-too-large": Entry("The body is too large", "Send less at once; the limit is named in the detail."),
+    "column-incompatible": Entry(
+        "A column does not take these values",
+        "Cast the field in a step to what the destination's column holds, or load into another table.",
+    ),
+    "column-missing": Entry(
+        "A column is not there", "Check the columns named against the stream; discovery lists what it has."
+    ),
+    "commit-unknown": Entry(
+        "Nobody can say whether the load was committed",
+        "Nothing needs doing: the next attempt asks the destination's ledger first and loads nothing twice.",
+    ),
     "conflict": Entry("Not possible in this state", "Look at the present state of the resource, then decide again."),
+    "connector-database-missing": Entry("The database is not there", "Correct the connector's database, or create it."),
+    "connector-locked": Entry(
+        "The other system waits for a lock",
+        "Find what holds the lock there, for example in pg_locks; the run is tried again.",
+    ),
+    "connector-login-failed": Entry(
+        "The other system refuses the login",
+        "Correct the connector's user and password, and the rights to log in from here.",
+    ),
+    "connector-permission": Entry(
+        "The connector's user may not do this", "Grant the right named in the detail to the connector's user."
+    ),
+    "connector-refused": Entry(
+        "The other system refuses",
+        "Read the other system's own words in the detail; they name the value, column or statement.",
+    ),
+    "connector-tls-failed": Entry(
+        "TLS cannot be set up", "Check the server's certificate, its name and sslrootcert, or choose another sslmode."
+    ),
+    "connector-type-unknown": Entry(
+        "No such connector type", "Use one of the types that GET /api/connector-types lists."
+    ),
+    "connector-unreachable": Entry(
+        "The other system does not answer",
+        "Check host, port and network from where the executor runs; the run is tried again.",
+    ),
+    "cursor-field-missing": Entry("The cursor field is not there", "Name a column of the stream as cursor_field."),
+    "cursor-field-unordered": Entry(
+        "The cursor field has no order", "Choose a cursor_field with a number, a time, a text or a uuid."
+    ),
     "cursor-invalid": Entry(
         "The cursor is not one of ours", "Begin again without cursor and go on with next_cursor as it is given."
+    ),
+    "cursor-null": Entry(
+        "Rows without a cursor value", "Give the rows a value in the cursor field, or read with full_refresh."
     ),
     "database-unavailable": Entry(
         "The database does not answer",
         "Check that PostgreSQL runs and that DATABASE_URL reaches it; the call can be repeated as it is.",
+    ),
+    "destination-count": Entry(
+        "The destination took another number of rows", "The load was undone and is tried again; report it if it stays."
+    ),
+    "destination-locked": Entry(
+        "Another load holds the stream", "Wait for the other load, or end it; the run is tried again."
+    ),
+    "egress-denied": Entry(
+        "This address may not be reached",
+        "Use another address, or ask an operator to name it in EGRESS_ALLOW; metadata addresses stay closed.",
     ),
     "email-taken": Entry(
         "The e-mail is taken",
@@ -49,11 +103,31 @@ CATALOGUE: dict[str, Entry] = {
         "An executor died at its work",
         "Another attempt asks the destination what was committed and goes on; if it returns, see the executor's log.",
     ),
+    "file-malformed": Entry(
+        "The file cannot be read", "Check the file's format and encoding against the connector's configuration."
+    ),
+    "files-denied": Entry(
+        "This folder may not be used", "Use a folder below FILES_ALLOWED_ROOTS, or ask an operator to add it."
+    ),
+    "files-failed": Entry(
+        "The file system refuses", "Check that the folder is there, has room and may be written by the executor's user."
+    ),
+    "files-format-unknown": Entry("The format is not known", "Set format to csv, json, ndjson or parquet."),
     "folder-not-writable": Entry(
         "A folder cannot be written",
         "Make the folder writable for the user that starts the platform, or set DATAAGGREGATOR_HOME to one that is.",
     ),
     "header-invalid": Entry("A header is wrong", "Correct the header named under errors."),
+    "http-records-missing": Entry(
+        "No records in the answer", "Correct the stream's records path against what the API answers."
+    ),
+    "http-schema-changed": Entry(
+        "The API changed its fields between pages",
+        "Give the fields' types with schema, so that the whole read has one schema.",
+    ),
+    "http-status": Entry(
+        "The API answered with an error", "Read the API's own words in the detail; correct path, params or login."
+    ),
     "idempotency-in-flight": Entry(
         "The first request is still at work",
         "Wait for it; the same request with the same key then gets its answer.",
@@ -69,6 +143,9 @@ CATALOGUE: dict[str, Entry] = {
     "idempotency-outcome-unknown": Entry(
         "Whether it was done is not known",
         "Look whether the thing is there or the run was started; if not, send it again with a new Idempotency-Key.",
+    ),
+    "identifier-invalid": Entry(
+        "The other system cannot hold this name", "Choose a shorter name, or rename the column in a step."
     ),
     "internal-error": Entry(
         "An error of ours",
@@ -87,10 +164,12 @@ CATALOGUE: dict[str, Entry] = {
         "The last administrator",
         "Make another active user admin of that workspace first.",
     ),
+    "lease-lost": Entry("A newer attempt has taken over", "Nothing needs doing: the newer attempt loads the stream."),
     "ledger-not-there-yet": Entry(
         "No ledger yet", "Wait until an attempt of the run has ended; the ledger is stored with its outcome."
     ),
     "length-required": Entry("The body was cut off", "Send the whole body that Content-Length announces."),
+    "load-rolled-back": Entry("The connection was lost at the commit", "Nothing was loaded; the run is tried again."),
     "login-busy": Entry(
         "Too many logins at once",
         "Try again in a moment.",
@@ -99,6 +178,15 @@ CATALOGUE: dict[str, Entry] = {
     "member-not-found": Entry(
         "Not a member",
         "List the workspace's members to see who is.",
+    ),
+    "merge-key-missing": Entry(
+        "A merge needs a key", "Give the destination's key and version_field as columns the rows have."
+    ),
+    "merge-key-not-unique": Entry(
+        "The merge key has no unique index", "Create the unique index named in the detail on the destination's table."
+    ),
+    "merge-key-null": Entry(
+        "Rows without a merge key", "Filter or fill these rows in a step: a key with NULL equals nothing."
     ),
     "method-not-allowed": Entry("Not with this method", "Use one of the methods that the Allow header names."),
     "no-workspace": Entry(
@@ -167,6 +255,10 @@ CATALOGUE: dict[str, Entry] = {
         "Find out by the log what the source, a step or the destination waits for, or raise EXECUTION_TIMEOUT.",
     ),
     "run-timeout": Entry("The attempt took too long", "Raise the pipeline's timeout, or make it do less at once."),
+    "schema-frozen": Entry(
+        "The destination's schema is frozen",
+        "Add the columns there yourself, drop them in a step, or use schema_policy evolve.",
+    ),
     "sealed-data-unreadable": Entry(
         "A stored secret cannot be opened",
         "Start with the SECRET_KEY it was sealed with, or name that one in SECRET_KEY_PREVIOUS; else enter it anew.",
@@ -175,8 +267,21 @@ CATALOGUE: dict[str, Entry] = {
         "A service does not answer", "See GET /api/status for which and why; the call can be repeated as it is."
     ),
     "settings-invalid": Entry("A setting is wrong", "Correct each variable named and start again."),
+    "source-query-invalid": Entry("The query cannot be used", "Write one SELECT whose columns have different names."),
+    "stream-invalid": Entry(
+        "Not the name of a stream",
+        "Write the stream as the connector type's documentation says, for example schema.table.",
+    ),
+    "stream-missing": Entry(
+        "The stream is not there", "Check the name against discovery, and the user's right to see it."
+    ),
+    "stream-not-a-table": Entry("Not a table", "Load into a table; views and foreign tables cannot be loaded."),
     "token-invalid": Entry("The token is not valid", "Log in again, or refresh, and send the new access token."),
     "token-missing": Entry("Not logged in", "Send Authorization: Bearer with an access token of POST /api/auth/login."),
+    "type-not-convertible": Entry(
+        "The field cannot be read as this type", "Read it as its own type or as text and cast it in a step."
+    ),
+    "type-unknown": Entry("No such type", "Use one of the types the detail lists."),
     "unbalanced": Entry(
         "The ledger does not add up",
         "Nothing was committed. Look at the ledger's violations and the logs, and report the run: a row was lost.",
@@ -192,6 +297,13 @@ CATALOGUE: dict[str, Entry] = {
     "user-of-another-workspace": Entry(
         "The account belongs to another workspace",
         "Ask an administrator of its home workspace; here only the membership can be changed.",
+    ),
+    "value-does-not-fit": Entry(
+        "A value does not fit its column", "Filter or cast the value in a step, or widen the destination's column."
+    ),
+    "value-not-representable": Entry(
+        "A value cannot be read without change",
+        "Read the column as text with schema, or leave these rows out with a query.",
     ),
     "version-stale": Entry(
         "Somebody else changed it first", "Read it again, look at what changed, and send your change with the new ETag."

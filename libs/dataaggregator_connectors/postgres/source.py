@@ -193,7 +193,7 @@ async def _query_columns(connection: Connection, query: str) -> Sequence[Column]
         await connection.execute(f"CREATE TEMPORARY VIEW dataaggregator_query AS\n{query}\n")
         return await columns_of(connection, await connection.fetchval("SELECT $1::regclass::oid::int8", view))
     except asyncpg.DuplicateColumnError as error:
-        raise Invalid("query-invalid", f"The query names a column twice: {error}") from error
+        raise Invalid("source-query-invalid", f"The query names a column twice: {error}") from error
     except (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientPrivilegeError):
         pass
     finally:
