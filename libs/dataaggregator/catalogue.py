@@ -30,6 +30,7 @@ CATALOGUE: dict[str, Entry] = {
     "already-running": Entry(
         "A platform runs on this home already", "Use the one that runs, stop it, or set another DATAAGGREGATOR_HOME."
     ),
+    "body-incomplete": Entry("The body did not arrive", "Send the whole body, in the encoding its headers name."),
     "body-invalid": Entry("Wrong fields in the body", "Correct every field named under errors and send it again."),
     "body-too-large": Entry("The body is too large", "Send less at once; the limit is named in the detail."),
     "column-incompatible": Entry(
@@ -262,6 +263,9 @@ CATALOGUE: dict[str, Entry] = {
     "sealed-data-unreadable": Entry(
         "A stored secret cannot be opened",
         "Start with the SECRET_KEY it was sealed with, or name that one in SECRET_KEY_PREVIOUS; else enter it anew.",
+    ),
+    "service-refused": Entry(
+        "A service does not know our token", "Give all services the same SECRET_KEY and compare their clocks."
     ),
     "service-unavailable": Entry(
         "A service does not answer", "See GET /api/status for which and why; the call can be repeated as it is."

@@ -1,4 +1,4 @@
-"""A service as data, and the host that runs one or several of them in this process."""
+"""A service as data: what it serves, listens to, keeps open and keeps doing. ``host.py`` runs it."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass

@@ -205,6 +205,10 @@ class Settings(BaseModel):
             raise ValueError("HEARTBEAT_SECONDS should be below FENCE_SECONDS, and that below LEASE_SECONDS")
         return self
 
+    def rates(self) -> dict[str, Rate]:
+        """The rate of each limit class."""
+        return {"api": self.rate_limit_api, "login": self.rate_limit_login, "run": self.rate_limit_run}
+
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> "Settings":
         """The settings of this process, or of ``environment``; raises SettingsError. Empty values count as not set."""

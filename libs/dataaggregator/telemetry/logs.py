@@ -49,9 +49,13 @@ class Logger:
         """Something failed and a person should look."""
         self._write(logging.ERROR, event, fields)
 
-    def exception(self, event: str, error: BaseException | None = None, **fields: Any) -> None:
-        """A bug of ours: the event with the stack of ``error`` or of the exception being handled."""
-        self._write(logging.ERROR, event, fields, error if error is not None else sys.exc_info()[1])
+    def exception(self, event: str, **fields: Any) -> None:
+        """A bug of ours: the event with the stack of the exception that is being handled."""
+        self._write(logging.ERROR, event, fields, sys.exc_info()[1])
+
+    def bug(self, event: str, error: BaseException, **fields: Any) -> None:
+        """A bug of ours: the event with the stack of ``error``."""
+        self._write(logging.ERROR, event, fields, error)
 
     def enabled_for(self, level: int) -> bool:
         """Would a line of this level be written?"""

@@ -1,0 +1,180 @@
+"""Runs one or several services in this process: ordered start, ports, loops, signals, drain, stop in reverse order."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import uvloop
+
+from dataaggregator.directory import Directory
+from dataaggregator.http import server
+from dataaggregator.http.app import make_app
+from dataaggregator.ports import Ports
+from dataaggregator.resource import Resource
+from dataaggregator.service import Loop, Service
+from dataaggregator.telemetry import logs, traces
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+log = logs.get(__name__)
+
+
+class LoopEndedError(Exception):
+    """A loop that should go on for ever ended, so the whole process stops."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The loop {name} ended; the platform stops, because half of it would be no platform.")
+        self.name = name
+
+
+class Host:
+    """``async with Host(services, ports) as host: await host.stopped()``.
+
+    Start: every port is bound and written into the directory; database, bus and the services' resources are opened in
+    the order given; the services listen; the loops begin. Stop: the same backwards, calls in work first being let
+    finish for STOP_SECONDS. If a step of the start fails, those before it are undone.
+    """
+
+    def __init__(self, services: Sequence[Service], ports: Ports, *, handle_signals: bool = True) -> None:
+        self._services = list(services)
+        self._ports = ports
+        self._handle_signals = handle_signals
+        self._held = AsyncExitStack()
+        self._ending = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    @property
+    def directory(self) -> Directory:
+        """Where each service listens."""
+        return self._ports.directory
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Return when every service takes calls; raises the PlatformError of the first step that cannot be done."""
+        try:
+            traces.configure(self._ports.settings)
+            self._held.callback(traces.shutdown)
+            self._listen_to_signals()
+            listeners = [self._bind(service) for service in self._services]
+            for resource in self._resources():
+                await self._open(resource)
+            for service, listener in zip(self._services, listeners, strict=True):
+                self._held.push_async_callback(self._closed, f"{service.name} http", listener.close)
+                await listener.open()
+                log.info("service_listens", service=service.name, url=listener.url)
+            for loop in self._loops():
+                self._begin(loop)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Undo the start, last step first."""
+        self._ending.set()
+        await self._held.aclose()
+
+    async def stopped(self) -> None:
+        """Return when a signal asked for the end; raises LoopEndedError when a loop ended."""
+        await self._ending.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _listen_to_signals(self) -> None:
+        if not self._handle_signals or threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._signalled, number)
+            self._held.callback(loop.remove_signal_handler, number)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        log.info("stopping", because=signal.Signals(number).name)
+        self._ending.set()
+
+    def _bind(self, service: Service) -> server.Listener:
+        """The gateway's port is the settings', the others take a free one that only this machine reaches."""
+        settings = self._ports.settings
+        at = (settings.gateway_host, settings.gateway_port) if service.name == "gateway" else ("127.0.0.1", 0)
+        sock = server.bind(*at)
+        self._held.callback(sock.close)
+        listener = server.Listener(make_app(service, self._ports), sock, settings.stop_seconds)
+        self.directory.put(service.name, listener.url)
+        return listener
+
+    def _resources(self) -> list[Resource]:
+        """Each once, in the order of first mention: what is shared, then what each service has of its own."""
+        shared: list[Resource] = [self._ports.database, self._ports.bus]
+        for service in self._services:
+            if service.handlers:
+                self._ports.bus.subscribe(_schema_of(service), service.handlers)
+        own = [resource for service in self._services for resource in service.resources]
+        return list({id(resource): resource for resource in [*shared, *own]}.values())
+
+    async def _open(self, resource: Resource) -> None:
+        self._held.push_async_callback(self._closed, resource.name, resource.close)
+        await resource.open()
+
+    async def _closed(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
+        """Close one part; one that cannot be closed does not keep the others open."""
+        try:
+            async with asyncio.timeout(self._ports.settings.stop_seconds + 5):
+                await close()
+        except Exception as bug:
+            log.bug("close_failed", bug, part=name)
+
+    def _loops(self) -> list[Loop]:
+        loops = []
+        for service in self._services:
+            if service.schema is not None:
+                bodies = self._ports.bus.loops(service.schema)
+                loops += [Loop(f"{service.name}.{name}", body) for name, body in bodies.items()]
+            loops += [Loop(f"{service.name}.{loop.name}", loop.run) for loop in service.loops]
+        return loops
+
+    def _begin(self, loop: Loop) -> None:
+        task = asyncio.create_task(self._watched(loop), name=loop.name)
+        self._held.push_async_callback(_cancelled, task)
+
+    async def _watched(self, loop: Loop) -> None:
+        """A loop that ends, with or without an error, ends everything."""
+        error: Exception | None = None
+        try:
+            await loop.run()
+        except Exception as bug:
+            error = bug
+        if self._ending.is_set():
+            return
+        ended = LoopEndedError(loop.name)
+        ended.__cause__ = error
+        log.bug("loop_ended", ended, loop=loop.name)
+        self._failure = ended
+        self._ending.set()
+
+
+def run(main: Callable[[], Coroutine[None, None, int]]) -> int:
+    """Run ``main`` on uvloop; its result is the exit code."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+def _schema_of(service: Service) -> str:
+    if service.schema is None:
+        raise ValueError(f"the service {service.name} has handlers, so it needs a schema for its inbox")
+    return service.schema
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

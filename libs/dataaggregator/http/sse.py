@@ -1,0 +1,62 @@
+"""Server-Sent Events, as the HTML standard writes them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from dataaggregator.http.answer import StreamAnswer
+
+HEARTBEAT_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class ServerSentEvent:
+    """One event; ``id`` is what ``Last-Event-ID`` brings back."""
+
+    data: str
+    event: str | None = None
+    id: str | None = None
+    retry_ms: int | None = None
+
+    def encode(self) -> bytes:
+        """The event on the wire."""
+        lines = []
+        if self.id is not None:
+            lines.append(f"id: {_one_line(self.id)}")
+        if self.event is not None:
+            lines.append(f"event: {_one_line(self.event)}")
+        if self.retry_ms is not None:
+            lines.append(f"retry: {self.retry_ms}")
+        data = self.data.replace("\r\n", "\n").replace("\r", "\n")
+        lines.extend(f"data: {line}" for line in data.split("\n"))
+        return ("\n".join(lines) + "\n\n").encode()
+
+
+def stream(events: AsyncIterator[ServerSentEvent], heartbeat_seconds: float = HEARTBEAT_SECONDS) -> StreamAnswer:
+    """An answer that writes events as they come, and a comment whenever there was none for so long."""
+
+    async def write(response: web.StreamResponse) -> None:
+        await response.write(b": ready\n\n")
+        upcoming = asyncio.ensure_future(anext(events, None))
+        try:
+            while True:
+                done, _ = await asyncio.wait([upcoming], timeout=heartbeat_seconds)
+                if not done:
+                    await response.write(b": heartbeat\n\n")
+                    continue
+                event = upcoming.result()
+                if event is None:
+                    return
+                await response.write(event.encode())
+                upcoming = asyncio.ensure_future(anext(events, None))
+        finally:
+            upcoming.cancel()
+            await asyncio.gather(upcoming, return_exceptions=True)
+
+    return StreamAnswer(write=write, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", " ").replace("\n", " ").replace("\x00", "")
