@@ -79,6 +79,7 @@ async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
         given = request.headers.get("X-Request-ID", "")
         response.headers["X-Request-ID"] = given if _REQUEST_ID.match(given) else trace.trace_id
         response.headers["traceparent"] = trace.traceparent
+    response.headers["Server"] = "dataaggregator"
 
 
 async def _end_streams(app: web.Application) -> None:
