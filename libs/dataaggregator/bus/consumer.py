@@ -105,7 +105,7 @@ class Consumer:
             case Park():
                 log.error("event_parked", code=code, reason=why, **fields)
             case Retry(after_seconds) if code == "internal-error":
-                log.exception("event_failed", error, after_seconds=after_seconds, **fields)  # noqa: LOG004 - it is passed in
+                log.bug("event_failed", error, after_seconds=after_seconds, **fields)
             case Retry(after_seconds):
                 log.info("event_retried", code=code, reason=why, after_seconds=after_seconds, **fields)
             case Ack():
