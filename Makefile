@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format lock bench clean
+.PHONY: help setup demo up test check reference format lock bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,7 +33,11 @@ check: $(READY) ## format, lint, types, import contracts, generated files, unit 
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m dataaggregator.reference --check
 	@$(BIN)/python -m pytest -q tests/unit
+
+reference: $(READY) ## write the generated pages of docs/ anew
+	@$(BIN)/python -m dataaggregator.reference
 
 format: $(READY) ## put the code into the house's format
 	@$(BIN)/ruff format .

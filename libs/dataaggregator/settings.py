@@ -226,6 +226,16 @@ def variable(field: str) -> str:
     return "DATAAGGREGATOR_HOME" if field == "home" else field.upper()
 
 
+def unit(field: str) -> str:
+    """What a field's number counts; empty if it is no number."""
+    ending = field.rpartition("_")[2]
+    if field == "execution_timeout":
+        return "seconds"
+    if field.startswith("rate_limit_") and field != "rate_limit_trusted_networks":
+        return "requests/seconds"
+    return ending if ending in ("seconds", "minutes", "days", "bytes") else ""
+
+
 def shown_default(field: str) -> str:
     """A field's default as one would write it in the environment; empty if there is none."""
     default = Settings.model_fields[field].default

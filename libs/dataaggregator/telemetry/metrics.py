@@ -13,6 +13,9 @@ ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 
+#: Metric (without _total) → its labels in order, for the reference.
+LABELS: dict[str, tuple[str, ...]] = {}
+
 M = TypeVar("M", Counter, Gauge, Histogram)
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -36,16 +39,22 @@ class Family(Generic[M]):
         return child
 
 
+def _declared(name: str, labels: tuple[str, ...]) -> str:
+    whole = f"dataaggregator_{name}"
+    LABELS[whole.removesuffix("_total")] = labels
+    return whole
+
+
 def _counter(name: str, told: str, *labels: str) -> Counter:
-    return Counter(f"dataaggregator_{name}", told, labels, registry=REGISTRY)
+    return Counter(_declared(name, labels), told, labels, registry=REGISTRY)
 
 
 def _gauge(name: str, told: str, *labels: str) -> Gauge:
-    return Gauge(f"dataaggregator_{name}", told, labels, registry=REGISTRY)
+    return Gauge(_declared(name, labels), told, labels, registry=REGISTRY)
 
 
 def _histogram(name: str, told: str, *labels: str, buckets: tuple[float, ...] = _FAST) -> Histogram:
-    return Histogram(f"dataaggregator_{name}", told, labels, registry=REGISTRY, buckets=buckets)
+    return Histogram(_declared(name, labels), told, labels, registry=REGISTRY, buckets=buckets)
 
 
 HTTP_REQUESTS = Family(_counter("http_requests_total", "HTTP calls answered.", "service", "route", "method", "status"))
