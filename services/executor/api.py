@@ -1,0 +1,188 @@
+"""api: the executor's HTTP door: the ledger, the rejected rows and the logs of a run; where a pipeline stands."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from dataaggregator.contracts.ledger import Ledger
+from dataaggregator.db import Database
+from dataaggregator.errors import NotFound
+from dataaggregator.http.answer import Answer
+from dataaggregator.http.call import Call
+from dataaggregator.http.paging import Page, PageQuery, Query, decode_cursor, encode_cursor
+from dataaggregator.http.route import Route
+from dataaggregator.http.sse import stream
+from dataaggregator.permissions import Permission
+from services.executor import rejected
+from services.executor.folders import RunFolders
+from services.executor.follow import follow_lines, shown
+from services.executor.probe import Probes
+from services.executor.store import logs, results, runs
+
+
+class RejectedQuery(PageQuery):
+    sort: None = None
+    stage: Annotated[str | None, Field(max_length=200, description="Only rows this stage rejected.")] = None
+    rule: Annotated[str | None, Field(max_length=200, description="Only rows this rule rejected.")] = None
+
+
+class RejectedRow(BaseModel):
+    """One row of the quarantine; `row` is the object it was, or its raw text where it could not be read."""
+
+    stage: str
+    rule: str
+    reason: str
+    position: str | None
+    row: dict[str, Any] | str
+
+
+class LogQuery(Query):
+    level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="At least this level.")] = "debug"
+    after: Annotated[int, Field(ge=0, lt=2**63, description="Only lines after this one.")] = 0
+    limit: Annotated[int, Field(ge=1, le=500, description="How many lines at most.")] = 50
+    cursor: Annotated[str | None, Field(max_length=1000, description="next_cursor of the page before.")] = None
+
+
+class LogLine(BaseModel):
+    line: int
+    at: datetime
+    attempt: int
+    level: str
+    message: str
+    fields: dict[str, Any]
+
+
+class CursorState(BaseModel):
+    """How far one destination has taken one source stream."""
+
+    source: str
+    destination: str
+    cursor: dict[str, Any]
+    run_id: UUID
+    committed_at: datetime
+
+
+class PipelineState(BaseModel):
+    pipeline_id: UUID
+    cursors: list[CursorState]
+
+
+@dataclass(frozen=True)
+class Api:
+    database: Database
+    folders: RunFolders
+    probes: Probes
+
+    def routes(self) -> list[Route]:
+        reads, data = Permission.RUNS_READ, Permission.DATA_READ
+        return [
+            Route(
+                "GET",
+                "/api/runs/{run:id}/ledger",
+                self.get_ledger,
+                "The ledger of a run: what each stage counted",
+                "runs",
+                reads,
+                answers={200: Ledger},
+            ),
+            Route(
+                "GET",
+                "/api/runs/{run:id}/rejected",
+                self.list_rejected,
+                "The rejected rows of a run",
+                "runs",
+                data,
+                query=RejectedQuery,
+                answers={200: Page[RejectedRow]},
+            ),
+            Route(
+                "GET",
+                "/api/runs/{run:id}/logs",
+                self.list_logs,
+                "The log of a run",
+                "runs",
+                reads,
+                query=LogQuery,
+                answers={200: Page[LogLine]},
+                description="With Accept: text/event-stream the lines follow as they are written, until the run ends.",
+            ),
+            Route(
+                "GET",
+                "/api/pipelines/{pipeline}/state",
+                self.get_state,
+                "Where reading goes on, per source stream and destination",
+                "pipelines",
+                reads,
+                answers={200: PipelineState},
+            ),
+            self.probes.route(),
+        ]
+
+    async def get_ledger(self, call: Call) -> Answer:
+        async with self.database.transaction(call.workspace) as tx:
+            await runs.get(tx, call.workspace, call.id("run"))
+            ledger = await results.find_ledger(tx, call.workspace, call.id("run"))
+        if ledger is None:
+            raise NotFound("ledger-not-there-yet", "No attempt of this run has left a ledger yet.")
+        return Answer(Ledger.model_validate(ledger))
+
+    async def list_rejected(self, call: Call) -> Answer:
+        query, run_id = call.query_as(RejectedQuery), call.id("run")
+        offset = 0 if query.cursor is None else max(0, decode_cursor(query.cursor, int)[0])
+        async with self.database.transaction(call.workspace) as tx:
+            await runs.get(tx, call.workspace, run_id)
+            entries = await results.list_quarantine(
+                tx,
+                call.workspace,
+                run_id,
+                offset=offset,
+                limit=query.limit + 1,
+                stage=query.stage,
+                rule=query.rule,
+            )
+        folder = self.folders.path(run_id)
+        found = await asyncio.to_thread(rejected.read_rows, folder, entries, offset, query.limit + 1)
+        more = encode_cursor(offset + query.limit) if len(found) > query.limit else None
+        items = [
+            RejectedRow(stage=r.stage, rule=r.rule, reason=r.reason, position=r.position, row=r.row)
+            for r in found[: query.limit]
+        ]
+        return Answer(Page[RejectedRow](items=items, next_cursor=more))
+
+    async def list_logs(self, call: Call) -> Answer:
+        query, run_id = call.query_as(LogQuery), call.id("run")
+        after = query.after if query.cursor is None else decode_cursor(query.cursor, int)[0]
+        async with self.database.transaction(call.workspace) as tx:
+            await runs.get(tx, call.workspace, run_id)
+            if "text/event-stream" in call.headers.get("Accept", ""):
+                seen = call.headers.get("Last-Event-ID", "")
+                after = max(after, int(seen)) if seen.isdecimal() and len(seen) < 19 else after
+                return stream(follow_lines(self.database, call.workspace, run_id, query.level, after))
+            lines = await logs.list_lines(
+                tx, call.workspace, run_id, level=query.level, after=after, limit=query.limit + 1
+            )
+        more = encode_cursor(lines[query.limit - 1].line) if len(lines) > query.limit else None
+        return Answer({"items": [shown(line) for line in lines[: query.limit]], "next_cursor": more})
+
+    async def get_state(self, call: Call) -> Answer:
+        name = call.path["pipeline"]
+        async with self.database.transaction(call.workspace) as tx:
+            pipeline_id = await results.find_pipeline(tx, call.workspace, name)
+            if pipeline_id is None:
+                raise NotFound("pipeline-never-ran", f"No run of a pipeline {name} was taken by an executor yet.")
+            cursors = await results.list_cursors(tx, call.workspace, pipeline_id)
+        states = [
+            CursorState(
+                source=c.source,
+                destination=c.destination,
+                cursor=c.cursor,
+                run_id=c.run_id,
+                committed_at=c.committed_at,
+            )
+            for c in cursors
+        ]
+        return Answer(PipelineState(pipeline_id=pipeline_id, cursors=states))

@@ -1,0 +1,87 @@
+"""app: the executor's composition root: every object, by hand, on one screen."""
+
+import os
+import socket
+from pathlib import Path
+
+from dataaggregator.bus import Handler
+from dataaggregator.dataplane.job import JobSettings, SandboxSettings
+from dataaggregator.dataplane.processes import PoolSettings, ProcessPool
+from dataaggregator.http.client import ServiceClient
+from dataaggregator.ids import new_id
+from dataaggregator.ports import Ports
+from dataaggregator.service import Loop, Service
+from dataaggregator.settings import Settings
+from services.executor import events
+from services.executor.api import Api
+from services.executor.attempt import AttemptLimits
+from services.executor.cleaner import Cleaner, claim_spill_folder
+from services.executor.commands import SCHEMA, Attempts
+from services.executor.folders import RunFolders
+from services.executor.lease import LeaseKeeper, LeaseTimes
+from services.executor.probe import Probes
+from services.executor.reaper import Reaper, ReaperTimes
+from services.executor.wake import Waker
+from services.executor.whereabouts import identify
+from services.executor.worker import Worker, WorkerDoors
+from services.executor.workplace import Workplace, WorkplaceDoors
+
+
+def build(ports: Ports) -> Service:
+    settings, database = ports.settings, ports.database
+    name = f"{socket.gethostname()}-{os.getpid()}-{new_id().hex[-6:]}"
+    job = _job_settings(settings)
+    pool = ProcessPool(_pool_settings(settings))
+    folders = RunFolders(settings.home)
+    attempts = Attempts(database, name, settings.lease_seconds)
+    keeper = LeaseKeeper(
+        database, LeaseTimes(settings.lease_seconds, settings.heartbeat_seconds, settings.fence_seconds)
+    )
+    client = ServiceClient(ports, "executor")
+    doors = WorkplaceDoors(database, ports.bus, ports.clock, client, pool, attempts, folders)
+    workplace = Workplace(doors, job, AttemptLimits(settings.execution_timeout))
+    waker = Waker(database)
+    worker = Worker(
+        WorkerDoors(database, attempts, keeper, workplace, lambda: _owner(name)), settings.run_slots, waker.event
+    )
+    reaper = Reaper(database, ReaperTimes(settings.heartbeat_seconds, settings.queue_limit_seconds))
+    cleaner = Cleaner(database, folders, settings.run_retention_days)
+    handlers: list[Handler] = events.handlers()
+    return Service(
+        name="executor",
+        schema=SCHEMA,
+        routes=Api(database, folders, Probes(pool, settings.home / "probes", job)).routes(),
+        handlers=handlers,
+        loops=[
+            Loop("executor-leases", keeper.run),
+            Loop("executor-wake", waker.run),
+            Loop("executor-worker", worker.run),
+            Loop("executor-reaper", reaper.run),
+            Loop("executor-cleaner", cleaner.run),
+        ],
+        resources=[client, pool],
+        needs=[database],
+    )
+
+
+def _owner(name: str) -> dict[str, object]:
+    """Who holds a lease: a name for people, an identity for a successor that must know whether we live."""
+    identity = identify(os.getpid())
+    return {"executor": name, **({} if identity is None else identity.as_json())}
+
+
+def _job_settings(settings: Settings) -> JobSettings:
+    return JobSettings(
+        egress_allow=settings.egress_allow,
+        egress_deny=settings.egress_deny,
+        allowed_roots=tuple(str(root) for root in settings.files_allowed_roots),
+    )
+
+
+def _pool_settings(settings: Settings) -> PoolSettings:
+    sandbox = SandboxSettings(level=settings.sandbox, memory_bytes=settings.sandbox_memory_bytes)
+    return PoolSettings(memory_bytes=settings.run_memory_bytes, sandbox=sandbox, folder=_spill_folder(settings.home))
+
+
+def _spill_folder(home: Path) -> Path:
+    return claim_spill_folder(home / "spill")

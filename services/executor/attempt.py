@@ -1,0 +1,168 @@
+"""attempt: one attempt of a run: the job made ready, a run process at work, its frames handed on, its end judged."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from dataaggregator.dataplane.job import LogLine, RunJob, RunOutcome
+from dataaggregator.dataplane.processes import ProcessPool, RunProcess
+from dataaggregator.errors import PlatformError
+from dataaggregator.telemetry import logs
+from services.executor.commands import AttemptEnd, error_of, run_error
+from services.executor.domain import End
+from services.executor.report import Frame, Report
+from services.executor.store.runs import Run
+
+_log = logs.get(__name__)
+
+
+class Stop(IntEnum):
+    """Why an attempt is to stop, the weightier ones last: a later wish counts only if it weighs more."""
+
+    CANCEL = 1
+    TIMEOUT = 2
+    STALL = 3
+    HAND_BACK = 4
+    LEASE_LOST = 5
+
+
+@dataclass(frozen=True)
+class AttemptLimits:
+    stall_seconds: float
+    cancel_grace_seconds: float = 6.0
+    """Between asking a run process to stop and ending it: a cancel is obeyed within ten seconds."""
+
+
+@dataclass(frozen=True)
+class AttemptDoors:
+    """What an attempt needs from around it."""
+
+    pool: ProcessPool
+    prepare: Callable[[Run], Awaitable[RunJob]]
+    process_taken: Callable[[Run, RunProcess], Awaitable[None]]
+
+
+class Attempt:
+    """Supervises one run process. `perform` returns how it ended, or None when the lease was lost: then nobody
+    may write anything about it any more."""
+
+    def __init__(self, run: Run, doors: AttemptDoors, report: Report, limits: AttemptLimits) -> None:
+        self.run = run
+        self._report = report
+        self._doors = doors
+        self._limits = limits
+        self._stop: Stop | None = None
+        self._nudge = asyncio.Event()
+        self._process: RunProcess | None = None
+        self._asked_at: float | None = None
+        self._began_at = self._moved_at = time.monotonic()
+
+    @property
+    def lease_lost(self) -> bool:
+        return self._stop is Stop.LEASE_LOST
+
+    def stop(self, why: Stop) -> None:
+        if self._stop is None or why > self._stop:
+            self._stop = why
+            self._nudge.set()
+
+    async def perform(self) -> AttemptEnd | None:
+        async with self._report:
+            ended = await self._perform()
+            self._report.tell_end(ended)
+        return ended
+
+    async def _perform(self) -> AttemptEnd | None:
+        work = asyncio.create_task(self._work(), name=f"run-{self.run.run_id}")
+        try:
+            await self._supervise(work)
+        finally:
+            work.cancel()
+            ended = (await asyncio.gather(work, return_exceptions=True))[0]
+        if self.lease_lost:
+            return None
+        return self._judge(ended)
+
+    async def _work(self) -> RunOutcome:
+        job = await self._doors.prepare(self.run)
+        async with self._doors.pool.take(self.run.workspace_id) as process:
+            await self._doors.process_taken(self.run, process)
+            self._process = process
+            try:
+                return await process.run(job, self._on_frame)
+            finally:
+                self._process = None
+
+    async def _on_frame(self, frame: Frame) -> None:
+        if not isinstance(frame, LogLine):
+            self._moved_at = time.monotonic()
+        await self._report.frame(frame)
+
+    async def _supervise(self, work: asyncio.Task[RunOutcome]) -> None:
+        """Returns when the work is done, or is to be ended."""
+        while not work.done():
+            nudge = asyncio.create_task(self._nudge.wait())
+            try:
+                await asyncio.wait({work, nudge}, timeout=self._until_next_limit(), return_when="FIRST_COMPLETED")
+            finally:
+                nudge.cancel()
+            self._nudge.clear()
+            self._check_limits()
+            if self._stop is not None and not work.done() and await self._has_to_end(self._stop):
+                if self._process is not None:
+                    self._process.kill()
+                return
+
+    def _until_next_limit(self) -> float:
+        limits = [self._moved_at + self._limits.stall_seconds]
+        timeout = self.run.queued.definition.timeout_seconds
+        if timeout is not None:
+            limits.append(self._began_at + timeout)
+        if self._asked_at is not None:
+            limits.append(self._asked_at + self._limits.cancel_grace_seconds)
+        return max(0.01, min(limits) - time.monotonic())
+
+    def _check_limits(self) -> None:
+        now = time.monotonic()
+        timeout = self.run.queued.definition.timeout_seconds
+        if timeout is not None and now >= self._began_at + timeout:
+            self.stop(Stop.TIMEOUT)
+        if now >= self._moved_at + self._limits.stall_seconds:
+            self.stop(Stop.STALL)
+
+    async def _has_to_end(self, why: Stop) -> bool:
+        """Only a cancel asks first: a run process between two batches rolls back in order and tells its ledger."""
+        if why is not Stop.CANCEL or self._process is None:
+            return True
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.cancel(), self._limits.cancel_grace_seconds)
+            return False
+        return time.monotonic() >= self._asked_at + self._limits.cancel_grace_seconds
+
+    def _judge(self, ended: RunOutcome | BaseException) -> AttemptEnd:
+        """What the run process told counts first: what is committed is committed, whatever was wished meanwhile."""
+        if isinstance(ended, RunOutcome):
+            return AttemptEnd(End(ended.status), ended.error, ended)
+        if self._stop is not None:
+            return self._stopped(self._stop)
+        if isinstance(ended, PlatformError):
+            end = End.LOST if ended.code == "run-process-lost" else End.FAILED
+            return AttemptEnd(end, error_of(ended))
+        _log.bug("attempt_broke", ended)
+        detail = "The executor met an error of its own; its log has the stack."
+        return AttemptEnd(End.FAILED, run_error("internal-error", detail, retryable=True))
+
+    def _stopped(self, why: Stop) -> AttemptEnd:
+        if why is Stop.TIMEOUT:
+            allowed = self.run.queued.definition.timeout_seconds or 0.0
+            detail = f"The attempt took longer than the {allowed:g} seconds its pipeline allows."
+            return AttemptEnd(End.TIMED_OUT, run_error("run-timeout", detail, retryable=False))
+        if why is Stop.STALL:
+            detail = f"Nothing moved in the run for {self._limits.stall_seconds:g} seconds."
+            return AttemptEnd(End.TIMED_OUT, run_error("run-stalled", detail, retryable=False))
+        return AttemptEnd(End.HANDED_BACK if why is Stop.HAND_BACK else End.CANCELLED)

@@ -1,0 +1,158 @@
+"""worker: claims runs while it has a free slot, sees each through, records its end; hands its runs back at a stop."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from dataaggregator.db import Database
+from dataaggregator.errors import Transient
+from dataaggregator.telemetry import logs, metrics, traces
+from services.executor.attempt import Attempt, Stop
+from services.executor.commands import AttemptEnd, Attempts
+from services.executor.domain import Verdict, has_ended
+from services.executor.lease import LeaseKeeper
+from services.executor.store import runs as store
+from services.executor.store.runs import Run
+from services.executor.workplace import Workplace
+
+_log = logs.get(__name__)
+
+POLL_SECONDS = 5.0
+CANCEL_POLL_SECONDS = 1.0
+DRAIN_SECONDS = 10.0
+RECORD_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class WorkerDoors:
+    database: Database
+    attempts: Attempts
+    keeper: LeaseKeeper
+    workplace: Workplace
+    owner: Callable[[], dict[str, object]]
+
+
+class Worker:
+    """`slots` runs at once. The bus wakes it through NOTIFY; looking every few seconds is the net."""
+
+    def __init__(self, doors: WorkerDoors, slots: int, wake: asyncio.Event) -> None:
+        self._doors = doors
+        self._slots = slots
+        self._wake = wake
+        self._at_work: dict[UUID, Attempt] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Loop; being cancelled means: hand back what is at work, then end."""
+        try:
+            while True:
+                self._wake.clear()
+                pause = await self._look()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause)
+                self._raise_failures()
+        finally:
+            await self._drain()
+
+    async def _look(self) -> float:
+        """Claim what is due, obey wishes to cancel; the answer is how long to wait for the next look."""
+        try:
+            pause = await self._fill_slots()
+            await self._obey_cancels()
+        except Transient as error:
+            _log.warning("claim_failed", detail=error.detail)
+            return RECORD_PAUSE_SECONDS
+        return min(pause, CANCEL_POLL_SECONDS) if self._at_work else pause
+
+    async def _fill_slots(self) -> float:
+        while len(self._tasks) < self._slots:
+            asked_at = time.monotonic()
+            run = await self._doors.attempts.claim(self._doors.owner())
+            if run is None:
+                async with self._doors.database.platform() as tx:
+                    due_in = await store.seconds_until_due(tx)
+                return POLL_SECONDS if due_in is None else min(POLL_SECONDS, due_in + 0.01)
+            self._begin(run, asked_at)
+        return POLL_SECONDS
+
+    def _begin(self, run: Run, claimed_at: float) -> None:
+        attempt = self._doors.workplace.attempt(run)
+        self._at_work[run.run_id] = attempt
+        self._doors.keeper.hold(run.run_id, run.epoch, claimed_at, lambda: attempt.stop(Stop.LEASE_LOST))
+        task = asyncio.create_task(self._see_through(attempt), name=f"attempt-{run.run_id}")
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: self._wake.set())
+
+    async def _see_through(self, attempt: Attempt) -> None:
+        run = attempt.run
+        attributes: dict[str, str | int] = {"run_id": str(run.run_id), "attempt": run.attempt}
+        with traces.continue_from(run.traceparent, "run attempt", attributes), logs.run_context(run.run_id):
+            _log.info("attempt_started", attempt=run.attempt, lease_epoch=run.epoch)
+            try:
+                ended = await attempt.perform()
+                verdict = None if ended is None else await self._record(attempt, ended)
+            finally:
+                self._doors.keeper.release(run.run_id)
+                self._at_work.pop(run.run_id, None)
+            await self._close(run, ended, verdict)
+
+    async def _record(self, attempt: Attempt, ended: AttemptEnd) -> Verdict | None:
+        """As long as the lease is ours the end is told again and again: the work may be long, telling it is short."""
+        while not attempt.lease_lost:
+            try:
+                return await self._doors.attempts.record(attempt.run, ended)
+            except Transient as error:
+                _log.warning("outcome_not_recorded", detail=error.detail)
+                await asyncio.sleep(RECORD_PAUSE_SECONDS)
+        return None
+
+    async def _close(self, run: Run, ended: AttemptEnd | None, verdict: Verdict | None) -> None:
+        if ended is None or verdict is None:
+            _log.warning("attempt_overtaken", attempt=run.attempt, lease_epoch=run.epoch)
+            return
+        code = None if verdict.error is None else verdict.error.code
+        _log.info("attempt_ended", attempt=run.attempt, ended=ended.end, status=verdict.status, code=code)
+        if has_ended(verdict.status):
+            _count(run, ended, verdict)
+            await self._doors.workplace.clear(run)
+
+    async def _obey_cancels(self) -> None:
+        """NOTIFY wakes for it; without it a wish is seen within a second."""
+        if not self._at_work:
+            return
+        async with self._doors.database.platform() as tx:
+            wished = await store.list_cancel_wishes(tx, list(self._at_work))
+        for run_id in wished:
+            if (attempt := self._at_work.get(run_id)) is not None:
+                attempt.stop(Stop.CANCEL)
+
+    def _raise_failures(self) -> None:
+        """An attempt's task never fails by what a run does; if it fails, that is a bug and the service stops."""
+        for task in [task for task in self._tasks if task.done()]:
+            self._tasks.discard(task)
+            task.result()
+
+    async def _drain(self) -> None:
+        for attempt in list(self._at_work.values()):
+            attempt.stop(Stop.HAND_BACK)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+def _count(run: Run, ended: AttemptEnd, verdict: Verdict) -> None:
+    metrics.RUNS.of(verdict.status).inc()
+    if run.started_at is not None:
+        # By this machine's clock against the database's: a metric bears the difference.
+        metrics.RUN_DURATION.observe(max(0.0, time.time() - run.started_at.timestamp()))
+    if ended.outcome is not None:
+        counts = ended.outcome.counts
+        for outcome in ("read", "written", "filtered", "rejected"):
+            metrics.RUN_ROWS.of(outcome).inc(getattr(counts, f"rows_{outcome}"))
+    if verdict.error is not None and verdict.error.code == "unbalanced":
+        metrics.RUN_UNBALANCED.inc()
