@@ -1,0 +1,107 @@
+"""Commands that start the platform: `up` and `demo`."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+
+import click
+import uvloop
+
+from dataaggregator.cli.demo.setting import Setting
+from dataaggregator.cli.demo.story import tell
+from dataaggregator.cli.session import EXIT_WRONG_USE
+from dataaggregator.client import ApiError, Client
+from dataaggregator.embedded.composition import EmbeddedPlatform
+from dataaggregator.errors import PlatformError
+from dataaggregator.host import LoopEndedError
+from dataaggregator.settings import Settings, SettingsError
+
+Work = Callable[[EmbeddedPlatform], Coroutine[None, None, None]]
+
+
+@click.command("up")
+@click.option("--demo", "with_demo", is_flag=True, help="Serve the demo's sources and pipelines as well.")
+def up(with_demo: bool) -> None:
+    """Start the whole platform in this process and stay up until Ctrl-C."""
+
+    async def stay(platform: EmbeddedPlatform) -> None:
+        if not with_demo:
+            await platform.stopped()
+            return
+        setting = await _open_demo(platform)
+        try:
+            await platform.stopped()
+        finally:
+            await setting.close()
+
+    _start(Settings.load, stay)
+
+
+@click.command("demo")
+def demo() -> None:
+    """Start the platform on free ports, run the main job on real data, show its ledger and result, stop."""
+
+    async def play(platform: EmbeddedPlatform) -> None:
+        setting = await _open_demo(platform)
+        try:
+            async with Client(platform.url) as client:
+                await client.login(*platform.administrator)
+                await tell(client, setting)
+        finally:
+            await setting.close()
+
+    _start(lambda: Settings.load().model_copy(update={"gateway_port": 0, "log_level": "warning"}), play)
+    click.echo("\nDone. `make up` serves the same pipelines.")
+
+
+async def _open_demo(platform: EmbeddedPlatform) -> Setting:
+    setting = Setting(platform.home, platform.server_url)
+    await setting.open()
+    try:
+        async with Client(platform.url) as client:
+            await client.login(*platform.administrator)
+            await setting.apply(client)
+    except BaseException:
+        await setting.close()
+        raise
+    return setting
+
+
+def _start(load: Callable[[], Settings], work: Work) -> None:
+    """Start the platform, do the work, stop; what goes wrong is one sentence and the exit code 2."""
+    began = time.monotonic()
+    try:
+        with EmbeddedPlatform(load()) as platform:
+            uvloop.run(_run(platform, work, began))
+    except SettingsError as error:
+        click.echo(str(error), err=True)
+        raise click.exceptions.Exit(EXIT_WRONG_USE) from error
+    except PlatformError as error:
+        click.echo(f"error: {error.detail}", err=True)
+        raise click.exceptions.Exit(EXIT_WRONG_USE) from error
+    except (ApiError, LoopEndedError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _run(platform: EmbeddedPlatform, work: Work, began: float) -> None:
+    """The work goes on until it is done, a signal asks for the end, or a part of the platform fails."""
+    async with platform.running():
+        click.echo(f"The platform is up after {time.monotonic() - began:.1f} s: {platform.url}/api/docs")
+        email, password = platform.administrator
+        if platform.made_administrator:
+            click.echo(f"Administrator (made at this first start, shown only now): {email} / {password}")
+        doing = asyncio.ensure_future(work(platform))
+        ending = asyncio.ensure_future(platform.stopped())
+        try:
+            await asyncio.wait((doing, ending), return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                doing.result()
+            else:
+                ending.result()
+        finally:
+            doing.cancel()
+            ending.cancel()
+            await asyncio.wait((doing, ending))
+
+
+COMMANDS = {"up": up, "demo": demo}

@@ -1,0 +1,86 @@
+"""A whole embedded platform as a user starts it: `dataaggregator up` in a process and a home of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from dataaggregator.client import Client
+from dataaggregator.embedded.home import Home
+
+START_SECONDS = 60.0
+STOP_SECONDS = 40.0
+PROGRAM = Path(sys.executable).with_name("dataaggregator")
+
+
+class Platform:
+    """Starts, kills and stops the platform on one home; what it printed is kept for a failing test to show."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.home = Home(folder / "home")
+        self.log = folder / "platform.log"
+        self._settings = {"GATEWAY_PORT": "0", "BCRYPT_COST": "4", "LOG_FORMAT": "json", **(settings or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command needs to reach this platform."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return {**kept, "DATAAGGREGATOR_HOME": str(self.home.path), **self._settings}
+
+    @property
+    def url(self) -> str:
+        """Where the gateway answers."""
+        url = self.home.gateway_url()
+        assert url is not None, self.printed()
+        return url
+
+    def printed(self) -> str:
+        """The end of what the platform printed."""
+        return self.log.read_text(errors="replace")[-8000:]
+
+    def start(self) -> None:
+        """Start it and wait until it takes calls."""
+        (self.home.path / "gateway.url").unlink(missing_ok=True)
+        with self.log.open("ab") as sink:
+            self._process = subprocess.Popen(
+                [str(PROGRAM), "up"], env=self.environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while self.home.gateway_url() is None:
+            assert self._process.poll() is None, f"the platform ended by itself:\n{self.printed()}"
+            assert time.monotonic() < deadline, f"the platform did not come up:\n{self.printed()}"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Ask it to stop; returns its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, sign: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(sign)
+        code = self._process.wait(STOP_SECONDS)
+        self._process = None
+        return code
+
+    async def client(self) -> Client:
+        """A client of the administrator; enter it with `async with`."""
+        credentials = self.home.credentials()
+        assert credentials is not None
+        client = Client(self.url)
+        await client.__aenter__()
+        await client.login(*credentials)
+        return client
+
+    def command(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run `dataaggregator` with these words against this platform."""
+        return subprocess.run(
+            [str(PROGRAM), *words], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
