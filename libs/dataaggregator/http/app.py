@@ -25,6 +25,11 @@ from dataaggregator.telemetry import logs, metrics, traces
 #: Verifies tokens; for middlewares that must know the caller before a route is chosen.
 VERIFIER = web.AppKey("verifier", TokenVerifier)
 
+#: Headers that the answer to a request gets, whatever it will be; for middlewares (limits, CORS).
+ANSWER_HEADERS = web.RequestKey("answer_headers", dict[str, str])
+#: What metrics and logs call a request that a middleware answers; bounded, never with an id.
+ROUTE_LABEL = web.RequestKey("route_label", str)
+
 _TRACE = web.RequestKey("trace", traces.Trace)
 _REQUEST_ID = re.compile(r"^[\x21-\x7e]{1,128}$")
 _QUIET = frozenset({"/health/live", "/health/ready", "/metrics"})
@@ -79,6 +84,9 @@ async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
         given = request.headers.get("X-Request-ID", "")
         response.headers["X-Request-ID"] = given if _REQUEST_ID.match(given) else trace.trace_id
         response.headers["traceparent"] = trace.traceparent
+    for name, value in request.get(ANSWER_HEADERS, {}).items():
+        held = response.headers.get(name)
+        response.headers[name] = f"{held}, {value}" if name == "Vary" and held else value
     response.headers["Server"] = "dataaggregator"
 
 
@@ -108,6 +116,7 @@ def _edge(service: str) -> Middleware:
             response = await _answered(request, handler, trace.trace_id)
             trace.set("http.response.status_code", response.status)
             seconds = time.perf_counter() - started
+            route = request.get(ROUTE_LABEL, route)
             method = request.method if request.method in _METHODS else "other"
             metrics.HTTP_REQUESTS.of(service, route, method, str(response.status)).inc()
             metrics.HTTP_REQUEST_DURATION.of(service, route, method).observe(seconds)
