@@ -1,5 +1,7 @@
 """What tests share: a private PostgreSQL a worker, and a database of its own for each test, cloned from a template."""
 
+import random
+import sys
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
@@ -30,6 +32,7 @@ async def template_database(postgres_server: EmbeddedPostgres) -> str:
     """The name of a database in which every service's schema is migrated; once a run."""
     url = _named(postgres_server.url, TEMPLATE)
     await _administer(postgres_server, f"CREATE DATABASE {TEMPLATE}")
+    await migrate.prepare(url)
     for folder in sorted(SERVICES.glob("*/migrations")):
         await migrate.upgrade(url, folder.parent.name, folder)
     return TEMPLATE
@@ -74,6 +77,14 @@ async def database(database_url: str, settings: Settings) -> AsyncIterator[Datab
     await database.open()
     yield database
     await database.close()
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    """Chance, whose seed stands in the output of a test that fails."""
+    seed = random.SystemRandom().randrange(2**32)
+    sys.stdout.write(f"seed {seed}\n")
+    return random.Random(seed)  # noqa: S311 - to be repeated, not to be unknown
 
 
 async def _administer(server: EmbeddedPostgres, statement: str) -> None:

@@ -81,6 +81,17 @@ CATALOGUE: dict[str, Entry] = {
     "cursor-null": Entry(
         "Rows without a cursor value", "Give the rows a value in the cursor field, or read with full_refresh."
     ),
+    "database-busy": Entry(
+        "The database could not do it now",
+        "Repeat the call; if it stays, look at /metrics (dataaggregator_db_pool_*) and for long locks in PostgreSQL.",
+    ),
+    "database-not-migrated": Entry(
+        "The database was never migrated", "Run `dataaggregator db upgrade`, then start the service again."
+    ),
+    "database-role-missing": Entry(
+        "A database role is missing",
+        "As a superuser CREATE the role named and GRANT it to the user of DATABASE_URL, or give that user CREATEROLE.",
+    ),
     "database-unavailable": Entry(
         "The database does not answer",
         "Check that PostgreSQL runs and that DATABASE_URL reaches it; the call can be repeated as it is.",
@@ -100,6 +111,10 @@ CATALOGUE: dict[str, Entry] = {
         "Use another e-mail, or let the existing user into the workspace as a member.",
     ),
     "encoding-invalid": Entry("Not UTF-8 text", "Send addresses, headers and bodies as UTF-8."),
+    "event-unreadable": Entry(
+        "An event is not what its type says",
+        "The service that said it and the one that read it differ in version: bring both to the same, then replay.",
+    ),
     "executor-lost": Entry(
         "An executor died at its work",
         "Another attempt asks the destination what was committed and goes on; if it returns, see the executor's log.",
@@ -263,6 +278,10 @@ CATALOGUE: dict[str, Entry] = {
     "sealed-data-unreadable": Entry(
         "A stored secret cannot be opened",
         "Start with the SECRET_KEY it was sealed with, or name that one in SECRET_KEY_PREVIOUS; else enter it anew.",
+    ),
+    "sequence-gap": Entry(
+        "An event waits for an earlier one",
+        "Find the earlier event of the same subject in `dataaggregator parked list` and replay it; the others follow.",
     ),
     "service-refused": Entry(
         "A service does not know our token", "Give all services the same SECRET_KEY and compare their clocks."

@@ -1,10 +1,12 @@
 """The bus: applying one event to one service: inbox, handler and what it emits in one transaction, else a verdict."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from dataaggregator.bus import inbox, parked
 from dataaggregator.bus.handler import Handler, handler_table
+from dataaggregator.bus.inbox import Waiting
 from dataaggregator.bus.verdict import Ack, Park, Retry, SequenceGap, Verdict, reason, verdict
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE, Event
 from dataaggregator.db import Connection, Database
@@ -14,6 +16,7 @@ log = logs.get("bus")
 
 CLAIMED_AT_ONCE = 100
 CLAIM_SECONDS = 60.0
+RETRIED_AT_ONCE = 4
 
 
 class Consumer:
@@ -23,16 +26,18 @@ class Consumer:
         self._database = database
         self.schema = schema
         self.handlers: Mapping[str, Handler] = handler_table(handlers)
+        self._room = asyncio.Semaphore(RETRIED_AT_ONCE)
 
-    async def deliver(self, event: Event, tries: int = 0) -> Verdict:
-        """Apply an event, `tries` times failed before. Returns once the outcome is committed.
+    async def deliver(self, event: Event, waited: Waiting | None = None) -> Verdict:
+        """Apply an event, or the one of a retry row. Returns once the outcome is committed.
 
         Raises only if not even the verdict could be stored: then the event is not to be acknowledged.
         """
         handler = self.handlers[event.type]
+        tries = waited.tries if waited else 0
         with traces.continue_from(event.traceparent, f"consume {event.type}"):
             try:
-                await self._apply(handler, event, tries)
+                await self._apply(handler, event, waited)
                 outcome: Verdict = Ack()
             except Exception as error:
                 outcome = verdict(error, tries + 1)
@@ -45,9 +50,22 @@ class Consumer:
         """Deliver what is due again, a subject's events in their order; returns how many were."""
         async with self._database.platform() as tx:
             due = await inbox.claim_due(tx, self.schema, limit=CLAIMED_AT_ONCE, lease_seconds=CLAIM_SECONDS)
+        chains: dict[tuple[str, str], list[Waiting]] = {}
         for waiting in due:
-            await self.deliver(waiting.event, waiting.tries)
+            chains.setdefault((waiting.event.source, waiting.event.subject), []).append(waiting)
+        async with asyncio.TaskGroup() as tasks:
+            for chain in chains.values():
+                tasks.create_task(self._follow(chain))
         return len(due)
+
+    async def _follow(self, chain: Sequence[Waiting]) -> None:
+        async with self._room:
+            for waiting in chain:
+                try:
+                    await self.deliver(waiting.event, waiting)
+                except Exception as error:  # not even the verdict could be stored: due again after the claim
+                    log.warning("retry_interrupted", schema=self.schema, reason=reason(error)[1])
+                    return
 
     async def deliver_ephemeral(self, event: Event) -> None:
         """Apply without inbox, verdict and second try."""
@@ -63,14 +81,14 @@ class Consumer:
             return self._database.platform()
         return self._database.transaction(event.workspace_id)
 
-    async def _apply(self, handler: Handler, event: Event, tries: int) -> None:
+    async def _apply(self, handler: Handler, event: Event, waited: Waiting | None) -> None:
         async with self._transaction(event) as tx:
             fresh = await inbox.add(tx, self.schema, event)
             if fresh and await self._is_next(tx, handler, event):
                 await handler.handle(event, tx)
                 if handler.ordered:
                     await inbox.advance(tx, self.schema, event)
-            if tries or not fresh:
+            if waited or not fresh:
                 await inbox.settle(tx, self.schema, event.id)
 
     async def _is_next(self, tx: Connection, handler: Handler, event: Event) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dataaggregator.contracts.base import Message
-from dataaggregator.contracts.envelope import Event
+from dataaggregator.contracts.envelope import MESSAGES, Event
 from dataaggregator.db import Connection
 
 
@@ -13,8 +13,8 @@ class Handler:
     """One message of one service. `handle` works in the transaction it is given and touches nothing outside of it.
 
     An ordered handler sees the events of a (source, subject) without holes: the next one is applied, an older one
-    ignored, a newer one waits until the gap closes. So a service that orders one message of a family (the part of
-    its name before the dot) must handle and order all messages of that family that the same source says.
+    ignored, a newer one waits until the gap closes. So a service that orders one message must handle and order all
+    messages of its family (the part of the name before the first dot) that the same service says.
     """
 
     service: str
@@ -31,4 +31,21 @@ def handler_table(handlers: Sequence[Handler]) -> Mapping[str, Handler]:
         if name in table:
             raise ValueError(f"{handler.service} handles {name} twice")
         table[name] = handler
+    _check_order(table)
     return table
+
+
+def _check_order(table: Mapping[str, Handler]) -> None:
+    """A message left out would be a gap that never closes."""
+    for name, handler in table.items():
+        if not handler.ordered:
+            continue
+        for other in MESSAGES.values():
+            same = _family(other) == _family(handler.message)
+            found = table.get(other.event_type)
+            if same and not other.ephemeral and not (found and found.ordered):
+                raise ValueError(f"{handler.service} orders {name}, so it must handle and order {other.event_type}")
+
+
+def _family(message: type[Message]) -> tuple[str, str]:
+    return message.event_type.partition(".")[0], message.said_by

@@ -94,6 +94,7 @@ async def retry(
         *why,
         after_seconds,
     )
+    after_commit(tx, waker(retries_topic(schema)))
 
 
 async def settle(tx: Connection, schema: str, event_id: UUID) -> None:

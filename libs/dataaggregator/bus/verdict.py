@@ -9,10 +9,11 @@ from dataaggregator.telemetry.redaction import mask_text
 MOST_TRIES = 10
 """Then a person must look: 0.5 s, doubled each time, is about four minutes in all."""
 
-MOST_GAP_TRIES = 70
+MOST_GAP_TRIES = 65
 """About an hour. Waiting for an earlier event is not the event's own failure, and a closing gap wakes it at once."""
 
 FIRST_PAUSE_SECONDS = 0.5
+FIRST_GAP_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 300.0
 LONGEST_GAP_PAUSE_SECONDS = 60.0
 LONGEST_REASON = 2_000
@@ -52,9 +53,13 @@ def verdict(error: Exception, tries: int) -> Verdict:
     if isinstance(error, Invalid | Permanent):
         return Park()
     if isinstance(error, SequenceGap):
-        return _again(tries, MOST_GAP_TRIES, LONGEST_GAP_PAUSE_SECONDS)
+        if tries >= MOST_GAP_TRIES:
+            return Park()
+        return Retry(_pause(tries, FIRST_GAP_PAUSE_SECONDS, LONGEST_GAP_PAUSE_SECONDS))
+    if tries >= MOST_TRIES:
+        return Park()
     least = error.retry_after or 0.0 if isinstance(error, Transient) else 0.0
-    return _again(tries, MOST_TRIES, LONGEST_PAUSE_SECONDS, least)
+    return Retry(max(_pause(tries, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS), least))
 
 
 def reason(error: Exception) -> tuple[str, str]:
@@ -64,9 +69,7 @@ def reason(error: Exception) -> tuple[str, str]:
     return "internal-error", mask_text(f"{type(error).__name__}: {error}")[:LONGEST_REASON]
 
 
-def _again(tries: int, most: int, longest: float, least: float = 0.0) -> Verdict:
-    if tries >= most:
-        return Park()
-    pause = min(FIRST_PAUSE_SECONDS * 2 ** min(tries - 1, 30), longest)
+def _pause(tries: int, first: float, longest: float) -> float:
     jitter = random.uniform(0.9, 1.1)  # noqa: S311 - spreads the load, guards nothing
-    return Retry(max(pause * jitter, least))
+    doublings = min(tries - 1, 30)
+    return float(min(first * 2**doublings, longest)) * jitter

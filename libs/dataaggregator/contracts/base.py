@@ -24,10 +24,12 @@ class Told(BaseModel):
 class Message(Told):
     """The data of one kind of event. `event_type` is its name on the bus and never derived from the class name.
 
-    `channel` says which exchange it goes to; an ephemeral message is published without outbox and may be lost.
+    `said_by` is the one service that says it ('' for any); `channel` says which exchange it goes to; an ephemeral
+    message is published without outbox and may be lost.
     """
 
     event_type: ClassVar[str]
+    said_by: ClassVar[str]
     channel: ClassVar[Channel] = "public"
     ephemeral: ClassVar[bool] = False
 

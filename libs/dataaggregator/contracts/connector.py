@@ -10,6 +10,7 @@ class ConnectorCreated(Message):
     """A connector was saved for the first time."""
 
     event_type: ClassVar[str] = "connector.created.v1"
+    said_by: ClassVar[str] = "connectors"
     connector_id: UUID
     name: str
     type: str
@@ -19,6 +20,7 @@ class ConnectorUpdated(Message):
     """A connector's name or configuration changed."""
 
     event_type: ClassVar[str] = "connector.updated.v1"
+    said_by: ClassVar[str] = "connectors"
     connector_id: UUID
     name: str
     type: str
@@ -28,6 +30,7 @@ class ConnectorDeleted(Message):
     """A connector is gone."""
 
     event_type: ClassVar[str] = "connector.deleted.v1"
+    said_by: ClassVar[str] = "connectors"
     connector_id: UUID
     name: str
 
@@ -36,6 +39,7 @@ class ConnectorTested(Message):
     """A connector was tried out."""
 
     event_type: ClassVar[str] = "connector.tested.v1"
+    said_by: ClassVar[str] = "connectors"
     connector_id: UUID
     ok: bool
 
@@ -50,9 +54,10 @@ class SchemaDifference(Told):
 
 
 class SchemaChanged(Message):
-    """A destination's or a source's schema is not what it was."""
+    """A destination's or a source's schema is not what it was. The event's subject is the connector's id."""
 
     event_type: ClassVar[str] = "schema.changed.v1"
+    said_by: ClassVar[str] = "executor"
     connector_id: UUID
     pipeline_id: UUID | None = None
     run_id: UUID | None = None

@@ -12,6 +12,7 @@ class UserCreated(Message):
     """Somebody may now log in."""
 
     event_type: ClassVar[str] = "user.created.v1"
+    said_by: ClassVar[str] = "auth"
     user_id: UUID
     email: str
 
@@ -20,6 +21,7 @@ class UserUpdated(Message):
     """A user was changed, activated or deactivated."""
 
     event_type: ClassVar[str] = "user.updated.v1"
+    said_by: ClassVar[str] = "auth"
     user_id: UUID
     email: str
     active: bool
@@ -29,6 +31,7 @@ class LoginFailed(Message):
     """Somebody could not log in; `reason` is the error's code."""
 
     event_type: ClassVar[str] = "login.failed.v1"
+    said_by: ClassVar[str] = "auth"
     email: str
     address: str | None = None
     reason: str
@@ -39,6 +42,7 @@ class IdentityRevoked(Message):
     """Access tokens of this user, token family or token id are void until then (after that they have expired)."""
 
     event_type: ClassVar[str] = "identity.revoked.v1"
+    said_by: ClassVar[str] = "auth"
     channel: ClassVar[Channel] = "internal"
     user_id: UUID | None = None
     family: UUID | None = None
@@ -50,6 +54,7 @@ class AuditEntry(Message):
     """Who did what to which resource, when, from where. The event's subject is the entry's own id."""
 
     event_type: ClassVar[str] = "audit.entry.v1"
+    said_by: ClassVar[str] = ""
     channel: ClassVar[Channel] = "internal"
     entry_id: UUID
     service: str

@@ -154,6 +154,7 @@ class PipelineCreated(_PipelineChanged):
     """A pipeline was saved for the first time."""
 
     event_type: ClassVar[str] = "pipeline.created.v1"
+    said_by: ClassVar[str] = "scheduler"
     version: int
     connector_ids: tuple[UUID, ...]
 
@@ -162,6 +163,7 @@ class PipelineUpdated(_PipelineChanged):
     """A pipeline has a new version."""
 
     event_type: ClassVar[str] = "pipeline.updated.v1"
+    said_by: ClassVar[str] = "scheduler"
     version: int
     connector_ids: tuple[UUID, ...]
 
@@ -170,22 +172,26 @@ class PipelineDeleted(_PipelineChanged):
     """A pipeline is gone; its runs stay."""
 
     event_type: ClassVar[str] = "pipeline.deleted.v1"
+    said_by: ClassVar[str] = "scheduler"
 
 
 class PipelinePaused(_PipelineChanged):
     """A pipeline's triggers rest until it is resumed."""
 
     event_type: ClassVar[str] = "pipeline.paused.v1"
+    said_by: ClassVar[str] = "scheduler"
 
 
 class PipelineResumed(_PipelineChanged):
     """A pipeline's triggers fire again."""
 
     event_type: ClassVar[str] = "pipeline.resumed.v1"
+    said_by: ClassVar[str] = "scheduler"
 
 
 class PipelineBlocked(_PipelineChanged):
     """A pipeline cannot run until somebody has cured the reason."""
 
     event_type: ClassVar[str] = "pipeline.blocked.v1"
+    said_by: ClassVar[str] = "scheduler"
     reason: str

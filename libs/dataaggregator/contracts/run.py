@@ -67,6 +67,7 @@ class RunQueued(_AboutRun):
     """Somebody or something asked for a run; everything an executor needs but the connectors' configuration."""
 
     event_type: ClassVar[str] = "run.queued.v1"
+    said_by: ClassVar[str] = "scheduler"
     pipeline_name: str
     pipeline_version: int
     trigger: RunTrigger
@@ -83,6 +84,7 @@ class RunStarted(_AboutRun):
     """An executor works on it."""
 
     event_type: ClassVar[str] = "run.started.v1"
+    said_by: ClassVar[str] = "executor"
     attempt: int
     executor: str
     started_at: Time
@@ -92,6 +94,7 @@ class RunProgressed(_AboutRun):
     """How far it is; ephemeral."""
 
     event_type: ClassVar[str] = "run.progressed.v1"
+    said_by: ClassVar[str] = "executor"
     ephemeral: ClassVar[bool] = True
     attempt: int
     progress: Share | None = None
@@ -104,6 +107,7 @@ class RunAttemptFailed(_AboutRun):
     """An attempt failed; with `retry_at` another one comes."""
 
     event_type: ClassVar[str] = "run.attempt_failed.v1"
+    said_by: ClassVar[str] = "executor"
     attempt: int
     error: RunError
     retry_at: Time | None = None
@@ -113,6 +117,7 @@ class RunCancelRequested(_AboutRun):
     """Somebody wants it to stop; the executor obeys."""
 
     event_type: ClassVar[str] = "run.cancel_requested.v1"
+    said_by: ClassVar[str] = "scheduler"
     requested_by: str
     requested_at: Time
 
@@ -134,28 +139,33 @@ class RunSucceeded(RunEnded):
     """Every destination has its rows and the ledger balances."""
 
     event_type: ClassVar[str] = "run.succeeded.v1"
+    said_by: ClassVar[str] = "executor"
 
 
 class RunFailed(RunEnded):
     """No attempt is left, or none would help."""
 
     event_type: ClassVar[str] = "run.failed.v1"
+    said_by: ClassVar[str] = "executor"
 
 
 class RunCancelled(RunEnded):
     """It was stopped by wish."""
 
     event_type: ClassVar[str] = "run.cancelled.v1"
+    said_by: ClassVar[str] = "executor"
 
 
 class RunTimedOut(RunEnded):
     """It ran, stood still or waited longer than allowed."""
 
     event_type: ClassVar[str] = "run.timed_out.v1"
+    said_by: ClassVar[str] = "executor"
 
 
 class RunSkipped(_AboutRun):
     """It was due but never begun, for a reason."""
 
     event_type: ClassVar[str] = "run.skipped.v1"
+    said_by: ClassVar[str] = "scheduler"
     reason: str

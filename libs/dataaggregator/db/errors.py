@@ -14,6 +14,7 @@ UNAVAILABLE = (
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ConnectionDoesNotExistError,
+    asyncpg.InternalClientError,  # what the driver raises between the server's last words and the end of the line
 )
 BUSY = (
     asyncpg.SerializationError,
@@ -37,6 +38,8 @@ def connecting() -> Iterator[None]:
         yield
     except (OSError, TimeoutError, *UNAVAILABLE, asyncpg.InterfaceError) as error:
         raise unavailable(error) from error
+    except asyncpg.InvalidParameterValueError as error:
+        raise Transient("database-not-migrated", "The database lacks our roles: it was never migrated.") from error
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise Transient("database-unavailable", "The database refuses our user or password.") from error
 

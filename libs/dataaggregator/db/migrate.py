@@ -46,6 +46,12 @@ async def check(url: str, schema: str, folder: Path) -> bool:
     return await current(url, schema) == head(folder)
 
 
+async def prepare(url: str) -> None:
+    """The two roles, which `upgrade` makes too."""
+    async with _connected(url) as connection:
+        await ensure_roles(connection)
+
+
 async def upgrade(url: str, schema: str, folder: Path) -> bool:
     """Bring a schema to its newest revision, roles and schema included; False if there was nothing to do."""
     async with _connected(url) as connection:

@@ -1,0 +1,96 @@
+"""The embedded adapter passes the suite of its port, and what is its own."""
+
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import pytest
+
+from dataaggregator.bus import Bus, EmbeddedBus, Handler
+from dataaggregator.bus.consumer import Consumer
+from dataaggregator.bus.relay import Relay
+from dataaggregator.contracts.connector import ConnectorCreated
+from dataaggregator.contracts.envelope import Event
+from dataaggregator.db import Connection, Database
+from dataaggregator.settings import Settings
+from tests.integration.bus.conformance import BusConformance
+from tests.integration.bus.rig import CONNECTOR_MESSAGES, SPEAKER, Rig
+
+
+class CutError(Exception):
+    """The process dies here."""
+
+
+class TestEmbeddedBus(BusConformance):
+    def make_bus(self, database: Database, settings: Settings) -> Bus:
+        return EmbeddedBus(database, settings)
+
+    async def test_cut_between_the_handlers_commit_and_the_mark_it_is_delivered_again_and_applied_once(
+        self, rig: Rig, settings: Settings
+    ) -> None:
+        applied: list[UUID] = []
+
+        async def handle(event: Event, tx: Connection) -> None:
+            applied.append(event.id)
+
+        consumer = Consumer(rig.database, "listener", [Handler("listener", m, handle) for m in CONNECTOR_MESSAGES])
+        deliveries = 0
+
+        async def publish(events: Sequence[Event]) -> set[UUID]:
+            nonlocal deliveries
+            for event in events:
+                await consumer.deliver(event)
+            deliveries += 1
+            if deliveries == 1:
+                raise CutError
+            return {event.id for event in events}
+
+        events = await rig.say(times=3)
+        relay = Relay(rig.database, SPEAKER, publish, settings.relay_poll_seconds)
+        connection = await rig.database.connect("platform")
+        try:
+            with pytest.raises(CutError):
+                await relay.relay(connection)
+            assert await relay.relay(connection) == (3, 3)
+            assert await relay.relay(connection) == (0, 0)
+        finally:
+            await connection.close()
+        assert deliveries == 2
+        assert applied == events
+
+    async def test_an_event_whose_verdict_cannot_be_stored_stays_in_the_outbox(
+        self, rig: Rig, settings: Settings
+    ) -> None:
+        closed = Database("postgresql://nobody@127.0.0.1:1/nothing", settings)
+        bus = EmbeddedBus(closed, settings)
+
+        async def handle(event: Event, tx: Connection) -> None:
+            raise AssertionError("never reached")
+
+        bus.subscribe("listener", [Handler("listener", ConnectorCreated, handle)])
+        event = Event.from_cloudevent(
+            {
+                "id": str(uuid4()),
+                "type": ConnectorCreated.event_type,
+                "source": "speaker",
+                "subject": "one",
+                "sequence": 1,
+                "time": "2026-01-01T00:00:00Z",
+                "workspaceid": str(uuid4()),
+                "data": {},
+            }
+        )
+        assert await bus._publish([event]) == set()
+
+
+def test_two_handlers_for_one_message_are_refused() -> None:
+    async def handle(event: Event, tx: Connection) -> None: ...
+
+    with pytest.raises(ValueError, match="twice"):
+        Consumer(None, "x", [Handler("x", ConnectorCreated, handle)] * 2)  # type: ignore[arg-type]
+
+
+def test_ordering_one_message_of_a_family_and_not_the_others_is_refused() -> None:
+    async def handle(event: Event, tx: Connection) -> None: ...
+
+    with pytest.raises(ValueError, match=r"must handle and order connector\.updated\.v1"):
+        Consumer(None, "x", [Handler("x", ConnectorCreated, handle, ordered=True)])  # type: ignore[arg-type]
