@@ -217,7 +217,9 @@ async def _bounds(
     if not column.builtin or column.typname not in ORDERED:
         raise Invalid("cursor-field-unordered", f"Column {column.name} ({column.base}) has no order to go on from.")
     name = quote(column.name)
-    last = f"SELECT {name}::text FROM {origin} WHERE {name} IS NOT NULL ORDER BY {name} DESC LIMIT 1"
+    # Ordered inside: beside `id::text` an ORDER BY id would mean the text, and 999 would come after 1000.
+    highest = f"SELECT {name} AS value FROM {origin} WHERE {name} IS NOT NULL ORDER BY {name} DESC LIMIT 1"
+    last = f"SELECT value::text FROM ({highest}) AS highest"
     upto = await connection.fetchval(last)
     if not column.not_null and await connection.fetchval(f"SELECT EXISTS (SELECT FROM {origin} WHERE {name} IS NULL)"):
         raise Invalid(
