@@ -22,8 +22,8 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## start the platform, run the main job on real data, show its ledger and result
 	@$(BIN)/dataaggregator demo
 
-up: $(READY) ## start the platform and stay up: http://localhost:8001/api/docs
-	@$(BIN)/dataaggregator up
+up: $(READY) ## start the platform with the demo's pipelines and stay up: http://localhost:8001/api/docs
+	@$(BIN)/dataaggregator up --demo
 
 test: $(READY) ## all tests, with a private PostgreSQL that the run brings up itself
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests

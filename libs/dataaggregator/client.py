@@ -8,6 +8,7 @@ async with Client("http://localhost:8001") as client:
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -55,10 +56,13 @@ class ServerSentEvent:
 
 
 class Client:
-    """A session with one gateway, for one workspace (None: the caller's own)."""
+    """A session with one gateway, for one workspace (None: the caller's own).
 
-    def __init__(self, url: str = "http://localhost:8001", *, token: str | None = None, workspace: str | None = None):
-        self.url = url.rstrip("/")
+    Without an address it takes DATAAGGREGATOR_URL, else http://localhost:8001.
+    """
+
+    def __init__(self, url: str | None = None, *, token: str | None = None, workspace: str | None = None) -> None:
+        self.url = (url or os.environ.get("DATAAGGREGATOR_URL") or "http://localhost:8001").rstrip("/")
         self._token = token
         self._refresh: str | None = None
         self._workspace = workspace

@@ -19,10 +19,11 @@ PROGRAM = Path(sys.executable).with_name("dataaggregator")
 class Platform:
     """Starts, kills and stops the platform on one home; what it printed is kept for a failing test to show."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None, *, demo: bool = False) -> None:
         self.home = Home(folder / "home")
         self.log = folder / "platform.log"
         self._settings = {"GATEWAY_PORT": "0", "BCRYPT_COST": "4", "LOG_FORMAT": "json", **(settings or {})}
+        self._words = ["up", "--demo"] if demo else ["up"]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -47,12 +48,19 @@ class Platform:
         (self.home.path / "gateway.url").unlink(missing_ok=True)
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
-                [str(PROGRAM), "up"], env=self.environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+                [str(PROGRAM), *self._words], env=self.environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
             )
         deadline = time.monotonic() + START_SECONDS
         while self.home.gateway_url() is None:
             assert self._process.poll() is None, f"the platform ended by itself:\n{self.printed()}"
             assert time.monotonic() < deadline, f"the platform did not come up:\n{self.printed()}"
+            time.sleep(0.02)
+
+    def wait_for_output(self, text: str) -> None:
+        """Wait until it has printed this."""
+        deadline = time.monotonic() + START_SECONDS
+        while text not in self.log.read_text(errors="replace"):
+            assert time.monotonic() < deadline, self.printed()
             time.sleep(0.02)
 
     def kill(self) -> None:

@@ -29,6 +29,7 @@ def up(with_demo: bool) -> None:
             await platform.stopped()
             return
         setting = await _open_demo(platform)
+        click.echo("The demo's pipelines are ready: dataaggregator run urban-population --follow")
         try:
             await platform.stopped()
         finally:

@@ -32,8 +32,7 @@ class Session:
     async def client(self) -> AsyncIterator[Client]:
         """A logged-in client."""
         home = Home.default()
-        url = self.url or home.gateway_url() or "http://localhost:8001"
-        async with Client(url, token=self.token, workspace=self.workspace) as client:
+        async with Client(self.url or home.gateway_url(), token=self.token, workspace=self.workspace) as client:
             if self.token is None:
                 email, password = self._credentials(home)
                 await client.login(email, password)

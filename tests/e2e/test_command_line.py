@@ -1,0 +1,145 @@
+"""The command line against a platform with the demo's pipelines, as a user types it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import Platform
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform that serves the demo's sources and pipelines."""
+    platform = Platform(tmp_path_factory.mktemp("demo"), demo=True)
+    platform.start()
+    platform.wait_for_output("The demo's pipelines are ready")
+    try:
+        yield platform
+    finally:
+        assert platform.stop() == 0, platform.printed()
+
+
+def json_of(platform: Platform, *words: str) -> object:
+    done = platform.command("--json", *words)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_run_follow_shows_the_ledger_and_ends_with_zero(demo: Platform) -> None:
+    done = demo.command("run", "urban-population", "--follow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "succeeded" in done.stdout
+    assert "Balanced: every row is accounted for." in done.stdout
+
+
+def test_runs_logs_and_rejected_tell_about_a_run(demo: Platform) -> None:
+    lines = demo.command("--json", "run", "urban-population", "--follow").stdout.splitlines()
+    run = json.loads(lines[-1])
+    assert run["status"] == "succeeded"
+    listed = json_of(demo, "runs", "--pipeline", "urban-population")
+    assert isinstance(listed, dict)
+    assert run["id"] in [item["id"] for item in listed["items"]]
+    rejected = json_of(demo, "rejected", run["id"])
+    assert isinstance(rejected, list)
+    assert len(rejected) == run["rows_rejected"]
+    assert {row["rule"] for row in rejected} == {"region-known", "has-land", "has-people"}
+    assert demo.command("logs", run["id"]).returncode == 0
+    assert demo.command("logs", "--follow", run["id"]).returncode == 0
+
+
+def test_connectors_are_listed_tested_discovered_and_previewed(demo: Platform) -> None:
+    listed = json_of(demo, "connectors", "list")
+    assert isinstance(listed, list)
+    assert {item["name"] for item in listed} == {"demo-files", "demo-reference", "demo-warehouse"}
+    for item in listed:
+        tested = json_of(demo, "connectors", "test", item["name"])
+        assert isinstance(tested, dict)
+        assert tested["ok"], tested
+    discovered = json_of(demo, "connectors", "discover", "demo-warehouse")
+    assert isinstance(discovered, list)
+    assert "geo.census" in [stream["name"] for stream in discovered]
+    preview = json_of(demo, "connectors", "preview", "demo-reference", "countries", "--limit", "3")
+    assert isinstance(preview, dict)
+    assert [row["iso"] for row in preview["rows"]] == ["AD", "AE", "AF"]
+
+
+def test_a_transformation_is_tried_on_rows_of_ones_own(demo: Platform, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.json"
+    rows.write_text(json.dumps([{"geonameid": 1, "population": 5}, {"geonameid": 2, "population": 50_000}]))
+    tried = json_of(demo, "transform", "test", "large-enough", "--data", str(rows))
+    assert isinstance(tried, dict)
+    assert tried["output"] == [{"geonameid": 2, "population": 50_000}]
+    assert tried["balanced"] is True
+
+
+def test_applying_a_file_twice_changes_nothing_the_second_time(demo: Platform, tmp_path: Path) -> None:
+    file = tmp_path / "definitions.yaml"
+    file.write_text("transformations:\n  - name: applied\n    steps:\n      - filter: x > 1\n")
+    assert json_of(demo, "apply", "-f", str(file)) == [
+        {"kind": "transformation", "name": "applied", "outcome": "created"}
+    ]
+    assert json_of(demo, "apply", "-f", str(file)) == [
+        {"kind": "transformation", "name": "applied", "outcome": "saved"}
+    ]
+
+
+def test_a_user_is_created_kept_out_and_let_in_again(demo: Platform) -> None:
+    created = json_of(demo, "users", "create", "reader@example.org", "--role", "viewer")
+    assert isinstance(created, dict)
+    assert created["email"] == "reader@example.org"
+    assert "inactive" in demo.command("users", "deactivate", "reader@example.org").stdout
+    assert "active" in demo.command("users", "activate", "reader@example.org").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("run", "no-such-pipeline"), 1, "no-such-pipeline"),
+        (("run", "urban-population", "-p", "novalue"), 2, "NAME=VALUE"),
+        (("apply", "-f", "/does/not/exist.yaml"), 2, "does not exist"),
+        (("logs", "not-an-id"), 1, "not-an-id"),
+        (("users", "create", "nobody"), 1, "email"),
+    ],
+)
+def test_wrong_use_is_told_in_a_sentence(demo: Platform, words: tuple[str, ...], code: int, told: str) -> None:
+    done = demo.command(*words)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_platform_on_the_same_home_is_told_where_the_first_is(demo: Platform) -> None:
+    done = demo.command("up")
+    assert done.returncode == 2
+    assert demo.url in done.stderr
+
+
+def test_wrong_settings_are_one_line_a_variable(demo: Platform, tmp_path: Path) -> None:
+    wrong = Platform(tmp_path, {"GATEWAY_PORT": "99999", "LOG_LEVEL": "loud"})
+    done = wrong.command("up")
+    assert done.returncode == 2
+    assert [line.split("=")[0] for line in done.stderr.strip().splitlines()] == ["GATEWAY_PORT", "LOG_LEVEL"]
+
+
+def test_a_port_in_use_is_one_clear_sentence(demo: Platform, tmp_path: Path) -> None:
+    port = demo.url.rpartition(":")[2]
+    done = Platform(tmp_path, {"GATEWAY_PORT": port}).command("up")
+    assert done.returncode == 2
+    assert port in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_home_that_cannot_be_written_is_one_clear_sentence(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file, not a folder")
+    done = Platform(tmp_path).command("up")
+    assert done.returncode == 2
+    assert "DATAAGGREGATOR_HOME" in done.stderr
+
+
+def test_version_and_help_need_no_platform(tmp_path: Path) -> None:
+    alone = Platform(tmp_path)
+    assert alone.command("version").stdout.startswith("dataaggregator ")
+    for word in ("up", "demo", "apply", "run", "runs", "logs", "events", "connectors", "transform", "users", "db"):
+        assert alone.command(word, "--help").returncode == 0

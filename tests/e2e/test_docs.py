@@ -1,0 +1,92 @@
+"""Every command and every example that the pages show is run here, as it stands there."""
+
+import ast
+import inspect
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dataaggregator.contracts.pipeline import PipelineDefinition
+from tests.e2e.platform import Platform
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NEEDS_NOTHING = (".", "cd", "export")
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    return [
+        (str(page.relative_to(ROOT)), text)
+        for page in PAGES
+        for found, text in FENCE.findall(page.read_text())
+        if found == language
+    ]
+
+
+def commands(program: str) -> list[str]:
+    lines = [line.partition("  #")[0].strip() for _, text in blocks("sh") for line in text.splitlines()]
+    return sorted({line for line in lines if line.split(" ")[0] == program})
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """The platform as `make up` starts it."""
+    platform = Platform(tmp_path_factory.mktemp("docs"), demo=True)
+    platform.start()
+    platform.wait_for_output("The demo's pipelines are ready")
+    try:
+        yield platform
+    finally:
+        assert platform.stop() == 0, platform.printed()
+
+
+def test_nothing_is_shown_that_is_not_tried_here() -> None:
+    lines = [line.partition("  #")[0].strip() for _, text in blocks("sh") for line in text.splitlines()]
+    programs = {line.split(" ")[0] for line in lines if line and not line.startswith("#")}
+    assert programs <= {"make", "dataaggregator", "curl", *NEEDS_NOTHING}
+
+
+@pytest.mark.parametrize("line", commands("dataaggregator"))
+def test_a_command_of_the_pages_works(demo: Platform, line: str) -> None:
+    done = demo.command(*shlex.split(line)[1:])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("line", commands("make"))
+def test_a_make_target_of_the_pages_exists(line: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+async def test_a_python_example_works(demo: Platform, page: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = demo.home.credentials()
+    assert credentials is not None
+    monkeypatch.setenv("DATAAGGREGATOR_URL", demo.url)
+    names = {"email": credentials[0], "password": credentials[1]}
+    code = compile(text, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    result = eval(code, names)  # noqa: S307 - our own pages
+    if inspect.isawaitable(result):
+        await result
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("yaml"))
+def test_a_definition_of_the_pages_is_one(page: str, text: str) -> None:
+    for document in yaml.safe_load_all(text):
+        for pipeline in document.get("pipelines", []):
+            PipelineDefinition.model_validate(pipeline)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_a_link_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert missing == []
