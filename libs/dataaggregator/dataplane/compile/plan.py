@@ -20,13 +20,15 @@ class SourceNode:
 class TransformNode:
     """One transformation: its first input is the flow its steps change, the others are read whole.
 
-    `road` is passthrough when no step needs an engine (none at all, or select, drop and rename only).
+    `road` is passthrough when no step needs an engine (select, drop and rename only): `steps.passthrough` can do
+    it in the trusted process. `path` is where it stands in the definition (`transformations[0]`), for errors.
     """
 
     name: str
     inputs: tuple[str, ...]
     steps: tuple[Step, ...]
     road: Road = "sandbox"
+    path: str = ""
 
     def stage(self, index: int) -> str:
         """The name of one step at work: its own name, or its place and kind (`clean-flights[1].filter`)."""

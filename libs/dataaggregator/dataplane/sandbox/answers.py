@@ -66,6 +66,7 @@ def decode_error(frame: wire.Frame) -> PlatformError:
 
 def cause_of_death(status: int, said: str, limits: SandboxLimits) -> PlatformError:
     """Why a sandbox ended without saying so itself: its exit status, its last words on stderr."""
+    last_words = f"({said.strip()[-400:]})" if said.strip() else "without a word"
     if status == -signal.SIGXCPU:
         return Permanent(
             "sandbox-timeout",
@@ -76,8 +77,8 @@ def cause_of_death(status: int, said: str, limits: SandboxLimits) -> PlatformErr
     if status == -signal.SIGXFSZ:
         return Permanent("sandbox-disk", f"the steps wanted to write more than {limits.spill_bytes} bytes to disk")
     if status < 0:
-        return Permanent("sandbox-killed", f"the sandbox was ended by {signal.Signals(-status).name}")
-    return Permanent("sandbox-killed", f"the sandbox ended by itself with status {status}: {said.strip()[-400:]}")
+        return Permanent("sandbox-killed", f"the sandbox was ended by {signal.Signals(-status).name} {last_words}")
+    return Permanent("sandbox-killed", f"the sandbox ended by itself with status {status} {last_words}")
 
 
 def memory_sentence(memory_bytes: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from dataaggregator.dataplane.compile.plan import TransformNode
-from dataaggregator.dataplane.sandbox import rows, wire
+from dataaggregator.dataplane.sandbox import rows, values, wire
 from dataaggregator.dataplane.sandbox.answers import cause_of_death, decode_error, decode_output
 from dataaggregator.dataplane.sandbox.messages import Done, Output, SandboxLimits
 from dataaggregator.dataplane.sandbox.processor import ProcessorTime
@@ -83,7 +83,7 @@ class Sandbox:
             "nodes": [_node(node) for node in transforms],
             "inputs": {name: rows.encode_schema(schema) for name, schema in inputs.items()},
             "outputs": list(outputs),
-            "parameters": dict(parameters or {}),
+            "parameters": values.encode(parameters or {}),
             "samples": samples,
         }
         self._time.renew()
@@ -203,6 +203,7 @@ def _limits_frame(limits: SandboxLimits) -> Mapping[str, Any]:
 def _node(node: TransformNode) -> Mapping[str, Any]:
     return {
         "name": node.name,
+        "path": node.path,
         "inputs": list(node.inputs),
         "steps": [step.model_dump(mode="json", by_alias=True, exclude_none=True) for step in node.steps],
         "stages": [node.stage(at) for at in range(len(node.steps))],

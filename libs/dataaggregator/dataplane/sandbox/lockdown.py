@@ -114,6 +114,8 @@ def _readable() -> list[Path]:
     paths |= {Path(dataaggregator.__file__).parent}
     paths |= {Path(p) for p in ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")}
     paths |= {Path(p) for p in ("/etc/ld.so.cache", "/usr/share/zoneinfo", "/dev/urandom", "/dev/null")}
+    # DuckDB asks which share of the machine it has, and ends the process when it sees the file but cannot read it.
+    paths |= {Path(p) for p in ("/proc/self/cgroup", "/sys/fs/cgroup", "/sys/devices/system/cpu")}
     paths |= {Path(place) for place in sys.path if place.endswith(("lib-dynload", "site-packages"))}
     return sorted(paths | _mapped_folders())
 

@@ -1,0 +1,203 @@
+"""The graph of a pipeline: every name known, no cycle, nothing unused, no set-wise step over half the rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+
+from dataaggregator.contracts.pipeline import PipelineDefinition, ResolvedPipeline
+from dataaggregator.contracts.steps import DropStep, RenameStep, SelectStep, Step
+from dataaggregator.contracts.transformation import TransformationDefinition
+from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, Road, SourceNode, TransformNode
+from dataaggregator.dataplane.compile.steps import Parameters, StepChecker
+from dataaggregator.errors import FieldError, Invalid
+
+Saved = Mapping[str, TransformationDefinition]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A transformation, where it stands, and its inputs once they are known."""
+
+    definition: TransformationDefinition
+    path: str
+    inputs: tuple[str, ...]
+
+
+def compile_pipeline(definition: PipelineDefinition | ResolvedPipeline, saved: Saved | None = None) -> Plan:
+    """The plan of a definition; `saved` are the transformations it may use by name.
+
+    Raises Invalid (`incremental-set-step` when that is all that is wrong, else `definition-invalid`) naming every
+    wrong field.
+    """
+    compiler = _Compiler(definition, saved or {})
+    plan = compiler.plan()
+    _raise(compiler.errors)
+    return plan
+
+
+def compile_transformation(definition: TransformationDefinition) -> TransformNode:
+    """A transformation by itself, as it is saved or tried; without `inputs` it takes one, named `input`."""
+    checker = StepChecker(definition.inputs, None)
+    _check_steps(checker, definition.steps, "")
+    unused = sorted(set((definition.inputs or ())[1:]) - checker.used)
+    errors = [*checker.errors, *(_unused("inputs", name) for name in unused)]
+    _raise(errors)
+    inputs = definition.inputs or ("input",)
+    return TransformNode(definition.name, inputs, definition.steps, _road(definition.steps))
+
+
+def _raise(errors: Sequence[FieldError]) -> None:
+    if not errors:
+        return
+    codes = {error.code for error in errors}
+    code = "incremental-set-step" if codes == {"incremental-set-step"} else "definition-invalid"
+    told = f"{errors[0].field}: {errors[0].message}" if len(errors) == 1 else f"{len(errors)} fields are wrong"
+    raise Invalid(code, told, errors=errors)
+
+
+def _unused(field: str, name: str) -> FieldError:
+    return FieldError(field, f"{name} is read by nothing; leave it out, or use it", "unused")
+
+
+def _road(steps: Sequence[Step]) -> Road:
+    return "passthrough" if all(isinstance(s, SelectStep | DropStep | RenameStep) for s in steps) else "sandbox"
+
+
+def _check_steps(checker: StepChecker, steps: Sequence[Step], prefix: str) -> None:
+    names: set[str] = set()
+    for at, step in enumerate(steps):
+        path = f"{prefix}steps[{at}]"
+        checker.check(step, path)
+        if step.name is not None and step.name in names:
+            checker.errors.append(FieldError(f"{path}.name", f"there is another step {step.name}", "twice"))
+        names.add(step.name or "")
+
+
+class _Compiler:
+    def __init__(self, definition: PipelineDefinition | ResolvedPipeline, saved: Saved) -> None:
+        self._definition = definition
+        self._saved = saved
+        self.errors: list[FieldError] = []
+
+    def plan(self) -> Plan:
+        """The plan, worth something only when no error was found."""
+        placed = self._placed()
+        destinations = self._destinations(placed)
+        self._names_once(placed)
+        self._known(placed, destinations)
+        for one in placed:
+            self._steps(one)
+        order = self._order(placed)
+        self._unused(placed, destinations)
+        self._set_wise(order)
+        sources = tuple(SourceNode(name) for name in self._definition.sources)
+        transforms = tuple(
+            TransformNode(p.definition.name, p.inputs, p.definition.steps, _road(p.definition.steps), p.path)
+            for p in order
+        )
+        return Plan(sources, transforms, destinations)
+
+    def _wrong(self, field: str, message: str, code: str) -> None:
+        self.errors.append(FieldError(field, message, code))
+
+    def _placed(self) -> list[_Placed]:
+        """Every transformation with its inputs; without any it takes the one before, the first the only source."""
+        placed: list[_Placed] = []
+        before = self._only_source()
+        for at, use in enumerate(self._definition.transformations):
+            path = f"transformations[{at}]"
+            definition = self._saved.get(use) if isinstance(use, str) else use
+            if definition is None:
+                self._wrong(path, f"there is no transformation {use}", "unknown-name")
+                before = str(use)
+                continue
+            inputs = definition.inputs or ((before,) if before else ())
+            if not inputs:
+                self._wrong(f"{path}.inputs", "there are several sources: name the inputs", "missing-field")
+            placed.append(_Placed(definition, path, inputs))
+            before = definition.name
+        return placed
+
+    def _only_source(self) -> str | None:
+        names = list(self._definition.sources)
+        return names[0] if len(names) == 1 else None
+
+    def _destinations(self, placed: Sequence[_Placed]) -> tuple[DestinationNode, ...]:
+        last = placed[-1].definition.name if placed else self._only_source()
+        found = []
+        inputs = [destination.input for destination in self._definition.destinations]
+        for at, given in enumerate(inputs):
+            name = given or last
+            if name is None:
+                self._wrong(f"destinations[{at}].input", "there are several sources: name the input", "missing-field")
+            else:
+                found.append(DestinationNode(at, name))
+        return tuple(found)
+
+    def _names_once(self, placed: Sequence[_Placed]) -> None:
+        seen = set(self._definition.sources)
+        for one in placed:
+            if one.definition.name in seen:
+                message = f"there is another source or transformation {one.definition.name}"
+                self._wrong(f"{one.path}.name", message, "twice")
+            seen.add(one.definition.name)
+
+    def _known(self, placed: Sequence[_Placed], destinations: Sequence[DestinationNode]) -> None:
+        uses = [use for use in self._definition.transformations if isinstance(use, str)]
+        known = {*self._definition.sources, *(one.definition.name for one in placed), *uses}
+        listed = ", ".join(sorted(known))
+        for one in placed:
+            for at, name in enumerate(one.inputs):
+                if name not in known:
+                    message = f"there is no source or transformation {name}; there are: {listed}"
+                    self._wrong(f"{one.path}.inputs[{at}]", message, "unknown-name")
+        for node in destinations:
+            if node.input not in known:
+                message = f"there is no source or transformation {node.input}; there are: {listed}"
+                self._wrong(f"destinations[{node.index}].input", message, "unknown-name")
+
+    def _steps(self, one: _Placed) -> None:
+        parameters: Parameters = self._definition.parameters
+        checker = StepChecker(one.inputs or None, parameters)
+        _check_steps(checker, one.definition.steps, f"{one.path}.")
+        self.errors += checker.errors
+        for at, name in enumerate(one.inputs):
+            if at and name not in checker.used:
+                self.errors.append(_unused(f"{one.path}.inputs[{at}]", name))
+
+    def _order(self, placed: Sequence[_Placed]) -> list[_Placed]:
+        by_name = {one.definition.name: one for one in placed}
+        graph = {name: [i for i in one.inputs if i in by_name] for name, one in by_name.items()}
+        try:
+            return [by_name[name] for name in TopologicalSorter(graph).static_order()]
+        except CycleError as error:
+            ring = error.args[1]
+            path = by_name[ring[0]].path
+            self._wrong(f"{path}.inputs", f"these take rows from each other: {' -> '.join(ring)}", "cycle")
+            return list(placed)
+
+    def _unused(self, placed: Sequence[_Placed], destinations: Sequence[DestinationNode]) -> None:
+        used = {name for one in placed for name in one.inputs} | {node.input for node in destinations}
+        for name in self._definition.sources:
+            if name not in used:
+                self.errors.append(_unused(f"sources.{name}", name))
+        for one in placed:
+            if one.definition.name not in used:
+                self.errors.append(_unused(one.path, one.definition.name))
+
+    def _set_wise(self, order: Sequence[_Placed]) -> None:
+        """Over an incremental source a set-wise step would see only what is new, and overwrite totals."""
+        partial = {name for name, source in self._definition.sources.items() if source.read == "incremental"}
+        for one in order:
+            reached = [name for name in one.inputs if name in partial]
+            if not reached:
+                continue
+            partial.add(one.definition.name)
+            for at, step in enumerate(one.definition.steps):
+                if step.set_wise:
+                    message = (
+                        f"{step.kind} needs all rows, but {reached[0]} is read incrementally: it would see only the "
+                        "new ones and overwrite totals; read it with full_refresh, or do without this step"
+                    )
+                    self._wrong(f"{one.path}.steps[{at}].{step.kind}", message, "incremental-set-step")
+                    break

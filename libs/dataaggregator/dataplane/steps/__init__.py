@@ -1,0 +1,1 @@
+"""The kinds of steps at work on Arrow rows: one file a kind, each with its law."""

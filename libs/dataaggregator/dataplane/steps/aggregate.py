@@ -1,0 +1,64 @@
+"""aggregate: rows brought together in groups. Law: the hidden count(*), summed over the groups, = read."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dataaggregator.contracts.steps import AggregateStep
+from dataaggregator.dataplane.compile.parameters import bind
+from dataaggregator.dataplane.sandbox.messages import InputCounts
+from dataaggregator.dataplane.steps.base import Setting
+from dataaggregator.dataplane.steps.collected import Collecting, restored
+from dataaggregator.dataplane.steps.engine import quote
+from dataaggregator.dataplane.steps.guard import check_measure
+from dataaggregator.dataplane.steps.names import distinct, known, position
+from dataaggregator.dataplane.steps.widening import widened
+from dataaggregator.errors import Permanent
+
+_OPEN = "SELECT (\n"
+
+
+class Aggregate(Collecting):
+    """Measures are the engine's aggregates over each group; without `by` there is one group, even of no rows."""
+
+    kind = "aggregate"
+
+    def __init__(
+        self, step: AggregateStep, schema: pa.Schema, setting: Setting, inputs: Mapping[str, pa.Schema]
+    ) -> None:
+        by, measures = step.aggregate.by, step.aggregate.measures
+        known(by, schema, setting.place("aggregate.by"))
+        distinct([*by, *measures], setting.place("aggregate.measures"))
+        self._flow = next(iter(inputs))
+        super().__init__(setting, schema, {self._flow: schema})
+        table, grouping = self.tables[self._flow], ", ".join(quote(name) for name in by)
+        tail = f" FROM {table}" + (f" GROUP BY {grouping}" if by else "")
+        columns = [quote(name) for name in by]
+        self._values: dict[str, Any] = {}
+        fields = [schema.field(position(schema, name)) for name in by]
+        for at, (name, text) in enumerate(measures.items()):
+            bound = bind(text, at)
+            place = setting.place(f"aggregate.measures.{name}", before=_OPEN, text=text)
+            check_measure(setting.engine, f"{_OPEN}{bound.sql}\n)", place)
+            values = bound.values(setting.parameters)
+            measure, kind = widened(setting.engine, f"(\n{bound.sql}\n)", tail, values, place)
+            self._values |= values
+            columns.append(f"{measure} AS {quote(name)}")
+            fields.append(pa.field(name, kind))
+        self._sql = f"SELECT {', '.join([*columns, 'count(*)::BIGINT'])}{tail}"
+        self.schema = pa.schema(fields)
+
+    def give(self) -> Iterator[pa.RecordBatch]:
+        tally, read = self.tally, self.read[self._flow]
+        tally.read, tally.groups, tally.counted = read, 0, 0
+        tally.inputs = {self._flow: InputCounts(read)}
+        for batch in self.setting.engine.stream(self._sql, self._values, self.setting.place("aggregate")):
+            tally.counted += pc.sum(batch.column(batch.num_columns - 1)).as_py() or 0
+            tally.groups += batch.num_rows
+            tally.written += batch.num_rows
+            yield restored(batch.select(range(batch.num_columns - 1)), self.schema)
+        if tally.counted != read:
+            raise Permanent("unbalanced", f"{self.setting.stage}: {tally.counted} rows in the groups, {read} read")
+        self.release()

@@ -1,0 +1,181 @@
+"""The one door to DuckDB: locked by its own means as well, typed Arrow in and out, errors with line and column."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from dataaggregator.dataplane.steps import types
+from dataaggregator.errors import FieldError, Invalid, Permanent
+
+BATCH_ROWS = 65_536
+# The engine's share of the memory limit; the rest is for batches on the wire and what it does not count itself.
+ENGINE_SHARE = 0.6
+ROWS = "rows_at_hand"
+
+
+def quote(name: str) -> str:
+    """A name as SQL takes it, whatever its characters (the one quoting function of this dialect)."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Engine:
+    """One DuckDB connection, in memory, spilling to one folder, with nothing of the outside in reach."""
+
+    def __init__(self, memory_bytes: int, spill: Path, spill_bytes: int) -> None:
+        self._connection = duckdb.connect(":memory:", config={"threads": 2})
+        settings = {
+            "memory_limit": f"{int(memory_bytes * ENGINE_SHARE)}B",
+            "temp_directory": str(spill),
+            "max_temp_directory_size": f"{spill_bytes}B",
+            "autoload_known_extensions": False,
+            "autoinstall_known_extensions": False,
+            "allow_community_extensions": False,
+            "python_enable_replacements": False,
+            "arrow_lossless_conversion": True,
+            "errors_as_json": True,
+            "TimeZone": "UTC",
+            "enable_external_access": False,
+            "lock_configuration": True,
+        }
+        for name, value in settings.items():
+            written = f"'{value.replace(chr(39), chr(39) * 2)}'" if isinstance(value, str) else value
+            self._connection.execute(f"SET GLOBAL {name} = {written}")
+        self._tables = 0
+
+    def bind(self, sql: str, values: Mapping[str, Any], place: "Place") -> pa.Schema:
+        """The schema a statement gives; raises Invalid at the user's line and column when it does not bind."""
+        opening = "SELECT * FROM ("
+        statement = f"{opening}{sql}\n) LIMIT 0"
+        with place.errors("definition-invalid", shift=len(opening)):
+            self._connection.execute(statement, dict(values)).fetchall()
+            answer = self._connection.sql(statement, params=dict(values)).to_arrow_table()
+        return pa.schema([field.with_type(types.settled(field.type)) for field in answer.schema])
+
+    @contextmanager
+    def over(self, schema: pa.Schema) -> Iterator[None]:
+        """Statements inside are bound over ROWS of this schema (of the fields the engine takes)."""
+        self._register(pa.RecordBatch.from_pylist([], schema))
+        try:
+            yield
+        finally:
+            self._connection.unregister(ROWS)
+
+    def tree(self, sql: str) -> Mapping[str, Any]:
+        """How the engine itself reads a statement."""
+        answer = self._connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()
+        return dict(json.loads(answer[0][0]))
+
+    def _register(self, rows: pa.RecordBatch) -> None:
+        seen = rows.select(types.takeable(rows.schema))
+        if not seen.num_columns:  # expressions without fields still have one value a row
+            seen = pa.RecordBatch.from_arrays([pa.nulls(rows.num_rows)], names=["no field"])
+        self._connection.register(ROWS, seen)
+
+    def evaluate(self, rows: pa.RecordBatch, sql: str, values: Mapping[str, Any], place: "Place") -> pa.Table:
+        """Run a statement over `rows` (named ROWS there, fields the engine takes only), in their order."""
+        self._register(rows)
+        try:
+            with place.errors("expression-failed"):
+                answer: pa.Table = self._connection.sql(sql, params=dict(values)).to_arrow_table()
+                return answer
+        finally:
+            self._connection.unregister(ROWS)
+
+    def types_of(self, schema: pa.Schema) -> Mapping[str, str]:
+        """The engine's names for the types of the fields it takes."""
+        with self.over(schema):
+            described = self._connection.execute(f"DESCRIBE SELECT * FROM {ROWS}").fetchall()
+        return dict(zip(types.takeable(schema), (str(row[1]) for row in described), strict=False))
+
+    def table(self, schema: pa.Schema) -> str:
+        """A new empty table for rows of this schema; its name."""
+        self._tables += 1
+        name = f"collected_{self._tables}"
+        self._connection.register(ROWS, schema.empty_table())
+        self._connection.execute(f"CREATE TABLE {name} AS SELECT * FROM {ROWS}")
+        self._connection.unregister(ROWS)
+        return name
+
+    def append(self, table: str, rows: pa.RecordBatch, place: "Place") -> None:
+        """Keep rows in a table; it spills when it outgrows its share of the memory."""
+        self._connection.register(ROWS, rows)
+        try:
+            with place.errors("expression-failed"):
+                self._connection.execute(f"INSERT INTO {table} SELECT * FROM {ROWS}")
+        finally:
+            self._connection.unregister(ROWS)
+
+    def drop(self, table: str) -> None:
+        """Give a table's memory and disk back."""
+        self._connection.execute(f"DROP TABLE {table}")
+
+    def row(self, sql: str, place: "Place") -> tuple[Any, ...]:
+        """The one row of a statement of ours."""
+        with place.errors("expression-failed"):
+            found = self._connection.execute(sql).fetchall()
+        return tuple(found[0])
+
+    def stream(self, sql: str, values: Mapping[str, Any], place: "Place") -> Iterator[pa.RecordBatch]:
+        """The rows of a statement, batch by batch."""
+        with place.errors("expression-failed"):
+            cursor = self._connection.cursor()  # the connection itself stays free for the steps behind
+            reader = cursor.sql(sql, params=dict(values)).to_arrow_reader(BATCH_ROWS)
+            yield from reader
+
+
+class Place:
+    """Where in a definition a text stands: errors in it are told by stage, line and column.
+
+    `text` is the user's text, `before` what stands before it in the statement that is run.
+    """
+
+    def __init__(self, stage: str, field: str, *, before: str = "", text: str = "") -> None:
+        self.stage = stage
+        self.field = field
+        self._before = len(before.encode())
+        self._text = text
+
+    @contextmanager
+    def errors(self, code: str, shift: int = 0) -> Iterator[None]:
+        """Turn the engine's errors into ours; `shift` bytes stand before the statement."""
+        try:
+            yield
+        except (duckdb.OutOfMemoryException, MemoryError) as error:
+            told = str(error)
+            if "max_temp_directory_size" in told or "disk" in told.lower():
+                raise Permanent("sandbox-disk", f"{self.stage}: the spill folder is full") from error
+            raise Permanent("sandbox-memory", f"{self.stage}: needed more memory than a sandbox may use") from error
+        except duckdb.Error as error:
+            message, position = self._told(error)
+            position = None if position is None else position - shift
+            raise self.invalid(code, message, position) from error
+
+    def invalid(self, code: str, message: str, position: int | None = None) -> Invalid:
+        """An error at this place; `position` counts bytes in the statement that was run."""
+        where = self._where(position)
+        message = f"{where}: {message}" if where else message
+        errors = [FieldError(self.field, message, code)]
+        return Invalid(code, f"{self.stage}: {message}", errors=errors)
+
+    def _where(self, position: int | None) -> str:
+        text = self._text.encode()
+        if position is None or not 0 <= position - self._before <= len(text):
+            return ""
+        read = text[: position - self._before].decode(errors="replace")
+        return f"line {read.count(chr(10)) + 1}, column {len(read) - (read.rfind(chr(10)) + 1) + 1}"
+
+    @staticmethod
+    def _told(error: duckdb.Error) -> tuple[str, int | None]:
+        told = str(error)
+        try:
+            data = json.loads(told[told.index("{") :])
+            message = str(data["exception_message"])
+            position = int(data["position"]) if "position" in data else None
+        except (ValueError, KeyError):
+            return told, None
+        return message.split("\n\tCandidate functions:", maxsplit=1)[0].strip(), position

@@ -1,0 +1,44 @@
+"""SQL expressions over a row: bound once, checked in the engine's own reading, evaluated a batch at a time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from dataaggregator.dataplane.compile.parameters import bind
+from dataaggregator.dataplane.steps import types
+from dataaggregator.dataplane.steps.base import Setting, array
+from dataaggregator.dataplane.steps.engine import ROWS
+from dataaggregator.dataplane.steps.guard import check_expression
+from dataaggregator.dataplane.steps.names import one_name_each
+from dataaggregator.dataplane.steps.types import Column
+from dataaggregator.dataplane.steps.widening import widened
+
+_OPEN = "SELECT (\n"
+
+
+class Expressions:
+    """Several expressions, each with the path of its text; `types` are what they give."""
+
+    def __init__(self, setting: Setting, schema: pa.Schema, texts: Sequence[tuple[str, str]]) -> None:
+        self._setting = setting
+        self._values: dict[str, Any] = {}
+        self.types: list[pa.DataType] = []
+        parts = []
+        one_name_each(schema, setting.place())
+        for at, (path, text) in enumerate(texts):
+            bound = bind(text, at)
+            values = bound.values(setting.parameters)
+            place = setting.place(path, before=_OPEN, text=text)
+            check_expression(setting.engine, f"{_OPEN}{bound.sql}\n)", place)
+            with setting.engine.over(schema):
+                value, kind = widened(setting.engine, f"(\n{bound.sql}\n)", f" FROM {ROWS}", values, place)
+            self.types.append(kind)
+            self._values |= values
+            parts.append(f"{value} AS x{at}")
+        self._sql = f"SELECT {', '.join(parts)} FROM {ROWS}"
+
+    def evaluate(self, rows: pa.RecordBatch) -> list[Column]:
+        """The values of each expression, in the order of the rows."""
+        answer = self._setting.engine.evaluate(rows, self._sql, self._values, self._setting.place())
+        return [array(types.plain_bool(column)) for column in answer.columns]
