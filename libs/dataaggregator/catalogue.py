@@ -33,6 +33,10 @@ CATALOGUE: dict[str, Entry] = {
     "body-incomplete": Entry("The body did not arrive", "Send the whole body, in the encoding its headers name."),
     "body-invalid": Entry("Wrong fields in the body", "Correct every field named under errors and send it again."),
     "body-too-large": Entry("The body is too large", "Send less at once; the limit is named in the detail."),
+    "cast-failed": Entry(
+        "A value does not fit its new type",
+        "Correct the source, or say on_error: reject (the rows go to the quarantine) or null for that field.",
+    ),
     "column-incompatible": Entry(
         "A column does not take these values",
         "Cast the field in a step to what the destination's column holds, or load into another table.",
@@ -96,6 +100,9 @@ CATALOGUE: dict[str, Entry] = {
         "The database does not answer",
         "Check that PostgreSQL runs and that DATABASE_URL reaches it; the call can be repeated as it is.",
     ),
+    "definition-invalid": Entry(
+        "The definition is wrong", "Correct each field named under errors; each message says what would be right."
+    ),
     "destination-count": Entry(
         "The destination took another number of rows", "The load was undone and is tried again; report it if it stays."
     ),
@@ -118,6 +125,10 @@ CATALOGUE: dict[str, Entry] = {
     "executor-lost": Entry(
         "An executor died at its work",
         "Another attempt asks the destination what was committed and goes on; if it returns, see the executor's log.",
+    ),
+    "expression-failed": Entry(
+        "An expression failed on a row",
+        "Use TRY_CAST, nullif or a filter in a step before it, so that the expression has an answer for every row.",
     ),
     "file-malformed": Entry(
         "The file cannot be read", "Check the file's format and encoding against the connector's configuration."
@@ -163,6 +174,10 @@ CATALOGUE: dict[str, Entry] = {
     "identifier-invalid": Entry(
         "The other system cannot hold this name", "Choose a shorter name, or rename the column in a step."
     ),
+    "incremental-set-step": Entry(
+        "A set-wise step over an incremental source",
+        "Read that source with full_refresh, or do without the join, aggregate or sql step behind it.",
+    ),
     "internal-error": Entry(
         "An error of ours",
         "Repeat the call once; if it stays, report it with the trace_id, which finds it in the logs.",
@@ -170,6 +185,10 @@ CATALOGUE: dict[str, Entry] = {
     "invalid-credentials": Entry(
         "Wrong e-mail or password",
         "Check both; an administrator can set a new password with PATCH /api/users/{user}.",
+    ),
+    "join-fan-out": Entry(
+        "A join met more rows than expected",
+        "Make the key unique in a step before, or say expect: any if several matches are right.",
     ),
     "json-malformed": Entry("The body is not JSON", "Send one JSON document; the detail names the place."),
     "keys-not-ready": Entry(
@@ -209,6 +228,7 @@ CATALOGUE: dict[str, Entry] = {
         "No workspace", "Name one in the X-Workspace header, or ask an administrator to make you a member of one."
     ),
     "not-found": Entry("Not there", "Check the id or name and the workspace; what is not yours looks the same."),
+    "parameters-invalid": Entry("The parameters do not fit", "Correct each parameter named under errors."),
     "path-invalid": Entry("The address is wrong", "Correct the part of the path named under errors."),
     "permission-denied": Entry(
         "You may not do this", "Ask an administrator of the workspace for a role with the permission named."
@@ -271,6 +291,25 @@ CATALOGUE: dict[str, Entry] = {
         "Find out by the log what the source, a step or the destination waits for, or raise EXECUTION_TIMEOUT.",
     ),
     "run-timeout": Entry("The attempt took too long", "Raise the pipeline's timeout, or make it do less at once."),
+    "sandbox-disk": Entry(
+        "The steps filled the spill folder",
+        "Filter or drop fields before set-wise steps, or give the executor's disk more room.",
+    ),
+    "sandbox-killed": Entry(
+        "The sandbox ended", "Run it again; if it stays, look at the run's logs: the detail says how the process ended."
+    ),
+    "sandbox-memory": Entry(
+        "The steps needed too much memory",
+        "Filter or drop fields earlier, make values smaller, or raise SANDBOX_MEMORY_BYTES.",
+    ),
+    "sandbox-timeout": Entry(
+        "The steps computed too long without an answer",
+        "Simplify the expression or the SQL that the detail names, or split it into steps.",
+    ),
+    "sandbox-unavailable": Entry(
+        "The kernel cannot lock a sandbox",
+        "Use a kernel with Landlock and seccomp, or set SANDBOX=basic where every author of pipelines is trusted.",
+    ),
     "schema-frozen": Entry(
         "The destination's schema is frozen",
         "Add the columns there yourself, drop them in a step, or use schema_policy evolve.",
@@ -305,6 +344,9 @@ CATALOGUE: dict[str, Entry] = {
         "The field cannot be read as this type", "Read it as its own type or as text and cast it in a step."
     ),
     "type-unknown": Entry("No such type", "Use one of the types the detail lists."),
+    "type-unsupported": Entry(
+        "A type cannot be kept exactly", "Read the field in another type, or drop it before the step named."
+    ),
     "unbalanced": Entry(
         "The ledger does not add up",
         "Nothing was committed. Look at the ledger's violations and the logs, and report the run: a row was lost.",
@@ -320,6 +362,10 @@ CATALOGUE: dict[str, Entry] = {
     "user-of-another-workspace": Entry(
         "The account belongs to another workspace",
         "Ask an administrator of its home workspace; here only the membership can be changed.",
+    ),
+    "validation-failed": Entry(
+        "A rule with on_fail: fail was broken",
+        "Correct the rows at the source, or say on_fail: reject to set them aside.",
     ),
     "value-does-not-fit": Entry(
         "A value does not fit its column", "Filter or cast the value in a step, or widen the destination's column."
