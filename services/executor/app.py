@@ -15,7 +15,7 @@ from dataaggregator.settings import Settings
 from services.executor import events
 from services.executor.api import Api
 from services.executor.attempt import AttemptLimits
-from services.executor.cleaner import Cleaner, claim_spill_folder
+from services.executor.cleaner import Cleaner, SpillFolder
 from services.executor.commands import SCHEMA, Attempts
 from services.executor.folders import RunFolders
 from services.executor.lease import LeaseKeeper, LeaseTimes
@@ -31,7 +31,8 @@ def build(ports: Ports) -> Service:
     settings, database = ports.settings, ports.database
     name = f"{socket.gethostname()}-{os.getpid()}-{new_id().hex[-6:]}"
     job = _job_settings(settings)
-    pool = ProcessPool(_pool_settings(settings))
+    spill = SpillFolder(settings.home / "spill")
+    pool = ProcessPool(_pool_settings(settings, spill.path))
     folders = RunFolders(settings.home)
     attempts = Attempts(database, name, settings.lease_seconds)
     keeper = LeaseKeeper(
@@ -59,7 +60,7 @@ def build(ports: Ports) -> Service:
             Loop("executor-reaper", reaper.run),
             Loop("executor-cleaner", cleaner.run),
         ],
-        resources=[client, pool],
+        resources=[client, spill, pool],
         needs=[database],
     )
 
@@ -78,10 +79,6 @@ def _job_settings(settings: Settings) -> JobSettings:
     )
 
 
-def _pool_settings(settings: Settings) -> PoolSettings:
+def _pool_settings(settings: Settings, folder: Path) -> PoolSettings:
     sandbox = SandboxSettings(level=settings.sandbox, memory_bytes=settings.sandbox_memory_bytes)
-    return PoolSettings(memory_bytes=settings.run_memory_bytes, sandbox=sandbox, folder=_spill_folder(settings.home))
-
-
-def _spill_folder(home: Path) -> Path:
-    return claim_spill_folder(home / "spill")
+    return PoolSettings(memory_bytes=settings.run_memory_bytes, sandbox=sandbox, folder=folder)

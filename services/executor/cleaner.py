@@ -70,17 +70,34 @@ class Cleaner:
                 return
 
 
-def claim_spill_folder(spill: Path) -> Path:
-    """A spill folder of this process's own; those of processes that are provably gone are removed. Blocking."""
-    spill.mkdir(parents=True, exist_ok=True)
-    for folder in spill.iterdir():
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, KeyError, ValueError):
-            owner = ProcessIdentity.from_json(json.loads((folder / _OWNER).read_text()))
-            if is_provably_gone(owner):
-                shutil.rmtree(folder, ignore_errors=True)
-    here = identify(os.getpid())
-    own = spill / (str(os.getpid()) if here is None else f"{here.pid}-{here.started}")
-    own.mkdir(exist_ok=True)
-    if here is not None:
-        (own / _OWNER).write_text(json.dumps(here.as_json()))
-    return own
+class SpillFolder:
+    """A resource: this process's own folder for what does not fit into memory, below one that all share."""
+
+    name = "spill-folder"
+
+    def __init__(self, shared: Path) -> None:
+        self._shared = shared
+        here = identify(os.getpid())
+        self._owner = None if here is None else here.as_json()
+        self.path = shared / (str(os.getpid()) if here is None else f"{here.pid}-{here.started}")
+
+    async def open(self) -> None:
+        await asyncio.to_thread(self._claim)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(shutil.rmtree, self.path, ignore_errors=True)
+
+    async def ping(self) -> None:
+        """It is there as long as we are."""
+
+    def _claim(self) -> None:
+        """Make it, and remove those of processes that are provably gone."""
+        self._shared.mkdir(parents=True, exist_ok=True)
+        for folder in self._shared.iterdir():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, KeyError, ValueError):
+                owner = ProcessIdentity.from_json(json.loads((folder / _OWNER).read_text()))
+                if is_provably_gone(owner):
+                    shutil.rmtree(folder, ignore_errors=True)
+        self.path.mkdir(exist_ok=True)
+        if self._owner is not None:
+            (self.path / _OWNER).write_text(json.dumps(self._owner))

@@ -111,7 +111,7 @@ async def list_quarantine(
                FROM executor.quarantine
                WHERE run_id = $1 AND workspace_id = $2
                    AND ($5::text IS NULL OR stage = $5) AND ($6::text IS NULL OR rule = $6)) entries
-           WHERE first < $3 + $4 AND first + row_count > $3 ORDER BY ordinal""",
+           WHERE first < $3::bigint + $4::bigint AND first + row_count > $3 ORDER BY ordinal""",
         run_id,
         workspace,
         offset,

@@ -1,0 +1,178 @@
+"""The routes about runs: ledger, rejected rows, logs and state, for good and bad input."""
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dataaggregator.client import ApiError
+from dataaggregator.contracts.ledger import Ledger, LedgerStage
+from dataaggregator.contracts.run import RunCounts
+from dataaggregator.dataplane.job import KnownCursor, QuarantineEntry, RunOutcome
+from dataaggregator.db import Database
+from dataaggregator.ids import new_id
+from dataaggregator.settings import Settings
+from services.executor.commands import AttemptEnd, Attempts
+from services.executor.domain import End
+from services.executor.store import logs
+from services.executor.store.logs import NewLine
+from services.executor.store.runs import Run
+from tests.integration.executor.conftest import Place
+
+Claim = Callable[..., Awaitable[Run]]
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def workspace(place: Place) -> UUID:
+    return place.workspace
+
+
+def rejected_rows(folder: Path, count: int) -> QuarantineEntry:
+    """As the runner leaves them: one file a stage and rule, several row groups."""
+    file = folder / "quarantine" / "0001.parquet"
+    file.parent.mkdir(parents=True)
+    schema = pa.schema([(name, pa.string()) for name in ("position", "rule", "reason", "row")])
+    with pq.ParquetWriter(file, schema) as writer:
+        for n in range(count):
+            row = json.dumps({"id": n, "name": None})
+            writer.write_table(pa.table([[f"a.csv:{n}"], ["known"], ["name is null"], [row]], schema=schema))
+    return QuarantineEntry(
+        stage="clean.check",
+        rule="known",
+        reason="name is null",
+        count=count,
+        file="quarantine/0001.parquet",
+        row_offset=0,
+    )
+
+
+async def end(attempts: Attempts, run: Run, *entries: QuarantineEntry) -> None:
+    stage = LedgerStage(stage="a", kind="source", read=3, written=3)
+    outcome = RunOutcome(
+        status="succeeded",
+        ledger=Ledger(run_id=run.run_id, balanced=True, stages=(stage,)),
+        counts=RunCounts(rows_read=3, rows_written=3),
+        cursors=(KnownCursor(destination="warehouse", source="a", cursor={"value": 7}),),
+        quarantine=entries,
+    )
+    assert await attempts.record(run, AttemptEnd(End.SUCCEEDED, None, outcome)) is not None
+
+
+async def status_of(awaitable: Awaitable[object]) -> tuple[int, str]:
+    with pytest.raises(ApiError) as raised:
+        await awaitable
+    return raised.value.status, raised.value.code
+
+
+async def test_the_ledger_of_a_run_is_told_as_it_was_stored(place: Place, claimed: Claim, attempts: Attempts) -> None:
+    run = await claimed()
+    path = f"/api/runs/{run.run_id}/ledger"
+    assert await status_of(place.client.get(path)) == (404, "ledger-not-there-yet")
+    await end(attempts, run)
+    ledger = await place.client.get(path)
+    assert ledger["balanced"] is True
+    assert ledger["stages"][0]["read"] == 3
+
+
+async def test_a_run_that_is_not_there_or_not_yours_looks_the_same(place: Place) -> None:
+    for what in ("ledger", "rejected", "logs"):
+        assert await status_of(place.client.get(f"/api/runs/{new_id()}/{what}")) == (404, "run-not-found")
+        assert (await status_of(place.client.get(f"/api/runs/nonsense/{what}")))[0] in {404, 422}
+
+
+async def test_rejected_rows_come_page_by_page_from_the_run_folder(
+    place: Place, claimed: Claim, attempts: Attempts, settings: Settings
+) -> None:
+    run = await claimed()
+    entry = rejected_rows(settings.home / "runs" / str(run.run_id), 7)
+    await end(attempts, run, entry)
+    path = f"/api/runs/{run.run_id}/rejected"
+    rows = [row async for row in place.client.pages(path, limit=3)]
+    assert [row["row"]["id"] for row in rows] == list(range(7))
+    assert rows[0] == {
+        "stage": "clean.check",
+        "rule": "known",
+        "reason": "name is null",
+        "position": "a.csv:0",
+        "row": {"id": 0, "name": None},
+    }
+    assert await place.client.get(path, stage="another") == {"items": [], "next_cursor": None}
+
+
+async def test_rejected_rows_that_are_no_longer_kept_say_so(
+    place: Place, claimed: Claim, attempts: Attempts, settings: Settings
+) -> None:
+    run = await claimed()
+    entry = rejected_rows(settings.home / "runs" / str(run.run_id), 1)
+    (settings.home / "runs" / str(run.run_id) / entry.file).unlink()
+    await end(attempts, run, entry)
+    assert await status_of(place.client.get(f"/api/runs/{run.run_id}/rejected")) == (404, "rejected-rows-gone")
+
+
+async def test_wrong_queries_are_refused_by_name(place: Place, claimed: Claim) -> None:
+    run = await claimed()
+    for what, query in (
+        ("rejected", {"limit": 501}),
+        ("rejected", {"cursor": "nonsense"}),
+        ("rejected", {"sort": "row"}),
+        ("logs", {"level": "loud"}),
+        ("logs", {"after": -1}),
+        ("logs", {"unknown": 1}),
+    ):
+        assert (await status_of(place.client.get(f"/api/runs/{run.run_id}/{what}", **query)))[0] == 422
+
+
+async def write_lines(database: Database, run: Run, *lines: tuple[str, str]) -> None:
+    async with database.transaction(run.workspace_id) as tx:
+        new = [NewLine(1, AT, level, message, {"n": n}) for n, (level, message) in enumerate(lines)]
+        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, new)
+
+
+async def test_log_lines_come_in_order_from_a_level_and_after_a_line(
+    place: Place, claimed: Claim, database: Database
+) -> None:
+    run = await claimed()
+    await write_lines(database, run, ("debug", "a"), ("info", "b"), ("error", "c"), ("info", "d"))
+    path = f"/api/runs/{run.run_id}/logs"
+    lines = [line async for line in place.client.pages(path, limit=2)]
+    assert [line["message"] for line in lines] == ["a", "b", "c", "d"]
+    after = await place.client.get(path, level="info", after=lines[1]["line"])
+    assert [line["message"] for line in after["items"]] == ["c", "d"]
+
+
+async def test_following_a_log_ends_with_the_run(
+    place: Place, claimed: Claim, database: Database, attempts: Attempts
+) -> None:
+    run = await claimed()
+    await write_lines(database, run, ("info", "a"))
+    seen = []
+    async for event in place.client.events(f"/api/runs/{run.run_id}/logs"):
+        seen.append((event.kind, event.data.get("message", event.data.get("status"))))
+        if len(seen) == 1:
+            await write_lines(database, run, ("warning", "b"))
+            await end(attempts, run)
+        if event.kind == "end":
+            break
+    assert seen == [("log", "a"), ("log", "b"), ("end", "succeeded")]
+
+
+async def test_the_state_of_a_pipeline_by_id_and_by_name(place: Place, claimed: Claim, attempts: Attempts) -> None:
+    run = await claimed()
+    assert await status_of(place.client.get("/api/pipelines/another/state")) == (404, "pipeline-never-ran")
+    await end(attempts, run)
+    for name in (run.queued.pipeline_id, run.queued.pipeline_name):
+        state = await place.client.get(f"/api/pipelines/{name}/state")
+        assert [(c["source"], c["destination"], c["cursor"]) for c in state["cursors"]] == [
+            ("a", "warehouse", {"value": 7})
+        ]
+
+
+async def test_a_probe_is_for_services_only(place: Place) -> None:
+    assert (await status_of(place.client.post("/internal/probe", {"probe": "discover"})))[0] == 403
