@@ -212,7 +212,10 @@ class ServiceTokens:
 def _user_identity(claims: Mapping[str, Any], key_id: str) -> _Verified:
     """The identity in the claims of an access token (sub, email, ws, dws, fam, jti)."""
     user_id = UUID(claims["sub"])
-    memberships = tuple(Membership(UUID(one["id"]), str(one["name"]), Role(one["role"])) for one in claims["ws"])
+    workspaces = claims["ws"]
+    if not isinstance(workspaces, list):
+        raise TypeError("ws is a list")
+    memberships = tuple(Membership(UUID(one["id"]), str(one["name"]), Role(one["role"])) for one in workspaces)
     default, family = claims.get("dws"), claims.get("fam")
     identity = Identity(
         user_id=user_id,
