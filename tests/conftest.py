@@ -84,7 +84,7 @@ def dice() -> random.Random:
     """Chance, whose seed stands in the output of a test that fails."""
     seed = random.SystemRandom().randrange(2**32)
     sys.stdout.write(f"seed {seed}\n")
-    return random.Random(seed)  # noqa: S311 - to be repeated, not to be unknown
+    return random.Random(seed)
 
 
 async def _administer(server: EmbeddedPostgres, statement: str) -> None:
