@@ -43,6 +43,8 @@ class Door:
         route = self._route
         path = parse.path_of(route, request)
         query = self._query.read(request)
+        if_match = parse.if_match(route, request)
+        parse.idempotency_key(route, request)
         raw = b"" if route.body is None else await parse.read_body(route, request)
         call = Call(
             identity=identity,
@@ -51,7 +53,7 @@ class Door:
             body=None if route.body is None else parse.parse_body(route, raw),
             query=query,
             headers=request.headers,
-            if_match=parse.header(request, "If-Match") if route.conditional else None,
+            if_match=if_match,
             trace_id=traces.trace_id() or "",
             request=request,
             raw_body=raw,

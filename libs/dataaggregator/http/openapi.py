@@ -10,11 +10,12 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from dataaggregator.http.parse import NAME_PATTERN
+from dataaggregator.http.parse import IDEMPOTENCY_KEY_PATTERN, IF_MATCH_PATTERN, NAME_PATTERN
 from dataaggregator.http.problems import CONTENT_TYPE, Problem
 from dataaggregator.http.route import Route
 
 _REF = "#/components/schemas/{model}"
+_NO_NUL = "^[^\\u0000]*$"
 _SLUG = re.compile(r"[^a-zA-Z0-9]+")
 
 _PROBLEMS: dict[int, str] = {
@@ -84,6 +85,8 @@ class _Schemas:
                     wanted[(model, "serialization")] = None
         self._refs, definitions = models_json_schema(list(wanted), ref_template=_REF)
         self.components: dict[str, Any] = definitions.get("$defs", {})
+        for component in self.components.values():
+            _refuse_nul(component)
 
     def ref(self, model: type[BaseModel], mode: Literal["validation", "serialization"]) -> dict[str, Any]:
         """The reference to a model's component."""
@@ -94,6 +97,20 @@ class _Schemas:
         name = self.ref(model, "validation")["$ref"].rpartition("/")[2]
         found: dict[str, Any] = self.components[name]
         return found
+
+
+def _refuse_nul(schema: Any) -> None:
+    """No text holds a NUL character, because PostgreSQL cannot: the door refuses it, so the document says so."""
+    if isinstance(schema, list):
+        for one in schema:
+            _refuse_nul(one)
+    if not isinstance(schema, dict):
+        return
+    if schema.get("type") == "string" and not schema.keys() & {"pattern", "format", "enum", "const"}:
+        schema["pattern"] = _NO_NUL
+    for name, value in schema.items():
+        if name not in ("enum", "const", "default", "examples"):
+            _refuse_nul(value)
 
 
 def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
@@ -155,10 +172,10 @@ def _header_parameters(route: Route) -> Iterable[dict[str, Any]]:
     if route.permission is not None:
         yield _header_parameter("X-Workspace", "The workspace, by id or name; else the caller's default.")
     if route.conditional:
-        yield _header_parameter("If-Match", "The ETag of the version that is to be changed.")
+        yield _header_parameter("If-Match", "The ETag of the version to be changed, or *.", pattern=IF_MATCH_PATTERN)
     if route.idempotent:
         told = "The same key with the same body gets the same answer for 24 hours."
-        yield _header_parameter("Idempotency-Key", told, minLength=1, maxLength=255)
+        yield _header_parameter("Idempotency-Key", told, pattern=IDEMPOTENCY_KEY_PATTERN)
 
 
 def _header_parameter(name: str, told: str, **schema: Any) -> dict[str, Any]:

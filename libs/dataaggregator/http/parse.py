@@ -20,7 +20,12 @@ from dataaggregator.http.validation import field_path, invalid_body, invalid_que
 
 #: Ids and names in a path: no control characters, no slash, not too long.
 NAME_PATTERN = r"^[^\u0000-\u001f\u007f/]{1,200}$"
+#: A list of entity tags, or * (RFC 9110, 13.1.1).
+IF_MATCH_PATTERN = r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$'
+IDEMPOTENCY_KEY_PATTERN = r"^[!-~]{1,255}$"
 _NAME = re.compile(NAME_PATTERN)
+_IF_MATCH = re.compile(IF_MATCH_PATTERN)
+_IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY_PATTERN)
 _ID = re.compile(r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
 _BODY_SECONDS = 30
 _JSON = ("application/json",)
@@ -46,6 +51,26 @@ def header(request: web.Request, name: str) -> str | None:
         except UnicodeError:
             raise Malformed("encoding-invalid", f"The header {name} is not UTF-8.") from None
     return value
+
+
+def if_match(route: Route, request: web.Request) -> str | None:
+    """If-Match where the route takes it; raises Invalid if it is not a list of entity tags."""
+    value = header(request, "If-Match") if route.conditional else None
+    if value is not None and not _IF_MATCH.match(value):
+        raise _wrong_header("If-Match", 'should be an ETag such as "3", quotes included, or *')
+    return value
+
+
+def idempotency_key(route: Route, request: web.Request) -> str | None:
+    """Idempotency-Key where the route takes it; raises Invalid if it is not 1 to 255 printable characters."""
+    value = header(request, "Idempotency-Key") if route.idempotent else None
+    if value is not None and not _IDEMPOTENCY_KEY.match(value):
+        raise _wrong_header("Idempotency-Key", "should be 1 to 255 printable ASCII characters without spaces")
+    return value
+
+
+def _wrong_header(name: str, message: str) -> Invalid:
+    return Invalid("header-invalid", f"The header {name} {message}.", errors=[FieldError(name, message, "header")])
 
 
 def path_of(route: Route, request: web.Request) -> Mapping[str, str]:

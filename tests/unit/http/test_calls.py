@@ -58,7 +58,7 @@ async def make(call: Call) -> Answer:
 async def get(call: Call) -> Answer:
     if call.path["thing"] == "missing":
         raise NotFound("not-found", "There is no thing of this name.")
-    return Answer(Kept(name=call.path["thing"], id=ID, version=3), etag=3)
+    return Answer(Kept(name=call.path["thing"][:20], id=ID, version=3), etag=3)
 
 
 async def change(call: Call) -> Answer:
@@ -349,3 +349,14 @@ async def test_head_answers_as_get_does_without_a_body(serve: Serve) -> None:
     api = await serve(ROUTES)
     reply = await api.call("HEAD", "/api/things/a")
     assert (reply.status, reply.raw, reply.headers["ETag"]) == (200, b"", '"3"')
+
+
+async def test_wrong_headers_are_named(serve: Serve) -> None:
+    api = await serve(ROUTES)
+    for match in ("", "3", "'3'", '"3', '"3" "4"'):
+        reply = await api.call("PATCH", "/api/things/a", json={}, headers={"If-Match": match})
+        told(reply, 422, "header-invalid")
+        assert wrong(reply) == {"If-Match": "header"}
+    for key in ("", "a b", "é", "x" * 256):
+        reply = await api.call("POST", "/api/things", json={"name": "a"}, headers={"Idempotency-Key": key})
+        told(reply, 422, "header-invalid")
