@@ -268,6 +268,17 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "request-malformed": Entry("Not an HTTP request", "Send a well-formed HTTP/1.1 request."),
     "route-unknown": Entry("No such address", "See GET /api/docs for every address there is."),
+    "row-malformed": Entry(
+        "A row is not of its format", "Mend the line at the position named; the other rows were read."
+    ),
+    "row-ragged": Entry(
+        "A row has too many or too few fields",
+        "Mend the line at the position named, or the csv options; the other rows were read.",
+    ),
+    "row-unfit": Entry(
+        "A value does not fit its field",
+        "Mend the value at the position named, or give the field another type with schema.",
+    ),
     "run-handed-back": Entry(
         "An executor stopped",
         "Nothing needs to be done: the run goes on with another executor, and the attempt does not count.",
@@ -381,5 +392,9 @@ CATALOGUE: dict[str, Entry] = {
     "workspace-not-found": Entry(
         "No such workspace",
         "List the workspaces you are a member of; what is not yours looks the same.",
+    ),
+    "write-mode-unknown": Entry(
+        "The destination cannot write this way",
+        "Use one of the write modes GET /api/connector-types lists for the type.",
     ),
 }

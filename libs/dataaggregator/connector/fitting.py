@@ -1,0 +1,126 @@
+"""Making values fit a type: all at once where they do, and each one that does not found and said."""
+
+import datetime
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as is_
+
+Array: TypeAlias = "pa.Array[Any]"
+UNFIT = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError, TypeError, OverflowError)
+
+
+def fit_texts(texts: Array, wanted: pa.DataType) -> tuple[Array, dict[int, str]]:
+    """Texts as the wished type: the array (null where one does not fit) and, by place, why it does not."""
+    return _fit(texts, wanted, _from_texts)
+
+
+def fit_values(values: Sequence[Any], wanted: pa.DataType) -> tuple[Array, dict[int, str]]:
+    """JSON values as the wished type, by the same rule; an object or a list only fits json and lists."""
+    if isinstance(wanted, pa.JsonType):
+        texts = [None if value is None else orjson.dumps(value).decode() for value in values]
+        return pa.ExtensionArray.from_storage(wanted, pa.array(texts, pa.string())), {}
+    return _fit(values, wanted, _from_values)
+
+
+def _fit(
+    values: Any, wanted: pa.DataType, convert: Callable[[Any, pa.DataType], Array]
+) -> tuple[Array, dict[int, str]]:
+    reasons: dict[int, str] = {}
+    pieces = list(_pieces(values, 0, wanted, convert, reasons))
+    return (pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)), reasons
+
+
+def _pieces(
+    values: Any, start: int, wanted: pa.DataType, convert: Callable[[Any, pa.DataType], Array], reasons: dict[int, str]
+) -> list[Array]:
+    """Halve what does not fit until the values that do not stand alone: quick when they are few."""
+    try:
+        return [convert(values, wanted)]
+    except UNFIT as error:
+        size = len(values)
+        if size == 1:
+            reasons[start] = _reason(values[0], wanted, error)
+            return [_nulls(1, wanted)]
+    middle = size // 2
+    left = _pieces(values[:middle], start, wanted, convert, reasons)
+    return left + _pieces(values[middle:], start + middle, wanted, convert, reasons)
+
+
+def _reason(value: Any, wanted: pa.DataType, error: Exception) -> str:
+    plain = value.as_py() if isinstance(value, pa.Scalar) else value
+    shown = repr(plain.decode(errors="backslashreplace") if isinstance(plain, bytes) else plain)
+    said = f"{shown[:200]} is not {_called(wanted)}"
+    return f"{said}: {error}" if is_.is_decimal(wanted) else said
+
+
+def _called(type_: pa.DataType) -> str:
+    return "valid text" if is_.is_string(type_) else f"of type {type_}"
+
+
+def _from_texts(given: Array, wanted: pa.DataType) -> Array:
+    texts = given if is_.is_string(given.type) else _cast(given, pa.string())
+    if isinstance(wanted, pa.UuidType):
+        return _each(texts.to_pylist(), wanted)
+    if isinstance(wanted, pa.JsonType):
+        for text in texts.to_pylist():
+            orjson.loads(text) if text is not None else None
+        return pa.ExtensionArray.from_storage(wanted, texts)
+    if is_.is_time(wanted):
+        times = [None if text is None else datetime.time.fromisoformat(text) for text in texts.to_pylist()]
+        return pa.array(times, wanted)
+    if is_.is_list(wanted):
+        return _from_values([None if text is None else orjson.loads(text) for text in texts.to_pylist()], wanted)
+    return _cast(texts, wanted)
+
+
+def _from_values(values: Sequence[Any], wanted: pa.DataType) -> Array:
+    if is_.is_list(wanted):
+        _check_list(values, wanted)
+        return pa.array(values, wanted)
+    natural = pa.array(values)
+    if natural.type == wanted or is_.is_null(natural.type):
+        return _nulls(len(values), wanted) if is_.is_null(natural.type) else natural
+    if is_.is_string(natural.type):
+        return _from_texts(natural, wanted)
+    if is_.is_decimal(wanted) and is_.is_floating(natural.type):
+        # The shortest text of a double is what stood in the document.
+        return _cast(_cast(natural, pa.string()), wanted)
+    if is_.is_decimal(wanted) and is_.is_integer(natural.type):
+        return _cast(_cast(natural, pa.string()), wanted)
+    if (is_.is_integer(natural.type) or is_.is_floating(natural.type)) and _is_number(wanted):
+        return _cast(natural, wanted)
+    raise TypeError(f"{natural.type} is not {wanted}")
+
+
+def _check_list(values: Sequence[Any], wanted: pa.DataType) -> None:
+    """pyarrow cuts 1.5 to 1 in a list of integers without a word."""
+    for value in values:
+        if value is not None:
+            if not isinstance(value, list):
+                raise TypeError("not a list")
+            _from_values(value, wanted.value_type)  # type: ignore[attr-defined]  # a list type has one
+
+
+def _each(values: Sequence[Any], wanted: pa.DataType) -> Array:
+    stored = [None if value is None else uuid.UUID(value).bytes for value in values]
+    return pa.ExtensionArray.from_storage(wanted, pa.array(stored, pa.binary(16)))  # type: ignore[arg-type]
+
+
+def _cast(array: Any, wanted: pa.DataType) -> Array:
+    made: Array = pc.cast(array, wanted)
+    return made
+
+
+def _nulls(size: int, wanted: pa.DataType) -> Array:
+    nulls: Any = pa.nulls
+    made: Array = nulls(size, wanted)
+    return made
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return is_.is_integer(type_) or is_.is_floating(type_)

@@ -1,0 +1,103 @@
+"""Records of JSON documents as batches: their schema by stated rules, and each row that does not fit it rejected."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from dataaggregator.connector.fitting import fit_values
+from dataaggregator.connector.typenames import parse_schema
+from dataaggregator.dataplane.batch import Batch, Cursor, RejectedRow
+
+SAMPLE_ROWS = 20_000
+LARGEST_BIGINT, LARGEST_EXACT = 2**63 - 1, 2**53
+
+
+def infer_schema(rows: Iterable[Mapping[str, Any]], given: Mapping[str, str] | None = None) -> pa.Schema:
+    """Every field of the sample in order of appearance, with the type given, or the one all its values have.
+
+    Whole numbers are bigint, numbers double, true and false boolean, strings text, objects, lists and mixtures
+    json; a field that is always null is text. Numbers a double cannot hold exactly make their field json.
+    """
+    wished = parse_schema(given or {})
+    kinds: dict[str, set[str]] = {}
+    for row in rows:
+        for name, value in row.items():
+            kinds.setdefault(name, set()).add(_kind(value))
+    types = {name: wished.get(name) or _type(found) for name, found in kinds.items()}
+    return pa.schema(
+        [pa.field(name, type_) for name, type_ in (wished | types if not types else types | wished).items()]
+    )
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "bigint" if abs(value) <= LARGEST_EXACT else "long" if abs(value) <= LARGEST_BIGINT else "json"
+        case float():
+            return "double"
+        case str():
+            return "text"
+        case _:
+            return "json"
+
+
+def _type(kinds: set[str]) -> pa.DataType:
+    found = kinds - {"null"}
+    if not found or found == {"text"}:
+        return pa.string()
+    if found == {"boolean"}:
+        return pa.bool_()
+    if found <= {"bigint", "long"}:
+        return pa.int64()
+    return pa.float64() if found <= {"bigint", "double"} else pa.json_(pa.string())
+
+
+class Shaper:
+    """Turns rows into batches of one schema; `projected` says that fields outside of it were left out on purpose."""
+
+    def __init__(self, schema: pa.Schema, *, projected: bool = False) -> None:
+        self.schema = schema
+        self._known = None if projected else frozenset(schema.names)
+
+    def batch(
+        self,
+        rows: Sequence[Any],
+        positions: Sequence[str],
+        *,
+        rejected: Sequence[RejectedRow] = (),
+        cursor: Cursor | None = None,
+    ) -> Batch:
+        """The rows that fit; `rejected` are rows that were broken already and are counted as read too."""
+        refused = {place: said for place, row in enumerate(rows) if (said := self._unknown(row)) is not None}
+        whole = [row if place not in refused else {} for place, row in enumerate(rows)]
+        arrays = []
+        for field in self.schema:
+            array, reasons = fit_values([row.get(field.name) for row in whole], field.type)
+            arrays.append(array)
+            for place, reason in reasons.items():
+                refused.setdefault(place, f"{field.name}: {reason}")
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        if refused:
+            batch = batch.filter(pa.array([place not in refused for place in range(len(rows))], pa.bool_()))
+        more = [
+            RejectedRow(
+                positions[place],
+                reason,
+                "row-unfit",
+                rows[place] if isinstance(rows[place], dict) else str(rows[place]),
+            )
+            for place, reason in sorted(refused.items())
+        ]
+        return Batch(rows=batch, read=len(rows) + len(rejected), cursor=cursor, rejected=(*rejected, *more))
+
+    def _unknown(self, row: Any) -> str | None:
+        if not isinstance(row, dict):
+            return f"{type(row).__name__} instead of an object"
+        if self._known is None or row.keys() <= self._known:
+            return None
+        return f"{', '.join(sorted(row.keys() - self._known))}: not in the schema; give the field's type with `schema`"
