@@ -48,8 +48,15 @@ CATALOGUE: dict[str, Entry] = {
         "Nobody can say whether the load was committed",
         "Nothing needs doing: the next attempt asks the destination's ledger first and loads nothing twice.",
     ),
+    "config-invalid": Entry(
+        "Wrong fields in the configuration",
+        "Correct every field named under errors; GET /api/connector-types shows what each type takes.",
+    ),
     "conflict": Entry("Not possible in this state", "Look at the present state of the resource, then decide again."),
     "connector-database-missing": Entry("The database is not there", "Correct the connector's database, or create it."),
+    "connector-in-use": Entry(
+        "Pipelines use this connector", "Change or delete the pipelines named, then delete the connector."
+    ),
     "connector-locked": Entry(
         "The other system waits for a lock",
         "Find what holds the lock there, for example in pg_locks; the run is tried again.",
@@ -68,8 +75,14 @@ CATALOGUE: dict[str, Entry] = {
     "connector-tls-failed": Entry(
         "TLS cannot be set up", "Check the server's certificate, its name and sslrootcert, or choose another sslmode."
     ),
+    "connector-type-fixed": Entry(
+        "The type of a connector stays", "Make a new connector of the other type and let the pipelines use it."
+    ),
     "connector-type-unknown": Entry(
         "No such connector type", "Use one of the types that GET /api/connector-types lists."
+    ),
+    "connector-unknown": Entry(
+        "No such connector", "Check the name or id with GET /api/connectors; a connector lives in one workspace."
     ),
     "connector-unreachable": Entry(
         "The other system does not answer",
@@ -108,6 +121,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "destination-locked": Entry(
         "Another load holds the stream", "Wait for the other load, or end it; the run is tried again."
+    ),
+    "discovery-running": Entry(
+        "The discovery is still at work", "Ask for the streams again in a while, without refresh."
     ),
     "egress-denied": Entry(
         "This address may not be reached",
@@ -233,8 +249,18 @@ CATALOGUE: dict[str, Entry] = {
     "permission-denied": Entry(
         "You may not do this", "Ask an administrator of the workspace for a role with the permission named."
     ),
+    "pipeline-blocked": Entry(
+        "The pipeline is blocked", "Cure the reason named, save or resume the pipeline, then run it."
+    ),
+    "pipeline-deleted": Entry("The pipeline was deleted", "The run was waiting for its turn; nothing is left to run."),
     "pipeline-never-ran": Entry(
         "No run of it yet", "Check the name, or start a run: the state begins with the first one."
+    ),
+    "pipeline-paused": Entry(
+        "The pipeline is paused", "Resume it with POST /api/pipelines/{pipeline}/resume, then run it."
+    ),
+    "pipeline-unknown": Entry(
+        "No such pipeline", "Check the name or id with GET /api/pipelines; a pipeline lives in one workspace."
     ),
     "port-in-use": Entry("The port is taken", "End the program that has it, or choose another GATEWAY_PORT."),
     "postgres-binaries-missing": Entry(
@@ -250,6 +276,10 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "query-invalid": Entry("Wrong query parameters", "Correct every parameter named under errors."),
     "rate-limited": Entry("Too many requests", "Wait for the seconds in Retry-After; RateLimit-* tell what is left."),
+    "reference-unresolved": Entry(
+        "A reference in the configuration has no value",
+        "Set the variable or write the file for the connectors service; never a setting of the platform itself.",
+    ),
     "refresh-invalid": Entry(
         "The refresh token is not valid",
         "Log in again with e-mail and password.",
@@ -279,6 +309,7 @@ CATALOGUE: dict[str, Entry] = {
         "A value does not fit its field",
         "Mend the value at the position named, or give the field another type with schema.",
     ),
+    "run-ended": Entry("The run has ended", "An ended run never changes; POST /api/runs/{run}/retry makes a new one."),
     "run-handed-back": Entry(
         "An executor stopped",
         "Nothing needs to be done: the run goes on with another executor, and the attempt does not count.",
@@ -287,11 +318,15 @@ CATALOGUE: dict[str, Entry] = {
         "The run needed more memory than it may take",
         "Raise RUN_MEMORY_BYTES, or read fewer and narrower columns.",
     ),
+    "run-not-ended": Entry("The run has not ended yet", "Wait for its end or cancel it, then retry it."),
     "run-not-found": Entry(
         "No such run", "Check the id and the workspace; a run that was only just asked for may need a moment."
     ),
     "run-not-started": Entry(
         "The run was not begun in time", "Start more executors or raise RUN_SLOTS, then retry the run."
+    ),
+    "run-overlaps": Entry(
+        "The run before has not ended", "Wait for it or cancel it, or let the pipeline say overlap: queue."
     ),
     "run-process-lost": Entry(
         "The run process ended in its work",
@@ -301,7 +336,18 @@ CATALOGUE: dict[str, Entry] = {
         "Nothing moved in the run",
         "Find out by the log what the source, a step or the destination waits for, or raise EXECUTION_TIMEOUT.",
     ),
+    "run-state": Entry(
+        "Not possible in the run's state", "Look at the run's status; docs/run-lifecycle.md shows every step there is."
+    ),
     "run-timeout": Entry("The attempt took too long", "Raise the pipeline's timeout, or make it do less at once."),
+    "run-unknown": Entry("No such run", "Check the id with GET /api/runs; a run lives in one workspace."),
+    "run-waited-too-long": Entry(
+        "The run waited too long for the one before it",
+        "Let the pipeline fire less often, look why its runs take long, or raise QUEUE_LIMIT_SECONDS.",
+    ),
+    "sample-invalid": Entry(
+        "The sample does not fit", "Give rows for each input of the transformation, all rows of a field of one type."
+    ),
     "sandbox-disk": Entry(
         "The steps filled the spill folder",
         "Filter or drop fields before set-wise steps, or give the executor's disk more room.",
@@ -340,6 +386,7 @@ CATALOGUE: dict[str, Entry] = {
         "A service does not answer", "See GET /api/status for which and why; the call can be repeated as it is."
     ),
     "settings-invalid": Entry("A setting is wrong", "Correct each variable named and start again."),
+    "slot-decided": Entry("The slot was decided already", "Nothing is to be done: another scheduler was first."),
     "source-query-invalid": Entry("The query cannot be used", "Write one SELECT whose columns have different names."),
     "stream-invalid": Entry(
         "Not the name of a stream",
@@ -351,6 +398,15 @@ CATALOGUE: dict[str, Entry] = {
     "stream-not-a-table": Entry("Not a table", "Load into a table; views and foreign tables cannot be loaded."),
     "token-invalid": Entry("The token is not valid", "Log in again, or refresh, and send the new access token."),
     "token-missing": Entry("Not logged in", "Send Authorization: Bearer with an access token of POST /api/auth/login."),
+    "transformation-in-use": Entry("Pipelines use this transformation", "Change or delete the pipelines named first."),
+    "transformation-unknown": Entry(
+        "No such transformation",
+        "Check the name or id with GET /api/transformations; a transformation lives in one workspace.",
+    ),
+    "trigger-invalid": Entry(
+        "The trigger is wrong",
+        "Write five cron fields and a time zone such as Europe/Zurich, or a length of time such as 10m.",
+    ),
     "type-not-convertible": Entry(
         "The field cannot be read as this type", "Read it as its own type or as text and cast it in a step."
     ),
