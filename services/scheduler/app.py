@@ -1,0 +1,36 @@
+"""Scheduler, composition root: every object, by hand."""
+
+from pathlib import Path
+
+from dataaggregator.http.client import ServiceClient
+from dataaggregator.ports import Ports
+from dataaggregator.service import Loop, Service
+from services.scheduler.outbox import NAME
+from services.scheduler.pipelines import events as pipeline_events
+from services.scheduler.pipelines.api import PipelinesApi
+from services.scheduler.pipelines.commands import PipelineCommands
+from services.scheduler.runs import events as run_events
+from services.scheduler.runs.api import RunsApi
+from services.scheduler.runs.commands import RunCommands
+from services.scheduler.ticker import Ticker
+from services.scheduler.transformations.api import TransformationsApi
+from services.scheduler.transformations.commands import TransformationCommands
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def build(ports: Ports) -> Service:
+    database = ports.database
+    services = ServiceClient(ports, NAME)
+    transformations = TransformationsApi(database, TransformationCommands(database), services)
+    pipelines = PipelinesApi(database, PipelineCommands(database))
+    runs = RunsApi(database, RunCommands(database), ports.limits)
+    return Service(
+        name=NAME,
+        routes=(*transformations.routes(), *pipelines.routes(), *runs.routes()),
+        handlers=(*pipeline_events.handlers(), *run_events.handlers()),
+        loops=(Loop("ticker", Ticker(database, ports.settings).run),),
+        resources=(services,),
+        needs=(database,),
+        schema=NAME,
+    )

@@ -1,0 +1,1 @@
+"""Pipelines: definitions with their versions, what they use, and their schedules."""

@@ -1,0 +1,136 @@
+"""Pipelines, commands: create, save, delete, pause, resume; each one transaction."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from dataaggregator.contracts.pipeline import (
+    PipelineBlocked,
+    PipelineCreated,
+    PipelineDefinition,
+    PipelineDeleted,
+    PipelinePaused,
+    PipelineResumed,
+    PipelineUpdated,
+)
+from dataaggregator.db import Connection, Database
+from dataaggregator.definition import Audited, Author, Edit
+from dataaggregator.ids import new_id
+from services.scheduler import outbox
+from services.scheduler.pipelines import connectors, material, schedules, store
+from services.scheduler.pipelines.domain import Connector, Pipeline, Status, connectors_named
+from services.scheduler.runs.commands import stop_all
+
+PROJECTION_SECONDS = 2.0
+"""How long a definition waits for the connector it names: connector.created may still be on its way."""
+PROJECTION_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class PipelineCommands:
+    database: Database
+
+    async def create(self, workspace: UUID, author: Author, definition: PipelineDefinition) -> Pipeline:
+        await self._await_connectors(workspace, definition)
+        async with self.database.transaction(workspace) as tx:
+            known, used = await material.checked(tx, workspace, definition)
+            pipeline = await store.add(tx, workspace, new_id(), definition, author)
+            await store.set_uses(tx, pipeline, used, known)
+            await schedules.set_triggers(tx, pipeline)
+            created = PipelineCreated(
+                pipeline_id=pipeline.id, name=pipeline.name, version=pipeline.version, connector_ids=_ids(known)
+            )
+            await outbox.emit(tx, workspace, pipeline.id, created)
+            await _audit(tx, pipeline, author, "pipeline.created")
+            return pipeline
+
+    async def save(self, workspace: UUID, reference: str, author: Author, edit: Edit[PipelineDefinition]) -> Pipeline:
+        """A new version; the same definition again changes nothing. A blocked pipeline that is right again goes on."""
+        async with self.database.transaction(workspace) as tx:
+            wanted = edit.change((await store.get(tx, workspace, reference)).definition)
+        await self._await_connectors(workspace, wanted)
+        async with self.database.transaction(workspace) as tx:
+            before = await store.get(tx, workspace, reference, lock="FOR UPDATE")
+            edit.expect(before.version)
+            definition = edit.change(before.definition)
+            if definition == before.definition:
+                return before
+            known, used = await material.checked(tx, workspace, definition, before.id)
+            after = await store.save(tx, before, definition, author)
+            await store.set_uses(tx, after, used, known)
+            await schedules.set_triggers(tx, after)
+            updated = PipelineUpdated(
+                pipeline_id=after.id, name=after.name, version=after.version, connector_ids=_ids(known)
+            )
+            await outbox.emit(tx, workspace, after.id, updated)
+            await _audit(tx, after, author, "pipeline.updated")
+            return await _activate(tx, after) if after.status is Status.BLOCKED else after
+
+    async def delete(self, workspace: UUID, reference: str, author: Author, expect: Callable[[int], None]) -> None:
+        """Its runs stay; those that have not ended are skipped or asked to stop."""
+        async with self.database.transaction(workspace) as tx:
+            pipeline = await store.get(tx, workspace, reference, lock="FOR UPDATE")
+            expect(pipeline.version)
+            await stop_all(tx, pipeline, author)
+            await store.remove(tx, pipeline)
+            deleted = PipelineDeleted(pipeline_id=pipeline.id, name=pipeline.name)
+            await outbox.emit(tx, workspace, pipeline.id, deleted)
+            await _audit(tx, pipeline, author, "pipeline.deleted")
+
+    async def pause(self, workspace: UUID, reference: str, author: Author) -> Pipeline:
+        """Its triggers rest and no run starts; what runs goes on. Pausing a paused one changes nothing."""
+        async with self.database.transaction(workspace) as tx:
+            pipeline = await store.get(tx, workspace, reference, lock="FOR UPDATE")
+            if pipeline.status is Status.PAUSED:
+                return pipeline
+            paused = await store.set_status(tx, pipeline, Status.PAUSED)
+            message = PipelinePaused(pipeline_id=paused.id, name=paused.name)
+            await outbox.emit(tx, workspace, paused.id, message)
+            await _audit(tx, paused, author, "pipeline.paused")
+            return paused
+
+    async def resume(self, workspace: UUID, reference: str, author: Author) -> Pipeline:
+        """Only a pipeline whose definition is right: raises Invalid if a connector or transformation is gone."""
+        async with self.database.transaction(workspace) as tx:
+            pipeline = await store.get(tx, workspace, reference, lock="FOR UPDATE")
+            if pipeline.status is Status.ACTIVE:
+                return pipeline
+            await material.resolved(tx, pipeline)
+            resumed = await _activate(tx, pipeline)
+            await _audit(tx, resumed, author, "pipeline.resumed")
+            return resumed
+
+    async def _await_connectors(self, workspace: UUID, definition: PipelineDefinition) -> None:
+        names = connectors_named(definition)
+        deadline = asyncio.get_running_loop().time() + PROJECTION_SECONDS
+        while True:
+            async with self.database.transaction(workspace) as tx:
+                known = await connectors.named(tx, workspace, names)
+            if len(known) == len(names) or asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(PROJECTION_POLL_SECONDS)
+
+
+async def block(tx: Connection, pipeline: Pipeline, reason: str) -> Pipeline:
+    """A locked pipeline that cannot run until somebody cures the reason."""
+    blocked = await store.set_status(tx, pipeline, Status.BLOCKED, reason)
+    message = PipelineBlocked(pipeline_id=blocked.id, name=blocked.name, reason=reason)
+    await outbox.emit(tx, blocked.workspace_id, blocked.id, message)
+    return blocked
+
+
+async def _activate(tx: Connection, pipeline: Pipeline) -> Pipeline:
+    active = await store.set_status(tx, pipeline, Status.ACTIVE)
+    resumed = PipelineResumed(pipeline_id=active.id, name=active.name)
+    await outbox.emit(tx, active.workspace_id, active.id, resumed)
+    return active
+
+
+async def _audit(tx: Connection, pipeline: Pipeline, author: Author, action: str) -> None:
+    detail = {"name": pipeline.name, "version": pipeline.version}
+    await outbox.audit(tx, pipeline.workspace_id, author, Audited(action, "pipeline", pipeline.id, detail))
+
+
+def _ids(known: dict[str, Connector]) -> tuple[UUID, ...]:
+    return tuple(sorted({connector.id for connector in known.values()}))

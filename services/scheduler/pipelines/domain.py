@@ -1,0 +1,162 @@
+"""Pipelines, domain: what a pipeline is, how what it names is resolved, and what its runs may be given."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from dataaggregator.contracts.pipeline import (
+    PipelineDefinition,
+    ResolvedDestination,
+    ResolvedPipeline,
+    ResolvedSource,
+    ResolvedTransformation,
+)
+from dataaggregator.contracts.transformation import TransformationDefinition
+from dataaggregator.contracts.triggers import CronTrigger
+from dataaggregator.dataplane.compile import compile_pipeline, parameter_values
+from dataaggregator.definition import Saved
+from dataaggregator.errors import Conflict, FieldError, Invalid
+from services.scheduler.fires import check_cron, fingerprint
+
+
+class Status(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True)
+class Pipeline(Saved[PipelineDefinition]):
+    """A saved pipeline; `active_since` is when its triggers began to count (created, or resumed)."""
+
+    status: Status
+    status_reason: str | None
+    active_since: datetime
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    def must_be_active(self) -> None:
+        if self.status is Status.PAUSED:
+            raise Conflict("pipeline-paused", f"The pipeline {self.name!r} is paused; resume it first.")
+        if self.status is Status.BLOCKED:
+            raise Conflict("pipeline-blocked", f"The pipeline {self.name!r} is blocked: {self.status_reason}.")
+
+
+@dataclass(frozen=True)
+class Connector:
+    """What the scheduler knows of a connector."""
+
+    id: UUID
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the names in a definition stand for: connectors as written, and transformations by name."""
+
+    connectors: Mapping[str, Connector]
+    transformations: Mapping[str, TransformationDefinition]
+
+
+def connectors_named(definition: PipelineDefinition) -> frozenset[str]:
+    return frozenset(name for _, name in _connectors(definition))
+
+
+def transformations_named(definition: PipelineDefinition) -> frozenset[str]:
+    return frozenset(use for use in definition.transformations if isinstance(use, str))
+
+
+def resolve(definition: PipelineDefinition, material: Material) -> ResolvedPipeline:
+    """The whole definition as a run carries it; raises Invalid naming every wrong field."""
+    wrong = [*_unknown(definition, material), *_one_at_a_time(definition), *_triggers(definition)]
+    try:
+        plan = compile_pipeline(definition, material.transformations)
+    except Invalid as error:
+        if wrong:
+            raise Invalid("definition-invalid", error.detail, errors=[*wrong, *error.errors]) from error
+        raise
+    if wrong:
+        raise Invalid("definition-invalid", "The pipeline cannot be saved like this.", errors=wrong)
+    inputs = {node.index: node.input for node in plan.destinations}
+    return ResolvedPipeline(
+        name=definition.name,
+        sources={
+            name: ResolvedSource(**_fields(source), **_known(material, source.connector))
+            for name, source in definition.sources.items()
+        },
+        transformations=tuple(
+            ResolvedTransformation(name=node.name, inputs=node.inputs, steps=node.steps) for node in plan.transforms
+        ),
+        destinations=tuple(
+            ResolvedDestination(
+                **_fields(destination) | {"input": inputs[index]}, **_known(material, destination.connector)
+            )
+            for index, destination in enumerate(definition.destinations)
+        ),
+        parameters=definition.parameters,
+        retry=definition.retry,
+        timeout_seconds=definition.timeout.seconds if definition.timeout else None,
+        on_rejected=definition.on_rejected,
+    )
+
+
+def parameters(definition: PipelineDefinition, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run as plain JSON: what was given, else the defaults; raises Invalid naming every wrong one."""
+    parameter_values(definition.parameters, given)
+    return {name: given.get(name, parameter.default) for name, parameter in definition.parameters.items()}
+
+
+def _connectors(definition: PipelineDefinition) -> Iterator[tuple[str, str]]:
+    """Field path and name as written."""
+    for name, source in definition.sources.items():
+        yield f"sources.{name}.connector", source.connector
+    for index, destination in enumerate(definition.destinations):
+        yield f"destinations[{index}].connector", destination.connector
+
+
+def _unknown(definition: PipelineDefinition, material: Material) -> Iterator[FieldError]:
+    for field, name in _connectors(definition):
+        if name not in material.connectors:
+            yield FieldError(field, f"there is no connector {name!r} in this workspace", "connector-unknown")
+
+
+def _one_at_a_time(definition: PipelineDefinition) -> Iterator[FieldError]:
+    if definition.concurrency != 1:
+        message = "only 1: two runs of one pipeline at a time would fence each other off at the destination"
+        yield FieldError("concurrency", message, "concurrency")
+
+
+def _triggers(definition: PipelineDefinition) -> Iterator[FieldError]:
+    seen: set[str] = set()
+    for index, trigger in enumerate(definition.triggers):
+        if isinstance(trigger, CronTrigger):
+            if wrong := check_cron(trigger.cron):
+                yield FieldError(f"triggers[{index}].cron", wrong, "cron")
+        elif trigger.every.seconds < 1:
+            yield FieldError(f"triggers[{index}].every", "at least one second", "duration")
+        if fingerprint(trigger) in seen:
+            yield FieldError(f"triggers[{index}]", "the same trigger stands here twice", "trigger-twice")
+        seen.add(fingerprint(trigger))
+    for name, parameter in definition.parameters.items():
+        if definition.triggers and parameter.default is None:
+            message = "a pipeline with triggers needs a default here: nobody is there to give the value"
+            yield FieldError(f"parameters.{name}.default", message, "missing-field")
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    return {name: value for name, value in dict(part).items() if name != "connector"}
+
+
+def _known(material: Material, written: str) -> dict[str, Any]:
+    connector = material.connectors[written]
+    return {
+        "connector_id": connector.id,
+        "connector_name": connector.name,
+        "connector_type": connector.type,
+    }

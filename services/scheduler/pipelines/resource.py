@@ -1,0 +1,102 @@
+"""Pipelines, HTTP door: what answers and queries look like."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dataaggregator.contracts.pipeline import PipelineDefinition
+from dataaggregator.contracts.run import RunStatus, RunTrigger
+from dataaggregator.contracts.triggers import Trigger
+from dataaggregator.http.paging import PageQuery
+from services.scheduler.pipelines.domain import Pipeline
+from services.scheduler.pipelines.store import Shown
+
+
+class LastRun(BaseModel):
+    """The run that was asked for last."""
+
+    id: UUID
+    status: RunStatus
+    trigger: RunTrigger
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class PipelineShown(PipelineDefinition):
+    """A saved pipeline: its definition, its state, when it fires next and what came of it last."""
+
+    id: UUID
+    workspace_id: UUID
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    created_by: UUID | None
+    status: Literal["active", "paused", "blocked"]
+    status_reason: str | None
+    next_run_at: datetime | None
+    last_run: LastRun | None
+
+
+class PipelineVersion(BaseModel):
+    """One version; `definition` as its author wrote it."""
+
+    version: int
+    definition: dict[str, Any]
+    created_at: datetime
+    created_by: UUID | None
+
+
+class SlotShown(BaseModel):
+    """One slot as evidence: fired with its run, or skipped with a reason."""
+
+    schedule_id: UUID
+    trigger: dict[str, Any]
+    slot_at: datetime
+    outcome: Literal["fired", "skipped"]
+    reason: str | None
+    run_id: UUID | None
+    decided_at: datetime
+
+
+class PipelineQuery(PageQuery):
+    status: Literal["active", "paused", "blocked"] | None = None
+
+
+class SlotQuery(PageQuery):
+    outcome: Literal["fired", "skipped"] | None = None
+
+
+class TriggerAsked(BaseModel):
+    """A trigger to be looked at; fires are counted from `after` (now)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    trigger: Trigger
+    after: datetime | None = Field(default=None, description="An aware time; without it now.")
+    count: Annotated[int, Field(ge=1, le=100)] = 10
+
+
+class Fire(BaseModel):
+    """One fire, in UTC and on the wall clock of the trigger's zone."""
+
+    at: datetime
+    local: str
+
+
+class Fires(BaseModel):
+    """The next fires; fewer than asked for only if there are no more."""
+
+    timezone: str
+    fires: list[Fire]
+
+
+def shown(found: Shown) -> PipelineShown:
+    return _shown(found.pipeline, {"next_run_at": found.next_run_at, "last_run": found.last_run})
+
+
+def _shown(pipeline: Pipeline, more: Mapping[str, Any]) -> PipelineShown:
+    state = {"status": pipeline.status.value, "status_reason": pipeline.status_reason}
+    return PipelineShown.model_validate({**dict(pipeline.definition), **pipeline.meta, **state, **more})

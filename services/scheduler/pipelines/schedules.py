@@ -1,0 +1,158 @@
+"""Pipelines, schedules: all SQL of triggers as schedules and of their slots (RELIABILITY, rule 12)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from asyncpg import Record
+from pydantic import TypeAdapter
+
+from dataaggregator.contracts.triggers import CronTrigger, EveryTrigger, Trigger
+from dataaggregator.db import Connection
+from dataaggregator.db.keyset import Keyset
+from dataaggregator.errors import Conflict
+from dataaggregator.http.paging import PageQuery
+from dataaggregator.ids import new_id
+from services.scheduler.fires import Fires, fingerprint, fires_of
+from services.scheduler.pipelines.domain import Pipeline
+
+SLOTS = Keyset({"slot_at": datetime}, default="-slot_at", tie=("schedule_id", UUID))
+
+_TRIGGER: TypeAdapter[CronTrigger | EveryTrigger] = TypeAdapter(Trigger)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A trigger of a pipeline: `next_slot_at` is the first slot nobody has decided on."""
+
+    id: UUID
+    workspace_id: UUID
+    pipeline_id: UUID
+    trigger: CronTrigger | EveryTrigger
+    anchor_at: datetime
+    last_slot_at: datetime | None
+    next_slot_at: datetime | None
+
+    @property
+    def fires(self) -> Fires:
+        return fires_of(self.trigger, self.anchor_at)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One fire of a schedule, decided once: fired with its run, or skipped with a reason."""
+
+    schedule_id: UUID
+    slot_at: datetime
+    outcome: Literal["fired", "skipped"]
+    reason: str | None = None
+    run_id: UUID | None = None
+
+
+async def set_triggers(tx: Connection, pipeline: Pipeline) -> None:
+    """The schedules of a locked pipeline follow its triggers: those still there go on, new ones begin now."""
+    wanted = {fingerprint(trigger): trigger for trigger in pipeline.definition.triggers}
+    moment: datetime = await tx.fetchval("SELECT now()")
+    await tx.execute(
+        """
+        UPDATE scheduler.schedules SET retired_at = now(), next_slot_at = NULL
+        WHERE pipeline_id = $1 AND retired_at IS NULL AND fingerprint <> ALL($2)""",
+        pipeline.id,
+        list(wanted),
+    )
+    for print_, trigger in wanted.items():
+        first = next(iter(fires_of(trigger, moment).after(moment)), None)
+        await tx.execute(
+            """
+            INSERT INTO scheduler.schedules AS old
+                (id, workspace_id, pipeline_id, fingerprint, trigger, anchor_at, next_slot_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
+            ON CONFLICT (pipeline_id, fingerprint) DO UPDATE SET trigger = excluded.trigger, retired_at = NULL,
+                anchor_at = CASE WHEN old.retired_at IS NULL THEN old.anchor_at ELSE excluded.anchor_at END,
+                next_slot_at = CASE WHEN old.retired_at IS NULL THEN old.next_slot_at ELSE excluded.next_slot_at END""",
+            new_id(),
+            pipeline.workspace_id,
+            pipeline.id,
+            print_,
+            trigger.model_dump(mode="json", exclude_unset=True),
+            moment,
+            first,
+        )
+
+
+async def find_due(tx: Connection) -> tuple[UUID, UUID, UUID] | None:
+    """Workspace, pipeline and schedule of the slot that is due longest and nobody is deciding on; both rows locked.
+
+    Locked means that pausing, editing and deleting wait for the decision, and that another ticker takes the next one.
+    """
+    row = await tx.fetchrow(
+        """
+        SELECT s.workspace_id, s.pipeline_id, s.id
+        FROM scheduler.schedules s JOIN scheduler.pipelines p ON p.id = s.pipeline_id
+        WHERE s.retired_at IS NULL AND s.next_slot_at <= now()
+        ORDER BY s.next_slot_at LIMIT 1 FOR UPDATE OF p, s SKIP LOCKED"""
+    )
+    return (row["workspace_id"], row["pipeline_id"], row["id"]) if row is not None else None
+
+
+async def get(tx: Connection, id_: UUID) -> Schedule:
+    [row] = await tx.fetch("SELECT * FROM scheduler.schedules WHERE id = $1", id_)
+    return _schedule(row)
+
+
+async def is_decided(tx: Connection, schedule: Schedule, slot_at: datetime) -> bool:
+    statement = "SELECT 1 FROM scheduler.slots WHERE schedule_id = $1 AND slot_at = $2"
+    return await tx.fetchval(statement, schedule.id, slot_at) is not None
+
+
+async def add_slot(tx: Connection, schedule: Schedule, slot: Slot) -> None:
+    """Raises Conflict, and with that undoes the run, if somebody else has decided on the slot."""
+    done = await tx.execute(
+        """
+        INSERT INTO scheduler.slots
+            (schedule_id, slot_at, workspace_id, pipeline_id, outcome, reason, run_id, decided_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp()) ON CONFLICT (schedule_id, slot_at) DO NOTHING""",
+        slot.schedule_id,
+        slot.slot_at,
+        schedule.workspace_id,
+        schedule.pipeline_id,
+        slot.outcome,
+        slot.reason,
+        slot.run_id,
+    )
+    if done != "INSERT 0 1":
+        raise Conflict("slot-decided", f"The slot {slot.slot_at.isoformat()} was decided by another scheduler.")
+
+
+async def move(tx: Connection, schedule: Schedule, last: datetime, following: datetime | None) -> None:
+    """Everything up to `last` is decided."""
+    statement = "UPDATE scheduler.schedules SET last_slot_at = $2, next_slot_at = $3 WHERE id = $1"
+    await tx.execute(statement, schedule.id, last, following)
+
+
+async def list_slots(
+    tx: Connection, pipeline: Pipeline, outcome: str | None, query: PageQuery
+) -> tuple[Sequence[dict[str, Any]], str | None]:
+    part = SLOTS.slice(query.sort, query.cursor, after=4)
+    statement = f"""
+        SELECT * FROM (
+            SELECT l.*, s.trigger FROM scheduler.slots l JOIN scheduler.schedules s ON s.id = l.schedule_id
+            WHERE l.workspace_id = $1 AND l.pipeline_id = $3 AND ($4::text IS NULL OR l.outcome = $4)
+        ) slots WHERE true {part.where} {part.order} LIMIT $2 + 1"""
+    rows = await tx.fetch(statement, pipeline.workspace_id, query.limit, pipeline.id, outcome, *part.arguments)
+    page, cursor = part.page(rows, query.limit)
+    return [dict(row) for row in page], cursor
+
+
+def _schedule(row: Record) -> Schedule:
+    return Schedule(
+        row["id"],
+        row["workspace_id"],
+        row["pipeline_id"],
+        _TRIGGER.validate_python(row["trigger"]),
+        row["anchor_at"],
+        row["last_slot_at"],
+        row["next_slot_at"],
+    )

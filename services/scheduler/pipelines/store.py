@@ -1,0 +1,202 @@
+"""Pipelines, store: all SQL of pipelines, their versions and what they use."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from asyncpg import Record, UniqueViolationError
+
+from dataaggregator.contracts.pipeline import PipelineDefinition
+from dataaggregator.db import Connection
+from dataaggregator.db.keyset import Keyset
+from dataaggregator.definition import Author, Version, key
+from dataaggregator.errors import Conflict, NotFound
+from dataaggregator.http.paging import PageQuery
+from services.scheduler.pipelines.domain import Connector, Pipeline, Status
+
+SORTS = Keyset({"name": str, "created_at": datetime, "updated_at": datetime}, default="name")
+VERSIONS = Keyset({"version": int}, default="-version", tie=("pipeline_id", UUID))
+
+Lock = Literal["", "FOR SHARE", "FOR UPDATE"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A pipeline with what only a question at the database can say."""
+
+    pipeline: Pipeline
+    next_run_at: datetime | None
+    last_run: Mapping[str, Any] | None
+
+
+SHOWN = """
+    SELECT p.*, r.last_run, CASE p.status WHEN 'active' THEN
+        (SELECT min(next_slot_at) FROM scheduler.schedules s WHERE s.pipeline_id = p.id AND s.retired_at IS NULL)
+    END AS next_run_at
+    FROM scheduler.pipelines p LEFT JOIN LATERAL (
+        SELECT jsonb_build_object('id', id, 'status', status, 'trigger', trigger, 'queued_at', queued_at,
+            'started_at', started_at, 'finished_at', finished_at) AS last_run
+        FROM scheduler.runs WHERE pipeline_id = p.id ORDER BY queued_at DESC, id DESC LIMIT 1
+    ) r ON true"""
+
+
+async def add(tx: Connection, workspace: UUID, id_: UUID, definition: PipelineDefinition, author: Author) -> Pipeline:
+    """The first version, active; raises Conflict if the name is taken."""
+    statement = """
+        INSERT INTO scheduler.pipelines
+            (id, workspace_id, name, version, definition, status, active_since, created_at, updated_at, created_by)
+        VALUES ($1, $2, $3, 1, $4, 'active', now(), now(), now(), $5) RETURNING *"""
+    try:
+        [row] = await tx.fetch(statement, id_, workspace, definition.name, written(definition), author.user_id)
+    except UniqueViolationError:
+        raise _taken(definition.name) from None
+    await _keep_version(tx, workspace, id_, author)
+    return _pipeline(row)
+
+
+async def save(tx: Connection, pipeline: Pipeline, definition: PipelineDefinition, author: Author) -> Pipeline:
+    """A new version of a pipeline that `get` has locked."""
+    statement = """
+        UPDATE scheduler.pipelines SET name = $3, definition = $4, version = version + 1, updated_at = now()
+        WHERE workspace_id = $1 AND id = $2 RETURNING *"""
+    try:
+        [row] = await tx.fetch(statement, pipeline.workspace_id, pipeline.id, definition.name, written(definition))
+    except UniqueViolationError:
+        raise _taken(definition.name) from None
+    await _keep_version(tx, pipeline.workspace_id, pipeline.id, author)
+    return _pipeline(row)
+
+
+async def set_status(tx: Connection, pipeline: Pipeline, status: Status, reason: str | None = None) -> Pipeline:
+    """Of a pipeline that `get` has locked; becoming active starts its triggers from now."""
+    statement = """
+        UPDATE scheduler.pipelines SET status = $3, status_reason = $4,
+            active_since = CASE $3 WHEN 'active' THEN now() ELSE active_since END
+        WHERE workspace_id = $1 AND id = $2 RETURNING *"""
+    [row] = await tx.fetch(statement, pipeline.workspace_id, pipeline.id, status.value, reason)
+    return _pipeline(row)
+
+
+async def get(tx: Connection, workspace: UUID, reference: str, *, lock: Lock = "") -> Pipeline:
+    """By id or name; raises NotFound."""
+    column, value = key(reference)
+    statement = f"SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 AND {column} = $2 {lock}"
+    row = await tx.fetchrow(statement, workspace, value)
+    if row is None:
+        raise unknown(reference)
+    return _pipeline(row)
+
+
+async def lock(tx: Connection, workspace: UUID, id_: UUID) -> None:
+    """Hold a pipeline, if it is still there: whoever decides on its runs comes one after the other."""
+    await tx.execute("SELECT 1 FROM scheduler.pipelines WHERE workspace_id = $1 AND id = $2 FOR UPDATE", workspace, id_)
+
+
+async def show(tx: Connection, workspace: UUID, reference: str) -> Shown:
+    column, value = key(reference)
+    row = await tx.fetchrow(f"{SHOWN} WHERE p.workspace_id = $1 AND p.{column} = $2", workspace, value)
+    if row is None:
+        raise unknown(reference)
+    return _shown(row)
+
+
+async def list_page(
+    tx: Connection, workspace: UUID, status: str | None, query: PageQuery
+) -> tuple[Sequence[Shown], str | None]:
+    part = SORTS.slice(query.sort, query.cursor, after=3)
+    statement = f"""
+        SELECT * FROM ({SHOWN} WHERE p.workspace_id = $1 AND ($3::text IS NULL OR p.status = $3)) shown
+        WHERE true {part.where} {part.order} LIMIT $2 + 1"""
+    rows = await tx.fetch(statement, workspace, query.limit, status, *part.arguments)
+    page, cursor = part.page(rows, query.limit)
+    return [_shown(row) for row in page], cursor
+
+
+async def list_versions(tx: Connection, pipeline: Pipeline, query: PageQuery) -> tuple[Sequence[Version], str | None]:
+    part = VERSIONS.slice(query.sort, query.cursor, after=3)
+    statement = f"""
+        SELECT * FROM scheduler.pipeline_versions WHERE workspace_id = $1 AND pipeline_id = $3
+        {part.where} {part.order} LIMIT $2 + 1"""
+    rows = await tx.fetch(statement, pipeline.workspace_id, query.limit, pipeline.id, *part.arguments)
+    page, cursor = part.page(rows, query.limit)
+    return [Version(row["version"], row["definition"], row["created_at"], row["created_by"]) for row in page], cursor
+
+
+async def remove(tx: Connection, pipeline: Pipeline) -> None:
+    statement = "DELETE FROM scheduler.pipelines WHERE workspace_id = $1 AND id = $2"
+    await tx.execute(statement, pipeline.workspace_id, pipeline.id)
+
+
+async def set_uses(
+    tx: Connection, pipeline: Pipeline, transformations: Sequence[UUID], connectors: Mapping[str, Connector]
+) -> None:
+    """What the newest version uses, in place of what the one before did; connectors by the name as written."""
+    for table in ("transformation_uses", "connector_uses"):
+        await tx.execute(f"DELETE FROM scheduler.{table} WHERE pipeline_id = $1", pipeline.id)
+    await tx.executemany(
+        "INSERT INTO scheduler.transformation_uses (pipeline_id, workspace_id, transformation_id) VALUES ($1, $2, $3)",
+        [(pipeline.id, pipeline.workspace_id, id_) for id_ in transformations],
+    )
+    await tx.executemany(
+        """INSERT INTO scheduler.connector_uses (pipeline_id, workspace_id, written, connector_id)
+           VALUES ($1, $2, $3, $4)""",
+        [(pipeline.id, pipeline.workspace_id, name, connector.id) for name, connector in connectors.items()],
+    )
+
+
+async def using_transformation(tx: Connection, workspace: UUID, transformation: UUID) -> Sequence[Pipeline]:
+    statement = """
+        SELECT p.* FROM scheduler.pipelines p JOIN scheduler.transformation_uses u ON u.pipeline_id = p.id
+        WHERE p.workspace_id = $1 AND u.transformation_id = $2 ORDER BY p.name"""
+    return [_pipeline(row) for row in await tx.fetch(statement, workspace, transformation)]
+
+
+async def using_connector(tx: Connection, workspace: UUID, connector: UUID) -> Sequence[Pipeline]:
+    """Locked, because what becomes of their state depends on it."""
+    statement = """
+        SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 AND id IN
+            (SELECT pipeline_id FROM scheduler.connector_uses WHERE connector_id = $2)
+        ORDER BY id FOR UPDATE"""
+    return [_pipeline(row) for row in await tx.fetch(statement, workspace, connector)]
+
+
+def written(definition: PipelineDefinition) -> dict[str, Any]:
+    """Only what its author said: defaults stay the platform's."""
+    return definition.model_dump(mode="json", exclude_unset=True)
+
+
+def unknown(reference: str) -> NotFound:
+    return NotFound("pipeline-unknown", f"There is no pipeline {reference!r} in this workspace.")
+
+
+async def _keep_version(tx: Connection, workspace: UUID, id_: UUID, author: Author) -> None:
+    statement = """
+        INSERT INTO scheduler.pipeline_versions (pipeline_id, version, workspace_id, definition, created_at, created_by)
+        SELECT id, version, workspace_id, definition, updated_at, $3 FROM scheduler.pipelines
+        WHERE workspace_id = $1 AND id = $2"""
+    await tx.execute(statement, workspace, id_, author.user_id)
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict("already-exists", f"There is already a pipeline named {name!r} in this workspace.")
+
+
+def _shown(row: Record) -> Shown:
+    return Shown(_pipeline(row), row["next_run_at"], row["last_run"])
+
+
+def _pipeline(row: Record) -> Pipeline:
+    return Pipeline(
+        id=row["id"],
+        workspace_id=row["workspace_id"],
+        version=row["version"],
+        definition=PipelineDefinition.model_validate(row["definition"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        created_by=row["created_by"],
+        status=Status(row["status"]),
+        status_reason=row["status_reason"],
+        active_since=row["active_since"],
+    )

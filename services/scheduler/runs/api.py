@@ -1,0 +1,103 @@
+"""Runs, HTTP door: /api/runs and the runs of a pipeline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from dataaggregator.db import Database
+from dataaggregator.errors import RateLimited
+from dataaggregator.http.answer import Answer
+from dataaggregator.http.call import Call
+from dataaggregator.http.definition import author
+from dataaggregator.http.paging import Page
+from dataaggregator.http.route import Route
+from dataaggregator.limits import Limits
+from dataaggregator.permissions import Permission
+from services.scheduler.pipelines import store as pipelines
+from services.scheduler.runs import store
+from services.scheduler.runs.commands import RunCommands
+from services.scheduler.runs.domain import Run, Status
+from services.scheduler.runs.resource import HistoryQuery, RunQuery, RunShown, RunWish, shown
+
+TAG = "Runs"
+
+
+@dataclass(frozen=True)
+class RunsApi:
+    database: Database
+    commands: RunCommands
+    limits: Limits
+
+    def routes(self) -> Sequence[Route]:
+        read, operate = Permission.RUNS_READ, Permission.RUNS_OPERATE
+        of_pipeline, one, accepted = "/api/pipelines/{pipeline}/runs", "/api/runs/{run:id}", {202: RunShown}
+        return (
+            Route(
+                "POST", of_pipeline, self.start, "Run a pipeline", TAG, operate,
+                body=RunWish, body_optional=True, answers=accepted, problems=(409,), idempotent=True,
+            ),
+            Route(
+                "GET", of_pipeline, self.history, "List the runs of a pipeline", TAG, read,
+                query=HistoryQuery, answers={200: Page[RunShown]},
+            ),
+            Route(
+                "GET", "/api/runs", self.list_page, "List runs", TAG, read,
+                query=RunQuery, answers={200: Page[RunShown]},
+            ),
+            Route("GET", one, self.get, "Show a run", TAG, read, answers={200: RunShown}),
+            Route(
+                "POST", f"{one}/cancel", self.cancel, "Cancel a run", TAG, operate,
+                answers=accepted, problems=(409,), idempotent=True,
+            ),
+            Route(
+                "POST", f"{one}/retry", self.retry, "Run again what has ended, as a new run", TAG, operate,
+                answers=accepted, problems=(409,), idempotent=True,
+            ),
+        )  # fmt: skip
+
+    async def start(self, call: Call) -> Answer:
+        await self._take(call.workspace)
+        wish = call.body_as(RunWish)
+        pipeline = call.path["pipeline"]
+        return _accepted(
+            await self.commands.start(call.workspace, pipeline, author(call), wish.parameters, wish.full_refresh)
+        )
+
+    async def retry(self, call: Call) -> Answer:
+        await self._take(call.workspace)
+        return _accepted(await self.commands.retry(call.workspace, call.id("run"), author(call)))
+
+    async def cancel(self, call: Call) -> Answer:
+        return _accepted(await self.commands.cancel(call.workspace, call.id("run"), author(call)))
+
+    async def get(self, call: Call) -> Answer:
+        async with self.database.transaction(call.workspace) as tx:
+            return Answer(shown(await store.get(tx, call.workspace, call.id("run"))))
+
+    async def list_page(self, call: Call) -> Answer:
+        query = call.query_as(RunQuery)
+        statuses = tuple(Status(status) for status in query.status.split(",")) if query.status else ()
+        filters = store.Filters(statuses, query.pipeline, query.trigger, query.parent_run_id)
+        async with self.database.transaction(call.workspace) as tx:
+            return _page(*await store.list_page(tx, call.workspace, filters, query))
+
+    async def history(self, call: Call) -> Answer:
+        async with self.database.transaction(call.workspace) as tx:
+            pipeline = await pipelines.get(tx, call.workspace, call.path["pipeline"])
+            found = await store.of_pipeline(tx, call.workspace, pipeline.id, call.query_as(HistoryQuery))
+            return _page(*found)
+
+    async def _take(self, workspace: UUID) -> None:
+        """Run starts are limited a workspace; without the limits store none is taken (RELIABILITY, rule 18)."""
+        decision = await self.limits.take("run", str(workspace))
+        if not decision.allowed:
+            detail = f"More than {decision.limit} runs were started; the next one may be in {decision.retry_after} s."
+            raise RateLimited("rate-limited", detail, retry_after=decision.retry_after)
+
+
+def _accepted(run: Run) -> Answer:
+    return Answer(shown(run), status=202, headers={"Location": f"/api/runs/{run.id}"})
+
+
+def _page(found: Sequence[Run], cursor: str | None) -> Answer:
+    return Answer(Page[RunShown](items=[shown(run) for run in found], next_cursor=cursor))

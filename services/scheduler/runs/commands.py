@@ -1,0 +1,184 @@
+"""Runs, commands: ask for a run, hand it over when its turn comes, cancel, retry, skip."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from dataaggregator.catalogue import help_section
+from dataaggregator.contracts.pipeline import ResolvedPipeline
+from dataaggregator.contracts.run import RunCancelled, RunCancelRequested, RunError, RunQueued, RunSkipped
+from dataaggregator.db import Connection, Database
+from dataaggregator.definition import Audited, Author
+from dataaggregator.errors import Conflict
+from dataaggregator.ids import new_id
+from dataaggregator.telemetry import traces
+from services.scheduler import outbox
+from services.scheduler.pipelines import material
+from services.scheduler.pipelines import store as pipelines
+from services.scheduler.pipelines.domain import Pipeline, parameters
+from services.scheduler.runs import store
+from services.scheduler.runs.domain import Asked, Run
+
+
+class OverlapSkipped(Conflict):
+    """The run before this one has not ended, and the pipeline says `overlap: skip`."""
+
+
+@dataclass(frozen=True)
+class RunCommands:
+    """What people ask for; each command is one transaction."""
+
+    database: Database
+
+    async def start(
+        self, workspace: UUID, pipeline: str, author: Author, given: Mapping[str, Any], full_refresh: bool
+    ) -> Run:
+        """A run by hand; it waits, with `overlap: queue`, until the one before it has ended."""
+        async with self.database.transaction(workspace) as tx:
+            asked_of = await pipelines.get(tx, workspace, pipeline, lock="FOR UPDATE")
+            asked = Asked("manual", parameters(asked_of.definition, given), full_refresh)
+            return await self._asked_for(tx, asked_of, asked, author)
+
+    async def retry(self, workspace: UUID, id_: UUID, author: Author) -> Run:
+        """A new run like an ended one: its parameters and interval, the pipeline as it is now."""
+        async with self.database.transaction(workspace) as tx:
+            before = await store.get(tx, workspace, id_)
+            before.must_have_ended()
+            pipeline = await pipelines.get(tx, workspace, str(before.pipeline_id), lock="FOR UPDATE")
+            known = pipeline.definition.parameters
+            given = {name: value for name, value in before.asked.parameters.items() if name in known}
+            asked = Asked(
+                "retry",
+                parameters(pipeline.definition, given),
+                before.asked.full_refresh,
+                before.asked.interval_start,
+                before.asked.interval_end,
+                parent_run_id=before.id,
+            )
+            return await self._asked_for(tx, pipeline, asked, author)
+
+    async def cancel(self, workspace: UUID, id_: UUID, author: Author) -> Run:
+        """One the executor has is cancelled by the executor; one that waits here ends here. Again changes nothing."""
+        async with self.database.transaction(workspace) as tx:
+            run = await store.get(tx, workspace, id_, lock=True)
+            moment = await store.now(tx)
+            if run.handed_over_at is None:
+                return await self._withdraw(tx, run, author, moment)
+            after = run.cancel_requested(moment)
+            if after is not run:
+                await store.save(tx, after)
+                await request_cancel(tx, after, author.name or "unknown", moment)
+                await outbox.audit(tx, workspace, author, Audited("run.cancelled", "run", run.id))
+            return after
+
+    async def _withdraw(self, tx: Connection, run: Run, author: Author, moment: datetime) -> Run:
+        run.must_not_have_ended()
+        after = run.withdrawn(moment)
+        await store.save(tx, after)
+        cancelled = RunCancelled(run_id=run.id, pipeline_id=run.pipeline_id, attempt=0, finished_at=moment)
+        await outbox.emit(tx, run.workspace_id, run.id, cancelled)
+        await outbox.audit(tx, run.workspace_id, author, Audited("run.cancelled", "run", run.id))
+        return after
+
+    async def _asked_for(self, tx: Connection, pipeline: Pipeline, asked: Asked, author: Author) -> Run:
+        pipeline.must_be_active()
+        run = await queue(tx, pipeline, asked)
+        line = Audited("run.asked_for", "run", run.id, {"pipeline": pipeline.name, "trigger": asked.trigger})
+        await outbox.audit(tx, pipeline.workspace_id, author, line)
+        return run
+
+
+async def queue(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
+    """A run of an active pipeline that the caller has locked, handed over unless another one has its turn.
+
+    Raises OverlapSkipped, and Invalid if a definition it uses does not compile any more.
+    """
+    busy = await store.find_handed_over(tx, pipeline.workspace_id, pipeline.id)
+    if busy is not None and pipeline.definition.overlap == "skip":
+        raise OverlapSkipped("run-overlaps", f"The run {busy} has not ended, and this pipeline says overlap: skip.")
+    run = await new(tx, pipeline, asked)
+    if busy is None:
+        run = run.handed_over(run.queued_at)
+    await store.add(tx, run)
+    if busy is None:
+        await say_queued(tx, run)
+    return run
+
+
+async def new(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
+    """With the whole resolved definition: what it uses by name, in the newest version."""
+    resolved = await material.resolved(tx, pipeline)
+    return Run(
+        id=new_id(),
+        workspace_id=pipeline.workspace_id,
+        pipeline_id=pipeline.id,
+        pipeline_name=pipeline.name,
+        pipeline_version=pipeline.version,
+        asked=asked,
+        definition=resolved.model_dump(mode="json", exclude_unset=True),
+        queued_at=await store.now(tx),
+        trace_id=traces.trace_id(),
+    )
+
+
+async def hand_over_next(tx: Connection, workspace: UUID, pipeline: UUID) -> Run | None:
+    """The turn of the run that waits longest; the caller has locked the pipeline and ended the run before it."""
+    waiting = await store.find_waiting(tx, workspace, pipeline)
+    if waiting is None:
+        return None
+    run = waiting.handed_over(await store.now(tx))
+    await store.save(tx, run)
+    await say_queued(tx, run)
+    return run
+
+
+async def skip(tx: Connection, run: Run, code: str, reason: str) -> Run:
+    """End a waiting run, locked by the caller, that will not get its turn."""
+    after = run.skipped(RunError(code=code, detail=reason, help=help_section(code)), await store.now(tx))
+    await store.save(tx, after)
+    await say_skipped(tx, after, reason)
+    return after
+
+
+async def stop_all(tx: Connection, pipeline: Pipeline, author: Author) -> None:
+    """Before a pipeline goes: its waiting runs are skipped, the one at work is asked to stop."""
+    moment = await store.now(tx)
+    for run in await store.not_ended(tx, pipeline.workspace_id, pipeline.id):
+        if run.handed_over_at is None:
+            await skip(tx, run, "pipeline-deleted", "The pipeline was deleted before the run's turn came.")
+        elif run.cancel_requested_at is None:
+            await store.save(tx, run.cancel_requested(moment))
+            await request_cancel(tx, run, author.name or "unknown", moment)
+
+
+async def request_cancel(tx: Connection, run: Run, requested_by: str, moment: datetime) -> None:
+    message = RunCancelRequested(
+        run_id=run.id, pipeline_id=run.pipeline_id, requested_by=requested_by, requested_at=moment
+    )
+    await outbox.emit(tx, run.workspace_id, run.id, message)
+
+
+async def say_skipped(tx: Connection, run: Run, reason: str) -> None:
+    message = RunSkipped(run_id=run.id, pipeline_id=run.pipeline_id, reason=reason)
+    await outbox.emit(tx, run.workspace_id, run.id, message)
+
+
+async def say_queued(tx: Connection, run: Run) -> None:
+    asked = run.asked
+    message = RunQueued(
+        run_id=run.id,
+        pipeline_id=run.pipeline_id,
+        pipeline_name=run.pipeline_name,
+        pipeline_version=run.pipeline_version,
+        trigger=asked.trigger,
+        parameters=dict(asked.parameters),
+        full_refresh=asked.full_refresh,
+        interval_start=asked.interval_start,
+        interval_end=asked.interval_end,
+        parent_run_id=asked.parent_run_id,
+        definition=ResolvedPipeline.model_validate(run.definition),
+        queued_at=run.queued_at,
+    )
+    await outbox.emit(tx, run.workspace_id, run.id, message)

@@ -1,0 +1,246 @@
+"""Runs, store: all SQL of runs as asked for and the mirror of their state."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Record
+
+from dataaggregator.contracts.run import DestinationOutcome, RunCounts, RunError, RunProgressed
+from dataaggregator.db import Connection
+from dataaggregator.db.keyset import Keyset
+from dataaggregator.errors import Conflict, NotFound
+from dataaggregator.http.paging import PageQuery
+from services.scheduler.runs.domain import Asked, Attempt, Run, Status
+
+SORTS = Keyset({"queued_at": datetime}, default="-queued_at")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a list of runs is narrowed to."""
+
+    statuses: tuple[Status, ...] = ()
+    pipeline: str | None = None
+    trigger: str | None = None
+    parent: UUID | None = None
+
+
+async def now(tx: Connection) -> datetime:
+    """The database's clock, the only one that schedules and runs go by."""
+    moment: datetime = await tx.fetchval("SELECT now()")
+    return moment
+
+
+async def add(tx: Connection, run: Run) -> None:
+    """As asked for. A second one handed over would break runs_one_handed_over and with it this transaction."""
+    asked = run.asked
+    await tx.execute(
+        """
+        INSERT INTO scheduler.runs
+            (id, workspace_id, pipeline_id, pipeline_name, pipeline_version, trigger, parent_run_id, parameters,
+             full_refresh, interval_start, interval_end, definition, status, queued_at, handed_over_at, finished_at,
+             error, trace_id)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)""",
+        run.id,
+        run.workspace_id,
+        run.pipeline_id,
+        run.pipeline_name,
+        run.pipeline_version,
+        asked.trigger,
+        asked.parent_run_id,
+        dict(asked.parameters),
+        asked.full_refresh,
+        asked.interval_start,
+        asked.interval_end,
+        dict(run.definition),
+        run.status.value,
+        run.queued_at,
+        run.handed_over_at,
+        run.finished_at,
+        _plain(run.error),
+        run.trace_id,
+    )
+
+
+async def save(tx: Connection, run: Run) -> None:
+    """The state of a run that `get` has locked; raises Conflict for one that has ended before."""
+    done = await tx.execute(
+        """
+        UPDATE scheduler.runs SET status = $3, handed_over_at = $4, started_at = $5, finished_at = $6, retry_at = $7,
+            cancel_requested_at = $8, attempts = $9, counts = $10, progress = $11, balanced = $12,
+            destinations = $13, warnings = $14, error = $15
+        WHERE workspace_id = $1 AND id = $2 AND finished_at IS NULL""",
+        run.workspace_id,
+        run.id,
+        run.status.value,
+        run.handed_over_at,
+        run.started_at,
+        run.finished_at,
+        run.retry_at,
+        run.cancel_requested_at,
+        [_attempt_out(attempt) for attempt in run.attempts],
+        run.counts.model_dump(mode="json"),
+        run.progress,
+        run.balanced,
+        [outcome.model_dump(mode="json") for outcome in run.destinations],
+        list(run.warnings),
+        _plain(run.error),
+    )
+    if done != "UPDATE 1":
+        raise Conflict("run-ended", "The run has already ended.")
+
+
+async def save_progress(tx: Connection, workspace: UUID, told: RunProgressed) -> None:
+    """Of the attempt that runs; that of an earlier one, or of an ended run, says nothing any more."""
+    await tx.execute(
+        """
+        UPDATE scheduler.runs SET progress = $4, counts = counts || $5
+        WHERE workspace_id = $1 AND id = $2 AND status = 'running' AND (attempts -> -1 ->> 'number')::integer = $3""",
+        workspace,
+        told.run_id,
+        told.attempt,
+        told.progress,
+        {"rows_read": told.rows_read, "rows_written": told.rows_written},
+    )
+
+
+async def get(tx: Connection, workspace: UUID, id_: UUID, *, lock: bool = False) -> Run:
+    """Raises NotFound."""
+    run = await find(tx, workspace, id_, lock=lock)
+    if run is None:
+        raise NotFound("run-unknown", "There is no such run in this workspace.")
+    return run
+
+
+async def find(tx: Connection, workspace: UUID, id_: UUID, *, lock: bool = False) -> Run | None:
+    statement = "SELECT * FROM scheduler.runs WHERE workspace_id = $1 AND id = $2" + (" FOR UPDATE" if lock else "")
+    row = await tx.fetchrow(statement, workspace, id_)
+    return _run(row) if row is not None else None
+
+
+async def find_handed_over(tx: Connection, workspace: UUID, pipeline: UUID) -> UUID | None:
+    """The run of this pipeline that the executor has now."""
+    statement = """
+        SELECT id FROM scheduler.runs
+        WHERE workspace_id = $1 AND pipeline_id = $2 AND handed_over_at IS NOT NULL AND finished_at IS NULL"""
+    found: UUID | None = await tx.fetchval(statement, workspace, pipeline)
+    return found
+
+
+async def find_waiting(tx: Connection, workspace: UUID, pipeline: UUID) -> Run | None:
+    """The one that waits longest for its turn, locked."""
+    statement = """
+        SELECT * FROM scheduler.runs
+        WHERE workspace_id = $1 AND pipeline_id = $2 AND handed_over_at IS NULL AND finished_at IS NULL
+        ORDER BY queued_at, id LIMIT 1 FOR UPDATE"""
+    row = await tx.fetchrow(statement, workspace, pipeline)
+    return _run(row) if row is not None else None
+
+
+async def not_ended(tx: Connection, workspace: UUID, pipeline: UUID) -> Sequence[Run]:
+    """All runs of a pipeline that have not ended, locked."""
+    statement = """
+        SELECT * FROM scheduler.runs WHERE workspace_id = $1 AND pipeline_id = $2 AND finished_at IS NULL
+        ORDER BY queued_at, id FOR UPDATE"""
+    return [_run(row) for row in await tx.fetch(statement, workspace, pipeline)]
+
+
+async def waiting_too_long(tx: Connection, limit_seconds: float, count: int) -> Sequence[Run]:
+    """Some that wait for the run before them longer than that, locked; those that somebody else works on left out."""
+    statement = """
+        SELECT * FROM scheduler.runs WHERE status = 'queued' AND handed_over_at IS NULL AND finished_at IS NULL
+            AND queued_at < now() - make_interval(secs => $1)
+        ORDER BY queued_at LIMIT $2 FOR UPDATE SKIP LOCKED"""
+    return [_run(row) for row in await tx.fetch(statement, limit_seconds, count)]
+
+
+async def list_page(
+    tx: Connection, workspace: UUID, filters: Filters, query: PageQuery
+) -> tuple[Sequence[Run], str | None]:
+    part = SORTS.slice(query.sort, query.cursor, after=6)
+    statement = f"""
+        SELECT * FROM scheduler.runs WHERE workspace_id = $1
+            AND (cardinality($3::text[]) = 0 OR status = ANY($3))
+            AND ($4::text IS NULL OR $4 IN (pipeline_id::text, pipeline_name))
+            AND ($5::text IS NULL OR trigger = $5) AND ($6::uuid IS NULL OR parent_run_id = $6)
+            {part.where} {part.order} LIMIT $2 + 1"""
+    statuses = [status.value for status in filters.statuses]
+    given = (statuses, filters.pipeline, filters.trigger, filters.parent)
+    rows = await tx.fetch(statement, workspace, query.limit, *given, *part.arguments)
+    page, cursor = part.page(rows, query.limit)
+    return [_run(row) for row in page], cursor
+
+
+async def of_pipeline(
+    tx: Connection, workspace: UUID, pipeline: UUID, query: PageQuery
+) -> tuple[Sequence[Run], str | None]:
+    """The history of one pipeline."""
+    part = SORTS.slice(query.sort, query.cursor, after=3)
+    statement = f"""
+        SELECT * FROM scheduler.runs WHERE workspace_id = $1 AND pipeline_id = $3
+        {part.where} {part.order} LIMIT $2 + 1"""
+    rows = await tx.fetch(statement, workspace, query.limit, pipeline, *part.arguments)
+    page, cursor = part.page(rows, query.limit)
+    return [_run(row) for row in page], cursor
+
+
+async def count_by_state(tx: Connection) -> Mapping[str, int]:
+    """Over all workspaces, of the runs that have not ended."""
+    rows = await tx.fetch("SELECT status, count(*) AS n FROM scheduler.runs WHERE finished_at IS NULL GROUP BY status")
+    return {"queued": 0, "running": 0} | {row["status"]: row["n"] for row in rows}
+
+
+def _attempt_out(attempt: Attempt) -> dict[str, Any]:
+    return asdict(attempt) | {"error": _plain(attempt.error)}
+
+
+def _attempt_in(value: Mapping[str, Any]) -> Attempt:
+    ended_at, error = value["ended_at"], value["error"]
+    return Attempt(
+        value["number"],
+        value["executor"],
+        datetime.fromisoformat(value["started_at"]),
+        datetime.fromisoformat(ended_at) if ended_at else None,
+        RunError.model_validate(error) if error else None,
+    )
+
+
+def _plain(error: RunError | None) -> dict[str, Any] | None:
+    return error.model_dump(mode="json") if error is not None else None
+
+
+def _run(row: Record) -> Run:
+    return Run(
+        id=row["id"],
+        workspace_id=row["workspace_id"],
+        pipeline_id=row["pipeline_id"],
+        pipeline_name=row["pipeline_name"],
+        pipeline_version=row["pipeline_version"],
+        asked=Asked(
+            trigger=row["trigger"],
+            parameters=row["parameters"],
+            full_refresh=row["full_refresh"],
+            interval_start=row["interval_start"],
+            interval_end=row["interval_end"],
+            parent_run_id=row["parent_run_id"],
+        ),
+        definition=row["definition"],
+        queued_at=row["queued_at"],
+        trace_id=row["trace_id"],
+        status=Status(row["status"]),
+        handed_over_at=row["handed_over_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        retry_at=row["retry_at"],
+        cancel_requested_at=row["cancel_requested_at"],
+        attempts=tuple(_attempt_in(value) for value in row["attempts"]),
+        counts=RunCounts.model_validate(row["counts"]),
+        progress=row["progress"],
+        balanced=row["balanced"],
+        destinations=tuple(DestinationOutcome.model_validate(value) for value in row["destinations"]),
+        warnings=tuple(row["warnings"]),
+        error=RunError.model_validate(row["error"]) if row["error"] else None,
+    )

@@ -1,0 +1,1 @@
+"""Transformations: named steps with their versions, and which pipelines use them."""

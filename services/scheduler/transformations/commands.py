@@ -1,0 +1,81 @@
+"""Transformations, commands: create, save, delete; each one transaction."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from dataaggregator.contracts.transformation import TransformationDefinition
+from dataaggregator.dataplane.compile import compile_transformation
+from dataaggregator.db import Connection, Database
+from dataaggregator.definition import Audited, Author, Edit
+from dataaggregator.errors import Conflict, FieldError, Invalid
+from dataaggregator.ids import new_id
+from services.scheduler import outbox
+from services.scheduler.pipelines import material
+from services.scheduler.pipelines import store as pipelines
+from services.scheduler.transformations import store
+from services.scheduler.transformations.store import SavedTransformation
+
+
+@dataclass(frozen=True)
+class TransformationCommands:
+    database: Database
+
+    async def create(
+        self, workspace: UUID, author: Author, definition: TransformationDefinition
+    ) -> SavedTransformation:
+        compile_transformation(definition)
+        async with self.database.transaction(workspace) as tx:
+            saved = await store.add(tx, workspace, new_id(), definition, author)
+            await _audit(tx, saved, author, "transformation.created")
+            return saved
+
+    async def save(
+        self, workspace: UUID, reference: str, author: Author, edit: Edit[TransformationDefinition]
+    ) -> SavedTransformation:
+        """A new version, which the next run of each pipeline that uses it takes; so each must compile with it."""
+        async with self.database.transaction(workspace) as tx:
+            before = await store.get(tx, workspace, reference, lock=True)
+            edit.expect(before.version)
+            definition = edit.change(before.definition)
+            if definition == before.definition:
+                return before
+            compile_transformation(definition)
+            if definition.name != before.definition.name:
+                _must_be_unused(before, await store.used_by(tx, before), "renamed")
+            after = await store.save(tx, before, definition, author)
+            await _users_must_compile(tx, after)
+            await _audit(tx, after, author, "transformation.updated")
+            return after
+
+    async def delete(self, workspace: UUID, reference: str, author: Author, expect: Callable[[int], None]) -> None:
+        async with self.database.transaction(workspace) as tx:
+            saved = await store.get(tx, workspace, reference, lock=True)
+            expect(saved.version)
+            _must_be_unused(saved, await store.used_by(tx, saved), "deleted")
+            await store.remove(tx, saved)
+            await _audit(tx, saved, author, "transformation.deleted")
+
+
+def _must_be_unused(saved: SavedTransformation, users: Sequence[str], action: str) -> None:
+    if users:
+        named = ", ".join(users)
+        detail = f"The transformation {saved.definition.name!r} cannot be {action}: pipelines use it: {named}."
+        raise Conflict("transformation-in-use", detail)
+
+
+async def _users_must_compile(tx: Connection, saved: SavedTransformation) -> None:
+    for pipeline in await pipelines.using_transformation(tx, saved.workspace_id, saved.id):
+        try:
+            await material.resolved(tx, pipeline)
+        except Invalid as error:
+            wrong = [
+                FieldError(one.field, f"pipeline {pipeline.name}: {one.message}", one.code) for one in error.errors
+            ]
+            detail = f"The pipeline {pipeline.name!r} uses it and would not compile any more."
+            raise Invalid("definition-invalid", detail, errors=wrong) from error
+
+
+async def _audit(tx: Connection, saved: SavedTransformation, author: Author, action: str) -> None:
+    detail = {"name": saved.definition.name, "version": saved.version}
+    await outbox.audit(tx, saved.workspace_id, author, Audited(action, "transformation", saved.id, detail))
