@@ -1,0 +1,92 @@
+"""Connectors, HTTP door: /api/connector-types and /api/connectors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dataaggregator.connector.registry import connector_types
+from dataaggregator.db import Database
+from dataaggregator.http.answer import Answer
+from dataaggregator.http.call import Call
+from dataaggregator.http.definition import author, expect, patching, replacing
+from dataaggregator.http.paging import Page, PageQuery
+from dataaggregator.http.route import Route
+from dataaggregator.permissions import Permission
+from services.connectors import store
+from services.connectors.commands import ConnectorCommands
+from services.connectors.domain import Connector, ConnectorDefinition
+from services.connectors.resource import ConnectorQuery, ConnectorShown, ConnectorTypeShown, shown, shown_type
+
+TAG = "Connectors"
+
+
+@dataclass(frozen=True)
+class ConnectorsApi:
+    database: Database
+    commands: ConnectorCommands
+
+    def routes(self) -> Sequence[Route]:
+        read, write = Permission.DEFINITIONS_READ, Permission.DEFINITIONS_WRITE
+        one, body, good = "/api/connectors/{connector}", ConnectorDefinition, {200: ConnectorShown}
+        return (
+            Route(
+                "GET", "/api/connector-types", self.types, "List the types of connectors", TAG, read,
+                query=PageQuery, answers={200: Page[ConnectorTypeShown]},
+            ),
+            Route(
+                "GET", "/api/connectors", self.list_page, "List connectors", TAG, read,
+                query=ConnectorQuery, answers={200: Page[ConnectorShown]},
+            ),
+            Route(
+                "POST", "/api/connectors", self.create, "Save a connector", TAG, write,
+                body=body, answers={201: ConnectorShown}, problems=(409,), etag=True, idempotent=True,
+            ),
+            Route("GET", one, self.get, "Show a connector", TAG, read, answers=good, etag=True),
+            Route(
+                "PUT", one, self.replace, "Replace a connector's configuration", TAG, write,
+                body=body, answers=good, problems=(409, 502), etag=True,
+            ),
+            Route(
+                "PATCH", one, self.patch, "Change parts of a connector", TAG, write,
+                body=body, merge_patch=True, answers=good, problems=(409, 502), etag=True,
+            ),
+            Route(
+                "DELETE", one, self.delete, "Delete an unused connector", TAG, write,
+                answers={204: None}, problems=(409,), etag=True,
+            ),
+        )  # fmt: skip
+
+    async def types(self, call: Call) -> Answer:
+        """All on one page: there are as many as are installed."""
+        del call
+        return Answer(Page[ConnectorTypeShown](items=[shown_type(type_) for type_ in connector_types().values()]))
+
+    async def list_page(self, call: Call) -> Answer:
+        query = call.query_as(ConnectorQuery)
+        async with self.database.transaction(call.workspace) as tx:
+            found, cursor = await store.list_page(tx, call.workspace, query.type, query)
+        return Answer(Page[ConnectorShown](items=[shown(connector) for connector in found], next_cursor=cursor))
+
+    async def create(self, call: Call) -> Answer:
+        connector = await self.commands.create(call.workspace, author(call), call.body_as(ConnectorDefinition))
+        location = {"Location": f"/api/connectors/{connector.id}"}
+        return Answer(shown(connector), status=201, headers=location, etag=connector.version)
+
+    async def get(self, call: Call) -> Answer:
+        async with self.database.transaction(call.workspace) as tx:
+            return _answer(await store.get(tx, call.workspace, call.path["connector"]))
+
+    async def replace(self, call: Call) -> Answer:
+        edit = replacing(call, ConnectorDefinition)
+        return _answer(await self.commands.save(call.workspace, call.path["connector"], author(call), edit))
+
+    async def patch(self, call: Call) -> Answer:
+        edit = patching(call, ConnectorDefinition)
+        return _answer(await self.commands.save(call.workspace, call.path["connector"], author(call), edit))
+
+    async def delete(self, call: Call) -> Answer:
+        await self.commands.delete(call.workspace, call.path["connector"], author(call), expect(call))
+        return Answer(status=204)
+
+
+def _answer(connector: Connector) -> Answer:
+    return Answer(shown(connector), etag=connector.version)

@@ -1,0 +1,37 @@
+"""Connectors, composition root: every object, by hand."""
+
+from pathlib import Path
+
+from dataaggregator.http.client import ServiceClient
+from dataaggregator.ports import Ports
+from dataaggregator.service import Loop, Service
+from services.connectors import events
+from services.connectors.api import ConnectorsApi
+from services.connectors.commands import ConnectorCommands
+from services.connectors.discoverer import Discoverer
+from services.connectors.outbox import NAME
+from services.connectors.probe import Probe
+from services.connectors.references import References
+from services.connectors.trying import TryingApi
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def build(ports: Ports) -> Service:
+    database = ports.database
+    services = ServiceClient(ports, NAME)
+    commands = ConnectorCommands(database, ports.keys, References(ports.settings))
+    probe = Probe(services)
+    discoverer = Discoverer(database, commands, probe)
+    return Service(
+        name=NAME,
+        routes=(
+            *ConnectorsApi(database, commands).routes(),
+            *TryingApi(database, commands, probe, discoverer).routes(),
+        ),
+        handlers=events.handlers(),
+        loops=(Loop("discoverer", discoverer.run),),
+        resources=(services,),
+        needs=(database,),
+        schema=NAME,
+    )

@@ -1,0 +1,19 @@
+"""Connectors: what it says: events and audit lines, written in the caller's transaction."""
+
+from uuid import UUID
+
+from dataaggregator import bus
+from dataaggregator.bus import audit as trail
+from dataaggregator.contracts.base import Message
+from dataaggregator.db import Connection
+from dataaggregator.definition import Audited, Author
+
+NAME = "connectors"
+
+
+async def emit(tx: Connection, workspace: UUID, subject: UUID, message: Message) -> None:
+    await bus.emit(tx, NAME, message, subject=subject, workspace=workspace, source=NAME)
+
+
+async def audit(tx: Connection, workspace: UUID, author: Author, line: Audited) -> None:
+    await trail.audit(tx, NAME, workspace, author, line)
