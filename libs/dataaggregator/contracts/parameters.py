@@ -20,7 +20,7 @@ class Parameter(Sent):
     @model_validator(mode="after")
     def _default_fits(self) -> "Parameter":
         if self.default is not None and not self.fits(self.default):
-            raise PydanticCustomError("parameter", f"the default is not a {self.type}")
+            raise PydanticCustomError("parameter", f"the default is not of type {self.type}")
         return self
 
     def fits(self, value: Any) -> bool:
