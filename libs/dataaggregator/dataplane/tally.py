@@ -1,0 +1,78 @@
+"""What the trusted process counts while rows pass: at each source, each edge and each destination, batch by batch."""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from dataaggregator.contracts.run import RunCounts, StageProgress
+from dataaggregator.dataplane.sandbox.messages import StageCounts
+
+
+@dataclass
+class Counted:
+    """One source, projection or destination: rows in and out as they were seen here."""
+
+    kind: str
+    read: int = 0
+    written: int = 0
+    rejected: int = 0
+    bytes: int = 0
+    batches: int = 0
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+
+    @property
+    def duration_ms(self) -> int:
+        return round(((self.ended or time.monotonic()) - self.started) * 1000)
+
+
+class Tally:
+    """All counts of one pass over the sources. The sandbox's own counts are kept beside, never mixed in."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Counted] = {}
+        self.projections: dict[str, Counted] = {}
+        self.destinations: dict[str, Counted] = {}
+        self.reported: dict[str, StageCounts] = {}
+        """By stage, as the sandbox says."""
+        self.taken: defaultdict[tuple[str, str], int] = defaultdict(int)
+        """Rows taken over, by producing node and taker."""
+        self.quarantined: defaultdict[str, int] = defaultdict(int)
+        """Rows set aside, by stage."""
+
+    @property
+    def moved(self) -> tuple[int, ...]:
+        """Changes whenever anything moved: what progress is measured by."""
+        counted = (*self.sources.values(), *self.destinations.values())
+        here = [number for one in counted for number in (one.read, one.bytes)]
+        return (*here, *(number for one in self.reported.values() for number in (one.read, one.written)))
+
+    def progress(self) -> tuple[StageProgress, ...]:
+        trusted = [*self.sources.items(), *self.projections.items(), *self.destinations.items()]
+        return (
+            *(
+                StageProgress(stage=name, kind=one.kind, read=one.read, written=one.written, rejected=one.rejected)
+                for name, one in trusted
+            ),
+            *(
+                StageProgress(
+                    stage=one.stage,
+                    kind=one.kind,
+                    read=one.read,
+                    written=one.written,
+                    filtered=sum(one.filtered.values()),
+                    rejected=sum(one.rejected.values()),
+                )
+                for one in self.reported.values()
+            ),
+        )
+
+    def counts(self) -> RunCounts:
+        return RunCounts(
+            rows_read=sum(one.read for one in self.sources.values()),
+            rows_written=sum(one.written for one in self.destinations.values()),
+            rows_filtered=sum(sum(one.filtered.values()) for one in self.reported.values()),
+            rows_rejected=sum(self.quarantined.values()),
+            bytes_read=sum(one.bytes for one in self.sources.values()),
+            bytes_written=sum(one.bytes for one in self.destinations.values()),
+        )
