@@ -1,0 +1,75 @@
+"""Rows and schemas as JSON for people to look at: exact, with nothing rounded on the way."""
+
+import base64
+import math
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+
+
+def rows_as_json(rows: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
+    return [plain(row) for row in rows.to_pylist()]
+
+
+def plain(value: Any) -> Any:
+    """Decimals, uuids and times as text, bytes as base64, numbers JSON has no word for as text."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case datetime() | date() | time():
+            return value.isoformat()
+        case Decimal() | UUID() | timedelta():
+            return str(value)
+        case bytes():
+            return base64.b64encode(value).decode()
+        case Mapping():
+            return {str(name): plain(one) for name, one in value.items()}
+        case list() | tuple():
+            return [plain(one) for one in value]
+    return str(value)
+
+
+def schema_as_json(schema: pa.Schema) -> dict[str, Any]:
+    """JSON Schema of a row; each field also says its Arrow type, which is the exact one."""
+    return {
+        "type": "object",
+        "properties": {field.name: _field(field) for field in schema},
+        "required": [field.name for field in schema if not field.nullable],
+    }
+
+
+def _field(field: "pa.Field[Any]") -> dict[str, Any]:
+    described = _type(field.type)
+    if field.nullable and "type" in described:
+        described["type"] = [described["type"], "null"]
+    return described | {"arrow_type": str(field.type)}
+
+
+def _type(kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_boolean(kind):
+        return {"type": "boolean"}
+    if pa.types.is_integer(kind):
+        return {"type": "integer"}
+    if pa.types.is_floating(kind):
+        return {"type": "number"}
+    if pa.types.is_date(kind):
+        return {"type": "string", "format": "date"}
+    if pa.types.is_timestamp(kind):
+        return {"type": "string", "format": "date-time"}
+    if pa.types.is_time(kind):
+        return {"type": "string", "format": "time"}
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return {"type": "array", "items": _type(kind.value_type)}
+    if pa.types.is_struct(kind):
+        return {"type": "object", "properties": {field.name: _field(field) for field in kind}}
+    if str(kind) == "extension<arrow.uuid>":
+        return {"type": "string", "format": "uuid"}
+    if str(kind) == "extension<arrow.json>":
+        return {}
+    return {"type": "string"}

@@ -1,0 +1,40 @@
+"""The spool: rows kept as Parquet in the run folder, so that every destination and every attempt gets the same."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataaggregator.dataplane.failpoints import Failpoints
+
+BATCH_ROWS = 65_536
+
+
+class SpoolWriter:
+    """The rows of one node. The file counts only when the pass that made it was recorded as complete."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, schema, compression="lz4")
+        self.rows = 0
+
+    async def write(self, batch: pa.RecordBatch) -> None:
+        await asyncio.to_thread(self._writer.write_batch, batch)
+        self.rows += batch.num_rows
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def schema_of(path: Path) -> pa.Schema:
+    return pq.read_schema(path)
+
+
+async def batches_of(path: Path, failpoints: Failpoints) -> AsyncIterator[pa.RecordBatch]:
+    """The rows again, in the order and with the types in which they were written."""
+    with pq.ParquetFile(path) as file:
+        batches = file.iter_batches(batch_size=BATCH_ROWS)
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            if not failpoints.reached("run.drop_batch"):
+                yield batch
