@@ -1,0 +1,145 @@
+"""The end of an attempt: the ledger judged before anything is committed, and the outcome written up."""
+
+from collections.abc import Sequence
+from typing import Literal
+from uuid import UUID
+
+from dataaggregator.catalogue import help_section
+from dataaggregator.contracts.ledger import Ledger, LedgerEdge, LedgerStage
+from dataaggregator.contracts.run import RunCounts, RunError
+from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.dataplane.extract import Extract
+from dataaggregator.dataplane.job import KnownCursor, QuarantineEntry, RunJob, RunOutcome
+from dataaggregator.dataplane.ledger import QUARANTINE, judge
+from dataaggregator.dataplane.load import Load
+from dataaggregator.errors import Permanent
+
+
+def judge_before_commit(job: RunJob, extract: Extract, loads: Sequence[Load]) -> None:
+    """Raises Permanent when a law does not hold, or when more rows were rejected than the pipeline allows.
+
+    A load that failed already is taken as whole: its rows are not committed, and the others must not pay for it.
+    """
+    stages, edges = list(extract.stages), list(extract.edges)
+    for load in loads:
+        producer = extract.producers[load.definition.input]
+        stage, edge = load.stage(), load.edge(producer)
+        if load.state == "failed":
+            stage = stage.model_copy(update={"read": producer.written})
+            edge = edge.model_copy(update={"taken": producer.written})
+        stages.append(stage)
+        edges.append(edge)
+    ledger = judge(job.run_id, stages, edges)
+    if not ledger.balanced:
+        raise Permanent("unbalanced", f"The ledger does not add up: {'; '.join(ledger.violations[:3])}.")
+    allowed = job.definition.on_rejected
+    read, rejected = extract.counts.rows_read, extract.counts.rows_rejected
+    if allowed is not None and allowed.exceeded(rejected, read):
+        raise Permanent(
+            "rejected-over-threshold",
+            f"{rejected} of {read} rows were rejected; the pipeline allows {allowed.threshold}.",
+        )
+
+
+class Books:
+    """Gathers what the passes counted and what became of each load."""
+
+    def __init__(self, run_id: UUID) -> None:
+        self._run_id = run_id
+        self._entries: list[tuple[Extract, list[Load]]] = []
+        self._lost: list[Load] = []
+        self._cursors: list[KnownCursor] = []
+
+    def add(self, extract: Extract, loads: Sequence[Load]) -> None:
+        for known, taking in self._entries:
+            if known == extract:
+                taking.extend(loads)
+                return
+        self._entries.append((extract, list(loads)))
+
+    def settled(self, load: Load, earlier: Sequence[Extract]) -> None:
+        """An earlier attempt committed it: the counts are those of its newest record in the run folder."""
+        for extract in earlier:
+            if load.name in extract.takers:
+                self.add(extract, [load])
+                for key, cursor in extract.cursors.items():
+                    if key in load.request.source_streams:
+                        self.moved(load, key, Cursor.from_json(cursor))
+                return
+        self._lost.append(load)
+
+    def moved(self, load: Load, source: str, cursor: Cursor) -> None:
+        self._cursors.append(KnownCursor(destination=load.name, source=source, cursor=cursor.to_json()))
+
+    def outcome(self, loads: Sequence[Load], error: RunError | None, *, cancelled: bool) -> RunOutcome:
+        ledger = self._ledger()
+        whole = bool(loads) and all(load.state == "committed" for load in loads)
+        if error is None:
+            error = next((load.error for load in loads if load.error is not None), None)
+        if whole and error is None and not ledger.balanced:
+            detail = f"The ledger does not add up: {'; '.join(ledger.violations[:3])}."
+            error = RunError(code="unbalanced", detail=detail, help=help_section("unbalanced"))
+        status: Literal["succeeded", "failed", "cancelled"] = "failed"
+        if whole and error is None:
+            status = "succeeded"
+        elif cancelled:
+            status, error = "cancelled", None
+        return RunOutcome(
+            status=status,
+            error=error,
+            ledger=ledger,
+            destinations=tuple(load.outcome(error, cancelled=cancelled) for load in loads),
+            cursors=tuple(self._cursors),
+            counts=self._counts(loads),
+            quarantine=self._quarantine(),
+            warnings=self._warnings(),
+        )
+
+    def _ledger(self) -> Ledger:
+        stages: list[LedgerStage] = []
+        edges: list[LedgerEdge] = []
+        receipts = []
+        for number, (extract, loads) in enumerate(self._entries):
+            mark = f" (pass {number + 1})" if number else ""
+            ours = {stage.stage for stage in extract.stages}
+            stages += [stage.model_copy(update={"stage": stage.stage + mark}) for stage in extract.stages]
+            made = [*extract.edges, *(load.edge(extract.producers[load.definition.input]) for load in loads)]
+            edges += [_marked(edge, ours, mark) for edge in made]
+            stages += [load.stage() for load in loads]
+            receipts += [load.receipt for load in loads if load.receipt is not None]
+        for load in self._lost:
+            counts = LedgerStage(stage=f"{load.name} (counts lost)", kind="source", accounting="unaccounted")
+            counts = counts.model_copy(update={"read": load.counted.read, "written": load.counted.read})
+            edge = LedgerEdge(from_=counts.stage, to=load.name, handed_over=load.counted.read, taken=load.counted.read)
+            stages += [counts, load.stage()]
+            edges.append(edge)
+            receipts += [load.receipt] if load.receipt is not None else []
+        return judge(self._run_id, stages, edges, receipts)
+
+    def _counts(self, loads: Sequence[Load]) -> RunCounts:
+        extracts = [extract.counts for extract, _ in self._entries]
+        committed = [load for load in loads if load.state == "committed"]
+        return RunCounts(
+            rows_read=sum(one.rows_read for one in extracts),
+            rows_written=sum(load.counted.written for load in committed),
+            rows_filtered=sum(one.rows_filtered for one in extracts),
+            rows_rejected=sum(one.rows_rejected for one in extracts),
+            bytes_read=sum(one.bytes_read for one in extracts),
+            bytes_written=sum(load.counted.bytes for load in committed),
+        )
+
+    def _quarantine(self) -> tuple[QuarantineEntry, ...]:
+        return tuple(entry for extract, _ in self._entries for entry in extract.quarantine)
+
+    def _warnings(self) -> tuple[str, ...]:
+        lost = [
+            f"{load.name}: an attempt before this one committed {load.counted.read} rows; its other counts are lost."
+            for load in self._lost
+        ]
+        return (*(warning for extract, _ in self._entries for warning in extract.warnings), *lost)
+
+
+def _marked(edge: LedgerEdge, ours: set[str], mark: str) -> LedgerEdge:
+    start = edge.from_ + mark if edge.from_ in ours else edge.from_
+    end = edge.to + mark if edge.to in ours and edge.to != QUARANTINE else edge.to
+    return edge.model_copy(update={"from_": start, "to": end})
