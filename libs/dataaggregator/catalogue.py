@@ -53,6 +53,10 @@ CATALOGUE: dict[str, Entry] = {
         "Correct every field named under errors; GET /api/connector-types shows what each type takes.",
     ),
     "conflict": Entry("Not possible in this state", "Look at the present state of the resource, then decide again."),
+    "connector-config-invalid": Entry(
+        "The connector's configuration is wrong",
+        "Correct the fields named, or the value a reference leads to, and test the connector.",
+    ),
     "connector-database-missing": Entry("The database is not there", "Correct the connector's database, or create it."),
     "connector-in-use": Entry(
         "Pipelines use this connector", "Change or delete the pipelines named, then delete the connector."
@@ -64,6 +68,14 @@ CATALOGUE: dict[str, Entry] = {
     "connector-login-failed": Entry(
         "The other system refuses the login",
         "Correct the connector's user and password, and the rights to log in from here.",
+    ),
+    "connector-not-a-destination": Entry(
+        "Nothing can be written there",
+        "Choose a connector of a type whose roles include destination.",
+    ),
+    "connector-not-a-source": Entry(
+        "Nothing can be read there",
+        "Choose a connector of a type whose roles include source.",
     ),
     "connector-permission": Entry(
         "The connector's user may not do this", "Grant the right named in the detail to the connector's user."
@@ -271,6 +283,10 @@ CATALOGUE: dict[str, Entry] = {
         "The private PostgreSQL did not start",
         "Read postgres.log in the folder named; free the disk or the memory it asks for, then start again.",
     ),
+    "probe-incomplete": Entry(
+        "Something to try is missing",
+        "Send the connector, or the transformation, that is to be tried.",
+    ),
     "probe-timeout": Entry(
         "A trial took too long", "Check that the source answers quickly, ask for fewer rows, then try again."
     ),
@@ -347,6 +363,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "sample-invalid": Entry(
         "The sample does not fit", "Give rows for each input of the transformation, all rows of a field of one type."
+    "sample-invalid": Entry(
+        "The sample does not fit",
+        "Give rows for every input, with values of one type in each field.",
     ),
     "sandbox-disk": Entry(
         "The steps filled the spill folder",

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import resource
 import shutil
@@ -37,6 +38,7 @@ from dataaggregator.errors import Permanent, PlatformError, Transient
 
 FrameHandler = Callable[[Progress | LogLine | SchemaChange | CursorCommitted], Awaitable[None]]
 
+_log = logging.getLogger(__name__)
 STDERR_BYTES = 64 * 1024
 # What a run process may know of our environment: connection strings and keys of the service are not in it.
 ENVIRONMENT = (
@@ -84,7 +86,9 @@ class RunProcess:
         try:
             frame = read_frame(await self._wire.receive())
         except WireClosedError:
-            raise await self._lost() from None
+            lost = await self._lost()
+            _log.error("a run process ended before its first job: %s", self._stderr.decode("utf-8", "replace"))
+            raise lost from None
         if not isinstance(frame, Ready):
             raise Transient("run-process-lost", "The run process did not start as it should.")
         self._ready = True

@@ -1,0 +1,60 @@
+"""Progress of a run: told when something moved, at most four times a second, and once at the end."""
+
+import asyncio
+import contextlib
+from typing import Literal, Self
+
+from dataaggregator.clock import Clock
+from dataaggregator.dataplane.job import Progress
+from dataaggregator.dataplane.report import Reporter
+from dataaggregator.dataplane.tally import Tally
+
+EVERY_SECONDS = 0.25
+Phase = Literal["opening", "reading", "writing", "committing", "done"]
+
+
+class Meter:
+    """Silent while nothing moves: that silence is what the stall limit of the executor measures."""
+
+    def __init__(self, report: Reporter, clock: Clock) -> None:
+        self.phase: Phase = "opening"
+        self._report = report
+        self._clock = clock
+        self._tallies: list[Tally] = []
+        self._told: tuple[object, ...] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, tally: Tally) -> None:
+        self._tallies.append(tally)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._turn(), name="meter")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self.phase = "done"
+        self._tell()
+
+    async def _turn(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            now = (self.phase, *(tally.moved for tally in self._tallies))
+            if now != self._told:
+                self._told = now
+                self._tell()
+
+    def _tell(self) -> None:
+        counts = [tally.counts() for tally in self._tallies]
+        self._report.tell(
+            Progress(
+                at=self._clock.now(),
+                phase=self.phase,
+                stages=tuple(stage for tally in self._tallies for stage in tally.progress()),
+                rows_read=sum(one.rows_read for one in counts),
+                rows_written=sum(one.rows_written for one in counts),
+            )
+        )

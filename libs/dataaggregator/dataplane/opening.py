@@ -1,0 +1,90 @@
+"""Opens the connectors of a job: configuration checked, one egress door for all, everything closed at the end."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dataaggregator.connector.context import Context
+from dataaggregator.connector.destination import Destination
+from dataaggregator.connector.egress import Egress, EgressPolicy, HostList
+from dataaggregator.connector.registry import connector_type
+from dataaggregator.connector.source import Source
+from dataaggregator.connector.spec import Config, ConnectorType
+from dataaggregator.dataplane.job import ConnectorUse, JobSettings
+from dataaggregator.errors import FieldError, Invalid
+
+CLOSE_SECONDS = 5.0
+
+
+class Opening:
+    """Makes sources and destinations of one job. `close` closes them, the last one first."""
+
+    def __init__(self, settings: JobSettings, folder: Path, log: logging.Logger) -> None:
+        policy = EgressPolicy(
+            allow=HostList.parse(settings.egress_allow),
+            deny=HostList.parse(settings.egress_deny),
+            private=settings.egress_private,
+        )
+        self._context = Context(
+            egress=Egress(policy),
+            folder=folder,
+            allowed_roots=tuple(Path(root) for root in settings.allowed_roots),
+            log=log,
+        )
+        self._closing = contextlib.AsyncExitStack()
+
+    def source(self, use: ConnectorUse) -> Source:
+        type_, config = checked(use)
+        if type_.source is None:
+            raise Invalid("connector-not-a-source", f"Connectors of type {type_.name} cannot be read from.")
+        source = type_.source(config, self._context)
+        self._closing.push_async_callback(_closed, source)
+        return source
+
+    def destination(self, use: ConnectorUse) -> Destination:
+        type_, config = checked(use)
+        if type_.destination is None:
+            raise Invalid("connector-not-a-destination", f"Connectors of type {type_.name} cannot be written to.")
+        destination = type_.destination(config, self._context)
+        self._closing.push_async_callback(_closed, destination)
+        return destination
+
+    def context(self) -> Context:
+        return self._context
+
+    async def close(self) -> None:
+        await self._closing.aclose()
+
+
+async def _closed(made: Source | Destination) -> None:
+    """A system that does not answer any more must not hold up the end of a run."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await made.close()
+
+
+def checked(use: ConnectorUse) -> tuple[ConnectorType, Config]:
+    """The type and its typed configuration; what is wrong with it is told by field, never by value."""
+    type_ = connector_type(use.type)
+    try:
+        return type_, type_.config.model_validate(use.config)
+    except ValidationError as error:
+        wrong = [
+            FieldError(".".join(str(part) for part in one["loc"]), one["msg"], one["type"])
+            for one in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+    named = "; ".join(f"{one.field}: {one.message}" for one in wrong)
+    raise Invalid("connector-config-invalid", f"The connector's configuration is wrong: {named}.", errors=wrong)
+
+
+def without_parameters(text: str, values: Mapping[str, Any]) -> str:
+    """`{{ parameters.name }}` of a stream's name replaced by its value."""
+    for name, value in values.items():
+        for written in (f"{{{{ parameters.{name} }}}}", f"{{{{parameters.{name}}}}}"):
+            text = text.replace(written, str(value))
+    return text

@@ -1,0 +1,98 @@
+"""Probes: a connector tested, its streams found, a few rows shown, steps tried on a sample; nothing is written."""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dataaggregator.catalogue import help_section
+from dataaggregator.connector.source import ReadRequest
+from dataaggregator.dataplane.failures import leaf, run_error
+from dataaggregator.dataplane.job import Answered, ConnectorUse, ProbeJob
+from dataaggregator.dataplane.opening import Opening, checked
+from dataaggregator.dataplane.report import Reporter
+from dataaggregator.dataplane.showing import rows_as_json, schema_as_json
+from dataaggregator.dataplane.trial import try_out
+from dataaggregator.dataplane.warm import WarmSandbox
+from dataaggregator.errors import Invalid, PlatformError
+
+
+async def answer(job: ProbeJob, sandboxes: WarmSandbox, report: Reporter) -> Answered:
+    folder = Path(job.folder)
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    opening = Opening(job.settings, folder, logging.getLogger("dataaggregator.connector"))
+    try:
+        return Answered(result=await _result(job, opening, sandboxes))
+    except Exception as error:
+        cause, _ = leaf(error)
+        if not isinstance(cause, PlatformError):
+            trace = "".join(traceback.format_exception(cause))
+            report.log("error", f"the probe {job.probe} failed", trace=trace)
+            return Answered(error=run_error(error))
+        wrong = tuple({"field": one.field, "message": one.message, "code": one.code} for one in cause.errors)
+        return Answered(error=run_error(error), errors=wrong)
+    finally:
+        await opening.close()
+
+
+async def _result(job: ProbeJob, opening: Opening, sandboxes: WarmSandbox) -> dict[str, Any]:
+    if job.probe == "transform_test":
+        if job.transformation is None:
+            raise Invalid("probe-incomplete", "A transformation is needed to try one out.")
+        return await try_out(job.transformation, job.sample, sandboxes, job.limit)
+    if job.connector is None:
+        raise Invalid("probe-incomplete", "A connector is needed for this.")
+    match job.probe:
+        case "connector_test":
+            return await _test(job.connector, opening)
+        case "discover":
+            return await _discover(job.connector, job.pattern, opening)
+    return await _preview(job, job.connector, opening)
+
+
+async def _test(use: ConnectorUse, opening: Opening) -> dict[str, Any]:
+    type_, config = checked(use)
+    checks = [
+        {
+            "name": check.name,
+            "ok": check.ok,
+            "detail": check.detail,
+            "code": check.code,
+            "help": None if check.code is None else help_section(check.code),
+            "duration_ms": check.duration_ms,
+        }
+        async for check in type_.check(config, opening.context())
+    ]
+    return {"ok": all(check["ok"] for check in checks), "checks": checks}
+
+
+async def _discover(use: ConnectorUse, pattern: str | None, opening: Opening) -> dict[str, Any]:
+    found = await opening.source(use).discover(pattern)
+    return {
+        "streams": [
+            {
+                "name": stream.name,
+                "schema": schema_as_json(stream.schema),
+                "primary_key": list(stream.primary_key),
+                "cursor_fields": list(stream.cursor_fields),
+                "estimated_rows": stream.estimated_rows,
+            }
+            for stream in found
+        ]
+    }
+
+
+async def _preview(job: ProbeJob, use: ConnectorUse, opening: Opening) -> dict[str, Any]:
+    source = opening.source(use)
+    request = ReadRequest(stream=job.stream, query=job.query, batch_rows=job.limit, limit=job.limit)
+    schema = await source.schema(request)
+    rows: list[dict[str, Any]] = []
+    rejected: list[Mapping[str, Any]] = []
+    async for batch in source.read(request):
+        rows += rows_as_json(batch.rows)
+        rejected += [{"position": one.position, "reason": one.reason, "code": one.code} for one in batch.rejected]
+        if len(rows) >= job.limit:
+            break
+    return {"schema": schema_as_json(schema), "rows": rows[: job.limit], "rejected": rejected[: job.limit]}

@@ -1,0 +1,108 @@
+"""The run process: warm before it knows for whom, then one job at a time, told over the wire it was born with."""
+
+import asyncio
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from dataaggregator.connector.registry import connector_types
+from dataaggregator.dataplane.failpoints import Failpoints
+from dataaggregator.dataplane.job import Answered, Cancel, Finished, Prepare, ProbeJob, Ready, RunJob, read_order
+from dataaggregator.dataplane.probe import answer
+from dataaggregator.dataplane.redaction import Redaction
+from dataaggregator.dataplane.report import Reporter, ReportHandler
+from dataaggregator.dataplane.runner import Runner
+from dataaggregator.dataplane.warm import WarmSandbox
+from dataaggregator.dataplane.wire import Wire, WireClosedError
+
+_PR_SET_PDEATHSIG = 1
+
+
+class RunProcess:
+    """Reads orders for as long as the executor lives; without the executor there is nobody to work for."""
+
+    def __init__(self, wire: Wire, failpoints: Failpoints) -> None:
+        self._wire = wire
+        self._failpoints = failpoints
+        self._report = Reporter(wire)
+        self._sandboxes: WarmSandbox | None = None
+        self._runner: Runner | None = None
+        self._work: asyncio.Task[None] | None = None
+        logging.getLogger().addHandler(ReportHandler(self._report))
+        logging.getLogger("dataaggregator").setLevel(logging.INFO)
+
+    async def serve(self) -> None:
+        while True:
+            match read_order(await self._wire.receive()):
+                case Prepare() as prepare:
+                    self._sandboxes = WarmSandbox(prepare.sandbox, Path(prepare.spill_folder))
+                    self._start(self._ready(self._sandboxes))
+                case Cancel():
+                    if self._runner is not None:
+                        self._runner.cancel()
+                case RunJob() | ProbeJob() as job if self._sandboxes is not None:
+                    self._start(self._job(job, self._sandboxes))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._work = asyncio.create_task(work)
+        self._work.add_done_callback(_end_if_failed)
+
+    async def _job(self, job: RunJob | ProbeJob, sandboxes: WarmSandbox) -> None:
+        uses = job.connectors.values() if isinstance(job, RunJob) else [] if job.connector is None else [job.connector]
+        self._report.redact(Redaction.of(uses))
+        self._report.tell(await self._result(job, sandboxes))
+        await self._report.flush()
+        await sandboxes.close_taken()
+        await self._ready(sandboxes)
+
+    async def _result(self, job: RunJob | ProbeJob, sandboxes: WarmSandbox) -> Finished | Answered:
+        if isinstance(job, ProbeJob):
+            return await answer(job, sandboxes, self._report)
+        self._runner = Runner(job, self._report, sandboxes, self._failpoints)
+        try:
+            return Finished(outcome=await self._runner.run())
+        finally:
+            self._runner = None
+
+    async def _ready(self, sandboxes: WarmSandbox) -> None:
+        sandboxes.warm()
+        await sandboxes.wait()
+        gc.collect()
+        gc.freeze()
+        self._report.tell(Ready())
+
+
+def _end_if_failed(work: asyncio.Task[None]) -> None:
+    """A failure outside the job's own handling is a bug: end, so that the executor sees a lost process, not silence."""
+    if not work.cancelled() and (error := work.exception()) is not None:
+        traceback.print_exception(error)
+        os._exit(70)
+
+
+def _die_with_parent() -> None:
+    """Killed when the executor is, whatever this process is doing; the closed wire is the second way to notice."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+async def _main(descriptor: int) -> None:
+    connector_types()  # imports every installed connector: warm means no import is left
+    wire = await Wire.over(socket.socket(fileno=descriptor))
+    try:
+        await RunProcess(wire, Failpoints.from_environment()).serve()
+    except WireClosedError:
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _die_with_parent()
+    uvloop.run(_main(int(sys.argv[1])))

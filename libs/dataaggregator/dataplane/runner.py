@@ -1,0 +1,304 @@
+"""One attempt of a run: destinations asked first, sources read, rows changed, counted, judged, committed, proved."""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from dataaggregator.clock import SystemClock
+from dataaggregator.connector.destination import LoadRequest, SchemaPolicy, WriteKind
+from dataaggregator.connector.destination import SchemaChange as DestinationChange
+from dataaggregator.connector.source import Source
+from dataaggregator.contracts.pipeline import ResolvedDestination
+from dataaggregator.contracts.run import RunError
+from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.dataplane.closing import Books, judge_before_commit
+from dataaggregator.dataplane.compile import compile_pipeline
+from dataaggregator.dataplane.compile.parameters import parameter_values
+from dataaggregator.dataplane.compile.plan import Plan
+from dataaggregator.dataplane.extract import Extract, extracts
+from dataaggregator.dataplane.failpoints import Failpoints
+from dataaggregator.dataplane.failures import at, leaf, run_error
+from dataaggregator.dataplane.job import CursorCommitted, RunJob, RunOutcome, SchemaChange, StreamChange
+from dataaggregator.dataplane.load import Load
+from dataaggregator.dataplane.meter import Meter
+from dataaggregator.dataplane.opening import Opening, without_parameters
+from dataaggregator.dataplane.passes import Pass, Scene, source_key
+from dataaggregator.dataplane.report import Reporter
+from dataaggregator.dataplane.spool import batches_of, schema_of
+from dataaggregator.dataplane.warm import WarmSandbox
+from dataaggregator.errors import PlatformError
+
+COMMIT_GRACE_SECONDS = 5.0
+
+
+class Runner:
+    """`run` once; `cancel` at any time from the same loop."""
+
+    def __init__(self, job: RunJob, report: Reporter, sandboxes: WarmSandbox, failpoints: Failpoints) -> None:
+        self._job = job
+        self._report = report
+        self._folder = Path(job.folder)
+        self._failpoints = failpoints
+        self._sandboxes = sandboxes
+        self._opening = Opening(job.settings, self._folder, logging.getLogger("dataaggregator.connector"))
+        self._loads: list[Load] = []
+        self._books = Books(job.run_id)
+        self._meter = Meter(report, SystemClock())
+        self._passes = 0
+        self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
+        self._committing = False
+
+    def cancel(self) -> None:
+        """Takes effect at the next wait; a commit under way is given a few seconds to end by itself."""
+        self._cancelled = True
+        if self._task is None:
+            return
+        if self._committing:
+            asyncio.get_running_loop().call_later(COMMIT_GRACE_SECONDS, self._task.cancel)
+        else:
+            self._task.cancel()
+
+    async def run(self) -> RunOutcome:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        error: RunError | None = None
+        self._task = asyncio.create_task(self._work(), name=f"run-{self._job.run_id}")
+        if self._cancelled:
+            self._task.cancel()
+        async with self._meter:
+            await asyncio.wait([self._task])
+        if self._task.cancelled():
+            self._cancelled = True
+        elif (raised := self._task.exception()) is not None:
+            error = self._explain(raised)
+        for load in self._loads:
+            await load.fail(error)
+        await self._opening.close()
+        self._failpoints.die_at("run.before_outcome")
+        return self._books.outcome(self._loads, error, cancelled=self._cancelled)
+
+    async def _work(self) -> None:
+        job = self._job
+        plan = compile_pipeline(job.definition)
+        values = parameter_values(job.definition.parameters, job.parameters)
+        scene = Scene(job, plan, values, self._folder, self._sandboxes, self._failpoints)
+        self._loads = self._open_loads(plan, values)
+        earlier = list(extracts(self._folder))
+        await self._settle(earlier)
+        await self._load_spooled(earlier)
+        if any(load.state == "pending" for load in self._loads):
+            await self._load_fresh(scene)
+        for load in self._loads:
+            await load.verify()
+
+    def _open_loads(self, plan: Plan, values: Mapping[str, object]) -> list[Load]:
+        loads: list[Load] = []
+        for node in plan.destinations:
+            definition = self._job.definition.destinations[node.index]
+            stream = without_parameters(definition.stream, values)
+            name = f"{definition.connector_name}/{stream}"
+            if name in {load.name for load in loads}:
+                name = f"{name}#{node.index}"
+            destination = self._opening.destination(self._job.connectors[definition.connector_id])
+            loads.append(Load(name, definition, self._request(plan, definition, stream), destination, self._failpoints))
+        return loads
+
+    def _request(self, plan: Plan, definition: ResolvedDestination, stream: str) -> LoadRequest:
+        sources = {name: self._job.definition.sources[name] for name in upstream(plan, definition.input)}
+        write = WriteKind(definition.write)
+        anew = self._job.full_refresh and any(source.read == "incremental" for source in sources.values())
+        if anew and write is WriteKind.APPEND:
+            write = WriteKind.REPLACE  # everything is read again: appended, it would be there twice
+        return LoadRequest(
+            run_id=self._job.run_id,
+            pipeline_id=self._job.pipeline_id,
+            stream=stream,
+            write=write,
+            epoch=self._job.epoch,
+            key=definition.key,
+            version_field=definition.version_field,
+            schema_policy=SchemaPolicy(definition.schema_policy),
+            source_streams=tuple(source_key(name, source) for name, source in sources.items()),
+        )
+
+    async def _settle(self, earlier: list[Extract]) -> None:
+        """What an earlier attempt has committed is not loaded again; its counts are in the run folder."""
+        if self._job.attempt == 1 and not earlier:
+            return
+        for load in self._loads:
+            with at(load.name):
+                if await load.settle():
+                    self._books.settled(load, earlier)
+
+    async def _load_spooled(self, earlier: list[Extract]) -> None:
+        """An earlier attempt has spooled the rows and not loaded them all: the rest goes on from the same rows."""
+        for extract in earlier:
+            if not extract.spooled:
+                continue
+            taking = []
+            for load in self._loads:
+                if load.state == "pending" and load.name in extract.takers:
+                    schema = schema_of(self._folder / extract.spooled[load.definition.input])
+                    committed = await self._begin(load, schema)
+                    if committed is None:
+                        continue
+                    if extract.continues(committed, load.request.source_streams):
+                        taking.append(load)
+                    else:
+                        await load.release()
+            if taking:
+                self._books.add(extract, taking)
+                await self._load_from_spool(extract, taking)
+
+    async def _load_fresh(self, scene: Scene) -> None:
+        definitions = self._job.definition.sources
+        sources = {
+            name: self._opening.source(self._job.connectors[source.connector_id])
+            for name, source in definitions.items()
+        }
+        first = self._new_pass(scene, sources)
+        schemas = await first.bind()
+        groups: dict[tuple[tuple[str, Cursor], ...], list[Load]] = {}
+        for load in self._loads:
+            if load.state == "pending":
+                committed = await self._begin(load, schemas[load.definition.input])
+                if committed is not None:
+                    key = tuple(sorted(committed.items(), key=lambda item: item[0]))
+                    groups.setdefault(key, []).append(load)
+        for number, (came_from, loads) in enumerate(groups.items()):
+            reading = first
+            if number:
+                reading = self._new_pass(scene, sources)
+                await reading.bind()
+            await self._read_and_load(reading, loads, dict(came_from))
+
+    def _new_pass(self, scene: Scene, sources: Mapping[str, Source]) -> Pass:
+        self._passes += 1
+        reading = Pass(scene, sources, self._passes)
+        self._meter.follow(reading.tally)
+        return reading
+
+    async def _begin(self, load: Load, schema: pa.Schema) -> dict[str, Cursor] | None:
+        """The cursors to go on from; None when there is nothing to load: it failed, or was committed before."""
+        self._meter.phase = "opening"
+        try:
+            with at(load.name):
+                self._tell_changes(load, await load.prepare(schema))
+                begun = await load.begin()
+        except Exception as error:
+            await self._failed(load, error)
+            return None
+        if load.state == "committed":
+            self._books.settled(load, list(extracts(self._folder)))
+            return None
+        return self._go_on_from(load, begun.cursors)
+
+    def _go_on_from(self, load: Load, committed: Mapping[str, Cursor]) -> dict[str, Cursor]:
+        if self._job.full_refresh:
+            return {}
+        cursors = {key: cursor for key, cursor in committed.items() if key in load.request.source_streams}
+        for known in self._job.cursors:
+            if known.destination == load.name and (known.forced or known.source not in cursors):
+                if known.cursor is None:
+                    cursors.pop(known.source, None)
+                else:
+                    cursors[known.source] = Cursor.from_json(known.cursor)
+        return cursors
+
+    async def _read_and_load(self, reading: Pass, loads: list[Load], came_from: Mapping[str, Cursor]) -> None:
+        self._meter.phase = "reading"
+        try:
+            extract = await reading.extract(loads, came_from, self._waiting())
+        except BaseException:
+            self._books.add(reading.draft(), loads)
+            raise
+        self._books.add(extract, loads)
+        if extract.spooled:
+            reading.save(extract)
+            await self._load_from_spool(extract, loads)
+            return
+        judge_before_commit(self._job, extract, loads)
+        reading.save(extract)
+        await self._commit(loads[0], extract)
+
+    def _waiting(self) -> list[Load]:
+        """Destinations that could not even be begun: the next attempt may have the same rows for them."""
+        return [load for load in self._loads if load.state == "failed"]
+
+    async def _load_from_spool(self, extract: Extract, loads: list[Load]) -> None:
+        """Each destination by itself: one that fails leaves the others alone."""
+        self._meter.phase = "writing"
+        writing = await asyncio.gather(*(self._write(extract, load) for load in loads), return_exceptions=True)
+        for load, error in zip(loads, writing, strict=True):
+            if isinstance(error, Exception):
+                await self._failed(load, error)
+            elif error is not None:
+                raise error
+        judge_before_commit(self._job, extract, loads)
+        for load in loads:
+            if load.state == "begun":
+                try:
+                    await self._commit(load, extract)
+                except Exception as error:
+                    await self._failed(load, error)
+
+    async def _write(self, extract: Extract, load: Load) -> None:
+        path = self._folder / extract.spooled[load.definition.input]
+        with at(load.name):
+            async for batch in batches_of(path, self._failpoints):
+                await load.write(batch)
+
+    async def _commit(self, load: Load, extract: Extract) -> None:
+        if self._cancelled:
+            raise asyncio.CancelledError
+        self._meter.phase = "committing"
+        cursors = {key: Cursor.from_json(cursor) for key, cursor in extract.cursors.items()}
+        mine = {key: cursor for key, cursor in cursors.items() if key in load.request.source_streams}
+        self._committing = True
+        try:
+            with at(load.name):
+                await load.commit(mine)
+        finally:
+            self._committing = False
+        for key, cursor in mine.items():
+            self._books.moved(load, key, cursor)
+            self._report.tell(CursorCommitted(destination=load.name, source=key, cursor=cursor.to_json()))
+
+    async def _failed(self, load: Load, error: Exception) -> None:
+        await load.fail(self._explain(error))
+
+    def _tell_changes(self, load: Load, changes: Sequence[DestinationChange]) -> None:
+        if not changes:
+            return
+        told = tuple(
+            StreamChange(kind=one.kind, column=one.column, before=one.before, after=one.after) for one in changes
+        )
+        self._report.tell(
+            SchemaChange(connector_id=load.definition.connector_id, stream=load.request.stream, changes=told)
+        )
+
+    def _explain(self, error: BaseException) -> RunError:
+        """The trace goes to the log, and only for errors that are ours."""
+        cause, _ = leaf(error)
+        told = run_error(error)
+        if isinstance(cause, PlatformError):
+            self._report.log("error", told.detail, code=told.code, stage=told.stage)
+        else:
+            trace = "".join(traceback.format_exception(cause))
+            self._report.log("error", told.detail, code=told.code, stage=told.stage, trace=trace)
+        return told
+
+
+def upstream(plan: Plan, node: str) -> tuple[str, ...]:
+    """The sources whose rows reach this node, in the order of the definition."""
+    inputs = plan.inputs
+    reached, todo = set(), [node]
+    while todo:
+        name = todo.pop()
+        reached.add(name)
+        todo += inputs.get(name, ())
+    return tuple(source.name for source in plan.sources if source.name in reached)
