@@ -1,0 +1,136 @@
+"""Loading into PostgreSQL with real run processes: killed anywhere, the destination holds exactly the expected rows."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from dataaggregator.dataplane.failpoints import KILLS
+from dataaggregator.errors import Transient
+
+from .conftest import Bench
+
+Fill = Callable[[int], Awaitable[None]]
+ROWS = 70_000  # more than one batch
+AFTER_COMMIT = {"load.after_commit", "load.before_receipt", "run.before_outcome"}
+DIGEST = "SELECT count(*), sum(hashtextextended({row}, 0)::numeric)::text FROM {table}"
+
+
+async def digest(db: asyncpg.Connection, table: str) -> tuple[int, str | None]:
+    row = await db.fetchrow(DIGEST.format(row="t::text", table=f"{table} t"))
+    assert row is not None
+    return row[0], row[1]
+
+
+def to(write: str, **more: Any) -> dict[str, Any]:
+    return {"connector": "pg", "input": "orders", "stream": "public.target", "write": write} | more
+
+
+SOURCE = {"orders": {"connector": "pg", "stream": "public.orders"}}
+SINCE = {"orders": {"connector": "pg", "stream": "public.orders", "read": "incremental", "cursor_field": "id"}}
+
+
+WAYS = [(SINCE, to("append")), (SOURCE, to("replace")), (SINCE, to("merge", key=["id"]))]
+
+
+@pytest.mark.parametrize("failpoint", sorted(KILLS))
+@pytest.mark.parametrize("way", WAYS, ids=["append", "replace", "merge"])
+async def test_killed_at_any_failpoint_the_next_attempt_completes_it_exactly(
+    bench: Bench, orders: Fill, db: asyncpg.Connection, failpoint: str, way: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    await orders(ROWS)
+    source, destination = way
+    job = bench.job(source, [destination])
+    with pytest.raises(Transient) as lost:
+        await bench.run_armed(job, failpoint)
+    assert lost.value.code == "run-process-lost"
+    held = await db.fetchval("SELECT to_regclass('target') IS NOT NULL AND EXISTS (SELECT FROM target)")
+    assert held is (failpoint in AFTER_COMMIT)
+
+    outcome = await bench.run(bench.again(job))
+
+    assert (outcome.status, outcome.error, outcome.ledger.violations) == ("succeeded", None, ())
+    assert outcome.ledger.balanced
+    assert outcome.counts.rows_read == ROWS
+    assert outcome.destinations[0].receipt is not None
+    assert outcome.destinations[0].receipt.verified
+    assert await digest(db, "target") == await digest(db, "orders")
+
+
+async def test_an_append_without_a_key_goes_on_where_the_last_run_committed(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await orders(1_000)
+    first = bench.job(SINCE, [to("append")])
+    assert (await bench.run(first)).counts.rows_written == 1_000
+    await orders(1_500)
+    second = bench.job(SINCE, [to("append")], pipeline_id=first.pipeline_id, epoch=2)
+    outcome = await bench.run(second)
+    assert outcome.counts.rows_written == 500
+    assert [known.cursor for known in outcome.cursors] == [{"field": "id", "type": "bigint", "value": "1500"}]
+    assert await digest(db, "target") == await digest(db, "orders")
+
+
+async def test_an_attempt_whose_epoch_is_too_old_commits_nothing(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await orders(10)
+    newer = bench.job(SOURCE, [to("append")], epoch=5)
+    assert (await bench.run(newer)).status == "succeeded"
+    older = bench.job(SOURCE, [to("append")], epoch=4, pipeline_id=newer.pipeline_id)
+    outcome = await bench.run(older)
+    assert outcome.status == "failed"
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.error.retryable) == ("lease-lost", False)
+    assert await db.fetchval("SELECT count(*) FROM target") == 10
+
+
+async def test_a_lost_batch_is_found_before_anything_is_committed(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await orders(ROWS)
+    job = bench.job(SOURCE, [to("append", input="keep")], [KEEP_ALL])
+    outcome = await bench.run_armed(job, "run.drop_batch")
+    assert outcome.status == "failed"
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.error.retryable) == ("unbalanced", False)
+    assert not outcome.ledger.balanced
+    assert await db.fetchval("SELECT count(*) FROM target") == 0
+    again = await bench.run(bench.again(job))
+    assert (again.status, again.error) == ("succeeded", None)
+    assert await db.fetchval("SELECT count(*) FROM target") == ROWS
+
+
+KEEP_ALL = {"name": "keep", "inputs": ["orders"], "steps": [{"filter": "amount >= 0"}]}
+
+
+async def test_the_same_run_asked_twice_loads_once(bench: Bench, orders: Fill, db: asyncpg.Connection) -> None:
+    await orders(100)
+    job = bench.job(SOURCE, [to("append")])
+    assert (await bench.run(job)).status == "succeeded"
+    again = await bench.run(bench.again(job))
+    assert again.status == "succeeded"
+    assert again.ledger.balanced
+    assert await db.fetchval("SELECT count(*) FROM target") == 100
+
+
+async def test_several_destinations_get_the_same_rows_and_only_the_failed_one_is_tried_again(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await orders(ROWS)
+    await db.execute("CREATE TABLE narrow (id smallint)")
+    narrow = {"connector": "pg", "input": "orders", "stream": "public.narrow", "write": "append"}
+    job = bench.job(SINCE, [to("append"), narrow | {"schema_policy": "freeze"}])
+    outcome = await bench.run(job)
+    assert outcome.status == "failed"
+    assert [one.status for one in outcome.destinations] == ["succeeded", "failed"]
+    assert await digest(db, "target") == await digest(db, "orders")
+
+    await db.execute("DROP TABLE narrow")
+    await db.execute("CREATE TABLE narrow (LIKE orders)")
+    await db.execute("DELETE FROM orders WHERE id > 10")  # whoever reads again would get other rows
+    outcome = await bench.run(bench.again(job))
+    assert [one.status for one in outcome.destinations] == ["succeeded", "succeeded"]
+    assert outcome.ledger.balanced
+    assert await digest(db, "narrow") == await digest(db, "target")
