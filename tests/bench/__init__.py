@@ -1,0 +1,1 @@
+"""The benchmarks: each job beside its limit, interleaved in the same run."""

@@ -1,0 +1,148 @@
+"""J1: 2,000,000 orders of 12 mixed columns, PostgreSQL to PostgreSQL, beside the plain binary COPY pipe.
+
+`python -m tests.bench.bench_j1 [--rows N] [--rounds N]`. Each round runs the pipe, the undecoded road and the Arrow
+road with a row-wise step one after the other; every run's rows and checksum are verified against the source.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from dataaggregator.contracts.pipeline import ResolvedPipeline
+from dataaggregator.dataplane.job import ConnectorUse, JobSettings, RunJob
+from dataaggregator.dataplane.processes import PoolSettings, ProcessPool
+from dataaggregator.embedded.postgres import EmbeddedPostgres
+
+COLUMNS = """id bigint NOT NULL, customer_id int NOT NULL, store_id smallint NOT NULL, amount numeric(12,2) NOT NULL,
+discount float8, note text, city text NOT NULL, paid bool NOT NULL, ordered_on date NOT NULL,
+created_at timestamptz NOT NULL, ref uuid NOT NULL, attributes jsonb"""
+ROWS = """INSERT INTO orders SELECT n, n % 100003, n % 300, (n % 1000003)::numeric / 100,
+CASE WHEN n % 7 = 0 THEN NULL ELSE (n % 97) / 97.0 END, CASE WHEN n % 5 = 0 THEN NULL ELSE 'order note ' || n END,
+(ARRAY['Zürich', 'København', 'Łódź', '東京', 'Paris'])[1 + n % 5], n % 3 = 0, date '2024-01-01' + (n % 730)::int,
+timestamptz '2024-01-01' + n * interval '1 millisecond', md5(n::text)::uuid,
+CASE WHEN n % 4 = 0 THEN NULL ELSE jsonb_build_object('n', n, 'tag', 'x' || n % 10) END
+FROM generate_series(1::bigint, $1::bigint) AS n"""
+CHECKSUM = "SELECT count(*), sum(hashtextextended(t::text, 0)::numeric)::text FROM {} t"
+WORKSPACE, PIPE = UUID(int=1), "binary COPY pipe (the limit)"
+
+
+async def pipe(url: str) -> None:
+    """The limit: COPY out of one connection straight into COPY of another, in one transaction."""
+    reader, writer = await asyncpg.connect(url), await asyncpg.connect(url)
+    chunks: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=32)
+
+    async def read() -> None:
+        await reader.copy_from_table("orders", output=chunks.put, format="binary")
+        await chunks.put(None)
+
+    async def feed() -> AsyncIterator[bytes]:
+        while (chunk := await chunks.get()) is not None:
+            yield chunk
+
+    async with writer.transaction():
+        await asyncio.gather(read(), writer.copy_to_table("target", source=feed(), format="binary"))
+    await asyncio.gather(reader.close(), writer.close())
+
+
+def job(url: str, folder: Path, transformations: Sequence[object]) -> RunJob:
+    connector, run = uuid4(), uuid4()
+    use = {"connector_id": connector, "connector_name": "pg", "connector_type": "postgres"}
+    definition = {
+        "name": "j1",
+        "sources": {"orders": use | {"stream": "public.orders"}},
+        "transformations": transformations,
+        "destinations": [
+            use | {"stream": "public.target", "input": "keep" if transformations else "orders", "write": "append"}
+        ],
+    }
+    return RunJob(
+        run_id=run,
+        workspace_id=WORKSPACE,
+        pipeline_id=uuid4(),
+        epoch=1,
+        definition=ResolvedPipeline.model_validate(definition),
+        connectors={connector: ConnectorUse(type="postgres", config={"url": url})},
+        folder=str(folder / str(run)),
+        settings=JobSettings(egress_private=True),
+    )
+
+
+async def through(pool: ProcessPool, made: RunJob) -> None:
+    async with pool.take(WORKSPACE) as process:
+        outcome = await process.run(made, _quiet)
+    if outcome.status != "succeeded" or not outcome.ledger.balanced:
+        raise RuntimeError(f"the run {outcome.status}: {outcome.error}")
+
+
+async def _quiet(_: object) -> None:
+    """Frames are taken and left."""
+
+
+async def measure(url: str, pool: ProcessPool, folder: Path, rounds: int) -> dict[str, list[float]]:
+    keep = [{"name": "keep", "inputs": ["orders"], "steps": [{"filter": "amount >= 0"}]}]
+    roads: dict[str, Callable[[], Awaitable[None]]] = {
+        PIPE: lambda: pipe(url),
+        "run, undecoded": lambda: through(pool, job(url, folder, [])),
+        "run, Arrow with a filter": lambda: through(pool, job(url, folder, keep)),
+    }
+    times: dict[str, list[float]] = {name: [] for name in roads}
+    connection = await asyncpg.connect(url)
+    expected = await connection.fetchrow(CHECKSUM.format("orders"))
+    for round_ in range(rounds):
+        for name, road in roads.items():
+            await connection.execute("DROP TABLE IF EXISTS target")
+            await connection.execute(f"CREATE TABLE target ({COLUMNS})")
+            await connection.execute("CHECKPOINT")
+            begun = time.perf_counter()
+            await road()
+            times[name].append(time.perf_counter() - begun)
+            print(f"round {round_ + 1}: {name}: {times[name][-1]:.2f} s", flush=True)
+            if await connection.fetchrow(CHECKSUM.format("target")) != expected:
+                raise RuntimeError(f"{name}: the target does not hold the source's rows")
+    await connection.close()
+    return times
+
+
+def show(times: dict[str, list[float]], rows: int) -> None:
+    limit = statistics.median(times[PIPE])
+    for name, taken in times.items():
+        median = statistics.median(taken)
+        spread = f"{min(taken):.2f}-{max(taken):.2f} s"
+        print(f"{name:30} {median:6.2f} s ({spread}), {rows / median:9,.0f} rows/s, {limit / median:.2f} of the limit")
+
+
+async def bench(url: str, folder: Path, rows: int, rounds: int) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE TABLE orders ({COLUMNS})")
+    await connection.execute(ROWS, rows)
+    await connection.execute("VACUUM ANALYZE orders")
+    await connection.close()
+    pool = ProcessPool(PoolSettings(folder=folder / "processes"))
+    await pool.open()
+    try:
+        show(await measure(url, pool, folder / "runs", rounds), rows)
+    finally:
+        await pool.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="tests.bench.bench_j1", description=__doc__)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o711)  # the server's user has to reach its folder
+        with EmbeddedPostgres(folder / "postgres") as server:
+            asyncio.run(bench(server.url, folder, given.rows, given.rounds))
+
+
+if __name__ == "__main__":
+    main()
