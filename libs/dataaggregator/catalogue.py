@@ -363,9 +363,6 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "sample-invalid": Entry(
         "The sample does not fit", "Give rows for each input of the transformation, all rows of a field of one type."
-    "sample-invalid": Entry(
-        "The sample does not fit",
-        "Give rows for every input, with values of one type in each field.",
     ),
     "sandbox-disk": Entry(
         "The steps filled the spill folder",
