@@ -173,6 +173,16 @@ CATALOGUE: dict[str, Entry] = {
         "Make the folder writable for the user that starts the platform, or set DATAAGGREGATOR_HOME to one that is.",
     ),
     "header-invalid": Entry("A header is wrong", "Correct the header named under errors."),
+    "http-malformed": Entry(
+        "The API's answer is not JSON", "Correct the stream's path and params; the page is named in the detail."
+    ),
+    "http-page-too-large": Entry(
+        "The API's answer is too large", "Ask for fewer records a page with the pagination's size or limit."
+    ),
+    "http-pagination": Entry(
+        "The API gives the same page again",
+        "Correct the stream's pagination: its type and the names of its parameters.",
+    ),
     "http-records-missing": Entry(
         "No records in the answer", "Correct the stream's records path against what the API answers."
     ),
@@ -386,6 +396,9 @@ CATALOGUE: dict[str, Entry] = {
     "schema-frozen": Entry(
         "The destination's schema is frozen",
         "Add the columns there yourself, drop them in a step, or use schema_policy evolve.",
+    ),
+    "schema-unknown": Entry(
+        "Nothing to learn the fields from", "Give the fields' types with schema on the pipeline's source."
     ),
     "sealed-data-unreadable": Entry(
         "A stored secret cannot be opened",

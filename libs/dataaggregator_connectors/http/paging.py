@@ -1,0 +1,83 @@
+"""From one page to the next, whatever way the API has; a page that comes twice is an error, not an endless read."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from dataaggregator.errors import Invalid
+from dataaggregator_connectors.http.client import Answer, Ask, Client
+from dataaggregator_connectors.http.config import ByCursor, ByLink, ByOffset, ByPage, Stream, at
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: its number for positions, and its records."""
+
+    number: int
+    records: list[Any]
+
+
+async def pages(client: Client, stream: Stream, extra: dict[str, str]) -> AsyncIterator[Page]:
+    """All pages in order."""
+    params = {name: _param(value) for name, value in stream.params.items()} | extra | _first(stream)
+    url, number, received = client.url(stream.path), 0, 0
+    seen: bytes | None = None
+    while True:
+        number += 1
+        answer = await client.ask(Ask(stream.method or "GET", url, f"{stream.path}, page {number}", params))
+        records = _records(answer.document, stream, number)
+        digest = hashlib.sha256(answer.body).digest()
+        if records and digest == seen:
+            raise Invalid(
+                "http-pagination", f"{stream.path}, page {number}: the same page came twice; check the pagination."
+            )
+        seen = digest
+        if records:
+            yield Page(number, records)
+        received += len(records)
+        step = _next(stream, answer, number, received, last=not records)
+        if step is None:
+            return
+        if isinstance(step, str):
+            url, params = client.url(step), {}
+        else:
+            params = params | step
+
+
+def _first(stream: Stream) -> dict[str, str]:
+    match stream.pagination:
+        case ByPage(param=param, start=start, size_param=size_param, size=size):
+            return {param: str(start)} | ({size_param: str(size)} if size_param else {})
+        case ByOffset(param=param, limit_param=limit_param, limit=limit):
+            return {param: "0", limit_param: str(limit)}
+    return {}
+
+
+def _next(stream: Stream, answer: Answer, number: int, received: int, *, last: bool) -> dict[str, str] | str | None:
+    """The parameters or the address of the next page, None after the last.
+
+    Pages and offsets end with an empty page only: an API may give fewer records than it was asked for.
+    """
+    match stream.pagination:
+        case ByPage(param=param, start=start):
+            return None if last else {param: str(start + number)}
+        case ByOffset(param=param):
+            return None if last else {param: str(received)}
+        case ByCursor(param=param, path=path):
+            cursor = at(answer.document, path)
+            return None if cursor in (None, "", False) else {param: str(cursor)}
+        case ByLink():
+            return answer.next_url
+    return None
+
+
+def _records(document: Any, stream: Stream, number: int) -> list[Any]:
+    found = at(document, stream.records)
+    if not isinstance(found, list):
+        raise Invalid("http-records-missing", f"{stream.path}, page {number}: there is no list at {stream.records}.")
+    return found
+
+
+def _param(value: str | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
