@@ -146,6 +146,10 @@ CATALOGUE: dict[str, Entry] = {
         "Use another e-mail, or let the existing user into the workspace as a member.",
     ),
     "encoding-invalid": Entry("Not UTF-8 text", "Send addresses, headers and bodies as UTF-8."),
+    "event-poisonous": Entry(
+        "The process ended while an event was delivered",
+        "Look at the logs before each end (out of memory, a crash), cure that, then replay the event from `parked`.",
+    ),
     "event-unreadable": Entry(
         "An event is not what its type says",
         "The service that said it and the one that read it differ in version: bring both to the same, then replay.",

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataaggregator.bus import inbox, parked
 from dataaggregator.bus.handler import Handler, handler_table
 from dataaggregator.bus.inbox import Waiting
-from dataaggregator.bus.verdict import Ack, Park, Retry, SequenceGap, Verdict, reason, verdict
+from dataaggregator.bus.verdict import Ack, Park, Retry, SequenceGap, Verdict, ended_the_process, reason, verdict
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE, Event
 from dataaggregator.db import Connection, Database
 from dataaggregator.telemetry import logs, metrics, traces
@@ -34,15 +34,15 @@ class Consumer:
         Raises only if not even the verdict could be stored: then the event is not to be acknowledged.
         """
         handler = self.handlers[event.type]
-        tries = waited.tries if waited else 0
+        tries = waited.tries if waited else 1
         with traces.continue_from(event.traceparent, f"consume {event.type}"):
             try:
                 await self._apply(handler, event, waited)
                 outcome: Verdict = Ack()
             except Exception as error:
-                outcome = verdict(error, tries + 1)
-                self._tell(event, outcome, error, tries + 1)
-                await self._store(handler, event, outcome, error, tries + 1)
+                outcome = verdict(error, tries)
+                self._tell(event, outcome, error, tries)
+                await self._store(handler, event, outcome, error, tries)
         metrics.BUS_CONSUMED.of(handler.service, type(outcome).__name__.lower()).inc()
         return outcome
 
@@ -62,10 +62,20 @@ class Consumer:
         async with self._room:
             for waiting in chain:
                 try:
-                    await self.deliver(waiting.event, waiting)
+                    if ended_the_process(waiting.code, waiting.tries):
+                        await self.set_aside(waiting.event, waiting.tries)
+                    else:
+                        await self.deliver(waiting.event, waiting)
                 except Exception as error:  # not even the verdict could be stored: due again after the claim
                     log.warning("retry_interrupted", schema=self.schema, reason=reason(error)[1])
                     return
+
+    async def set_aside(self, event: Event, tries: int) -> None:
+        """Park an event during whose delivery the process ended again and again."""
+        why = ("event-poisonous", f"the process ended while it was delivered, for the last time at try {tries}")
+        log.error("event_parked", code=why[0], reason=why[1], type=event.type, event_id=str(event.id))
+        async with self._transaction(event) as tx:
+            await parked.park(tx, self.schema, event, tries=tries, why=why)
 
     async def deliver_ephemeral(self, event: Event) -> None:
         """Apply without inbox, verdict and second try."""

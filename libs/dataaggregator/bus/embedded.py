@@ -9,9 +9,11 @@ from dataaggregator.bus.consumer import Consumer
 from dataaggregator.bus.handler import Handler
 from dataaggregator.bus.loops import retry_loop, upkeep_loop
 from dataaggregator.bus.port import LoopBody, Observer
+from dataaggregator.bus.recovery import recover
 from dataaggregator.bus.relay import Relay
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Database
+from dataaggregator.errors import PlatformError
 from dataaggregator.settings import Settings
 from dataaggregator.telemetry import logs
 
@@ -50,12 +52,24 @@ class EmbeddedBus:
     def loops(self, schema: str) -> Mapping[str, LoopBody]:
         relay = Relay(self._database, schema, self._publish, self._poll_seconds)
         loops: dict[str, LoopBody] = {
-            f"{schema}-relay": relay.run,
+            f"{schema}-relay": partial(self._recover_and_relay, relay, schema),
             f"{schema}-upkeep": partial(upkeep_loop, self._database, schema),
         }
         if schema in self._consumers:
             loops[f"{schema}-retries"] = partial(retry_loop, self._database, self._consumers[schema])
         return loops
+
+    async def _recover_and_relay(self, relay: Relay, schema: str) -> None:
+        try:
+            await recover(self._database, schema, self._publish, self._set_aside)
+        except PlatformError as error:
+            log.warning("recovery_interrupted", schema=schema, code=error.code, reason=error.detail)
+        await relay.run()
+
+    async def _set_aside(self, event: Event, tries: int) -> None:
+        for consumer in self._consumers.values():
+            if event.type in consumer.handlers:
+                await consumer.set_aside(event, tries)
 
     async def publish_ephemeral(self, event: Event) -> None:
         for observer in tuple(self._observers):

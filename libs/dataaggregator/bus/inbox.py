@@ -15,6 +15,7 @@ class Waiting:
 
     event: Event
     tries: int
+    code: str
 
 
 async def add(tx: Connection, schema: str, event: Event) -> bool:
@@ -103,18 +104,21 @@ async def settle(tx: Connection, schema: str, event_id: UUID) -> None:
 
 
 async def claim_due(tx: Connection, schema: str, *, limit: int, lease_seconds: float) -> list[Waiting]:
-    """Retry rows that are due, in the order of their subjects; for so long nobody else claims them."""
+    """Retry rows that are due, in the order of their subjects; for so long nobody else claims them.
+
+    The try is counted by the claim, so that one that ends the process is counted too.
+    """
     rows = await tx.fetch(
-        f"""UPDATE {quote(schema)}.retries SET due_at = clock_timestamp() + make_interval(secs => $2)
+        f"""UPDATE {quote(schema)}.retries SET tries = tries + 1, due_at = clock_timestamp() + make_interval(secs => $2)
             WHERE event_id IN (
                 SELECT event_id FROM {quote(schema)}.retries WHERE due_at <= clock_timestamp()
                 ORDER BY due_at FOR UPDATE SKIP LOCKED LIMIT $1)
-            RETURNING event, tries, source, subject, sequence""",
+            RETURNING event, tries, code, source, subject, sequence""",
         limit,
         lease_seconds,
     )
     rows.sort(key=lambda row: (row["source"], row["subject"], row["sequence"]))
-    return [Waiting(Event.from_cloudevent(row["event"]), row["tries"]) for row in rows]
+    return [Waiting(Event.from_cloudevent(row["event"]), row["tries"], row["code"]) for row in rows]
 
 
 async def next_due_seconds(tx: Connection, schema: str) -> float | None:

@@ -24,6 +24,9 @@ Publish = Callable[[Sequence[Event]], Awaitable[set[UUID]]]
 """Publishes events and returns the ids of those that are confirmed."""
 
 
+EVENT_COLUMNS = "id, type, source, subject, sequence, time, workspace_id, traceparent, data"
+
+
 class Relay:
     """One outbox. Any number of relays may work on it: each row is claimed by one at a time."""
 
@@ -34,7 +37,7 @@ class Relay:
         self._poll_seconds = poll_seconds
         self._signal = Signal(outbox_topic(schema))
         name = quote(schema)
-        self._claim = f"""SELECT id, type, source, subject, sequence, time, workspace_id, traceparent, data
+        self._claim = f"""SELECT {EVENT_COLUMNS}
                           FROM {name}.outbox WHERE published_at IS NULL
                           ORDER BY position FOR UPDATE SKIP LOCKED LIMIT {BATCH}"""
         self._mark = f"UPDATE {name}.outbox SET published_at = clock_timestamp() WHERE id = ANY($1)"

@@ -62,6 +62,11 @@ def verdict(error: Exception, tries: int) -> Verdict:
     return Retry(max(_pause(tries, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS), least))
 
 
+def ended_the_process(code: str, tries: int) -> bool:
+    """Whether a retry row can only have so many tries because the last ones were never judged."""
+    return tries > (MOST_GAP_TRIES if code == "sequence-gap" else MOST_TRIES)
+
+
 def reason(error: Exception) -> tuple[str, str]:
     """Code and sentence for the retry or parked row."""
     if isinstance(error, PlatformError):

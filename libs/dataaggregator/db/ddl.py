@@ -56,6 +56,7 @@ BUS_TABLES = {
         traceparent text,
         data jsonb NOT NULL,
         published_at timestamptz,
+        recoveries integer NOT NULL DEFAULT 0,
         UNIQUE (source, subject, sequence)""",
     "inbox": """
         event_id uuid PRIMARY KEY,

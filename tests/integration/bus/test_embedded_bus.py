@@ -1,5 +1,6 @@
 """The embedded adapter passes the suite of its port, and what is its own."""
 
+import asyncio
 from collections.abc import Sequence
 from uuid import UUID, uuid4
 
@@ -7,13 +8,19 @@ import pytest
 
 from dataaggregator.bus import Bus, EmbeddedBus, Handler
 from dataaggregator.bus.consumer import Consumer
-from dataaggregator.bus.relay import Relay
-from dataaggregator.contracts.connector import ConnectorCreated
+from dataaggregator.bus.recovery import MOST_RECOVERIES
+from dataaggregator.bus.relay import EVENT_COLUMNS, Relay
+from dataaggregator.bus.verdict import MOST_TRIES
+from dataaggregator.contracts.connector import ConnectorCreated, ConnectorTested
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, Database
 from dataaggregator.settings import Settings
 from tests.integration.bus.conformance import BusConformance
 from tests.integration.bus.rig import CONNECTOR_MESSAGES, SPEAKER, Rig
+
+
+class DeathError(BaseException):
+    """The process ends here, nothing is judged."""
 
 
 class CutError(Exception):
@@ -80,6 +87,58 @@ class TestEmbeddedBus(BusConformance):
             }
         )
         assert await bus._publish([event]) == set()
+
+    async def test_an_event_that_ends_the_process_is_parked_in_the_end_and_nobody_else(
+        self, rig: Rig, settings: Settings
+    ) -> None:
+        died = 0
+
+        async def die(event: Event, tx: Connection) -> None:
+            nonlocal died
+            if event.subject == "killer":
+                died += 1
+                raise DeathError
+
+        rig.hooks["listener"] = die
+        before = await rig.say("before")
+        (killer,) = await rig.say("killer")
+        after = await rig.say("after", times=3)
+        for _ in range(MOST_RECOVERIES + 1):  # each turn is a new process
+            bus = EmbeddedBus(rig.database, settings)
+            life = Rig(rig.database, bus, rig.hooks)
+            life.subscribe()
+            relay = asyncio.ensure_future(bus.loops(SPEAKER)[f"{SPEAKER}-relay"]())
+            await asyncio.wait([relay], timeout=2)
+            relay.cancel()
+            await asyncio.gather(relay, return_exceptions=True)
+        assert died == MOST_RECOVERIES
+        await rig.settled()
+        parked = await rig.rows("SELECT event_id, code FROM listener.parked")
+        assert [tuple(row) for row in parked] == [(killer, "event-poisonous")]
+        assert {effect["event_id"] for effect in await rig.effects("listener")} == {*before, *after}
+
+    async def test_a_retry_that_ends_the_process_is_parked_in_the_end(self, rig: Rig) -> None:
+        (event_id,) = await rig.say()
+        deaths = 0
+
+        async def die(event: Event, tx: Connection) -> None:
+            nonlocal deaths
+            deaths += 1
+            if deaths == 1:
+                raise ZeroDivisionError
+            raise DeathError
+
+        consumer = Consumer(rig.database, "listener", [Handler("listener", ConnectorTested, die)])
+        (row,) = await rig.rows(f"SELECT {EVENT_COLUMNS} FROM {SPEAKER}.outbox")
+        await consumer.deliver(Event.model_validate(dict(row)))
+        for _ in range(MOST_TRIES - 1):
+            await rig.execute("UPDATE listener.retries SET due_at = now()")
+            with pytest.raises(BaseExceptionGroup):
+                await consumer.retry_due()
+        await rig.execute("UPDATE listener.retries SET due_at = now()")
+        assert await consumer.retry_due() == 1
+        assert deaths == MOST_TRIES
+        assert await rig.value("SELECT event_id FROM listener.parked WHERE code = 'event-poisonous'") == event_id
 
 
 def test_two_handlers_for_one_message_are_refused() -> None:

@@ -1,0 +1,45 @@
+"""The bus: what a process that died left in an outbox, delivered with care, because it may have died of it."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from dataaggregator.bus.relay import EVENT_COLUMNS, Publish
+from dataaggregator.contracts.envelope import Event
+from dataaggregator.db import Database, quote
+
+MOST_RECOVERIES = 5
+"""A process that died so often while it delivered the same event died of that event."""
+
+SetAside = Callable[[Event, int], Awaitable[None]]
+"""Parks an event, so many times recovered, for everybody who listens to it."""
+
+
+async def recover(database: Database, schema: str, publish: Publish, set_aside: SetAside) -> None:
+    """One event after the other, each try counted before it is made; what cannot be delivered now is left waiting."""
+    name = quote(schema)
+    async with database.platform() as tx:
+        newest = await tx.fetchval(f"SELECT max(position) FROM {name}.outbox WHERE published_at IS NULL")
+    position = 0
+    while newest is not None:
+        async with database.platform() as tx:
+            row = await tx.fetchrow(
+                f"""UPDATE {name}.outbox SET recoveries = recoveries + 1 WHERE id = (
+                        SELECT id FROM {name}.outbox
+                        WHERE published_at IS NULL AND position > $1 AND position <= $2
+                        ORDER BY position FOR UPDATE SKIP LOCKED LIMIT 1)
+                    RETURNING {EVENT_COLUMNS}, position, recoveries""",
+                position,
+                newest,
+            )
+        if row is None:
+            return
+        position, event = row["position"], Event.model_validate(dict(row))
+        if row["recoveries"] > MOST_RECOVERIES:
+            await set_aside(event, row["recoveries"])
+            confirmed: set[UUID] = {event.id}
+        else:
+            confirmed = await publish([event])
+        async with database.platform() as tx:
+            await tx.execute(
+                f"UPDATE {name}.outbox SET published_at = clock_timestamp() WHERE id = ANY($1)", list(confirmed)
+            )
