@@ -40,7 +40,8 @@ class PageQuery(Query):
 
 def encode_cursor(*values: str | int | UUID | datetime | None) -> str:
     """The opaque cursor for the key of the last item of a page."""
-    return base64.urlsafe_b64encode(orjson.dumps(values)).rstrip(b"=").decode()
+    # default: the driver's UUID is a subclass, which orjson does not take by itself.
+    return base64.urlsafe_b64encode(orjson.dumps(values, default=str)).rstrip(b"=").decode()
 
 
 def decode_cursor(cursor: str, *types: type[Any]) -> tuple[Any, ...]:
