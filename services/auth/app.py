@@ -75,8 +75,8 @@ def build(ports: Ports) -> Service:
         routes=[route for door in doors for route in door.routes()],
         handlers=HANDLERS,
         loops=[
-            Loop("auth.keys", lambda: keys.keep_fresh(KEYS_EVERY_SECONDS)),
-            Loop("auth.sweep", identity.sweep),
+            Loop("keys", lambda: keys.keep_fresh(KEYS_EVERY_SECONDS)),
+            Loop("sweep", identity.sweep),
         ],
         resources=[identity],
         needs=[ports.database, identity],

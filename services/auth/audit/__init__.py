@@ -1,1 +1,1 @@
-"""Audit: who did what, appended in one hash chain that shows any later change."""
+"""Audit: who did what, appended in one hash chain a workspace, which shows any later change."""

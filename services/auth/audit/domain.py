@@ -1,4 +1,4 @@
-"""Audit domain: the hash chain. Pure."""
+"""Audit domain: the hash chain, one for each workspace. Pure."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Audit, bus door: entries of all services are appended to the chain."""
+"""Audit, bus door: entries of all services are appended to the chain of their workspace."""
 
 from dataaggregator.bus import Handler
 from dataaggregator.contracts.envelope import Event
@@ -13,7 +13,8 @@ from .domain import canonical, link
 async def audit_entry(event: Event, tx: Connection) -> None:
     entry = event.read(AuditEntry)
     said = entry.model_dump(mode="json") | {"workspace_id": str(event.workspace_id)}
-    await store.add_link(tx, link(await store.last_link(tx), canonical(said)), event.workspace_id, entry.at)
+    last = await store.last_link(tx, event.workspace_id)
+    await store.add_link(tx, link(last, canonical(said)), event.workspace_id, entry.at)
 
 
 HANDLERS = [Handler(SERVICE, AuditEntry, audit_entry)]

@@ -82,14 +82,14 @@ CREATE TABLE auth.revocations (
     PRIMARY KEY (kind, id)
 );
 CREATE TABLE auth.audit (
-    position bigint PRIMARY KEY,
     workspace_id uuid NOT NULL,
+    position bigint NOT NULL,
     at timestamptz NOT NULL,
     content bytea NOT NULL,
     previous bytea NOT NULL,
-    digest bytea NOT NULL
+    digest bytea NOT NULL,
+    PRIMARY KEY (workspace_id, position)
 );
-CREATE INDEX audit_by_workspace ON auth.audit (workspace_id, position);
 CREATE FUNCTION auth.audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION 'the audit is append-only'; END $$;
 CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON auth.audit

@@ -9,7 +9,7 @@ from dataaggregator.ids import new_id
 
 async def test_the_audit_is_append_only(database: Database) -> None:
     async with database.platform() as tx:
-        await tx.execute("INSERT INTO auth.audit VALUES (1, $1, now(), 'content', 'previous', 'digest')", new_id())
+        await tx.execute("INSERT INTO auth.audit VALUES ($1, 1, now(), 'content', 'previous', 'digest')", new_id())
     for statement in ("DELETE FROM auth.audit", "UPDATE auth.audit SET position = 2"):
         with pytest.raises(asyncpg.RaiseError, match="append-only"):
             async with database.platform() as tx:
