@@ -128,6 +128,10 @@ CATALOGUE: dict[str, Entry] = {
     "definition-invalid": Entry(
         "The definition is wrong", "Correct each field named under errors; each message says what would be right."
     ),
+    "definition-unreadable": Entry(
+        "The run's definition cannot be read",
+        "Another version of the platform asked for the run: update all services to one version, then retry the run.",
+    ),
     "destination-count": Entry(
         "The destination took another number of rows", "The load was undone and is tried again; report it if it stays."
     ),

@@ -118,7 +118,7 @@ class Attempt:
 
     def _until_next_limit(self) -> float:
         limits = [self._moved_at + self._limits.stall_seconds]
-        timeout = self.run.queued.definition.timeout_seconds
+        timeout = self.run.timeout_seconds
         if timeout is not None:
             limits.append(self._began_at + timeout)
         if self._asked_at is not None:
@@ -127,7 +127,7 @@ class Attempt:
 
     def _check_limits(self) -> None:
         now = time.monotonic()
-        timeout = self.run.queued.definition.timeout_seconds
+        timeout = self.run.timeout_seconds
         if timeout is not None and now >= self._began_at + timeout:
             self.stop(Stop.TIMEOUT)
         if now >= self._moved_at + self._limits.stall_seconds:
@@ -159,7 +159,7 @@ class Attempt:
 
     def _stopped(self, why: Stop) -> AttemptEnd:
         if why is Stop.TIMEOUT:
-            allowed = self.run.queued.definition.timeout_seconds or 0.0
+            allowed = self.run.timeout_seconds or 0.0
             detail = f"The attempt took longer than the {allowed:g} seconds its pipeline allows."
             return AttemptEnd(End.TIMED_OUT, run_error("run-timeout", detail, retryable=False))
         if why is Stop.STALL:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from dataaggregator.bus import emit
@@ -16,7 +17,6 @@ from dataaggregator.contracts.run import (
     RunEnded,
     RunError,
     RunFailed,
-    RunQueued,
     RunStarted,
     RunSucceeded,
     RunTimedOut,
@@ -57,12 +57,12 @@ def error_of(error: PlatformError) -> RunError:
     return run_error(error.code, error.detail, retryable=isinstance(error, Transient))
 
 
-async def accept(tx: Connection, workspace: UUID, queued: RunQueued, traceparent: str | None) -> None:
+async def accept(tx: Connection, workspace: UUID, run_id: UUID, asked: dict[str, Any], traceparent: str | None) -> None:
     """Make a row of a run that was asked for; told twice, it changes nothing."""
-    await runs.take_turn(tx, queued.run_id)
-    if not await runs.add(tx, workspace, queued, traceparent):
+    await runs.take_turn(tx, run_id)
+    if not await runs.add(tx, workspace, asked, traceparent):
         return
-    run = await runs.get(tx, workspace, queued.run_id)
+    run = await runs.get(tx, workspace, run_id)
     if run.cancel_requested_at is not None:
         await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost), None)
     else:
@@ -110,7 +110,7 @@ class Attempts:
                 run,
                 RunStarted(
                     run_id=run.run_id,
-                    pipeline_id=run.queued.pipeline_id,
+                    pipeline_id=run.pipeline_id,
                     attempt=run.attempt,
                     executor=self._executor,
                     started_at=run.attempt_started_at,
@@ -131,7 +131,7 @@ class Attempts:
             message = SchemaChanged.model_validate(
                 {
                     "connector_id": change.connector_id,
-                    "pipeline_id": run.queued.pipeline_id,
+                    "pipeline_id": run.pipeline_id,
                     "run_id": run.run_id,
                     "stream": change.stream,
                     "side": "destination",
@@ -151,7 +151,7 @@ class Attempts:
 async def settle(tx: Connection, run: Run, ended: AttemptEnd) -> Verdict:
     """Close the attempt of a running run; the caller holds the row's lock under the right epoch."""
     # The jitter spreads retries; nobody gains from guessing it.
-    verdict = decide(run.standing, ended.end, ended.error, run.queued.definition.retry, random.random())  # noqa: S311
+    verdict = decide(run.standing, ended.end, ended.error, run.retry, random.random())  # noqa: S311
     error = None if ended.error is None else ended.error.model_dump(mode="json")
     outcome = ended.outcome
     ledger = None if outcome is None else outcome.ledger.model_dump(mode="json")
@@ -187,7 +187,7 @@ async def _queue_again(tx: Connection, run: Run, verdict: Verdict, ended: Attemp
     )
     failed = RunAttemptFailed(
         run_id=run.run_id,
-        pipeline_id=run.queued.pipeline_id,
+        pipeline_id=run.pipeline_id,
         attempt=run.attempt,
         error=error,
         retry_at=due_at,
@@ -201,7 +201,7 @@ async def _end(tx: Connection, run: Run, verdict: Verdict, outcome: RunOutcome |
     finished_at = await runs.save_ended(tx, run, verdict.status, error, verdict.lost)
     message = _ENDS[verdict.status](
         run_id=run.run_id,
-        pipeline_id=run.queued.pipeline_id,
+        pipeline_id=run.pipeline_id,
         attempt=verdict.attempt,
         started_at=run.started_at,
         finished_at=finished_at,

@@ -6,6 +6,7 @@ from dataaggregator.contracts.pipeline import PipelineDeleted
 from dataaggregator.contracts.run import RunCancelRequested, RunQueued
 from dataaggregator.db import Connection
 from services.executor import commands
+from services.executor.store.runs import Asked
 
 
 def handlers() -> list[Handler]:
@@ -17,7 +18,9 @@ def handlers() -> list[Handler]:
 
 
 async def run_queued(event: Event, tx: Connection) -> None:
-    await commands.accept(tx, event.workspace_id, event.read(RunQueued), event.traceparent)
+    """Only its ids are read here: what else cannot be understood must end the run, not hide in the parked messages."""
+    asked = Asked.read(event.data)
+    await commands.accept(tx, event.workspace_id, asked.run_id, event.data, event.traceparent)
 
 
 async def run_cancel_requested(event: Event, tx: Connection) -> None:

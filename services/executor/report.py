@@ -39,8 +39,10 @@ class Report:
         self._clock = clock
         self._lines = RunLog(run.attempt, self._store_lines)
         self._counted = False
+        self._schema_changes: list[SchemaChange] = []
         self._progress: RunProgressed | None = None
         self._saved_at = 0.0
+        self._done = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -51,10 +53,9 @@ class Report:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._done.set()
         if self._flusher is not None:
-            self._flusher.cancel()
-            await asyncio.gather(self._flusher, return_exceptions=True)
-        await self._flush()
+            await self._flusher
 
     def tell(self, level: str, message: str, **fields: object) -> None:
         self._lines.add(self._clock.now(), level, message, fields)
@@ -73,15 +74,16 @@ class Report:
         elif isinstance(frame, Progress):
             await self._tell_progress(frame)
         elif isinstance(frame, SchemaChange):
-            await self._attempts.record_schema_change(self._run, frame)
+            self._schema_changes.append(frame)
         else:
             cursor = KnownCursor(destination=frame.destination, source=frame.source, cursor=frame.cursor)
-            await self._attempts.record_cursors(self._run, [cursor])
+            with contextlib.suppress(Transient):  # the outcome tells it again
+                await self._attempts.record_cursors(self._run, [cursor])
 
     async def _tell_progress(self, frame: Progress) -> None:
         self._progress = RunProgressed(
             run_id=self._run.run_id,
-            pipeline_id=self._run.queued.pipeline_id,
+            pipeline_id=self._run.pipeline_id,
             attempt=self._run.attempt,
             progress=frame.progress,
             stages=frame.stages,
@@ -93,14 +95,26 @@ class Report:
         await self._bus.publish_ephemeral(event)
 
     async def _flush_often(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
+        """Until the attempt is over, and once more then. Never cut off in the middle: nothing is stored twice."""
+        while not self._done.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._done.wait(), FLUSH_SECONDS)
             await self._flush()
 
     async def _flush(self) -> None:
-        with contextlib.suppress(Transient):  # the lines stay and are tried again; progress comes anew
+        """What cannot be stored now stays and is tried again; what cannot be stored at all never ends an attempt."""
+        try:
+            while self._schema_changes:
+                await self._attempts.record_schema_change(self._run, self._schema_changes[0])
+                del self._schema_changes[0]
             await self._lines.flush()
             await self._save_progress()
+        except Transient as error:
+            _log.warning("report_postponed", detail=error.detail)
+        except Exception as bug:
+            _log.bug("report_refused", bug)
+            self._schema_changes.clear()
+            self._lines.drop()
 
     async def _save_progress(self) -> None:
         if self._progress is None or time.monotonic() - self._saved_at < PROGRESS_SAVE_SECONDS:

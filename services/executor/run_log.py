@@ -49,6 +49,11 @@ class RunLog:
         """Lines of earlier attempts count too."""
         self._taken += lines
 
+    def drop(self) -> None:
+        """Forget the lines that wait."""
+        self._dropped += len(self._pending)
+        self._pending.clear()
+
     async def flush(self) -> None:
         """Hand the lines over; what could not be stored stays for the next time."""
         async with self._turn:
@@ -76,8 +81,8 @@ class RunLog:
     def _bounded(self, line: NewLine) -> NewLine:
         if len(line.message) > self._limits.message_chars:
             line = replace(line, message=line.message[: self._limits.message_chars] + " …")
-        # PostgreSQL's text holds any character but NUL.
-        line = replace(line, message=line.message.replace("\x00", "\\0"))
-        if len(orjson.dumps(line.fields, default=str)) > self._limits.fields_bytes:
-            line = replace(line, fields={"dropped": "the fields were larger than a line may be"})
-        return line
+        # PostgreSQL's text and jsonb hold any character but NUL.
+        fields = orjson.dumps(line.fields, default=str).replace(b"\\u0000", b"\\\\0")
+        if len(fields) > self._limits.fields_bytes:
+            fields = b'{"dropped": "the fields were larger than a line may be"}'
+        return replace(line, message=line.message.replace("\x00", "\\0"), fields=orjson.loads(fields))

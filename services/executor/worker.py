@@ -11,8 +11,8 @@ from dataaggregator.db import Database
 from dataaggregator.errors import Transient
 from dataaggregator.telemetry import logs, metrics, traces
 from services.executor.attempt import Attempt, Stop
-from services.executor.commands import AttemptEnd, Attempts
-from services.executor.domain import Verdict, has_ended
+from services.executor.commands import AttemptEnd, Attempts, run_error
+from services.executor.domain import End, Verdict, has_ended
 from services.executor.lease import LeaseKeeper
 from services.executor.store import runs as store
 from services.executor.store.runs import Run
@@ -107,6 +107,12 @@ class Worker:
             except Transient as error:
                 _log.warning("outcome_not_recorded", detail=error.detail)
                 await asyncio.sleep(RECORD_PAUSE_SECONDS)
+            except Exception as bug:
+                _log.bug("outcome_refused", bug)
+                if ended.outcome is None:
+                    return None  # the lease ends and the reaper counts a loss: a run never stops the executor
+                detail = "The executor could not store the attempt's outcome; its log has the stack."
+                ended = AttemptEnd(End.FAILED, run_error("internal-error", detail, retryable=False))
         return None
 
     async def _close(self, run: Run, ended: AttemptEnd | None, verdict: Verdict | None) -> None:

@@ -15,7 +15,7 @@ CREATE TABLE executor.runs (
     workspace_id uuid NOT NULL,
     pipeline_id uuid NOT NULL,
     pipeline_name text NOT NULL,
-    queued jsonb NOT NULL,
+    asked jsonb NOT NULL,
     traceparent text,
     status text NOT NULL DEFAULT 'queued'
         CHECK (status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'timed_out')),

@@ -138,7 +138,7 @@ async def save_cursors(tx: Connection, run: Run, cursors: Sequence[KnownCursor])
                committed_at = now()
            WHERE executor.cursors.lease_epoch <= excluded.lease_epoch""",
         [
-            (run.workspace_id, run.queued.pipeline_id, c.source, c.destination, c.cursor, run.run_id, run.epoch)
+            (run.workspace_id, run.pipeline_id, c.source, c.destination, c.cursor, run.run_id, run.epoch)
             for c in cursors
             if c.cursor is not None
         ],

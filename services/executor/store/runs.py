@@ -3,26 +3,51 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
+
+from dataaggregator.contracts.base import Time, Told
+from dataaggregator.contracts.policies import RetryPolicy
 from dataaggregator.contracts.run import RunQueued
 from dataaggregator.db import Connection
-from dataaggregator.errors import NotFound
+from dataaggregator.errors import Invalid, NotFound
 from services.executor.domain import Standing, Status
 
 WAKE_CHANNEL = "executor_runs"
 """NOTIFY on it says: a run is due or a cancel is wanted (a hint; the loops poll as well)."""
 
-_COLUMNS = """run_id, workspace_id, queued, traceparent, status, attempt, lost, lease_epoch, owner, process,
+_COLUMNS = """run_id, workspace_id, pipeline_id, asked, traceparent, status, attempt, lost, lease_epoch, owner, process,
     lease_until, attempt_started_at, started_at, cancel_requested_at, finished_at, cleaned_at"""
+
+
+class Asked(Told):
+    """What must be readable of run.queued to accept the run at all; an attempt then judges the rest of it."""
+
+    run_id: UUID
+    pipeline_id: UUID
+    pipeline_name: str
+    queued_at: Time
+
+    @classmethod
+    def read(cls, data: dict[str, Any]) -> "Asked":
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            detail = f"run.queued without what names the run: {error.error_count()} faults"
+            raise Invalid("event-unreadable", detail) from error
 
 
 @dataclass(frozen=True)
 class Run:
+    """A run as stored; `asked` is run.queued as it came."""
+
     run_id: UUID
     workspace_id: UUID
-    queued: RunQueued
+    pipeline_id: UUID
+    asked: dict[str, Any]
     traceparent: str | None
     status: Status
     attempt: int
@@ -43,26 +68,54 @@ class Run:
             raise LookupError(f"run {self.run_id} was never claimed")
         return self.lease_epoch
 
+    @cached_property
+    def queued(self) -> RunQueued:
+        """run.queued, read; `definition-unreadable` if another version wrote what this one does not understand."""
+        try:
+            return RunQueued.model_validate(self.asked)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise Invalid(
+                "definition-unreadable", f"The run's definition cannot be read: {place}: {first['msg']}"
+            ) from error
+
+    @cached_property
+    def retry(self) -> RetryPolicy:
+        """The definition's retry policy; a definition that cannot be read is not retried."""
+        try:
+            return self.queued.definition.retry
+        except Invalid:
+            return RetryPolicy(attempts=1)
+
+    @cached_property
+    def timeout_seconds(self) -> float | None:
+        try:
+            return self.queued.definition.timeout_seconds
+        except Invalid:
+            return None
+
     @property
     def standing(self) -> Standing:
         return Standing(self.attempt, self.lost, self.cancel_requested_at is not None)
 
 
-async def add(tx: Connection, workspace: UUID, queued: RunQueued, traceparent: str | None) -> bool:
+async def add(tx: Connection, workspace: UUID, asked: dict[str, Any], traceparent: str | None) -> bool:
     """Accept a run; False when it is here already."""
+    found = Asked.read(asked)
     done: str = await tx.execute(
-        """INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, queued, traceparent,
+        """INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, traceparent,
                queued_at, cancel_requested_at)
            VALUES ($1, $2, $3, $4, $5, $6, $7,
                (SELECT requested_at FROM executor.early_cancels WHERE run_id = $1 AND workspace_id = $2))
            ON CONFLICT (run_id) DO NOTHING""",
-        queued.run_id,
+        found.run_id,
         workspace,
-        queued.pipeline_id,
-        queued.pipeline_name,
-        queued.model_dump(mode="json"),
+        found.pipeline_id,
+        found.pipeline_name,
+        asked,
         traceparent,
-        queued.queued_at,
+        found.queued_at,
     )
     return done == "INSERT 0 1"
 
@@ -274,7 +327,8 @@ def _run(row: Any) -> Run:
     return Run(
         run_id=row["run_id"],
         workspace_id=row["workspace_id"],
-        queued=RunQueued.model_validate(row["queued"]),
+        pipeline_id=row["pipeline_id"],
+        asked=row["asked"],
         traceparent=row["traceparent"],
         status=Status(row["status"]),
         attempt=row["attempt"],

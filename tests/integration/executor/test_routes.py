@@ -22,7 +22,7 @@ from services.executor.domain import End
 from services.executor.store import logs
 from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
-from tests.integration.executor.conftest import Place
+from tests.integration.executor.place import Place
 
 Claim = Callable[..., Awaitable[Run]]
 

@@ -1,0 +1,87 @@
+"""What dead predecessors left is swept, what outlived its retention goes, and what is still needed stays."""
+
+import json
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from dataaggregator.db import Database
+from dataaggregator.ids import new_id
+from services.executor.cleaner import Cleaner, SpillFolder
+from services.executor.commands import AttemptEnd, Attempts
+from services.executor.domain import End
+from services.executor.folders import RunFolders
+from services.executor.store import logs
+from services.executor.store.logs import NewLine
+from services.executor.store.runs import Run
+from services.executor.whereabouts import identify
+
+Claim = Callable[..., Awaitable[Run]]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> RunFolders:
+    return RunFolders(tmp_path)
+
+
+def fill(folders: RunFolders, run_id: UUID) -> Path:
+    folder = folders.make(run_id)
+    for name in ("quarantine", "spool"):
+        (folder / name).mkdir()
+        (folder / name / "0001.parquet").write_bytes(b"rows")
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+async def test_a_run_that_goes_on_keeps_its_folder_and_an_ended_one_its_rejected_rows(
+    claimed: Claim, attempts: Attempts, database: Database, folders: RunFolders
+) -> None:
+    ended = await claimed()
+    await attempts.record(ended, AttemptEnd(End.CANCELLED))
+    going = await claimed()
+    unknown = new_id()
+    of_ended, of_going, of_unknown = (fill(folders, run) for run in (ended.run_id, going.run_id, unknown))
+    await Cleaner(database, folders, retention_days=30).sweep()
+    assert names(of_ended) == ["quarantine"]
+    assert names(of_going) == ["quarantine", "spool"]
+    assert not of_unknown.exists()
+
+
+async def test_after_the_retention_logs_and_rejected_rows_go_and_the_run_stays(
+    claimed: Claim, attempts: Attempts, database: Database, folders: RunFolders
+) -> None:
+    run = await claimed()
+    folder = fill(folders, run.run_id)
+    async with database.transaction(run.workspace_id) as tx:
+        line = NewLine(1, run.queued.queued_at, "info", "a line", {})
+        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [line])
+    await attempts.record(run, AttemptEnd(End.CANCELLED))
+    await Cleaner(database, folders, retention_days=30).clean()
+    assert folder.exists()
+    async with database.platform() as tx:
+        await tx.execute("UPDATE executor.runs SET finished_at = now() - interval '31 days'")
+    await Cleaner(database, folders, retention_days=30).clean()
+    assert not folder.exists()
+    async with database.platform() as tx:
+        assert await logs.count_lines(tx, run.run_id) == 0
+        assert await tx.fetchval("SELECT count(*) FROM executor.runs") == 1
+
+
+async def test_spill_of_a_process_that_is_gone_is_removed_and_of_a_live_one_kept(tmp_path: Path) -> None:
+    here = identify(os.getpid())
+    assert here is not None
+    for name, owner in (("dead", replace(here, started=1)), ("alive", here)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "owner.json").write_text(json.dumps(owner.as_json()))
+    own = SpillFolder(tmp_path)
+    await own.open()
+    assert names(tmp_path) == sorted(["alive", own.path.name])
+    await own.close()
+    assert not own.path.exists()
