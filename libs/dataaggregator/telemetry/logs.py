@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -63,8 +64,10 @@ class Logger:
 
     def _write(self, level: int, event: str, fields: dict[str, Any], error: BaseException | None = None) -> None:
         if self._log.isEnabledFor(level):
-            extra = {_FIELDS: {**self._bound, **fields} if self._bound else fields}
-            self._log.log(level, event, extra=extra, exc_info=error, stacklevel=3)
+            stack = None if error is None else (type(error), error, error.__traceback__)
+            record = logging.LogRecord(self._log.name, level, "", 0, event, None, stack)
+            record.platform_fields = {**self._bound, **fields} if self._bound else fields
+            self._log.handle(record)
 
 
 def get(name: str) -> Logger:
@@ -87,6 +90,8 @@ def configure(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else ConsoleFormatter())
     handler.addFilter(add_context)
+    # What we never print need not be found out for each line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     for known in [known for known in root.handlers if getattr(known, "platform", False)]:
         root.removeHandler(known)
@@ -108,7 +113,7 @@ def add_context(record: logging.LogRecord) -> bool:
 def line(record: logging.LogRecord) -> dict[str, Any]:
     """A record as plain JSON: time, level, logger, event, ids, fields, error; redacted."""
     found: dict[str, Any] = {
-        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "time": _time(int(record.created), int(record.msecs)),
         "level": record.levelname.lower(),
         "logger": record.name,
         "event": mask_text(record.getMessage()),
@@ -121,6 +126,16 @@ def line(record: logging.LogRecord) -> dict[str, Any]:
     if record.exc_info and record.exc_info[0] is not None:
         found["error"] = mask_text(logging.Formatter().formatException(record.exc_info))
     return found
+
+
+def _time(seconds: int, milliseconds: int) -> str:
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    """RFC 3339 without its end; lines come many to a second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class JsonFormatter(logging.Formatter):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -30,17 +31,20 @@ def mask_text(text: str) -> str:
         text = _USERINFO.sub(_mask_userinfo, text)
     if "=" in text:
         text = _PAIR.sub(rf"\g<name>\g<sep>{MASK}", text)
-    return _BEARER.sub(rf"\g<kind> {MASK}", text)
+    if " " in text:
+        text = _BEARER.sub(rf"\g<kind> {MASK}", text)
+    return text
 
 
 def redact(value: Any) -> Any:
     """``value`` as plain JSON without secrets."""
-    if value is None or isinstance(value, bool | int | float):
+    kind = type(value)
+    if kind is str:
+        return mask_text(value)
+    if value is None or kind is int or kind is float or kind is bool:
         return value
     if isinstance(value, SecretStr | SecretBytes | bytes | bytearray):
         return MASK
-    if isinstance(value, str) and not isinstance(value, Enum):
-        return mask_text(value)
     if isinstance(value, BaseModel):
         return redact({name: getattr(value, name) for name in type(value).model_fields})
     if isinstance(value, Mapping):
@@ -52,9 +56,15 @@ def redact(value: Any) -> Any:
 
 def redact_field(name: str, value: Any) -> Any:
     """A field's value, masked whole if its name says that it is a secret."""
-    if value is not None and _NAME.search(name):
+    if value is not None and names_a_secret(name):
         return MASK
     return redact(value)
+
+
+@lru_cache(maxsize=1000)
+def names_a_secret(name: str) -> bool:
+    """Does a field of this name hold a secret?"""
+    return _NAME.search(name) is not None
 
 
 def _plain(value: Any) -> Any:
@@ -64,6 +74,8 @@ def _plain(value: Any) -> Any:
         return value.total_seconds()
     if isinstance(value, Enum):
         return redact(value.value)
+    if isinstance(value, int | float):
+        return value
     if isinstance(value, UUID | PurePath):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):

@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ class _Tracing:
         self.tracer: Tracer | None = None
         self.provider: TracerProvider | None = None
         self.ratio = 0.0
-        self.random = random.SystemRandom()
+        self.random = random.Random()  # noqa: S311 - trace ids are names, not secrets
 
 
 _tracing = _Tracing()
@@ -95,8 +95,9 @@ def traceparent() -> str | None:
     return None if trace is None else trace.traceparent
 
 
-@contextmanager
-def continue_from(parent: str | None, name: str, attributes: Mapping[str, Attribute] | None = None) -> Iterator[Trace]:
+def continue_from(
+    parent: str | None, name: str, attributes: Mapping[str, Attribute] | None = None
+) -> AbstractContextManager[Trace]:
     """Inside, the current trace is the one of ``parent`` (a traceparent), or a new one if that is None or wrong."""
     match = _TRACEPARENT.match(parent) if parent else None
     if match is not None:
@@ -104,8 +105,7 @@ def continue_from(parent: str | None, name: str, attributes: Mapping[str, Attrib
     else:
         sampled = _tracing.tracer is not None and _tracing.random.random() < _tracing.ratio
         above = Trace(f"{_bits(128):032x}", "", sampled=sampled)
-    with _below(above, name, attributes) as trace:
-        yield trace
+    return _below(above, name, attributes)
 
 
 @contextmanager
