@@ -1,0 +1,67 @@
+"""What every adapter of the limits port must do; an adapter's test subclasses this."""
+
+import asyncio
+from abc import ABC, abstractmethod
+
+import pytest
+
+from dataaggregator.limits import Limits, Rate
+
+RATES = {"api": Rate(10, 10), "login": Rate(2, 60), "run": Rate(1, 1)}
+
+
+class LimitsConformance(ABC):
+    """``make`` gives an adapter with RATES and empty buckets; ``forward`` moves the time it sees."""
+
+    @abstractmethod
+    def make(self) -> Limits: ...
+
+    @abstractmethod
+    def forward(self, seconds: float) -> None: ...
+
+    @pytest.fixture
+    def limits(self) -> Limits:
+        return self.make()
+
+    async def test_a_full_bucket_gives_its_limit_and_then_refuses(self, limits: Limits) -> None:
+        decisions = [await limits.take("api", "user:1") for _ in range(11)]
+        assert [decision.allowed for decision in decisions] == [True] * 10 + [False]
+        assert [decision.remaining for decision in decisions] == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0]
+        assert {decision.limit for decision in decisions} == {10}
+
+    async def test_it_fills_up_evenly_and_says_when(self, limits: Limits) -> None:
+        for _ in range(10):
+            await limits.take("api", "user:1")
+        refused = await limits.take("api", "user:1")
+        assert (refused.retry_after, refused.reset_seconds) == (1, 10)
+        self.forward(refused.retry_after)
+        assert (await limits.take("api", "user:1")).allowed
+        assert not (await limits.take("api", "user:1")).allowed
+        self.forward(100)
+        assert (await limits.take("api", "user:1")).remaining == 9
+
+    async def test_keys_and_classes_have_buckets_of_their_own(self, limits: Limits) -> None:
+        assert (await limits.take("run", "a")).allowed
+        assert not (await limits.take("run", "a")).allowed
+        assert (await limits.take("run", "b")).allowed
+        assert (await limits.take("api", "a")).allowed
+
+    async def test_a_refused_call_takes_nothing(self, limits: Limits) -> None:
+        assert (await limits.take("api", "a", cost=8)).allowed
+        assert not (await limits.take("api", "a", cost=3)).allowed
+        assert (await limits.take("api", "a", cost=2)).allowed
+
+    async def test_a_factor_raises_the_limit_and_never_lifts_it(self, limits: Limits) -> None:
+        decisions = [await limits.take("login", "trusted", factor=10) for _ in range(21)]
+        assert [decision.allowed for decision in decisions] == [True] * 20 + [False]
+        assert decisions[0].limit == 20
+
+    async def test_calls_at_once_never_take_more_than_there_is(self, limits: Limits) -> None:
+        decisions = await asyncio.gather(*(limits.take("api", "a") for _ in range(50)))
+        assert sum(decision.allowed for decision in decisions) == 10
+
+    async def test_a_clock_that_goes_back_gives_nothing_away(self, limits: Limits) -> None:
+        for _ in range(10):
+            await limits.take("api", "a")
+        self.forward(-5)
+        assert not (await limits.take("api", "a")).allowed

@@ -1,0 +1,134 @@
+"""The environment: typed, checked, and every wrong variable told in a line of its own."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from dataaggregator.limits import Rate
+from dataaggregator.settings import Settings, SettingsError, shown_default, variable
+
+
+def test_everything_has_a_default_and_empty_values_count_as_not_set() -> None:
+    settings = Settings.load({"GATEWAY_PORT": "", "LOG_LEVEL": ""})
+    assert settings.gateway_port == 8001
+    assert settings.gateway_host == "127.0.0.1"
+    assert settings.cors_origins == ("http://localhost:3000",)
+    assert settings.secret_key is None
+
+
+def test_values_are_read_by_the_names_of_the_contract() -> None:
+    settings = Settings.load(
+        {
+            "GATEWAY_PORT": "0",
+            "DATAAGGREGATOR_HOME": "/srv/da",
+            "CORS_ORIGINS": "https://a.example, https://b.example",
+            "RATE_LIMIT_LOGIN": "5/30",
+            "LOG_LEVEL": "WARNING",
+            "SECRET_KEY_PREVIOUS": "one,two",
+            "FILES_ALLOWED_ROOTS": "/a,/b",
+            "UNRELATED": "x",
+        }
+    )
+    assert settings.gateway_port == 0
+    assert settings.home == Path("/srv/da")
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+    assert settings.rates()["login"] == Rate(5, 30)
+    assert settings.log_level == "warning"
+    assert [key.get_secret_value() for key in settings.secret_key_previous] == ["one", "two"]
+    assert settings.files_allowed_roots == (Path("/a"), Path("/b"))
+
+
+def test_the_database_is_named_whole_or_in_parts() -> None:
+    parts = {"POSTGRES_HOST": "db", "POSTGRES_PORT": "5433", "POSTGRES_USER": "u@x", "POSTGRES_PASSWORD": "p:w/d"}
+    url = Settings.load(parts).database_url
+    assert url == SecretStr("postgresql://u%40x:p%3Aw%2Fd@db:5433/dataaggregator")
+    whole = "postgresql://u:p@h/d?sslmode=require"
+    assert Settings.load({**parts, "DATABASE_URL": whole}).database_url == SecretStr(whole)
+
+
+WRONG = {
+    "GATEWAY_PORT": "70000",
+    "DB_POOL_SIZE": "many",
+    "DATABASE_URL": "mysql://root:hunter2@h/d",
+    "SECRET_KEY": "hunter2",
+    "RATE_LIMIT_API": "600",
+    "TRUSTED_PROXIES": "10.0.0.0/99",
+    "SANDBOX": "loose",
+    "LOG_LEVEL": "loud",
+    "EXECUTION_TIMEOUT": "-1",
+    "ACCESS_TOKEN_EXPIRE_MINUTES": "nan",
+    "TRACE_SAMPLE_RATIO": "2",
+}
+
+
+def test_every_wrong_variable_has_one_line_and_no_secret_is_shown() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(WRONG)
+    lines = str(caught.value).splitlines()
+    assert {line.split(":")[0].split("=")[0] for line in lines} == set(WRONG)
+    assert len(lines) == len(WRONG)
+    assert "hunter2" not in str(caught.value)
+    assert next(line for line in lines if line.startswith("SECRET_KEY")).count("openssl rand -hex 32") >= 1
+    assert "GATEWAY_PORT=70000: should be less than or equal to 65535" in str(caught.value)
+
+
+def test_lease_times_must_fit_together() -> None:
+    with pytest.raises(SettingsError, match="HEARTBEAT_SECONDS"):
+        Settings.load({"LEASE_SECONDS": "10"})
+
+
+def test_settings_cannot_be_changed_and_do_not_show_secrets() -> None:
+    settings = Settings.load({"SECRET_KEY": "x" * 40, "DATABASE_URL": "postgresql://u:hunter2@h/d"})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.gateway_port = 1  # type: ignore[misc]  # what must not be possible
+    assert "hunter2" not in repr(settings)
+    assert "x" * 40 not in repr(settings)
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_every_setting_is_described_and_its_shown_default_reads_back(field: str) -> None:
+    assert Settings.model_fields[field].description
+    default = shown_default(field)
+    if default and field != "home":
+        assert getattr(Settings.load({variable(field): default}), field) == Settings.model_fields[field].default
+
+
+CONTRACT = [
+    "GATEWAY_HOST",
+    "GATEWAY_PORT",
+    "CONSOLE_PORT",
+    "DATAAGGREGATOR_HOME",
+    "BOOTSTRAP_ADMIN_EMAIL",
+    "BOOTSTRAP_ADMIN_PASSWORD",
+    "FILES_ALLOWED_ROOTS",
+    "DATABASE_URL",
+    "POSTGRES_HOST",
+    "POSTGRES_PORT",
+    "POSTGRES_USER",
+    "POSTGRES_PASSWORD",
+    "POSTGRES_DB",
+    "DB_POOL_SIZE",
+    "DB_MAX_OVERFLOW",
+    "SECRET_KEY",
+    "ACCESS_TOKEN_EXPIRE_MINUTES",
+    "REFRESH_TOKEN_EXPIRE_DAYS",
+    "CORS_ORIGINS",
+    "EXECUTION_TIMEOUT",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "TRUSTED_PROXIES",
+    "EGRESS_ALLOW",
+    "EGRESS_DENY",
+    "SANDBOX",
+    "RATE_LIMIT_API",
+    "RATE_LIMIT_LOGIN",
+    "RATE_LIMIT_RUN",
+    "RATE_LIMIT_TRUSTED_NETWORKS",
+    "SECRET_KEY_PREVIOUS",
+]
+
+
+def test_the_settings_of_the_contract_are_there() -> None:
+    assert set(CONTRACT) <= {variable(field) for field in Settings.model_fields}
