@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 
@@ -85,9 +85,9 @@ def run_context(run_id: object) -> Iterator[None]:
         _run_id.reset(token)
 
 
-def configure(settings: Settings) -> None:
-    """Make this process write to standard error in the format and from the level of the settings."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """Make this process write to standard error (or ``stream``) in the format and from the level of the settings."""
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else ConsoleFormatter())
     handler.addFilter(add_context)
     # What we never print need not be found out for each line.
