@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from dataaggregator.errors import FieldError, Invalid
-from dataaggregator.http.paging import decode_cursor, encode_cursor
+from dataaggregator.page_cursor import decode_cursor, encode_cursor
 
 
 class Row(Protocol):
