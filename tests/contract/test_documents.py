@@ -1,0 +1,97 @@
+"""Every service's routes: one document that is valid, nothing public by accident, every way in named once."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+
+from dataaggregator.bus import EmbeddedBus
+from dataaggregator.clock import SystemClock
+from dataaggregator.db import Database
+from dataaggregator.directory import Directory
+from dataaggregator.http.openapi import document, merge
+from dataaggregator.http.route import Route
+from dataaggregator.installed import installed_services
+from dataaggregator.limits import InProcessLimits
+from dataaggregator.ports import Ports
+from dataaggregator.revocations import InProcessRevocations
+from dataaggregator.secrets import KeyRing
+from dataaggregator.service import Service
+from dataaggregator.settings import Settings
+
+#: Who asks here need not be logged in.
+PUBLIC = {
+    ("auth", "POST", "/api/auth/login"),
+    ("auth", "POST", "/api/auth/refresh"),
+    ("auth", "POST", "/api/auth/logout"),  # whoever holds the refresh token may end its family
+    ("auth", "GET", "/api/auth/jwks.json"),
+    ("gateway", "GET", "/api/docs"),
+    ("gateway", "GET", "/api/docs/errors"),
+    ("gateway", "GET", "/api/openapi.json"),
+    ("gateway", "GET", "/api/asyncapi.json"),
+}
+
+
+@pytest.fixture(scope="module")
+def services() -> Mapping[str, Service]:
+    """Every installed service, built and not opened."""
+    settings = Settings.load({"SECRET_KEY": "only-for-tests-only-for-tests-only-for-tests", "DATABASE_URL": _NOWHERE})
+    database, clock = Database(_NOWHERE, settings), SystemClock()
+    ports = Ports(
+        settings=settings,
+        database=database,
+        bus=EmbeddedBus(database, settings),
+        limits=InProcessLimits(settings.rates()),
+        revocations=InProcessRevocations(clock),
+        directory=Directory(),
+        keys=KeyRing("only-for-tests-only-for-tests-only-for-tests"),
+        clock=clock,
+    )
+    return {installed.name: installed.build(ports) for installed in installed_services()}
+
+
+_NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+
+
+@pytest.fixture(scope="module")
+def routes(services: Mapping[str, Service]) -> list[tuple[str, Route]]:
+    return [(name, route) for name, service in services.items() for route in service.routes]
+
+
+def test_the_document_of_each_service_and_of_all_together_is_valid(services: Mapping[str, Service]) -> None:
+    documents = {name: document(service.routes, name) for name, service in services.items()}
+    for one in documents.values():
+        validate(one, cls=OpenAPIV31SpecValidator)
+    whole = merge(documents, "Data Aggregator Platform")
+    validate(whole, cls=OpenAPIV31SpecValidator)
+    operations = [operation["operationId"] for item in whole["paths"].values() for operation in item.values()]
+    assert [name for name, count in Counter(operations).items() if count > 1] == []
+
+
+def test_only_what_must_be_is_open_to_everybody(routes: list[tuple[str, Route]]) -> None:
+    open_ = {(name, one.method, one.path) for name, one in routes if one.permission is None and not one.internal}
+    assert open_ <= PUBLIC
+
+
+def test_internal_and_public_routes_are_told_apart_by_their_path(routes: list[tuple[str, Route]]) -> None:
+    for name, route in routes:
+        assert route.path.startswith("/internal/" if route.internal else "/api/"), (name, route.path)
+
+
+def test_no_way_in_is_served_twice(routes: list[tuple[str, Route]]) -> None:
+    served = Counter((route.method, route.template) for _, route in routes if not route.internal)
+    assert [where for where, count in served.items() if count > 1] == []
+
+
+def test_what_has_versions_can_be_guarded_by_them(routes: list[tuple[str, Route]]) -> None:
+    for _, route in routes:
+        answered = route.answers.get(200)
+        if route.method in ("PUT", "PATCH") and answered is not None and "version" in answered.model_fields:
+            assert route.etag, (route.method, route.path)
+
+
+def test_what_starts_or_creates_takes_an_idempotency_key(routes: list[tuple[str, Route]]) -> None:
+    for _, route in routes:
+        if route.method == "POST" and {201, 202} & set(route.answers) and not route.internal:
+            assert route.idempotent, route.path
