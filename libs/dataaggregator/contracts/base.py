@@ -2,9 +2,9 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Channel = Literal["public", "internal"]
 
@@ -66,3 +66,14 @@ FieldName = Annotated[str, Field(min_length=1, max_length=255)]
 
 Expression = Annotated[str, Field(min_length=1, max_length=100_000)]
 """SQL as a user writes it; compiled by `dataplane.compile`, not here."""
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+T = TypeVar("T")
+
+Many = Annotated[tuple[T, ...], BeforeValidator(_listed)]
+"""A list on the wire, kept as a tuple. A variant is picked from a list that is read already, and strict reading of what
+is read already would take nothing but a tuple."""

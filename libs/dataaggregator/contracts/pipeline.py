@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dataaggregator.contracts.base import Expression, FieldName, Message, Name, Sent
+from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.parameters import Parameter
 from dataaggregator.contracts.policies import OnRejected, RetryPolicy
@@ -28,7 +28,7 @@ class _SourceFields(Sent):
     query: Expression | None = None
     read: ReadMode = "full_refresh"
     cursor_field: FieldName | None = None
-    primary_key: tuple[FieldName, ...] = ()
+    primary_key: Many[FieldName] = ()
     given_schema: dict[FieldName, str] | None = Field(default=None, alias="schema")
 
     @model_validator(mode="after")
@@ -57,7 +57,7 @@ class _DestinationFields(Sent):
 
     stream: StreamName
     write: WriteMode = "append"
-    key: tuple[FieldName, ...] = ()
+    key: Many[FieldName] = ()
     version_field: FieldName | None = None
     schema_policy: SchemaPolicy = "evolve"
 
@@ -110,9 +110,9 @@ class PipelineDefinition(Sent):
 
     name: Name
     sources: Annotated[dict[Name, SourceDefinition], Field(min_length=1)]
-    transformations: tuple[TransformationUse, ...] = ()
-    destinations: Annotated[tuple[DestinationDefinition, ...], Field(min_length=1)]
-    triggers: tuple[Trigger, ...] = ()
+    transformations: Many[TransformationUse] = ()
+    destinations: Annotated[Many[DestinationDefinition], Field(min_length=1)]
+    triggers: Many[Trigger] = ()
     parameters: dict[Name, Parameter] = Field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
     timeout: Duration | None = None
@@ -135,8 +135,8 @@ class ResolvedPipeline(Sent):
 
     name: Name
     sources: Annotated[dict[Name, ResolvedSource], Field(min_length=1)]
-    transformations: tuple[ResolvedTransformation, ...] = ()
-    destinations: Annotated[tuple[ResolvedDestination, ...], Field(min_length=1)]
+    transformations: Many[ResolvedTransformation] = ()
+    destinations: Annotated[Many[ResolvedDestination], Field(min_length=1)]
     parameters: dict[Name, Parameter] = Field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
     timeout_seconds: float | None = None

@@ -5,14 +5,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dataaggregator.contracts.base import Expression, FieldName, Name, Sent
+from dataaggregator.contracts.base import Expression, FieldName, Many, Name, Sent
 from dataaggregator.contracts.variants import choose, exactly_one, mark
 
 OnError = Literal["reject", "null", "fail"]
 OnFail = Literal["reject", "fail", "warn"]
 How = Literal["inner", "left", "full", "anti"]
 Expect = Literal["one_to_one", "many_to_one", "one_to_many", "any"]
-Names = Annotated[tuple[FieldName, ...], Field(min_length=1)]
+Names = Annotated[Many[FieldName], Field(min_length=1)]
 
 
 class _Step(Sent):
@@ -83,7 +83,7 @@ class InCheck(Sent):
     """The field's value is one of these."""
 
     field: FieldName
-    values: Annotated[tuple[str | int | float | bool, ...], Field(min_length=1)]
+    values: Annotated[Many[str | int | float | bool], Field(min_length=1)]
 
 
 class RangeCheck(Sent):
@@ -149,7 +149,7 @@ class ValidateStep(_Step):
     """Hold each row against rules; `rules` is written `validate` on the wire."""
 
     kind: ClassVar[str] = "validate"
-    rules: Annotated[tuple[Rule, ...], Field(min_length=1)] = Field(alias="validate")
+    rules: Annotated[Many[Rule], Field(min_length=1)] = Field(alias="validate")
 
     @model_validator(mode="after")
     def _names_once(self) -> "ValidateStep":
@@ -180,7 +180,7 @@ class JoinStep(_Step):
 class Aggregate(Sent):
     """Fields to group by (none: one group) and measures: field to aggregate expression."""
 
-    by: tuple[FieldName, ...] = ()
+    by: Many[FieldName] = ()
     measures: Annotated[dict[FieldName, Expression], Field(min_length=1)]
 
 

@@ -13,10 +13,11 @@ from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ValidationError
 
+from dataaggregator.contracts.fields import field_path
 from dataaggregator.errors import FieldError, Invalid, Malformed, TooLarge
 from dataaggregator.http.paging import Query
 from dataaggregator.http.route import Route
-from dataaggregator.http.validation import field_path, invalid_body, invalid_query
+from dataaggregator.http.validation import invalid_body, invalid_query
 
 #: Ids and names in a path: no control characters, no slash, not too long.
 NAME_PATTERN = r"^[^\u0000-\u001f\u007f/]{1,200}$"

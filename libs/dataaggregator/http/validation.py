@@ -5,21 +5,11 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from dataaggregator.contracts.fields import field_path
 from dataaggregator.errors import FieldError, Invalid, Malformed
 
 #: How many wrong fields are named at most.
 _NAMED = 100
-
-
-def field_path(location: Sequence[str | int]) -> str:
-    """``("steps", 0, "filter")`` → ``steps[0].filter``."""
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        else:
-            path += f".{part}" if path else part
-    return path
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:
