@@ -1,0 +1,187 @@
+"""Runs over HTTP: asked for, handed over, mirrored, cancelled, retried."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dataaggregator.contracts.run import RunAttemptFailed, RunCancelled, RunError, RunFailed
+from tests.integration.control import OTHER_WORKSPACE, WORKSPACE, Control, until
+
+API_FIELDS = {
+    *("id", "workspace_id", "pipeline_id", "pipeline_version", "trigger", "parent_run_id", "parameters"),
+    *("interval_start", "interval_end", "status", "attempts", "queued_at", "started_at", "finished_at", "retry_at"),
+    *("cancel_requested_at", "duration_ms", "rows_read", "rows_written", "rows_filtered", "rows_rejected"),
+    *("bytes_read", "bytes_written", "progress", "balanced", "destinations", "warnings", "error", "trace_id"),
+}
+
+
+async def _queued(control: Control, run: dict[str, Any]) -> Any:
+    async def look() -> Any:
+        return next((queued for queued in control.executor.queued if str(queued.run_id) == run["id"]), None)
+
+    return await until(look, "run.queued")
+
+
+async def test_a_run_is_asked_for_handed_over_and_mirrored(control: Control, warehouse: str) -> None:
+    pipeline = await control.pipeline(parameters={"region": {"type": "string", "default": "EU"}})
+    reply = await control.call("POST", "/api/pipelines/copy/runs", {"parameters": {"region": "US"}})
+    run = reply.json
+    assert reply.status == 202
+    assert reply.headers["Location"] == f"/api/runs/{run['id']}"
+    assert set(run) >= API_FIELDS
+    assert (run["status"], run["trigger"], run["parameters"]) == ("queued", "manual", {"region": "US"})
+    queued = await _queued(control, run)
+    assert str(queued.definition.sources["flights"].connector_id) == warehouse
+    assert queued.definition.destinations[0].input == "flights"
+    await control.start(run)
+    running = await control.run_is(run["id"], "running")
+    assert running["attempts"][0]["executor"] == "e1"
+    await control.progress(run, 0.5)
+    assert (await control.run_is(run["id"], "running"))["progress"] == 0.5
+    assert (await control.run_is(run["id"], "running"))["rows_read"] == 7
+    await control.succeed(run)
+    ended = await control.run_is(run["id"], "succeeded")
+    assert (ended["rows_read"], ended["rows_written"], ended["balanced"]) == (3, 2, True)
+    assert ended["duration_ms"] >= 0
+    shown = await control.good("GET", f"/api/pipelines/{pipeline['id']}")
+    assert shown["last_run"]["status"] == "succeeded"
+
+
+async def test_an_attempt_that_failed_leads_back_to_the_queue(control: Control, warehouse: str) -> None:
+    await control.pipeline()
+    run = await control.good("POST", "/api/pipelines/copy/runs")
+    await control.start(run)
+    error = RunError(code="connector-unreachable", detail="No answer.", retryable=True)
+    retry_at = datetime.now(UTC) + timedelta(minutes=1)
+    ids = {"run_id": run["id"], "pipeline_id": run["pipeline_id"], "attempt": 1}
+    await control.executor.say(RunAttemptFailed(**ids, error=error, retry_at=retry_at), run["id"])
+
+    async def failed_once() -> Any:
+        shown = await control.good("GET", f"/api/runs/{run['id']}")
+        return shown if shown["retry_at"] else None
+
+    shown = await until(failed_once, "the next attempt")
+    assert (shown["status"], shown["attempts"][0]["error"]["code"]) == ("queued", "connector-unreachable")
+    await control.start(run, attempt=2)
+    shown = await control.run_is(run["id"], "running")
+    assert [attempt["number"] for attempt in shown["attempts"]] == [1, 2]
+
+
+async def test_an_ended_run_never_changes(control: Control, warehouse: str) -> None:
+    await control.pipeline()
+    run = await control.good("POST", "/api/pipelines/copy/runs")
+    await control.start(run)
+    await control.succeed(run)
+    before = await control.run_is(run["id"], "succeeded")
+    late = RunFailed(
+        run_id=run["id"], pipeline_id=run["pipeline_id"], attempt=1, finished_at=datetime.now(UTC) + timedelta(hours=1)
+    )
+    await control.executor.say(late, run["id"])
+    second = await control.good("POST", "/api/pipelines/copy/runs")
+    await control.start(second)
+    await control.run_is(second["id"], "running")
+    assert await control.good("GET", f"/api/runs/{run['id']}") == before
+    reply = await control.call("POST", f"/api/runs/{run['id']}/cancel")
+    assert (reply.status, reply.json["code"]) == (409, "run-ended")
+
+
+async def test_the_next_run_waits_for_the_one_before(control: Control, warehouse: str) -> None:
+    await control.pipeline()
+    first = await control.good("POST", "/api/pipelines/copy/runs")
+    second = await control.good("POST", "/api/pipelines/copy/runs")
+    third = await control.good("POST", "/api/pipelines/copy/runs")
+    await _queued(control, first)
+    await control.start(first)
+    await control.run_is(first["id"], "running")
+    assert [str(queued.run_id) for queued in control.executor.queued] == [first["id"]]
+    cancelled = await control.good("POST", f"/api/runs/{second['id']}/cancel")
+    assert cancelled["status"] == "cancelled"
+    await control.succeed(first)
+    await _queued(control, third)
+    assert [str(queued.run_id) for queued in control.executor.queued] == [first["id"], third["id"]]
+
+
+async def test_a_run_the_executor_has_is_cancelled_by_the_executor(control: Control, warehouse: str) -> None:
+    await control.pipeline()
+    run = await control.good("POST", "/api/pipelines/copy/runs")
+    await control.start(run)
+    await control.run_is(run["id"], "running")
+    asked = await control.good("POST", f"/api/runs/{run['id']}/cancel")
+    assert asked["status"] == "running"
+    assert asked["cancel_requested_at"]
+    again = await control.good("POST", f"/api/runs/{run['id']}/cancel")
+    assert again["cancel_requested_at"] == asked["cancel_requested_at"]
+
+    async def told() -> Any:
+        return control.executor.cancelled
+
+    assert [str(id_) for id_ in await until(told, "run.cancel_requested")] == [run["id"]]
+    over = RunCancelled(run_id=run["id"], pipeline_id=run["pipeline_id"], attempt=1, finished_at=datetime.now(UTC))
+    await control.executor.say(over, run["id"])
+    assert (await control.run_is(run["id"], "cancelled"))["finished_at"]
+
+
+async def test_a_retry_is_a_new_run_with_its_parent(control: Control, warehouse: str) -> None:
+    await control.pipeline(parameters={"region": {"type": "string", "default": "EU"}})
+    run = await control.good("POST", "/api/pipelines/copy/runs", {"parameters": {"region": "US"}})
+    reply = await control.call("POST", f"/api/runs/{run['id']}/retry")
+    assert (reply.status, reply.json["code"]) == (409, "run-not-ended")
+    await control.start(run)
+    await control.succeed(run)
+    await control.run_is(run["id"], "succeeded")
+    again = await control.good("POST", f"/api/runs/{run['id']}/retry")
+    assert (again["parent_run_id"], again["trigger"]) == (run["id"], "retry")
+    assert again["parameters"] == {"region": "US"}
+    found = await control.good("GET", f"/api/runs?parent_run_id={run['id']}")
+    assert [item["id"] for item in found["items"]] == [again["id"]]
+
+
+async def test_overlap_skip_refuses_a_run_by_hand(control: Control, warehouse: str) -> None:
+    await control.pipeline(overlap="skip")
+    await control.good("POST", "/api/pipelines/copy/runs")
+    reply = await control.call("POST", "/api/pipelines/copy/runs")
+    assert (reply.status, reply.json["code"]) == (409, "run-overlaps")
+
+
+async def test_wrong_parameters_are_all_named(control: Control, warehouse: str) -> None:
+    await control.pipeline(parameters={"day": {"type": "date"}, "limit": {"type": "integer", "default": 1}})
+    reply = await control.call("POST", "/api/pipelines/copy/runs", {"parameters": {"limit": "x", "other": 1}})
+    assert reply.status == 422
+    assert set(reply.fields) == {"parameters.day", "parameters.limit", "parameters.other"}
+
+
+async def test_runs_are_listed_in_pages_by_state_and_pipeline(control: Control, warehouse: str) -> None:
+    await control.pipeline()
+    await control.pipeline("other")
+    ids = [(await control.good("POST", "/api/pipelines/copy/runs"))["id"] for _ in range(5)]
+    await control.good("POST", "/api/pipelines/other/runs")
+    seen: list[str] = []
+    path = "/api/runs?pipeline=copy&status=queued,running&limit=2&sort=queued_at"
+    cursor = ""
+    while True:
+        page = await control.good("GET", path + cursor)
+        seen += [run["id"] for run in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert seen == ids
+    assert len((await control.good("GET", "/api/pipelines/other/runs"))["items"]) == 1
+    assert (await control.good("GET", "/api/runs?status=failed"))["items"] == []
+    assert (await control.call("GET", "/api/runs?status=wrong")).status == 422
+    assert (await control.call("GET", f"{path}&cursor=nonsense")).status == 422
+
+
+async def test_another_workspace_sees_nothing(control: Control, warehouse: str) -> None:
+    pipeline = await control.pipeline()
+    run = await control.good("POST", "/api/pipelines/copy/runs")
+    for path in (f"/api/runs/{run['id']}", f"/api/pipelines/{pipeline['id']}"):
+        assert (await control.call("GET", path, workspace=OTHER_WORKSPACE)).status == 404
+    assert (await control.good("GET", "/api/runs", workspace=OTHER_WORKSPACE))["items"] == []
+
+
+async def test_run_starts_are_limited_a_workspace(control: Control, warehouse: str) -> None:
+    await control.pipeline()
+    for _ in range(60):
+        await control.ports.limits.take("run", str(WORKSPACE))
+    reply = await control.call("POST", "/api/pipelines/copy/runs")
+    assert (reply.status, reply.json["code"]) == (429, "rate-limited")
+    assert int(reply.headers["Retry-After"]) >= 1

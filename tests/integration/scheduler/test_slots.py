@@ -1,0 +1,223 @@
+"""Slots: each fired once or skipped with a reason, with any number of tickers, whatever was missed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from asyncpg import UniqueViolationError
+
+from dataaggregator.contracts.pipeline import PipelineDefinition
+from dataaggregator.contracts.run import RunSucceeded
+from dataaggregator.db import Database
+from dataaggregator.definition import Author, Edit
+from dataaggregator.ids import new_id
+from dataaggregator.settings import Settings
+from services.scheduler.pipelines import store
+from services.scheduler.pipelines.commands import PipelineCommands
+from services.scheduler.pipelines.domain import Pipeline
+from services.scheduler.runs import mirror
+from services.scheduler.runs.domain import Fact
+from services.scheduler.ticker import Ticker
+from tests.integration.control import a_pipeline
+
+SOMEBODY = Author(None, "ada@example.org")
+WORKSPACE = new_id()
+
+
+@pytest.fixture
+async def warehouse(database: Database) -> UUID:
+    id_ = new_id()
+    async with database.transaction(WORKSPACE) as tx:
+        statement = (
+            "INSERT INTO scheduler.connectors (id, workspace_id, name, type) VALUES ($1, $2, 'warehouse', 'postgres')"
+        )
+        await tx.execute(statement, id_, WORKSPACE)
+    return id_
+
+
+@pytest.fixture
+def ticker(database: Database, settings: Settings) -> Ticker:
+    return Ticker(database, settings)
+
+
+@pytest.fixture
+async def rivals(database_url: str, settings: Settings) -> AsyncIterator[list[Ticker]]:
+    """Three schedulers, each with connections of its own."""
+    databases = [Database(database_url, settings) for _ in range(3)]
+    for database in databases:
+        await database.open()
+    yield [Ticker(database, settings) for database in databases]
+    for database in databases:
+        await database.close()
+
+
+async def _pipeline(database: Database, trigger: dict[str, Any], missed_seconds: float, **changes: Any) -> Pipeline:
+    """A pipeline whose trigger nobody looked at for so long."""
+    definition = PipelineDefinition.model_validate(a_pipeline(triggers=[trigger], **changes))
+    pipeline = await PipelineCommands(database).create(WORKSPACE, SOMEBODY, definition)
+    async with database.platform() as tx:
+        await tx.execute(
+            """UPDATE scheduler.schedules SET anchor_at = anchor_at - make_interval(secs => $1),
+                   next_slot_at = next_slot_at - make_interval(secs => $1)""",
+            missed_seconds,
+        )
+        await tx.execute(
+            "UPDATE scheduler.pipelines SET active_since = active_since - make_interval(secs => $1)", missed_seconds
+        )
+    return pipeline
+
+
+async def _tick(ticker: Ticker) -> None:
+    while await ticker.tick():
+        pass
+
+
+async def _slots(database: Database) -> list[Any]:
+    async with database.platform() as tx:
+        return await tx.fetch("SELECT * FROM scheduler.slots ORDER BY slot_at")
+
+
+async def _runs(database: Database) -> list[Any]:
+    async with database.platform() as tx:
+        return await tx.fetch("SELECT * FROM scheduler.runs ORDER BY interval_end")
+
+
+async def test_three_tickers_racing_give_one_row_a_slot(
+    database: Database, warehouse: UUID, rivals: list[Ticker]
+) -> None:
+    await _pipeline(database, {"every": "10s", "catch_up": "all"}, 3000)
+    await asyncio.gather(*(_tick(ticker) for ticker in rivals))
+    slots, runs = await _slots(database), await _runs(database)
+    assert len(slots) in (300, 301)  # a second may have passed meanwhile
+    assert {slot["outcome"] for slot in slots} == {"fired"}
+    assert [run["interval_end"] for run in runs] == [slot["slot_at"] for slot in slots]
+    assert [run["interval_start"] for run in runs[1:]] == [slot["slot_at"] for slot in slots[:-1]]
+    async with database.platform() as tx:
+        said = await tx.fetch("SELECT subject FROM scheduler.outbox WHERE type = 'run.queued.v1'")
+    handed_over = [str(run["id"]) for run in runs if run["handed_over_at"]]
+    assert [row["subject"] for row in said] == handed_over  # one has its turn, the others wait
+    assert len(handed_over) == 1
+
+
+async def test_catching_up_to_the_latest_skips_the_older(database: Database, warehouse: UUID, ticker: Ticker) -> None:
+    await _pipeline(database, {"every": "1m"}, 300)
+    await _tick(ticker)
+    slots = await _slots(database)
+    assert [slot["outcome"] for slot in slots] == ["skipped"] * 4 + ["fired"]
+    assert {slot["reason"] for slot in slots[:-1]} == {"newer-slot-due"}
+    [run] = await _runs(database)
+    assert run["trigger"] == "every"
+
+
+async def test_without_catching_up_missed_slots_are_skipped(
+    database: Database, warehouse: UUID, ticker: Ticker
+) -> None:
+    await _pipeline(database, {"every": "2m", "catch_up": "none"}, 60 * 9)
+    await _tick(ticker)
+    assert {(slot["outcome"], slot["reason"]) for slot in await _slots(database)} == {("skipped", "missed")}
+    assert await _runs(database) == []
+
+
+async def test_a_long_outage_is_decided_in_bounded_steps(database: Database, warehouse: UUID, ticker: Ticker) -> None:
+    await _pipeline(database, {"every": "1m"}, 60 * 250)
+    await _tick(ticker)
+    slots = await _slots(database)
+    assert [slot["outcome"] for slot in slots].count("fired") == 1
+    assert slots[-1]["outcome"] == "fired"
+    assert len(slots) == 250
+
+
+async def test_slots_of_a_paused_pipeline_are_skipped_with_the_reason(
+    database: Database, warehouse: UUID, ticker: Ticker
+) -> None:
+    pipeline = await _pipeline(database, {"every": "1m", "catch_up": "all"}, 180)
+    commands = PipelineCommands(database)
+    await commands.pause(WORKSPACE, "copy", SOMEBODY)
+    assert await ticker.tick()
+    await commands.resume(WORKSPACE, "copy", SOMEBODY)
+    await _tick(ticker)
+    assert {(slot["outcome"], slot["reason"]) for slot in await _slots(database)} == {("skipped", "pipeline-paused")}
+    async with database.transaction(WORKSPACE) as tx:
+        shown = await store.show(tx, WORKSPACE, str(pipeline.id))
+    assert shown.next_run_at is not None
+
+
+async def test_slots_before_a_resume_do_not_fire_after_it(database: Database, warehouse: UUID, ticker: Ticker) -> None:
+    await _pipeline(database, {"every": "1m", "catch_up": "all"}, 180)
+    commands = PipelineCommands(database)
+    await commands.pause(WORKSPACE, "copy", SOMEBODY)
+    await commands.resume(WORKSPACE, "copy", SOMEBODY)
+    await _tick(ticker)
+    assert {slot["reason"] for slot in await _slots(database)} == {"pipeline-paused"}
+
+
+async def test_overlap_skip_leaves_a_skipped_run_as_evidence(
+    database: Database, warehouse: UUID, ticker: Ticker
+) -> None:
+    await _pipeline(database, {"every": "1m", "catch_up": "all"}, 120, overlap="skip")
+    await _tick(ticker)
+    first, second = await _slots(database)
+    assert (first["outcome"], second["outcome"], second["reason"]) == ("fired", "skipped", "run-overlaps")
+    runs = {run["id"]: run for run in await _runs(database)}
+    skipped = runs[second["run_id"]]
+    assert (skipped["status"], skipped["error"]["code"]) == ("skipped", "run-overlaps")
+    async with database.platform() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM scheduler.outbox WHERE type = 'run.skipped.v1'") == 1
+
+
+async def test_the_end_of_a_run_hands_over_the_next(database: Database, warehouse: UUID, ticker: Ticker) -> None:
+    await _pipeline(database, {"every": "1m", "catch_up": "all"}, 180)
+    await _tick(ticker)
+    runs = await _runs(database)
+    assert [run["handed_over_at"] is not None for run in runs] == [True, False, False]
+    over = RunSucceeded(
+        run_id=runs[0]["id"], pipeline_id=runs[0]["pipeline_id"], attempt=1, finished_at=datetime.now().astimezone()
+    )
+    async with database.transaction(WORKSPACE) as tx:
+        await tx.execute("UPDATE scheduler.runs SET status = 'running' WHERE id = $1", runs[0]["id"])
+        await mirror.ended(tx, WORKSPACE, Fact.SUCCEEDED, over)
+    assert [run["handed_over_at"] is not None for run in await _runs(database)] == [True, True, False]
+
+
+async def test_a_run_that_waits_too_long_is_skipped(database: Database, warehouse: UUID, settings: Settings) -> None:
+    await _pipeline(database, {"every": "1m", "catch_up": "all"}, 120)
+    ticker = Ticker(database, settings.model_copy(update={"queue_limit_seconds": 30.0}))
+    await _tick(ticker)
+    async with database.platform() as tx:
+        await tx.execute("UPDATE scheduler.runs SET queued_at = queued_at - interval '1 minute'")
+    await ticker.expire()
+    at_work, waited = await _runs(database)
+    assert (at_work["status"], waited["status"]) == ("queued", "skipped")
+    assert waited["error"]["code"] == "run-waited-too-long"
+
+
+async def test_an_edit_elsewhere_leaves_the_slots_alone(database: Database, warehouse: UUID) -> None:
+    await _pipeline(database, {"every": "1h"}, 0)
+
+    async def schedules() -> list[Any]:
+        async with database.platform() as tx:
+            return await tx.fetch("SELECT id, next_slot_at, retired_at FROM scheduler.schedules ORDER BY id")
+
+    def edit(**changes: Any) -> Edit[PipelineDefinition]:
+        return Edit(lambda _: None, lambda now: PipelineDefinition.model_validate({**store.written(now), **changes}))
+
+    before = await schedules()
+    commands = PipelineCommands(database)
+    await commands.save(WORKSPACE, "copy", SOMEBODY, edit(timeout="2h"))
+    assert await schedules() == before
+    await commands.save(WORKSPACE, "copy", SOMEBODY, edit(triggers=[{"cron": "0 3 * * *"}]))
+    old, new = await schedules()
+    assert (old["retired_at"] is not None, new["retired_at"]) == (True, None)
+
+
+async def test_a_second_run_handed_over_is_refused_by_the_database(
+    database: Database, warehouse: UUID, ticker: Ticker
+) -> None:
+    await _pipeline(database, {"every": "1m", "catch_up": "all"}, 120)
+    await _tick(ticker)
+    with pytest.raises(UniqueViolationError, match="runs_one_handed_over"):
+        async with database.platform() as tx:
+            await tx.execute("UPDATE scheduler.runs SET handed_over_at = now()")
