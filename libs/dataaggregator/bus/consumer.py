@@ -14,6 +14,7 @@ from dataaggregator.telemetry import logs, metrics, traces
 
 log = logs.get("bus")
 
+FOLDED_AT_ONCE = 50
 CLAIMED_AT_ONCE = 100
 CLAIM_SECONDS = 60.0
 RETRIED_AT_ONCE = 4
@@ -45,6 +46,39 @@ class Consumer:
                 await self._store(handler, event, outcome, error, tries)
         metrics.BUS_CONSUMED.of(handler.service, type(outcome).__name__.lower()).inc()
         return outcome
+
+    async def deliver_chain(self, chain: Sequence[Event]) -> int:
+        """Deliver the events of one subject in their order; returns how many outcomes are committed, from the first.
+
+        They are applied in one transaction, which saves all commits but one; if one of them fails, each in its own.
+        """
+        for begin in range(0, len(chain), FOLDED_AT_ONCE):
+            part = chain[begin : begin + FOLDED_AT_ONCE]
+            if len(part) > 1 and await self._fold(part):
+                continue
+            for number, event in enumerate(part):
+                try:
+                    await self.deliver(event)
+                except Exception as error:
+                    log.warning("delivery_interrupted", schema=self.schema, type=event.type, reason=reason(error)[1])
+                    return begin + number
+        return len(chain)
+
+    async def _fold(self, events: Sequence[Event]) -> bool:
+        """All of them in one transaction; False if that did not work, and then nothing has happened."""
+        if len({event.workspace_id for event in events}) > 1:
+            return False
+        try:
+            async with self._transaction(events[0]) as tx:
+                for event in events:
+                    with traces.continue_from(event.traceparent, f"consume {event.type}"):
+                        await self._apply_in(tx, self.handlers[event.type], event, None)
+        except Exception as error:
+            log.debug("events_not_folded", schema=self.schema, type=events[0].type, reason=reason(error)[1])
+            return False
+        for event in events:
+            metrics.BUS_CONSUMED.of(self.handlers[event.type].service, "ack").inc()
+        return True
 
     async def retry_due(self) -> int:
         """Deliver what is due again, a subject's events in their order; returns how many were."""
@@ -93,13 +127,16 @@ class Consumer:
 
     async def _apply(self, handler: Handler, event: Event, waited: Waiting | None) -> None:
         async with self._transaction(event) as tx:
-            fresh = await inbox.add(tx, self.schema, event)
-            if fresh and await self._is_next(tx, handler, event):
-                await handler.handle(event, tx)
-                if handler.ordered:
-                    await inbox.advance(tx, self.schema, event)
-            if waited or not fresh:
-                await inbox.settle(tx, self.schema, event.id)
+            await self._apply_in(tx, handler, event, waited)
+
+    async def _apply_in(self, tx: Connection, handler: Handler, event: Event, waited: Waiting | None) -> None:
+        fresh = await inbox.add(tx, self.schema, event)
+        if fresh and await self._is_next(tx, handler, event):
+            await handler.handle(event, tx)
+            if handler.ordered:
+                await inbox.advance(tx, self.schema, event)
+        if waited or not fresh:
+            await inbox.settle(tx, self.schema, event.id)
 
     async def _is_next(self, tx: Connection, handler: Handler, event: Event) -> bool:
         if not handler.ordered:

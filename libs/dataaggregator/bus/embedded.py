@@ -100,10 +100,5 @@ class EmbeddedBus:
 
     async def _follow(self, consumer: Consumer, chain: Sequence[Event], confirmed: set[UUID]) -> None:
         async with self._room:
-            for number, event in enumerate(chain):
-                try:
-                    await consumer.deliver(event)
-                except Exception as error:
-                    log.warning("delivery_interrupted", schema=consumer.schema, type=event.type, reason=str(error))
-                    confirmed.difference_update(left.id for left in chain[number:])
-                    return
+            done = await consumer.deliver_chain(chain)
+        confirmed.difference_update(left.id for left in chain[done:])
