@@ -90,7 +90,7 @@ class Attempt:
         job = await self._doors.prepare(self.run)
         async with self._doors.pool.take(self.run.workspace_id) as process:
             await self._doors.process_taken(self.run, process)
-            self._process = process
+            self._process, self._moved_at = process, time.monotonic()
             try:
                 return await process.run(job, self._on_frame)
             finally:
@@ -117,20 +117,21 @@ class Attempt:
                 return
 
     def _until_next_limit(self) -> float:
+        """Getting ready (configurations, a warm process) has limits of its own: a stall is the run process's."""
         limits = [self._moved_at + self._limits.stall_seconds]
         timeout = self.run.timeout_seconds
         if timeout is not None:
             limits.append(self._began_at + timeout)
         if self._asked_at is not None:
             limits.append(self._asked_at + self._limits.cancel_grace_seconds)
-        return max(0.01, min(limits) - time.monotonic())
+        return max(0.05, min(limits) - time.monotonic())
 
     def _check_limits(self) -> None:
         now = time.monotonic()
         timeout = self.run.timeout_seconds
         if timeout is not None and now >= self._began_at + timeout:
             self.stop(Stop.TIMEOUT)
-        if now >= self._moved_at + self._limits.stall_seconds:
+        if self._process is not None and now >= self._moved_at + self._limits.stall_seconds:
             self.stop(Stop.STALL)
 
     async def _has_to_end(self, why: Stop) -> bool:

@@ -90,6 +90,5 @@ async def place(settings: Settings) -> AsyncIterator[Place]:
 @pytest.fixture
 async def workplace(settings: Settings) -> AsyncIterator[Place]:
     """The executor at work: runs that are queued are done."""
-    quick = {"lease_seconds": 6.0, "heartbeat_seconds": 1.0, "fence_seconds": 4.0, "execution_timeout": 5.0}
-    async with open_place(settings.model_copy(update=quick), working=True) as opened:
+    async with open_place(settings, working=True) as opened:
         yield opened

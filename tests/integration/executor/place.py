@@ -107,13 +107,28 @@ class Place:
 
     async def error(self, run_id: UUID) -> str | None:
         """The code of the run's error."""
+        found = await self._error(run_id)
+        return None if found is None else found["code"]
+
+    async def error_detail(self, run_id: UUID) -> str:
+        """What a failing test shows: the run's error and the end of its log."""
+        lines = await self.client.get(f"/api/runs/{run_id}/logs", limit=500)
+        return f"{await self._error(run_id)}\n{lines['items'][-5:]}"
+
+    async def _error(self, run_id: UUID) -> dict[str, Any] | None:
         async with self.ports.database.platform() as tx:
-            error = await tx.fetchval("SELECT error FROM executor.runs WHERE run_id = $1", run_id)
-        return None if error is None else error["code"]
+            found: dict[str, Any] | None = await tx.fetchval(
+                "SELECT error FROM executor.runs WHERE run_id = $1", run_id
+            )
+        return found
 
 
 class Wanted(BaseModel):
     connector_ids: list[str]
+
+
+class Opened(BaseModel):
+    connectors: dict[str, dict[str, Any]]
 
 
 def stand_in_for_connectors(known: dict[str, dict[str, Any]]) -> Service:
@@ -124,7 +139,17 @@ def stand_in_for_connectors(known: dict[str, dict[str, Any]]) -> Service:
             raise NotFound("not-found", f"There is no connector {missing[0]}.")
         return Answer({"connectors": {found: known[found] for found in wanted}})
 
-    route = Route("POST", "/internal/connectors/resolve", resolve, "Open", "internal", None, body=Wanted, internal=True)
+    route = Route(
+        "POST",
+        "/internal/connectors/resolve",
+        resolve,
+        "Open",
+        "internal",
+        None,
+        body=Wanted,
+        answers={200: Opened},
+        internal=True,
+    )
     return Service("connectors", [route])
 
 
@@ -132,14 +157,17 @@ EMAIL, PASSWORD = "ada@example.org", "correct horse battery staple"
 
 
 @asynccontextmanager
-async def open_place(settings: Settings, *, working: bool) -> AsyncIterator[Place]:
+async def open_place(
+    settings: Settings, *, working: bool, connectors: dict[str, dict[str, Any]] | None = None
+) -> AsyncIterator[Place]:
+    """`connectors` are those that are there from the start, as for a second executor after a first."""
     changed = {
         "bootstrap_admin_email": EMAIL,
         "bootstrap_admin_password": SecretStr(PASSWORD),
         "files_allowed_roots": (settings.home,),
         "egress_allow": ("127.0.0.0/8",),
     }
-    settings, clock, connectors = settings.model_copy(update=changed), SystemClock(), dict[str, dict[str, Any]]()
+    settings, clock, connectors = settings.model_copy(update=changed), SystemClock(), connectors or {}
     rates = {"api": settings.rate_limit_api, "login": settings.rate_limit_login, "run": settings.rate_limit_run}
     assert settings.database_url is not None
     database = Database(settings.database_url.get_secret_value(), settings)
