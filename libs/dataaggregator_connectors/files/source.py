@@ -29,6 +29,8 @@ class FilesSource:
     def __init__(self, config: FilesConfig, context: Context) -> None:
         self._config, self._context = config, context
         self._places: Places | None = None
+        # A stream's schema stays what the first look said: rows that no longer fit are rejected, not read otherwise.
+        self._schemas: dict[tuple[object, ...], pa.Schema] = {}
 
     async def discover(self, pattern: str | None = None) -> Sequence[StreamInfo]:
         return await asyncio.to_thread(self._discover, pattern)
@@ -98,16 +100,26 @@ class FilesSource:
 
     def _csv(self, places: Places, found: Sequence[Path], request: ReadRequest) -> tuple[pa.Schema, Iterator[Batch]]:
         files = [CsvFile(path, places.name(path), self._config.csv_of(path.name)) for path in found]
-        schema = _projected(infer_csv(files, request.schema), request)
+        schema = self._once(request, lambda: infer_csv(files, request.schema))
         return schema, (batch for file in files for batch in file.read(schema, request.batch_rows))
 
     def _json(
         self, places: Places, found: Sequence[Path], request: ReadRequest, kind: str
     ) -> tuple[pa.Schema, Iterator[Batch]]:
         files = [JsonFile(path, places.name(path), lines=kind == "ndjson") for path in found]
-        schema = _projected(infer_schema((row for file in files for row in file.sample()), request.schema), request)
+        schema = self._once(
+            request, lambda: infer_schema((row for file in files for row in file.sample()), request.schema)
+        )
         only = request.columns is not None
         return schema, (b for file in files for b in file.read(schema, request.batch_rows, projected=only))
+
+    def _once(self, request: ReadRequest, infer: Callable[[], pa.Schema]) -> pa.Schema:
+        known = (request.stream, tuple((request.schema or {}).items()))
+        if known not in self._schemas:
+            self._schemas[known] = infer()
+            if not self._schemas[known].names:
+                raise Invalid("schema-unknown", f"{request.stream} has no row to learn its fields from.")
+        return _projected(self._schemas[known], request)
 
     def _parquet(
         self, places: Places, found: Sequence[Path], request: ReadRequest

@@ -40,6 +40,8 @@ async def _first_page(source: HttpSource, name: str) -> Check:
     try:
         found = await source.discover(name)
     except PlatformError as error:
+        if error.code == "schema-unknown":
+            return Check(f"read {name}", True, f"{name} answers and has no record yet.", duration_ms=_since(started))
         return Check(f"read {name}", False, error.detail, error.code, _since(started))
     detail = f"{name} has {len(found[0].schema)} fields."
     return Check(f"read {name}", True, detail, duration_ms=_since(started))

@@ -43,7 +43,7 @@ class Counts:
 
 async def create_ledger(connection: Connection) -> None:
     """Make the ledger's tables where they are not there yet; safe when several come at once."""
-    if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{SCHEMA}.loads"):
+    if await has_ledger(connection):
         return
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = '10s'")
@@ -113,7 +113,14 @@ async def write_ledger(
     return _receipt(row)
 
 
+async def has_ledger(connection: Connection) -> bool:
+    return bool(await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{SCHEMA}.loads"))
+
+
 async def find_receipt(connection: Connection, load: LoadRequest) -> Receipt | None:
+    """The ledger row of this chunk; None also where nothing was ever loaded."""
+    if not await has_ledger(connection):
+        return None
     row = await connection.fetchrow(
         f"SELECT * FROM {SCHEMA}.loads WHERE run_id = $1 AND stream = $2 AND chunk = $3",
         load.run_id, load.stream, load.chunk,

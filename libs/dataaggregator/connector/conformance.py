@@ -1,0 +1,308 @@
+"""What every connector must keep: `TestMine = conformance(CONNECTOR)` in a module with a fixture `rig`."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+
+from dataaggregator.connector.context import Context
+from dataaggregator.connector.destination import Destination, LoadRequest, Receipt, WriteKind
+from dataaggregator.connector.source import ReadMode, ReadRequest, Source
+from dataaggregator.connector.spec import Config, ConnectorType, config_schema, secret_paths
+from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.errors import Conflict, PlatformError
+from dataaggregator.ids import new_id
+
+
+class Rig(ABC):
+    """A real system on the other side. `rows` have a whole, growing `id` and whatever types the system can hold."""
+
+    config: Config
+    context: Context
+    rows: pa.Table
+    target: str = ""
+
+    @abstractmethod
+    async def seed(self, rows: pa.Table) -> str:
+        """Make the rows (or more of them) readable; answers the stream's name."""
+
+    async def held(self) -> list[dict[str, Any]]:
+        """What a reader of the destination sees, in order of id."""
+        raise NotImplementedError
+
+    async def drop_connections(self) -> None:
+        """Cut every connection a connector has to the system, where it has any."""
+        return
+
+
+def conformance(connector: ConnectorType) -> type:
+    """The suite for what this type says it can do."""
+    parts: list[type] = [Described]
+    if connector.source is not None:
+        parts.append(Reads)
+    if ReadMode.INCREMENTAL in connector.read_modes:
+        parts.append(GoesOn)
+    exactly_once = {mode.mode for mode in connector.write_modes if mode.delivery == "exactly_once"}
+    if exactly_once:
+        parts.append(Loads)
+    if WriteKind.MERGE in exactly_once:
+        parts.append(Merges)
+    return type(f"Test{connector.name.title()}", tuple(reversed(parts)), {"connector": connector})
+
+
+class Described:
+    connector: ConnectorType
+
+    async def test_the_configuration_is_a_schema_with_its_secrets_marked(self) -> None:
+        schema = config_schema(self.connector)
+        assert schema["type"] == "object"
+        json.dumps(schema)
+        assert all(path for path in secret_paths(self.connector))
+
+    async def test_the_check_passes(self, rig: Rig) -> None:
+        checks = [check async for check in self.connector.check(rig.config, rig.context)]
+        assert checks
+        assert all(check.ok for check in checks), checks
+
+    def source(self, rig: Rig) -> Source:
+        assert self.connector.source is not None
+        return self.connector.source(rig.config, rig.context)
+
+    def destination(self, rig: Rig) -> Destination:
+        assert self.connector.destination is not None
+        return self.connector.destination(rig.config, rig.context)
+
+
+async def read_all(source: Source, request: ReadRequest) -> tuple[list[dict[str, Any]], Cursor | None]:
+    """All rows in order of id, and the last cursor; the counts of the batches must add up."""
+    rows: list[dict[str, Any]] = []
+    cursor = None
+    async for batch in source.read(request):
+        assert batch.read == batch.rows.num_rows + len(batch.rejected)
+        rows.extend(batch.rows.to_pylist())
+        cursor = batch.cursor or cursor
+    return sorted(rows, key=lambda row: int(row["id"])), cursor
+
+
+class Reads(Described):
+    async def test_discovery_lists_the_stream_with_the_schema_it_is_read_with(self, rig: Rig) -> None:
+        stream = await rig.seed(rig.rows)
+        source = self.source(rig)
+        found = {info.name: info for info in await source.discover(None)}
+        assert found[stream].schema == await source.schema(ReadRequest(stream=stream))
+        await source.close()
+
+    async def test_every_value_arrives_as_it_was(self, rig: Rig) -> None:
+        stream = await rig.seed(rig.rows)
+        source = self.source(rig)
+        rows, _ = await read_all(source, ReadRequest(stream=stream))
+        assert rows == rig.rows.to_pylist()
+        await source.close()
+
+    async def test_a_batch_holds_at_most_the_rows_asked_for(self, rig: Rig) -> None:
+        stream = await rig.seed(rig.rows)
+        source = self.source(rig)
+        sizes = [batch.rows.num_rows async for batch in source.read(ReadRequest(stream=stream, batch_rows=2))]
+        assert max(sizes) <= 2
+        assert sum(sizes) == rig.rows.num_rows
+        await source.close()
+
+    async def test_only_the_columns_asked_for_are_read_in_their_order(self, rig: Rig) -> None:
+        stream = await rig.seed(rig.rows)
+        source = self.source(rig)
+        wanted = tuple(reversed(rig.rows.schema.names[:2]))
+        async for batch in source.read(ReadRequest(stream=stream, columns=wanted)):
+            assert tuple(batch.rows.schema.names) == wanted
+        await source.close()
+
+    async def test_a_limit_bounds_the_read(self, rig: Rig) -> None:
+        stream = await rig.seed(rig.rows)
+        source = self.source(rig)
+        rows, _ = await read_all(source, ReadRequest(stream=stream, limit=3))
+        assert len(rows) == 3
+        await source.close()
+
+    async def test_a_read_can_be_left_in_the_middle(self, rig: Rig) -> None:
+        stream = await rig.seed(rig.rows)
+        source = self.source(rig)
+        reading = source.read(ReadRequest(stream=stream, batch_rows=1))
+        await anext(reading)
+        await reading.aclose()  # type: ignore[attr-defined]  # reads are generators
+        rows, _ = await read_all(source, ReadRequest(stream=stream))
+        assert len(rows) == rig.rows.num_rows
+        await source.close()
+
+    async def test_a_stream_that_is_not_there_is_named(self, rig: Rig) -> None:
+        source = self.source(rig)
+        error = await failure(source.schema(ReadRequest(stream="not_there")))
+        assert error.code == "stream-missing"
+        assert "not_there" in error.detail
+        await source.close()
+
+
+class GoesOn(Reads):
+    async def test_an_incremental_read_goes_on_after_what_it_has(self, rig: Rig) -> None:
+        stream = await rig.seed(rig.rows.slice(0, 3))
+        source = self.source(rig)
+        request = ReadRequest(stream=stream, mode=ReadMode.INCREMENTAL, cursor_field="id")
+        rows, first = await read_all(source, request)
+        assert len(rows) == 3
+        assert first is not None
+        kept = Cursor.from_json(json.loads(json.dumps(first.to_json())))
+        nothing, same = await read_all(source, _from(request, kept))
+        assert (nothing, same) == ([], first)
+        await rig.seed(rig.rows.slice(3))
+        rest, last = await read_all(source, _from(request, kept))
+        assert rest == rig.rows.slice(3).to_pylist()
+        assert last != first
+        await source.close()
+
+
+def _from(request: ReadRequest, cursor: Cursor) -> ReadRequest:
+    return ReadRequest(stream=request.stream, mode=request.mode, cursor_field=request.cursor_field, cursor=cursor)
+
+
+class Loads(Described):
+    pipeline_id: UUID
+
+    def request(self, rig: Rig, write: WriteKind = WriteKind.APPEND, **more: Any) -> LoadRequest:
+        given: dict[str, Any] = {"run_id": new_id(), "pipeline_id": new_id(), "epoch": 1} | more
+        return LoadRequest(stream=rig.target, write=write, **given)
+
+    async def load(self, rig: Rig, load: LoadRequest, rows: pa.Table) -> Receipt:
+        destination = self.destination(rig)
+        await self.begin(destination, load, rows)
+        receipt = await destination.commit({"source": Cursor("id", "bigint", "7")})
+        await destination.close()
+        return receipt
+
+    async def begin(self, destination: Destination, load: LoadRequest, rows: pa.Table) -> None:
+        await destination.prepare(load, rows.schema)
+        await destination.begin(load)
+        for batch in rows.to_batches(max_chunksize=2):
+            await destination.write(batch)
+
+    async def test_every_row_is_held_and_the_receipt_says_so(self, rig: Rig) -> None:
+        load = self.request(rig)
+        receipt = await self.load(rig, load, rig.rows)
+        assert (receipt.rows, receipt.inserted) == (rig.rows.num_rows, rig.rows.num_rows)
+        assert receipt.checksum
+        assert await rig.held() == rig.rows.to_pylist()
+
+    async def test_the_receipt_can_be_read_back(self, rig: Rig) -> None:
+        load = self.request(rig)
+        destination = self.destination(rig)
+        assert await destination.read_back(load) is None
+        receipt = await self.load(rig, load, rig.rows)
+        assert await destination.read_back(load) == receipt
+        await destination.close()
+
+    async def test_nothing_is_seen_before_the_commit(self, rig: Rig) -> None:
+        destination = self.destination(rig)
+        await self.begin(destination, self.request(rig), rig.rows)
+        assert await rig.held() == []
+        await destination.rollback()
+        assert await rig.held() == []
+        await destination.close()
+
+    async def test_a_second_load_of_the_same_chunk_changes_nothing(self, rig: Rig) -> None:
+        load = self.request(rig)
+        receipt = await self.load(rig, load, rig.rows)
+        destination = self.destination(rig)
+        await destination.prepare(load, rig.rows.schema)
+        begun = await destination.begin(load)
+        assert begun.receipt == receipt
+        await destination.close()
+        assert len(await rig.held()) == rig.rows.num_rows
+
+    async def test_append_adds_and_replace_replaces(self, rig: Rig) -> None:
+        await self.load(rig, self.request(rig), rig.rows.slice(0, 2))
+        await self.load(rig, self.request(rig), rig.rows.slice(2))
+        assert await rig.held() == rig.rows.to_pylist()
+        await self.load(rig, self.request(rig, WriteKind.REPLACE), rig.rows.slice(0, 1))
+        assert await rig.held() == rig.rows.slice(0, 1).to_pylist()
+
+    async def test_a_replace_by_nothing_leaves_nothing(self, rig: Rig) -> None:
+        await self.load(rig, self.request(rig), rig.rows)
+        receipt = await self.load(rig, self.request(rig, WriteKind.REPLACE), rig.rows.slice(0, 0))
+        assert receipt.rows == 0
+        assert await rig.held() == []
+
+    async def test_the_next_load_of_a_pipeline_finds_the_cursors(self, rig: Rig) -> None:
+        load = self.request(rig)
+        await self.load(rig, load, rig.rows)
+        destination = self.destination(rig)
+        begun = await destination.begin(self.request(rig, pipeline_id=load.pipeline_id))
+        assert begun.cursors == {"source": Cursor("id", "bigint", "7")}
+        assert begun.receipt is None
+        await destination.close()
+
+    async def test_an_older_epoch_is_refused(self, rig: Rig) -> None:
+        pipeline_id = new_id()
+        await self.load(rig, self.request(rig, pipeline_id=pipeline_id, epoch=7), rig.rows)
+        destination = self.destination(rig)
+        error = await failure(destination.begin(self.request(rig, pipeline_id=pipeline_id, epoch=6)))
+        assert isinstance(error, Conflict)
+        assert error.code == "lease-lost"
+        await destination.close()
+
+    async def test_connections_lost_before_the_commit_leave_nothing(self, rig: Rig) -> None:
+        load = self.request(rig)
+        destination = self.destination(rig)
+        await self.begin(destination, load, rig.rows)
+        await rig.drop_connections()
+        await destination.close()
+        assert await rig.held() == []
+        receipt = await self.load(rig, load, rig.rows)
+        assert receipt.rows == rig.rows.num_rows
+        assert await rig.held() == rig.rows.to_pylist()
+
+
+class Merges(Loads):
+    def merge(self, rig: Rig, **more: Any) -> LoadRequest:
+        return self.request(rig, WriteKind.MERGE, key=("id",), **more)
+
+    async def test_rows_of_known_keys_are_updated_only_where_they_differ(self, rig: Rig) -> None:
+        await self.load(rig, self.merge(rig), rig.rows)
+        again = await self.load(rig, self.merge(rig), rig.rows)
+        assert (again.inserted, again.updated, again.unchanged) == (0, 0, rig.rows.num_rows)
+        assert await rig.held() == rig.rows.to_pylist()
+
+    async def test_among_rows_of_one_key_the_last_read_wins(self, rig: Rig) -> None:
+        doubled = pa.concat_tables([rig.rows, rig.rows])
+        receipt = await self.load(rig, self.merge(rig), doubled)
+        assert (receipt.inserted, receipt.superseded) == (rig.rows.num_rows, rig.rows.num_rows)
+        assert await rig.held() == rig.rows.to_pylist()
+
+    async def test_a_version_field_keeps_older_rows_out(self, rig: Rig) -> None:
+        newer, older = versions([5, 5]), versions([4, 6])
+        await self.load(rig, self.merge(rig, version_field="version"), newer)
+        receipt = await self.load(rig, self.merge(rig, version_field="version"), older)
+        assert (receipt.superseded, receipt.updated) == (1, 1)
+        assert [row["version"] for row in await rig.held()] == [5, 6]
+
+    async def test_null_is_set_and_an_absent_column_is_left(self, rig: Rig) -> None:
+        await self.load(rig, self.merge(rig), pa.table({"id": [1], "a": ["x"], "b": ["y"]}))
+        await self.load(rig, self.merge(rig), pa.table({"id": [1], "a": pa.array([None], pa.string())}))
+        assert await rig.held() == [{"id": 1, "a": None, "b": "y"}]
+
+    async def test_a_key_without_a_value_is_refused(self, rig: Rig) -> None:
+        await self.load(rig, self.request(rig), pa.table({"id": [1]}))
+        error = await failure(self.load(rig, self.merge(rig), pa.table({"id": pa.array([None], pa.int64())})))
+        assert error.code in ("merge-key-null", "merge-key-not-unique")
+
+
+def versions(values: Sequence[int]) -> pa.Table:
+    return pa.table({"id": list(range(1, len(values) + 1)), "version": list(values)})
+
+
+async def failure(work: Any) -> PlatformError:
+    """The platform's error the work ends with."""
+    try:
+        await work
+    except PlatformError as error:
+        return error
+    raise AssertionError("it did not fail")

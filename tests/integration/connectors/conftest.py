@@ -1,0 +1,16 @@
+"""What the connectors' tests share: a context that may reach this machine."""
+
+from pathlib import Path
+
+import pytest
+
+from dataaggregator.connector.context import Context
+from dataaggregator.connector.egress import Egress, EgressPolicy
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    """Private addresses are allowed, and files below the test's own folder."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return Context(Egress(EgressPolicy(private=True)), folder=scratch, allowed_roots=(tmp_path,))
