@@ -48,7 +48,7 @@ def _position(schema: str) -> str:
 
 
 async def advance(tx: Connection, schema: str, event: Event) -> None:
-    """The event is applied: the next one of its subject may go, also if it waits or was parked waiting."""
+    """The event is applied: those of its subject that wait and follow without a gap may go, a parked next one too."""
     freed = await tx.fetchval(_advance(schema), event.source, event.subject, event.sequence)
     if freed:
         after_commit(tx, waker(retries_topic(schema)))
@@ -61,8 +61,12 @@ def _advance(schema: str) -> str:
         WITH moved AS (
             UPDATE {name}.subject_positions SET last_sequence = $3 WHERE source = $1 AND subject = $2
         ), due AS (
-            UPDATE {name}.retries SET due_at = clock_timestamp()
-            WHERE source = $1 AND subject = $2 AND sequence = $3 + 1 RETURNING event_id
+            UPDATE {name}.retries AS r SET due_at = clock_timestamp()
+            FROM (SELECT event_id, sequence - row_number() OVER (ORDER BY sequence) AS before
+                  FROM {name}.retries WHERE source = $1 AND subject = $2 AND sequence > $3) AS waiting
+            WHERE r.event_id = waiting.event_id AND waiting.before = $3 AND r.code = 'sequence-gap'
+              AND r.due_at > clock_timestamp()
+            RETURNING r.event_id
         ), freed AS (
             DELETE FROM {name}.parked
             WHERE source = $1 AND subject = $2 AND sequence = $3 + 1 AND code = 'sequence-gap'
