@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -128,11 +129,13 @@ class Host:
 
     async def _closed(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
         """Close one part; one that cannot be closed does not keep the others open."""
+        begun = time.perf_counter()
         try:
             async with asyncio.timeout(self._ports.settings.stop_seconds + 5):
                 await close()
         except Exception as bug:
             log.bug("close_failed", bug, part=name)
+        log.debug("closed", part=name, duration_ms=round((time.perf_counter() - begun) * 1000))
 
     def _loops(self) -> list[Loop]:
         loops = []
