@@ -257,12 +257,15 @@ def ports_of(settings: Settings, database_url: str) -> Ports:
     )
 
 
-async def control_platform(settings: Settings, database_url: str, held: AsyncExitStack) -> Control:
-    """The platform, running until `held` closes."""
+async def control_platform(
+    settings: Settings, database_url: str, held: AsyncExitStack, real_executor: Callable[[Ports], Service] | None = None
+) -> Control:
+    """The platform, running until `held` closes; with the real executor if it is given."""
     ports = ports_of(settings.model_copy(update={"tick_seconds": 0.1, "stop_seconds": 2.0}), database_url)
     issuer, executor = Issuer(), SpokenExecutor(ports.database)
     built = [scheduler.build(ports), connectors.build(ports)]
-    await held.enter_async_context(Host([issuer.service(), executor.service(), *built], ports, handle_signals=False))
+    at_work = real_executor(ports) if real_executor else executor.service()
+    await held.enter_async_context(Host([issuer.service(), at_work, *built], ports, handle_signals=False))
     client = ServiceClient(ports, "executor")
     await client.open()
     held.push_async_callback(client.close)
