@@ -14,7 +14,7 @@ from dataaggregator.connector.source import ReadMode, Source
 class Config(BaseModel):
     """A connector's configuration; secrets are SecretStr, which makes them writeOnly in the JSON schema."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 @dataclass(frozen=True)

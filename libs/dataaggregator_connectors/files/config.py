@@ -21,7 +21,7 @@ SUFFIXES: dict[str, Format] = {
 class CsvOptions(BaseModel):
     """How CSV is written."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     delimiter: str = Field(",", min_length=1, max_length=1, description="One character between fields.")
     header: bool = Field(True, description="Whether the first line names the columns; else they are column_1, ….")

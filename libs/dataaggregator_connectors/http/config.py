@@ -12,7 +12,7 @@ PATH = re.compile(r"\$(\.[^.\[\]]+)*")
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
 
 class NoAuth(Part):

@@ -1,0 +1,114 @@
+"""Fitting: a value either becomes the very same value of the type, or it is refused and said."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataaggregator.connector.fitting import fit_texts, fit_values
+from dataaggregator.connector.records import Shaper, infer_schema
+from dataaggregator.connector.typenames import parse_type
+from dataaggregator_connectors.files.config import CsvOptions
+from dataaggregator_connectors.files.csv_reading import CsvFile, infer_csv
+from dataaggregator_connectors.files.json_reading import JsonFile, elements
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5)
+
+
+@given(st.lists(SCALARS, max_size=8), st.sampled_from(["bigint", "double", "text", "boolean", "integer"]))
+def test_no_value_is_changed_in_silence(values: list[Any], type_: str) -> None:
+    array, reasons = fit_values(values, parse_type(type_))
+    for place, (given_, made) in enumerate(zip(values, array.to_pylist(), strict=True)):
+        if place in reasons:
+            assert made is None
+        elif isinstance(given_, str) and type_ != "text":
+            assert fit_texts(pa.array([given_]), parse_type(type_))[1] == {}
+        else:
+            assert made == given_
+            assert (made is None) == (given_ is None)
+
+
+def test_the_place_of_each_value_that_does_not_fit_is_said() -> None:
+    array, reasons = fit_texts(pa.array(["1", "x", None, "3", "4.5"]), pa.int64())
+    assert array.to_pylist() == [1, None, None, 3, None]
+    assert sorted(reasons) == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("values", "type_"),
+    [
+        ([1, None, 2], "int64"), ([1, 2.5], "double"), ([True], "bool"), (["x"], "string"), ([None], "string"),
+        ([{"a": 1}], "extension<arrow.json>"), ([1, "x"], "extension<arrow.json>"),
+        ([2**53 + 1, 0.5], "extension<arrow.json>"), ([2**53 + 1], "int64"),
+    ],
+)  # fmt: skip
+def test_the_rules_of_inference(values: list[Any], type_: str) -> None:
+    assert str(infer_schema([{"a": value} for value in values]).field("a").type) == type_
+
+
+def test_rows_with_unknown_fields_are_rejected_with_their_position() -> None:
+    batch = Shaper(pa.schema({"a": pa.int64()})).batch([{"a": 1}, {"a": 2, "b": 3}, [4]], ["x:1", "x:2", "x:3"])
+    assert batch.rows.to_pylist() == [{"a": 1}]
+    assert [row.position for row in batch.rejected] == ["x:2", "x:3"]
+    assert batch.read == 3
+
+
+@given(st.lists(st.integers() | st.text() | st.lists(st.integers()), max_size=10), st.integers(0, 3))
+def test_an_array_is_read_element_by_element(values: list[Any], indent: int) -> None:
+    assert list(elements(io.StringIO(json.dumps(values, indent=indent or None)))) == values
+
+
+@pytest.mark.parametrize("text", ["[1,", "[1 2]", "{}", "", "[1] 2", '[{"a":', "[1,]"])
+def test_an_array_that_is_not_whole_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        list(elements(io.StringIO(text)))
+
+
+def csv_file(folder: Path, text: str | bytes) -> CsvFile:
+    path = folder / "orders.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return CsvFile(path, "orders.csv", CsvOptions.model_validate({}))
+
+
+def test_ragged_lines_and_unfit_values_are_rejected_by_line(tmp_path: Path) -> None:
+    file = csv_file(tmp_path, 'id,note\n1,"two\nlines"\n\n2\n3,x,y\nfour,z\n5,\n')
+    batches = list(file.read(infer_csv([file], {"id": "bigint"}), 100))
+    rejected = sorted((row.position, row.code) for batch in batches for row in batch.rejected)
+    assert rejected == [("orders.csv:5", "row-ragged"), ("orders.csv:6", "row-ragged"), ("orders.csv:7", "row-unfit")]
+    rows = [row for batch in batches for row in batch.rows.to_pylist()]
+    assert rows == [{"id": 1, "note": "two\nlines"}, {"id": 5, "note": None}]
+    assert sum(batch.read for batch in batches) == 5
+
+
+def test_bytes_that_are_not_text_reject_their_row_only(tmp_path: Path) -> None:
+    file = csv_file(tmp_path, b"id,name\n1,ok\n2,\xff\xfe\n3,fine\n")
+    (batch,) = file.read(infer_csv([file], None), 100)
+    assert [row["id"] for row in batch.rows.to_pylist()] == [1, 3]
+    assert [row.position for row in batch.rejected] == ["orders.csv:3"]
+
+
+@pytest.mark.parametrize(
+    ("values", "type_"),
+    [
+        (["1", "-2", ""], "int64"), (["007", "1"], "string"), (["1.5", "2"], "double"), (["true", "FALSE"], "bool"),
+        (["2026-01-01"], "date32[day]"), (["2026-01-01T10:00:00"], "timestamp[us]"),
+        (["2026-01-01 10:00:00+02:00"], "timestamp[us, tz=UTC]"), (["2026-02-30"], "string"), (["", ""], "string"),
+        (["1.2345678901234567"], "string"), (["9223372036854775808"], "string"), (["nan"], "string"),
+    ],
+)  # fmt: skip
+def test_the_rules_of_csv_inference(tmp_path: Path, values: list[str], type_: str) -> None:
+    file = csv_file(tmp_path, "a,b\n" + "".join(f"{value},x\n" for value in values))
+    assert str(infer_csv([file], None).field("a").type) == type_
+
+
+def test_a_broken_line_of_json_is_rejected_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    path.write_text('{"a": 1}\n{"a": \n\n{"a": 2}\n')
+    (batch,) = JsonFile(path, "a.ndjson", lines=True).read(pa.schema({"a": pa.int64()}), 10, projected=False)
+    assert batch.rows.to_pylist() == [{"a": 1}, {"a": 2}]
+    assert [(row.position, row.row) for row in batch.rejected] == [("a.ndjson:2", '{"a": ')]
