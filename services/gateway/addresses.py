@@ -1,0 +1,49 @@
+"""Addresses: who is really calling, when proxies stand between. Pure."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+
+def networks(written: Sequence[str]) -> tuple[Network, ...]:
+    return tuple(ip_network(network, strict=False) for network in written)
+
+
+def within(address: str, trusted: Sequence[Network]) -> bool:
+    parsed = _parsed(address)
+    return parsed is not None and any(parsed in network for network in trusted)
+
+
+def caller_of(peer: str, forwarded: str | None, proxies: Sequence[Network]) -> str:
+    """The address of the caller: the peer, or behind trusted proxies the last address they did not make up.
+
+    X-Forwarded-For is read from its end: everything before the first untrusted address could be invented.
+    """
+    caller = peer
+    for claimed in reversed((forwarded or "").split(",")):
+        if not within(caller, proxies):
+            break
+        if _parsed(claimed.strip()) is None:
+            break
+        caller = claimed.strip()
+    parsed = _parsed(caller)
+    return caller if parsed is None else str(parsed)
+
+
+def _parsed(address: str) -> Address | None:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return mapped or parsed
+
+
+def bucket_of(address: str) -> str:
+    """What a limit is counted by: an IPv6 caller owns a whole /64 and could take a new address for each call."""
+    parsed = _parsed(address)
+    if isinstance(parsed, IPv6Address):
+        return str(ip_network((parsed, 64), strict=False))
+    return address

@@ -1,0 +1,63 @@
+"""Gateway, composition root: the edge, the feed, status and documents, put together by hand."""
+
+import asyncio
+
+from dataaggregator.errors import Transient
+from dataaggregator.http.client import ServiceClient
+from dataaggregator.ports import Ports
+from dataaggregator.service import Loop, Service
+from dataaggregator.telemetry import logs
+
+from . import SCHEMA, SERVICE
+from .documents import Documents
+from .edge import Edge
+from .feed.api import FeedApi
+from .feed.events import FeedEvents
+from .feed.streams import Streams
+from .feed.tail import Tail
+from .forward import Upstreams
+from .idempotency.commands import Idempotency
+from .limiting import Limiting
+from .pages.api import PagesApi
+from .status import StatusApi
+
+SWEEP_EVERY_SECONDS = 600.0
+
+log = logs.get("gateway")
+
+
+def build(ports: Ports) -> Service:
+    services = ServiceClient(ports, SERVICE)
+    upstreams = Upstreams(ports.directory)
+    tail = Tail(ports.database, ports.bus, ports.clock)
+    idempotency = Idempotency(ports.database, ports.clock)
+    edge = Edge(ports.settings, upstreams, Limiting(ports.limits, ports.settings), idempotency)
+    doors = (
+        FeedApi(Streams(tail), upstreams),
+        StatusApi(ports, upstreams),
+        PagesApi(Documents(services, ports.clock)),
+    )
+    return Service(
+        name=SERVICE,
+        schema=SCHEMA,
+        routes=[route for door in doors for route in door.routes()],
+        handlers=FeedEvents(ports.clock).handlers(),
+        loops=[
+            Loop("feed", tail.follow),
+            Loop("feed-sweep", tail.sweep),
+            Loop("keys-sweep", lambda: _sweep(idempotency)),
+        ],
+        resources=[services, upstreams, tail],
+        needs=[ports.database],
+        middlewares=edge.middlewares(),
+    )
+
+
+async def _sweep(idempotency: Idempotency) -> None:
+    """The loop that forgets answers kept long enough."""
+    while True:
+        try:
+            await idempotency.forget_outlived()
+        except Transient as error:
+            log.warning("sweep_postponed", code=error.code)
+        await asyncio.sleep(SWEEP_EVERY_SECONDS)

@@ -1,0 +1,47 @@
+"""CORS and security headers: which pages may call from a browser, and what a browser may do with an answer. Pure."""
+
+from collections.abc import Sequence
+
+_METHODS = "GET, POST, PUT, PATCH, DELETE"
+_TAKEN = (
+    "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "
+    "X-Request-ID, X-Workspace, traceparent"
+)
+_TOLD = (
+    "Deprecation, ETag, Idempotent-Replayed, Location, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, "
+    "Retry-After, Sunset, WWW-Authenticate, X-Request-ID, traceparent"
+)
+_PREFLIGHT_SECONDS = "600"
+
+_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def origin_headers(origin: str | None, allowed: Sequence[str]) -> dict[str, str]:
+    """What an answer says to the page that asked; nothing to a page of another origin."""
+    if origin is None or origin not in allowed:
+        return {"Vary": "Origin"}
+    return {"Vary": "Origin", "Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _TOLD}
+
+
+def preflight_headers(origin: str | None, allowed: Sequence[str]) -> dict[str, str]:
+    """What a preflight is answered; a page of another origin is not told that it may."""
+    if origin is None or origin not in allowed:
+        return {}
+    return {
+        "Access-Control-Allow-Methods": _METHODS,
+        "Access-Control-Allow-Headers": _TAKEN,
+        "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
+    }
+
+
+def security_headers(path: str) -> dict[str, str]:
+    return {
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Content-Security-Policy": _PAGE_POLICY if path.startswith("/api/docs") else _API_POLICY,
+    }

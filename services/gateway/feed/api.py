@@ -1,0 +1,123 @@
+"""Feed, HTTP door: the events of a workspace and of one run, as they happen."""
+
+from typing import Annotated
+
+import orjson
+from pydantic import Field
+
+from dataaggregator.errors import NotFound
+from dataaggregator.http.answer import Answer
+from dataaggregator.http.app import VERIFIER
+from dataaggregator.http.call import Call
+from dataaggregator.http.paging import Query
+from dataaggregator.http.problems import error_from
+from dataaggregator.http.route import Route
+from dataaggregator.http.sse import HEARTBEAT_SECONDS, stream
+from dataaggregator.permissions import Permission
+from services.gateway.forward import Upstreams
+
+from .domain import TERMINAL_STATUSES, Wanted, check_types, position_of
+from .streams import Recheck, Streams
+
+ASK_SECONDS = 10.0
+_TOLD = (
+    "Server-Sent Events whose data are CloudEvents as JSON and whose id is the position to resume after: "
+    "Last-Event-ID goes on there without gap or double for seven days; later one event named reset says that "
+    "something was missed. run.progressed comes live and without id."
+)
+
+
+class EventsQuery(Query):
+    type: Annotated[
+        list[str],
+        Field(
+            default_factory=list, max_length=50, description="Only these, as run.failed.v1 or run.*; may be repeated."
+        ),
+    ]
+    subject: Annotated[str | None, Field(max_length=200, description="Only events about this resource.")] = None
+
+
+class FeedApi:
+    """The routes of the feed."""
+
+    def __init__(self, streams: Streams, upstreams: Upstreams, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+        self._streams = streams
+        self._upstreams = upstreams
+        self._heartbeat_seconds = heartbeat_seconds
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                "/api/events",
+                self.events,
+                "Follow the events of the workspace",
+                "events",
+                Permission.RUNS_READ,
+                query=EventsQuery,
+                produces="text/event-stream",
+                description=_TOLD,
+            ),
+            Route(
+                "GET",
+                "/api/runs/{run:id}/events",
+                self.run_events,
+                "Follow one run to its end",
+                "events",
+                Permission.RUNS_READ,
+                produces="text/event-stream",
+                description=f"{_TOLD} Begins with what is kept of the run; ends after the event that ends it.",
+            ),
+        ]
+
+    async def events(self, call: Call) -> Answer:
+        query = call.query_as(EventsQuery)
+        wanted = Wanted(
+            call.workspace,
+            check_types(query.type),
+            query.subject,
+            about_people=Permission.IDENTITY_ADMIN in call.identity.permissions(call.workspace),
+        )
+        events = await self._streams.events(wanted, _last_position(call), _recheck(call))
+        return stream(events, self._heartbeat_seconds)
+
+    async def run_events(self, call: Call) -> Answer:
+        run = call.path["run"]
+        ended = await self._ended(call, run)
+        wanted = Wanted(call.workspace, ("run.*",), run)
+        events = await self._streams.run(wanted, _last_position(call), _recheck(call), ended=ended)
+        return stream(events, self._heartbeat_seconds)
+
+    async def _ended(self, call: Call, run: str) -> bool:
+        """Has the run ended, as far as the scheduler knows? Raises what the scheduler says about a wrong one."""
+        headers = {"Authorization": call.headers["Authorization"], "X-Workspace": str(call.workspace)}
+        fetched = await self._upstreams.get("scheduler", f"/api/runs/{run}", headers, ASK_SECONDS)
+        told = _object(fetched.body)
+        if fetched.status == 404:
+            raise NotFound("run-not-found", f"There is no run {run} in this workspace.")
+        if fetched.status != 200:
+            raise error_from(told, fetched.status, None)
+        return told.get("status") in TERMINAL_STATUSES
+
+
+def _last_position(call: Call) -> int | None:
+    return position_of(call.headers.get("Last-Event-ID"))
+
+
+def _recheck(call: Call) -> Recheck:
+    """A stream outlives the call that began it: the token is looked at again, so that a revoked one ends it."""
+    verifier = call.request.app[VERIFIER]
+    token = call.headers.get("Authorization", "").partition(" ")[2].strip()
+
+    async def recheck() -> None:
+        await verifier.verify(token)
+
+    return recheck
+
+
+def _object(body: bytes) -> dict[str, object]:
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -1,0 +1,217 @@
+"""Forward: a call handed to the service that answers it, body and answer streamed, failures told plainly."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from io import BytesIO
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from dataaggregator.directory import Directory
+from dataaggregator.errors import PlatformError, Transient
+from dataaggregator.telemetry import traces
+
+from .bodies import read_body
+
+CONNECT_SECONDS = 5.0
+# Longer than anything a service does while its caller waits; streams send a heartbeat more often.
+SILENCE_SECONDS = 120.0
+RETRY_PAUSE_SECONDS = 0.1
+POOLED = 200
+SMALL_BYTES = 256 * 1024
+
+Data = BytesIO | aiohttp.StreamReader | None
+
+# RFC 9110, 7.6.1: of the connection, not of the call.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_NOT_ON = _HOP_BY_HOP | {
+    "host",
+    "cookie",
+    "expect",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-request-id",
+    "traceparent",
+    "idempotency-key",
+}
+_NOT_BACK = _HOP_BY_HOP | {"server", "date"}
+_REQUEST_ID = re.compile(r"^[\x21-\x7e]{1,128}$")
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Unanswered(Transient):
+    """The call was sent and no answer came: whether it was carried out is not known."""
+
+
+class Upstreams:
+    """The pool of connections to the services."""
+
+    name = "upstreams"
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        self._session = aiohttp.ClientSession(
+            # Shorter than any service keeps an idle connection, so that none is used while it is being closed.
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=POOLED, keepalive_timeout=10),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
+            auto_decompress=False,
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Content-Type", "Accept", "Accept-Encoding"),
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def ping(self) -> None:
+        if self._session is None:
+            raise Transient("service-unavailable", "The gateway has not opened its connections yet.")
+
+    async def stream(self, service: str, request: web.Request, target: str, address: str) -> web.StreamResponse:
+        """Hand a call on and its answer back, neither whole in memory unless it is small."""
+        data: Data = None
+        if request.can_read_body:
+            small = request.content_length is not None and request.content_length <= SMALL_BYTES
+            # What is in memory can be sent again over a new connection when a pooled one proves to be dead.
+            data = BytesIO(await read_body(request, SMALL_BYTES)) if small else request.content
+        headers = _onward(request, address)
+        async with self._send(service, request.method, target, headers, data) as answer:
+            return await _hand_back(request, answer)
+
+    async def fetch(self, service: str, request: web.Request, target: str, address: str, *, body: bytes) -> Fetched:
+        """Hand a call on with a body read before; the whole answer."""
+        headers = _onward(request, address)
+        headers.popall("Content-Length", None)
+        async with self._send(service, request.method, target, headers, BytesIO(body)) as answer:
+            try:
+                return Fetched(answer.status, _back(answer), await answer.read())
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise _unanswered(service) from error
+
+    async def get(self, service: str, path: str, headers: Mapping[str, str], timeout_seconds: float) -> Fetched:
+        """A question of the gateway's own."""
+        async with asyncio.timeout(timeout_seconds):
+            async with self._send(service, "GET", path, CIMultiDict(headers), None) as answer:
+                return Fetched(answer.status, _back(answer), await answer.read())
+
+    @asynccontextmanager
+    async def _send(
+        self, service: str, method: str, path: str, headers: CIMultiDict[str], data: Data
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The beginning of an answer; raises Transient, or Unanswered when the call may have been carried out."""
+        answer = await self._begin(service, method, path, headers, data)
+        try:
+            yield answer
+        finally:
+            answer.close() if answer.content.exception() or not answer.content.at_eof() else answer.release()
+
+    async def _begin(
+        self, service: str, method: str, path: str, headers: CIMultiDict[str], data: Data
+    ) -> aiohttp.ClientResponse:
+        try:
+            return await self._once(service, method, path, headers, data)
+        except (Unanswered, _Unsent) as error:
+            # What was never sent may be sent again; what was sent only if twice is as good as once.
+            if isinstance(error, Unanswered) and method not in _SAFE:
+                raise
+        await asyncio.sleep(RETRY_PAUSE_SECONDS)
+        return await self._once(service, method, path, headers, data)
+
+    async def _once(
+        self, service: str, method: str, path: str, headers: CIMultiDict[str], data: Data
+    ) -> aiohttp.ClientResponse:
+        if self._session is None:
+            raise Transient("service-unavailable", "The gateway is stopping.", retry_after=5)
+        url = URL(f"{self._directory.url(service)}{path}", encoded=True)
+        try:
+            return await self._session.request(method, url, headers=headers, data=data, allow_redirects=False)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise _Unsent(
+                "service-unavailable", f"The service {service} does not answer; try again soon.", retry_after=2
+            ) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _unanswered(service) from error
+
+
+class _Unsent(Transient):
+    """Nothing of the call reached the service."""
+
+
+def _unanswered(service: str) -> Unanswered:
+    return Unanswered(
+        "service-unavailable",
+        f"The service {service} broke off before it answered; whether the call was carried out is not known.",
+        retry_after=2,
+    )
+
+
+def _onward(request: web.Request, address: str) -> CIMultiDict[str]:
+    named = {token.strip().lower() for token in request.headers.get("Connection", "").split(",")}
+    headers = CIMultiDict(
+        (name, value) for name, value in request.headers.items() if name.lower() not in _NOT_ON | named
+    )
+    headers["X-Forwarded-For"] = address
+    headers["X-Forwarded-Host"] = request.host
+    headers["X-Forwarded-Proto"] = request.scheme
+    headers["X-Request-ID"] = request_id(request)
+    if traceparent := traces.traceparent():
+        headers["traceparent"] = traceparent
+    return headers
+
+
+def request_id(request: web.Request) -> str:
+    """The caller's own id for the call if it is a sane one, else the trace's."""
+    given = request.headers.get("X-Request-ID", "")
+    return given if _REQUEST_ID.match(given) else traces.trace_id() or ""
+
+
+def _back(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    named = {token.strip().lower() for token in answer.headers.get("Connection", "").split(",")}
+    return {str(name): value for name, value in answer.headers.items() if name.lower() not in _NOT_BACK | named}
+
+
+async def _hand_back(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=_back(answer))
+    await response.prepare(request)
+    try:
+        async for chunk in answer.content.iter_any():
+            await response.write(chunk)
+        await response.write_eof()
+    except (aiohttp.ClientError, TimeoutError, PlatformError):
+        # The head is out: cutting the connection is the one way left to say that this is not all.
+        if request.transport is not None:
+            request.transport.abort()
+    return response

@@ -1,0 +1,1 @@
+"""Idempotency: a POST with an Idempotency-Key is carried out once and answered alike for 24 hours."""

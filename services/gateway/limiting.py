@@ -1,0 +1,77 @@
+"""Limiting: which buckets a call takes from, and what it is told about them."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from dataaggregator.errors import RateLimited, Transient
+from dataaggregator.limits import Decision, InProcessLimits, Limits
+from dataaggregator.settings import Settings
+from dataaggregator.telemetry import metrics
+
+from .addresses import bucket_of, networks, within
+
+TRUSTED_FACTOR = 10
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose buckets: the address always, the user once the token is known, the workspace of a run start."""
+
+    address: str
+    user_id: UUID | None
+    workspace_id: UUID | None
+
+
+class Limiting:
+    """Takes from the limits of a class; knows what to do while the store of limits does not answer."""
+
+    def __init__(self, limits: Limits, settings: Settings) -> None:
+        self._limits = limits
+        self._local = InProcessLimits({"api": settings.rate_limit_api})
+        self._trusted = networks(settings.rate_limit_trusted_networks)
+
+    async def take(self, limit_class: str, caller: Caller) -> dict[str, str]:
+        """The RateLimit headers of the call; raises RateLimited with them once the bucket is empty."""
+        decision = await self._decide(limit_class, caller)
+        if decision is None:
+            return {}
+        headers = {
+            "RateLimit-Limit": str(decision.limit),
+            "RateLimit-Remaining": str(decision.remaining),
+            "RateLimit-Reset": str(decision.reset_seconds),
+        }
+        if not decision.allowed:
+            metrics.RATE_LIMITED.of(limit_class).inc()
+            raise Refused(headers, decision.retry_after)
+        return headers
+
+    async def _decide(self, limit_class: str, caller: Caller) -> Decision | None:
+        """Without the store, reads go on with a bucket here, logins are counted by auth, run starts wait."""
+        key = _key(limit_class, caller)
+        if key is None:
+            return None
+        factor = TRUSTED_FACTOR if within(caller.address, self._trusted) else 1
+        try:
+            return await self._limits.take(limit_class, key, factor=factor)
+        except Transient:
+            if limit_class == "api":
+                return await self._local.take("api", key, factor=factor)
+            if limit_class == "run":
+                raise
+            return None
+
+
+class Refused(RateLimited):
+    """Too many calls; `headers` tell of the bucket that is empty."""
+
+    def __init__(self, headers: dict[str, str], retry_after: int) -> None:
+        super().__init__("rate-limited", f"Too many calls; wait {retry_after} s.", retry_after=retry_after)
+        self.headers = headers
+
+
+def _key(limit_class: str, caller: Caller) -> str | None:
+    if limit_class == "run":
+        return None if caller.workspace_id is None else f"workspace:{caller.workspace_id}"
+    if limit_class == "api" and caller.user_id is not None:
+        return f"user:{caller.user_id}"
+    return f"ip:{bucket_of(caller.address)}"

@@ -1,0 +1,64 @@
+"""Routing: which service answers a path, and what is said about it before a token is looked at. Pure."""
+
+import re
+
+# The first that fits decides, so the narrower ones stand first.
+_TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), service)
+    for pattern, service in (
+        (r"/api/(auth|users|workspaces)(/|$)", "auth"),
+        (r"/api/(connector-types|connectors)(/|$)", "connectors"),
+        (r"/api/(transformations|triggers)(/|$)", "scheduler"),
+        (r"/api/pipelines/[^/]+/state$", "executor"),
+        (r"/api/pipelines(/|$)", "scheduler"),
+        (r"/api/runs/[^/]+/events$", "gateway"),
+        (r"/api/runs/[^/]+/(ledger|rejected|logs)(/|$)", "executor"),
+        (r"/api/runs(/|$)", "scheduler"),
+    )
+)
+
+SERVICES = ("auth", "connectors", "executor", "gateway", "scheduler")
+
+_PUBLIC = frozenset(
+    {
+        ("POST", "/api/auth/login"),
+        ("POST", "/api/auth/refresh"),
+        ("POST", "/api/auth/logout"),
+        ("GET", "/api/auth/jwks.json"),
+        ("HEAD", "/api/auth/jwks.json"),
+    }
+)
+_RUN_START = re.compile(r"/api/(pipelines/[^/]+/runs|runs/[^/]+/retry)$")
+
+
+_NEEDLESS = re.compile(r"%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])")
+
+
+def canonical(raw_path: str) -> str:
+    """The path with its unreserved characters plain (RFC 3986, 6.2.2.2).
+
+    What is limited and let in here must be what the service will understand: `%6Cogin` is `login` to it.
+    """
+    return _NEEDLESS.sub(lambda found: chr(int(found[1], 16)), raw_path)
+
+
+def service_of(path: str) -> str | None:
+    """The service a path is forwarded to; None for the gateway's own and for what nobody serves."""
+    for pattern, service in _TABLE:
+        if pattern.match(path):
+            return None if service == "gateway" else service
+    return None
+
+
+def public(method: str, path: str) -> bool:
+    """May it be called without a token? The service decides again; the edge only must not be stricter."""
+    return (method, path) in _PUBLIC
+
+
+def limit_class(method: str, path: str) -> str:
+    """The rate limit class of a call: api, login or run."""
+    if method == "POST" and path == "/api/auth/login":
+        return "login"
+    if method == "POST" and _RUN_START.match(path):
+        return "run"
+    return "api"

@@ -1,0 +1,145 @@
+"""Status: the whole platform at a glance, told also while half of it is broken."""
+
+import asyncio
+import platform
+from importlib.metadata import version
+from typing import Literal
+
+import asyncpg
+import orjson
+from pydantic import BaseModel, Field, ValidationError
+
+from dataaggregator.bus.backlog import backlog
+from dataaggregator.errors import PlatformError
+from dataaggregator.http.answer import Answer
+from dataaggregator.http.call import Call
+from dataaggregator.http.health import Check, Readiness, check
+from dataaggregator.http.route import Route
+from dataaggregator.ports import Ports
+
+from .forward import Upstreams
+from .routing import SERVICES
+
+ASK_SECONDS = 3.0
+
+
+class ServiceStatus(BaseModel):
+    name: str
+    status: Literal["ready", "not_ready", "unreachable"]
+    checks: list[Check]
+
+
+class BacklogStatus(BaseModel):
+    service: str
+    pending: int = Field(description="Events committed and not yet published.")
+    oldest_seconds: float = Field(description="Age of the oldest of them.")
+    retrying: int = Field(description="Events that wait for another try.")
+    parked: int = Field(description="Events set aside for a person.")
+
+
+class PlatformStatus(BaseModel):
+    """`ok`: all works; `degraded`: something does not; `down`: no work can be taken."""
+
+    status: Literal["ok", "degraded", "down"]
+    services: list[ServiceStatus]
+    database: Check
+    bus: Check
+    limits: Check
+    backlog: list[BacklogStatus] | None = Field(description="Null while the database does not answer.")
+    versions: dict[str, str]
+
+
+class StatusApi:
+    """The route of the status."""
+
+    def __init__(self, ports: Ports, upstreams: Upstreams) -> None:
+        self._ports = ports
+        self._upstreams = upstreams
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                "/api/status",
+                self.status,
+                "How the whole platform is",
+                "health",
+                None,
+                answers={200: PlatformStatus},
+                description="Needs no token, so that it can be asked while nobody can log in.",
+            )
+        ]
+
+    async def status(self, _: Call) -> Answer:
+        (database, bus, limits), services = await asyncio.gather(
+            asyncio.gather(check(self._ports.database), check(self._ports.bus), check(_LimitsNeed(self._ports))),
+            asyncio.gather(*(self._service(name) for name in SERVICES)),
+        )
+        waiting = await self._backlog() if database.ok else None
+        ready = [service.status == "ready" for service in services]
+        if not database.ok or not any(ready):
+            overall: Literal["ok", "degraded", "down"] = "down"
+        else:
+            overall = "ok" if bus.ok and limits.ok and all(ready) else "degraded"
+        told = PlatformStatus(
+            status=overall,
+            services=services,
+            database=database,
+            bus=bus,
+            limits=limits,
+            backlog=waiting,
+            versions={"dataaggregator": version("dataaggregator"), "python": platform.python_version()},
+        )
+        return Answer(told, headers={"Cache-Control": "no-store"})
+
+    async def _service(self, name: str) -> ServiceStatus:
+        """What a service says of itself; silence is an answer too."""
+        try:
+            fetched = await self._upstreams.get(name, "/health/ready", {}, ASK_SECONDS)
+            said = Readiness.model_validate(orjson.loads(fetched.body))
+        except TimeoutError:
+            return _unreachable(name, f"No answer within {ASK_SECONDS:g} seconds.")
+        except (PlatformError, orjson.JSONDecodeError, ValidationError) as error:
+            return _unreachable(name, error.detail if isinstance(error, PlatformError) else "It answers nonsense.")
+        return ServiceStatus(name=name, status="ready" if said.status == "ready" else "not_ready", checks=said.checks)
+
+    async def _backlog(self) -> list[BacklogStatus]:
+        """Of every service whose schema can be read."""
+        return [one for name in SERVICES if (one := await self._backlog_of(name)) is not None]
+
+    async def _backlog_of(self, name: str) -> BacklogStatus | None:
+        try:
+            async with self._ports.database.platform() as tx:
+                found = await backlog(tx, name)
+        except (PlatformError, asyncpg.UndefinedTableError):
+            return None
+        return BacklogStatus(
+            service=name,
+            pending=found.pending,
+            oldest_seconds=round(found.oldest_seconds, 3),
+            retrying=found.retrying,
+            parked=found.parked,
+        )
+
+
+class _LimitsNeed:
+    """The limits store, asked with a bucket that nobody uses."""
+
+    name = "limits"
+
+    def __init__(self, ports: Ports) -> None:
+        self._limits = ports.limits
+
+    async def open(self) -> None:
+        """Opened by the composition."""
+
+    async def close(self) -> None:
+        """Closed by the composition."""
+
+    async def ping(self) -> None:
+        await self._limits.take("api", "status")
+
+
+def _unreachable(name: str, detail: str) -> ServiceStatus:
+    said = Check(name=name, ok=False, detail=detail, code="service-unavailable", help=None)
+    return ServiceStatus(name=name, status="unreachable", checks=[said])
