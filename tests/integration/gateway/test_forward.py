@@ -1,0 +1,165 @@
+"""Forwarding: calls and answers pass through whole, streamed, and failures are told plainly."""
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from dataaggregator.settings import Settings
+
+from .conftest import Platform, started
+
+
+async def test_a_call_reaches_its_service_with_who_asked_and_the_trace(platform: Platform) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    status, told, headers = await platform.call(
+        "GET",
+        "/api/pipelines?a=1&b=%20x",
+        traceparent=parent,
+        X_Request_ID="mine-1",
+        X_Forwarded_For="6.6.6.6",
+        Cookie="a=b",
+        Connection="X-Secret",
+        X_Secret="1",
+    )
+    assert status == 200
+    assert told["query"] == "a=1&b= x"
+    sent = {name.lower(): value for name, value in told["headers"].items()}
+    assert sent["x-forwarded-for"] == "127.0.0.1"
+    assert sent["x-request-id"] == headers["X-Request-ID"] == "mine-1"
+    assert sent["traceparent"].split("-")[1] == headers["traceparent"].split("-")[1] == parent.split("-")[1]
+    assert sent["authorization"] == f"Bearer {platform.token}"
+    assert not {"cookie", "x-secret"} & set(sent)
+
+
+async def test_a_large_body_streams_through_and_connection_headers_stay_behind(platform: Platform) -> None:
+    body = {"text": "x" * 8_000_000}
+    status, told, headers = await platform.call("POST", "/api/pipelines", body)
+    assert (status, told["bytes"] > 8_000_000) == (200, True)
+    assert headers["X-Kept"] == "1"
+    assert "X-Gone" not in headers
+
+
+async def test_an_answer_is_handed_on_piece_by_piece(platform: Platform) -> None:
+    platform.upstream.hold = asyncio.Event()
+    headers = {"Authorization": f"Bearer {platform.token}"}
+    async with platform.http.get(f"{platform.url}/api/pipelines/x", headers=headers) as answer:
+        for number in range(3):
+            assert await answer.content.readline() == b"%d\n" % number
+            platform.upstream.hold.set()
+        assert await answer.content.read() == b""
+
+
+async def test_an_answer_that_broke_off_is_never_passed_on_as_whole(platform: Platform) -> None:
+    headers = {"Authorization": f"Bearer {platform.token}"}
+    async with platform.http.get(f"{platform.url}/api/pipelines/torn", headers=headers) as answer:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+
+
+async def test_an_unsafe_call_that_broke_off_is_not_sent_again(platform: Platform) -> None:
+    status, told, headers = await platform.call("POST", "/api/pipelines/cut/runs")
+    assert (status, told["code"]) == (503, "service-unavailable")
+    assert "not known" in told["detail"]
+    assert int(headers["Retry-After"]) >= 1
+    assert platform.upstream.started == 1
+
+
+async def test_a_service_that_is_down_is_a_503_that_names_it(platform: Platform) -> None:
+    platform.ports.directory.put("scheduler", "http://127.0.0.1:1")
+    status, told, headers = await platform.call("GET", "/api/pipelines")
+    assert (status, told["code"]) == (503, "service-unavailable")
+    assert "scheduler" in told["detail"]
+    assert headers["Retry-After"] == "2"
+    assert told["trace_id"]
+
+
+async def test_a_service_that_never_started_is_a_503_too(platform: Platform) -> None:
+    status, told, _ = await platform.call("GET", "/api/connectors")
+    assert (status, told["code"]) == (503, "service-unavailable")
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "a.b.c"])
+async def test_without_a_good_token_nothing_is_forwarded(platform: Platform, token: str) -> None:
+    status, told, headers = await platform.call("POST", "/api/pipelines/x/runs", token=token or "-")
+    assert (status, platform.upstream.started) == (401, 0)
+    assert told["code"] in {"token-missing", "token-invalid"}
+    assert "WWW-Authenticate" in headers
+
+
+async def test_a_service_checks_the_token_itself(platform: Platform) -> None:
+    url = platform.ports.directory.url("scheduler")
+    async with platform.http.get(f"{url}/api/pipelines", headers={"Authorization": "Bearer x"}) as answer:
+        assert answer.status == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/nothing", "/api", "/api/", "/nothing", "/internal/openapi.json2", "/api/usersx"]
+)
+async def test_what_nobody_serves_is_a_404_problem(platform: Platform, path: str) -> None:
+    status, told, headers = await platform.call("GET", path)
+    assert status == 404
+    assert headers["Content-Type"].startswith("application/problem+json")
+    assert told["type"] == f"/api/docs/errors#{told['code']}"
+
+
+async def test_internal_addresses_are_not_to_be_reached(platform: Platform) -> None:
+    status, _, _ = await platform.call("GET", "/internal/openapi.json")
+    assert status == 403
+
+
+async def test_limits_are_told_on_every_answer_and_kept(platform_settings: Settings) -> None:
+    settings = platform_settings.model_copy(update={"rate_limit_api": platform_settings.rate_limit_login})
+    async with started(settings) as platform:
+        seen = [await platform.call("GET", "/api/pipelines") for _ in range(12)]
+        status, told, headers = seen[-1]
+        assert (status, told["code"]) == (429, "rate-limited")
+        assert headers["RateLimit-Remaining"] == "0"
+        assert int(headers["Retry-After"]) >= 1
+        assert seen[0][2]["RateLimit-Limit"] == "10"
+        assert (await platform.call("GET", "/health/live"))[0] == 200
+
+
+async def test_logins_are_limited_by_address_whatever_the_account_and_the_header(platform: Platform) -> None:
+    statuses = []
+    for number in range(12):
+        body = {"email": f"{number}@example.org", "password": "x"}
+        status, _, _ = await platform.call(
+            "POST", "/api/auth/login", body, token="", X_Forwarded_For=f"10.0.0.{number}"
+        )
+        statuses.append(status)
+    assert statuses.count(429) == 3  # one login was the administrator's
+    status, _, _ = await platform.call("POST", "/api/auth/%6Cogin", {"email": "x", "password": "x"}, token="")
+    assert status == 429
+
+
+async def test_run_starts_are_limited_by_workspace(platform_settings: Settings) -> None:
+    settings = platform_settings.model_copy(update={"rate_limit_run": platform_settings.rate_limit_login})
+    async with started(settings) as platform:
+        statuses = [(await platform.call("POST", "/api/pipelines/x/runs"))[0] for _ in range(12)]
+        assert statuses == [202] * 10 + [429] * 2
+        assert (await platform.call("GET", "/api/pipelines"))[0] == 200
+
+
+async def test_an_allowed_page_may_call_and_another_may_not(platform: Platform) -> None:
+    asked = {"Access_Control_Request_Method": "PATCH", "Access_Control_Request_Headers": "authorization"}
+    status, _, headers = await platform.call(
+        "OPTIONS", "/api/pipelines/x", token="", Origin="http://console.example", **asked
+    )
+    assert (status, headers["Access-Control-Allow-Origin"]) == (204, "http://console.example")
+    assert headers["Access-Control-Allow-Methods"] == "GET, POST, PUT, PATCH, DELETE"
+    assert "Authorization" in headers["Access-Control-Allow-Headers"]
+    for origin in ("http://evil.example", "null", "http://console.example.evil"):
+        status, _, headers = await platform.call("OPTIONS", "/api/pipelines/x", token="", Origin=origin, **asked)
+        assert not {name for name in headers if name.startswith("Access-Control")}
+        assert headers["Vary"] == "Origin"
+
+
+async def test_problems_and_answers_alike_carry_cors_and_security_headers(platform: Platform) -> None:
+    for path in ("/api/pipelines", "/api/nothing", "/api/auth/jwks.json", "/api/docs", "/api/events?type=nonsense"):
+        _, _, headers = await platform.call("GET", path, Origin="http://console.example")
+        assert headers["Access-Control-Allow-Origin"] == "http://console.example", path
+        assert "ETag" in headers["Access-Control-Expose-Headers"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert "Origin" in headers["Vary"]

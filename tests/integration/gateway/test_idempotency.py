@@ -1,0 +1,100 @@
+"""Idempotency-Key: carried out once, answered alike."""
+
+import asyncio
+
+import pytest
+
+from .conftest import Platform
+
+START = "/api/pipelines/x/runs"
+
+
+async def test_the_same_request_with_the_same_key_gets_the_same_answer(platform: Platform) -> None:
+    first = await platform.call("POST", START, {"a": 1}, Idempotency_Key="k1")
+    again = await platform.call("POST", START, {"a": 1}, Idempotency_Key="k1")
+    assert first[0] == again[0] == 202
+    assert first[1] == again[1]
+    assert first[2]["Location"] == again[2]["Location"]
+    assert "Idempotent-Replayed" not in first[2]
+    assert again[2]["Idempotent-Replayed"] == "true"
+    assert platform.upstream.started == 1
+    assert (await platform.call("POST", START, {"a": 1}))[1] == {"number": 2}
+
+
+async def test_another_request_with_the_key_is_refused(platform: Platform) -> None:
+    await platform.call("POST", START, {"a": 1}, Idempotency_Key="k1")
+    for path, body in ((START, {"a": 2}), ("/api/pipelines/y/runs", {"a": 1})):
+        status, told, _ = await platform.call("POST", path, body, Idempotency_Key="k1")
+        assert (status, told["code"]) == (422, "idempotency-key-reused")
+    assert platform.upstream.started == 1
+
+
+async def test_of_many_at_once_one_is_carried_out_and_the_others_wait_or_get_its_answer(platform: Platform) -> None:
+    platform.upstream.hold = asyncio.Event()
+    first = asyncio.create_task(platform.call("POST", START, {}, Idempotency_Key="k1"))
+    await asyncio.wait_for(platform.upstream.holding.wait(), 10)
+    others = await asyncio.gather(*(platform.call("POST", START, {}, Idempotency_Key="k1") for _ in range(10)))
+    assert {(status, told["code"]) for status, told, _ in others} == {(409, "idempotency-in-flight")}
+    platform.upstream.hold.set()
+    assert (await first)[0] == 202
+    assert (await platform.call("POST", START, {}, Idempotency_Key="k1"))[0] == 202
+    assert platform.upstream.started == 1
+
+
+async def test_twenty_at_once_start_one_run(platform: Platform) -> None:
+    answers = await asyncio.gather(*(platform.call("POST", START, {}, Idempotency_Key="k1") for _ in range(20)))
+    assert {status for status, _, _ in answers} <= {202, 409}
+    assert 202 in {status for status, _, _ in answers}
+    assert platform.upstream.started == 1
+
+
+async def test_a_failure_that_did_nothing_frees_the_key(platform: Platform) -> None:
+    for number in (1, 2):
+        assert (await platform.call("POST", "/api/pipelines/broken/runs", {}, Idempotency_Key="k1"))[0] == 500
+        assert platform.upstream.started == number
+
+
+async def test_a_request_without_answer_is_never_carried_out_again(platform: Platform) -> None:
+    path = "/api/pipelines/cut/runs"
+    assert (await platform.call("POST", path, {}, Idempotency_Key="k1"))[0] == 503
+    status, told, _ = await platform.call("POST", path, {}, Idempotency_Key="k1")
+    assert (status, told["code"]) == (409, "idempotency-outcome-unknown")
+    assert platform.upstream.started == 1
+
+
+async def test_a_caller_who_goes_away_gets_the_answer_later(platform: Platform) -> None:
+    platform.upstream.hold = asyncio.Event()
+    first = asyncio.create_task(platform.call("POST", START, {}, Idempotency_Key="k1"))
+    await asyncio.wait_for(platform.upstream.holding.wait(), 10)
+    first.cancel()
+    platform.upstream.hold.set()
+    async with asyncio.timeout(10):
+        statuses = [409]
+        while statuses[-1] != 202:
+            statuses.append((await platform.call("POST", START, {}, Idempotency_Key="k1"))[0])
+    assert set(statuses) == {202, 409}
+    assert platform.upstream.started == 1
+
+
+async def test_a_key_is_kept_for_a_day(platform: Platform) -> None:
+    await platform.call("POST", START, {}, Idempotency_Key="k1")
+    platform.clock.forward(86_399)
+    platform.token = await platform.login()
+    assert (await platform.call("POST", START, {}, Idempotency_Key="k1"))[2]["Idempotent-Replayed"] == "true"
+    platform.clock.forward(2)
+    assert (await platform.call("POST", START, {}, Idempotency_Key="k1"))[1] == {"number": 2}
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
+async def test_a_key_that_cannot_be_used_is_422(platform: Platform, key: str) -> None:
+    status, told, _ = await platform.call("POST", START, {}, Idempotency_Key=key)
+    assert (status, told["code"]) == (422, "idempotency-key-invalid")
+    assert platform.upstream.started == 0
+
+
+async def test_two_users_may_use_the_same_key(platform: Platform) -> None:
+    body = {"email": "ada@example.org", "password": "ada's password", "role": "operator"}
+    assert (await platform.call("POST", "/api/users", body))[0] == 201
+    ada = await platform.login("ada@example.org", "ada's password")
+    await platform.call("POST", START, {}, Idempotency_Key="k1")
+    assert (await platform.call("POST", START, {}, token=ada, Idempotency_Key="k1"))[1] == {"number": 2}
