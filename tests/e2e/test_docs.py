@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
+from dataaggregator.cli.definitions import read_yaml
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from tests.e2e.platform import Platform
 
@@ -80,7 +80,7 @@ async def test_a_python_example_works(demo: Platform, page: str, text: str, monk
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"))
 def test_a_definition_of_the_pages_is_one(page: str, text: str) -> None:
-    for document in yaml.safe_load_all(text):
+    for document in read_yaml(text):
         for pipeline in document.get("pipelines", []):
             PipelineDefinition.model_validate(pipeline)
 

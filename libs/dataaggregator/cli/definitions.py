@@ -1,5 +1,7 @@
 """Commands about definitions: apply files, try connectors, try transformations."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,20 @@ from dataaggregator.cli.session import EXIT_FAILED, EXIT_WRONG_USE, Session, com
 from dataaggregator.client import ApiError, Client
 
 Json = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's booleans: `on` is a word, the field of a join."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
 KINDS = ("connectors", "transformations", "pipelines")  # the order in which they need each other
 
 
@@ -34,7 +50,7 @@ def read_definitions(files: tuple[Path, ...]) -> Json:
     definitions: Json = {kind: [] for kind in KINDS}
     for file in files:
         try:
-            documents = list(yaml.safe_load_all(file.read_text()))
+            documents = list(read_yaml(file.read_text()))
         except (OSError, yaml.YAMLError) as error:
             raise click.UsageError(f"{file} cannot be read: {error}") from error
         for document in documents:
@@ -45,6 +61,11 @@ def read_definitions(files: tuple[Path, ...]) -> Json:
             for kind, items in document.items():
                 definitions[kind] += _checked(file, kind, items)
     return definitions
+
+
+def read_yaml(text: str) -> Iterator[Any]:
+    """The documents of a YAML text."""
+    yield from yaml.load_all(text, _Loader)
 
 
 def _checked(file: Path, kind: str, items: object) -> list[Json]:
@@ -154,13 +175,13 @@ def transform() -> None:
 async def test_transformation(session: Session, transformation: str, data: Path) -> None:
     """Run TRANSFORMATION (a saved name, or a YAML file) on rows of yours; shows the counts of every step."""
     try:
-        sample = yaml.safe_load(data.read_text())  # JSON is YAML
+        (sample,) = read_yaml(data.read_text())  # JSON is YAML
     except (OSError, yaml.YAMLError) as error:
         raise click.UsageError(f"{data} cannot be read: {error}") from error
     body: Json = {"sample_data": sample}
     path = f"/api/transformations/{transformation}/test"
     if Path(transformation).suffix in {".yaml", ".yml"}:
-        path, body["transformation"] = "/api/transformations/test", yaml.safe_load(Path(transformation).read_text())
+        path, body["transformation"] = "/api/transformations/test", next(read_yaml(Path(transformation).read_text()))
     async with session.client() as client:
         result = await client.post(path, body)
     if session.json:

@@ -7,9 +7,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import asyncpg
-import yaml
 
-from dataaggregator.cli.definitions import apply_definitions
+from dataaggregator.cli.definitions import apply_definitions, read_yaml
 from dataaggregator.cli.demo.world import ReferenceApi, fill_census, write_cities
 from dataaggregator.client import Client
 from dataaggregator.embedded.home import Home
@@ -54,7 +53,7 @@ class Setting:
     async def apply(self, client: Client) -> list[Json]:
         """Save connectors, transformations and pipelines under their names."""
         text = files("dataaggregator.cli.demo").joinpath("definitions.yaml").read_text()
-        definitions: Json = yaml.safe_load(text)
+        definitions: Json = next(read_yaml(text))
         return await apply_definitions(client, {"connectors": self._connectors(), **definitions})
 
     def _connectors(self) -> list[Json]:
