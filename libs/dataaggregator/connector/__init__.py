@@ -8,7 +8,6 @@ from dataaggregator.connector.destination import (
     Destination,
     LoadRequest,
     Receipt,
-    SchemaChange,
     SchemaPolicy,
     WriteKind,
 )
@@ -56,7 +55,7 @@ __all__ = [
     "ReadRequest",
     "Receipt",
     "RejectedRow",
-    "SchemaChange",
+    "SchemaDifference",
     "SchemaPolicy",
     "Source",
     "StreamInfo",

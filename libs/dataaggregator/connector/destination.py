@@ -10,6 +10,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from dataaggregator.connector.source import BinaryCopy
+from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Transient
 
@@ -73,17 +74,6 @@ class Begun:
     receipt: Receipt | None = None
 
 
-@dataclass(frozen=True)
-class SchemaChange:
-    """One change made to a destination stream: `created`, `column_added`, `column_widened`, `key_added`."""
-
-    stream: str
-    kind: str
-    column: str | None = None
-    before: str | None = None
-    after: str | None = None
-
-
 class CommitUnknown(Transient):
     """The commit was sent and not answered, and the destination could not be asked what became of it."""
 
@@ -91,7 +81,7 @@ class CommitUnknown(Transient):
 class Destination(Protocol):
     """One object per run and destination: prepare, begin, write…, commit; rollback or close at any point undoes."""
 
-    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaChange]:
+    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         """Create or evolve the stream for this schema, in a short transaction of its own, before begin."""
         ...
 

@@ -45,10 +45,10 @@ class ConnectorTested(Message):
 
 
 class SchemaDifference(Told):
-    """One field that came, went or changed its type; types as Arrow writes them."""
+    """The stream was created (no field then), or one field came, went or changed its type."""
 
-    kind: Literal["added", "removed", "changed"]
-    field: str
+    kind: Literal["created", "added", "removed", "changed"]
+    field: str | None = None
     before: str | None = None
     after: str | None = None
 

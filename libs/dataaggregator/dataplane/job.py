@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.ledger import Ledger
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.run import DestinationOutcome, RunCounts, RunError, StageProgress
@@ -129,22 +130,13 @@ class LogLine(_Part):
     fields: dict[str, Any] = {}
 
 
-class StreamChange(_Part):
-    """One change made: `created`, `column_added`, `column_widened`, `key_added`."""
-
-    kind: str
-    column: str | None = None
-    before: str | None = None
-    after: str | None = None
-
-
 class SchemaChange(_Part):
     """DDL done at a destination before the load: the executor says schema.changed."""
 
     kind: Literal["schema_change"] = "schema_change"
     connector_id: UUID
     stream: str
-    changes: tuple[StreamChange, ...]
+    changes: tuple[SchemaDifference, ...]
 
 
 class CursorCommitted(_Part):

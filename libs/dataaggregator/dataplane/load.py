@@ -9,9 +9,10 @@ from typing import Literal
 
 import pyarrow as pa
 
-from dataaggregator.connector.destination import Begun, BinaryDestination, Destination, LoadRequest, SchemaChange
+from dataaggregator.connector.destination import Begun, BinaryDestination, Destination, LoadRequest
 from dataaggregator.connector.destination import Receipt as HeldReceipt
 from dataaggregator.connector.source import BinaryCopy
+from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.ledger import LedgerEdge, LedgerStage, Receipt
 from dataaggregator.contracts.pipeline import ResolvedDestination
 from dataaggregator.contracts.run import DestinationOutcome, RunError
@@ -49,7 +50,7 @@ class Load:
             self._settled(held)
         return held is not None
 
-    async def prepare(self, schema: pa.Schema) -> Sequence[SchemaChange]:
+    async def prepare(self, schema: pa.Schema) -> Sequence[SchemaDifference]:
         return await self.destination.prepare(self.request, schema)
 
     async def begin(self) -> Begun:

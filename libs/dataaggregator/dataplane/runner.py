@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from dataaggregator.clock import SystemClock
 from dataaggregator.connector.destination import LoadRequest, SchemaPolicy, WriteKind
-from dataaggregator.connector.destination import SchemaChange as DestinationChange
 from dataaggregator.connector.source import Source
+from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.pipeline import ResolvedDestination
 from dataaggregator.contracts.run import RunError
 from dataaggregator.dataplane.batch import Cursor
@@ -22,7 +22,7 @@ from dataaggregator.dataplane.compile.plan import Plan
 from dataaggregator.dataplane.extract import Extract, extracts
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at, leaf, run_error
-from dataaggregator.dataplane.job import CursorCommitted, RunJob, RunOutcome, SchemaChange, StreamChange
+from dataaggregator.dataplane.job import CursorCommitted, RunJob, RunOutcome, SchemaChange
 from dataaggregator.dataplane.load import Load
 from dataaggregator.dataplane.meter import Meter
 from dataaggregator.dataplane.opening import Opening, without_parameters
@@ -271,14 +271,11 @@ class Runner:
     async def _failed(self, load: Load, error: Exception) -> None:
         await load.fail(self._explain(error))
 
-    def _tell_changes(self, load: Load, changes: Sequence[DestinationChange]) -> None:
+    def _tell_changes(self, load: Load, changes: Sequence[SchemaDifference]) -> None:
         if not changes:
             return
-        told = tuple(
-            StreamChange(kind=one.kind, column=one.column, before=one.before, after=one.after) for one in changes
-        )
         self._report.tell(
-            SchemaChange(connector_id=load.definition.connector_id, stream=load.request.stream, changes=told)
+            SchemaChange(connector_id=load.definition.connector_id, stream=load.request.stream, changes=tuple(changes))
         )
 
     def _explain(self, error: BaseException) -> RunError:

@@ -12,7 +12,8 @@ from typing import TypeVar
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, SchemaChange, WriteKind
+from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, WriteKind
+from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Conflict, Invalid, Permanent, PlatformError, Transient
 from dataaggregator_connectors.files.config import SUFFIXES, FilesConfig
@@ -46,12 +47,12 @@ class FilesDestination:
         self._loading: Loading | None = None
         self._schema: pa.Schema | None = None
 
-    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaChange]:
+    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         """Files of one load share a schema, and each load has its own: only what cannot be written is refused."""
         self._schema = schema
         return await self._work(lambda: self._prepare(load, schema))
 
-    def _prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaChange]:
+    def _prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         places = Places(self._config, self._context)
         place = places.path(load.stream)
         self._format(places, load)
@@ -60,7 +61,7 @@ class FilesDestination:
         if not schema.names:
             raise Invalid("column-missing", f"The rows for {load.stream} have no column.")
         place.parent.mkdir(parents=True, exist_ok=True)
-        return [] if Ledger(places.root, load.stream).read().receipts else [SchemaChange(load.stream, "created")]
+        return [] if Ledger(places.root, load.stream).read().receipts else [SchemaDifference(kind="created")]
 
     async def begin(self, load: LoadRequest) -> Begun:
         await self.rollback()

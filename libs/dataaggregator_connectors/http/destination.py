@@ -12,7 +12,8 @@ import orjson
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, SchemaChange, WriteKind
+from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, WriteKind
+from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Invalid, NotFound
 from dataaggregator_connectors.http.client import Ask, Client
@@ -37,7 +38,7 @@ class HttpDestination:
         self._client = Client(config, context)
         self._loading: Loading | None = None
 
-    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaChange]:
+    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         self._stream(load)
         if load.write is not WriteKind.APPEND:
             raise Invalid("write-mode-unknown", "An API can be appended to only.")

@@ -11,8 +11,9 @@ import asyncpg
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, SchemaChange, WriteKind
+from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, WriteKind
 from dataaggregator.connector.source import BinaryCopy
+from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Transient
 from dataaggregator_connectors.postgres.commit import Backend, settle
@@ -61,7 +62,7 @@ class PostgresDestination:
         self._where = f"PostgreSQL at {target(config).host}"
         self._loading: Loading | None = None
 
-    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaChange]:
+    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         async with connected(self._config, self._context) as connection:
             await create_ledger(connection)
             return await prepare_table(connection, load, schema)

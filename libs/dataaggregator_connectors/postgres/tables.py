@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import asyncpg
 import pyarrow as pa
 
-from dataaggregator.connector.destination import LoadRequest, SchemaChange, SchemaPolicy, WriteKind
+from dataaggregator.connector.destination import LoadRequest, SchemaPolicy, WriteKind
+from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.errors import FieldError, Invalid
 from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.fit import declared_type, fits, origin_type
@@ -23,7 +24,7 @@ SELECT EXISTS (
 OF_TABLE = "SELECT c.oid::int8 AS oid, c.relkind::text AS kind FROM pg_class c WHERE c.oid = to_regclass($1)"
 
 
-async def prepare_table(connection: Connection, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaChange]:
+async def prepare_table(connection: Connection, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
     """Make the table fit the rows; what cannot fit is refused with every column named, and nothing is changed."""
     _check_names(load, schema)
     table = parse_table(load.stream)
@@ -76,19 +77,21 @@ def _check_names(load: LoadRequest, schema: pa.Schema) -> None:
         raise Invalid("merge-key-missing", f"The rows for {load.stream} have no column {', '.join(missing)}.")
 
 
-async def _create(connection: Connection, load: LoadRequest, table: Table, schema: pa.Schema) -> Sequence[SchemaChange]:
+async def _create(
+    connection: Connection, load: LoadRequest, table: Table, schema: pa.Schema
+) -> Sequence[SchemaDifference]:
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", table.schema):
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
     parts = [f"{quote(field.name)} {await _declared(connection, field)}" for field in schema]
     if load.key and load.write is WriteKind.MERGE:
         parts.append(f"PRIMARY KEY ({quote_all(load.key)})")
     await connection.execute(f"CREATE TABLE {table.sql} ({', '.join(parts)})")
-    return [SchemaChange(load.stream, "created")]
+    return [SchemaDifference(kind="created")]
 
 
 async def _grow(
     connection: Connection, load: LoadRequest, table: Table, schema: pa.Schema, found: asyncpg.Record
-) -> Sequence[SchemaChange]:
+) -> Sequence[SchemaDifference]:
     if found["kind"] not in ("r", "p"):
         raise Invalid("stream-not-a-table", f"{table} is not a table; rows can only be loaded into tables.")
     there = {column.name for column in await columns_of(connection, found["oid"])}
@@ -101,7 +104,7 @@ async def _grow(
     for field in missing:
         declared = await _declared(connection, field)
         await connection.execute(f"ALTER TABLE {table.sql} ADD COLUMN {quote(field.name)} {declared}")
-        changes.append(SchemaChange(load.stream, "column_added", field.name, after=declared))
+        changes.append(SchemaDifference(kind="added", field=field.name, after=declared))
     return changes
 
 
