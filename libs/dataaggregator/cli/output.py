@@ -11,9 +11,13 @@ from rich.table import Table
 Json = dict[str, Any]
 
 
+WIDTH_WITHOUT_TERMINAL = 200
+
+
 def console() -> Console:
-    """Standard output, made when asked for, so that a redirected stream is honoured."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    """Standard output, made when asked for, so that a redirected stream is honoured and not cut at 80 columns."""
+    width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True, width=width)
 
 
 def emit_json(value: object) -> None:
