@@ -48,7 +48,9 @@ class Pass:
         self._scene = scene
         self._sources = sources
         self._folder = pass_folder(scene.folder, scene.job.attempt, number)
-        self._quarantine = Quarantine(scene.folder, scene.folder / "quarantine" / self._folder.relative_to(scene.folder))
+        self._quarantine = Quarantine(
+            scene.folder, scene.folder / "quarantine" / self._folder.relative_to(scene.folder)
+        )
         self._sandbox: Sandbox | None = None
         self._projections: dict[str, Projection] = {}
         self._requests: dict[str, ReadRequest] = {}

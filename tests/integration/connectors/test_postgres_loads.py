@@ -169,7 +169,7 @@ async def test_new_columns_are_added_or_refused_by_policy(empty_database_url: st
     error = await failure(held.prepare(load(schema_policy=SchemaPolicy.FREEZE), ROWS.schema))
     assert error.code == "schema-frozen"
     changes = await held.prepare(load(), ROWS.schema)
-    assert [(change.kind, change.column, change.after) for change in changes] == [("column_added", "name", "text")]
+    assert [(change.kind, change.field, change.after) for change in changes] == [("added", "name", "text")]
 
 
 async def test_a_merge_needs_a_unique_key_and_says_how_to_make_one(empty_database_url: str, context: Context) -> None:
