@@ -20,8 +20,8 @@ class SourceNode:
 class TransformNode:
     """One transformation: its first input is the flow its steps change, the others are read whole.
 
-    `road` is passthrough when no step needs an engine (select, drop and rename only): `steps.passthrough` can do
-    it in the trusted process. `path` is where it stands in the definition (`transformations[0]`), for errors.
+    `road` is passthrough when no step needs an engine (select, drop and rename only), so that the trusted process
+    can do them. `path` is where it stands in the definition (`transformations[0]`), for errors.
     """
 
     name: str

@@ -23,7 +23,7 @@ from dataaggregator.errors import FieldError, Invalid, Permanent, PlatformError
 INVALID_CODES = frozenset(
     {"definition-invalid", "expression-failed", "cast-failed", "validation-failed", "join-fan-out", "type-unsupported"}
 )
-PERMANENT_CODES = frozenset({"sandbox-memory", "sandbox-disk", "sandbox-unavailable", "sandbox-killed"})
+PERMANENT_CODES = frozenset({"sandbox-memory", "sandbox-disk", "sandbox-unavailable", "sandbox-killed", "unbalanced"})
 
 
 def decode_output(frame: wire.Frame) -> Output:

@@ -56,6 +56,22 @@ class Engine:
             answer = self._connection.sql(statement, params=dict(values)).to_arrow_table()
         return pa.schema([field.with_type(types.settled(field.type)) for field in answer.schema])
 
+    def names(self, sql: str, values: Mapping[str, Any], tables: Mapping[str, str], place: "Place") -> list[str]:
+        """The names a query gives its columns, as it writes them (as a subquery, doubled ones would be changed)."""
+        for name, table in tables.items():
+            self._connection.execute(f"CREATE TEMP VIEW {quote(name)} AS FROM {table}")
+        try:
+            with place.errors("definition-invalid", shift=len("DESCRIBE ")):
+                return [str(row[0]) for row in self._connection.execute(f"DESCRIBE {sql}", dict(values)).fetchall()]
+        finally:
+            for name in tables:
+                self._connection.execute(f"DROP VIEW {quote(name)}")
+
+    def constant(self, sql: str, values: Mapping[str, Any], place: "Place") -> None:
+        """Try a value of the definition; raises Invalid when the engine does not take it."""
+        with place.errors("definition-invalid"):
+            self._connection.execute(f"SELECT {sql}", dict(values)).fetchall()
+
     @contextmanager
     def over(self, schema: pa.Schema) -> Iterator[None]:
         """Statements inside are bound over ROWS of this schema (of the fields the engine takes)."""

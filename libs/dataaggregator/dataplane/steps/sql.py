@@ -34,7 +34,7 @@ class Sql(Collecting):
         place = setting.place("sql", before=before, text=step.sql)
         query = f"{before}{bound.sql}\n)"
         found = setting.engine.bind(query, self._values, place)
-        distinct(found.names, setting.place("sql"))
+        distinct(setting.engine.names(bound.sql, self._values, self.tables, setting.place("sql")), setting.place("sql"))
         tail = f" FROM ({query})"
         columns, fields = [], []
         for field in found:

@@ -52,7 +52,7 @@ class Validate(RowStage):
             if rule.check.sql is not None:
                 texts.append((path, rule.check.sql))
             elif judge is None:
-                self._conditions.append(self._condition(rule.check))
+                self._conditions.append(self._condition(rule.check, setting))
             self._rules.append(_Row(rule, _reason(rule.check), judge))
         self._expressions = Expressions(setting, schema, texts) if texts else None
         for (path, _), kind in zip(texts, self._expressions.types if self._expressions else (), strict=True):
@@ -99,23 +99,29 @@ class Validate(RowStage):
                 found[rule.rule] = array(types.plain_bool(column)).fill_null(False)
         return found
 
-    def _value(self, value: Any, field: str) -> str:
+    def _value(self, value: Any, field: str, setting: Setting) -> str:
         """A bound value; text beside a field of another type is read as that type."""
         name = f"c{len(self._values)}"
         self._values[name] = value
         kind = self._types[field]
-        return f"CAST(${name} AS {kind})" if isinstance(value, str) and kind != "VARCHAR" else f"${name}"
+        if not isinstance(value, str) or kind == "VARCHAR":
+            return f"${name}"
+        sql = f"CAST(${name} AS {kind})"
+        setting.engine.constant(sql, {name: value}, setting.place("validate"))  # wrong values fail here
+        return sql
 
-    def _condition(self, check: Check) -> str:
+    def _condition(self, check: Check, setting: Setting) -> str:
         if check.not_null is not None:
             sql = " AND ".join(f"{quote(name)} IS NOT NULL" for name in check.not_null)
         elif check.in_ is not None:
-            values = ", ".join(self._value(value, check.in_.field) for value in check.in_.values)
+            values = ", ".join(self._value(value, check.in_.field, setting) for value in check.in_.values)
             sql = f"{quote(check.in_.field)} IS NULL OR {quote(check.in_.field)} IN ({values})"
         elif check.range is not None:
             field = check.range.field
             ends = [(">=", check.range.min), ("<=", check.range.max)]
-            sides = [f"{quote(field)} {sign} {self._value(end, field)}" for sign, end in ends if end is not None]
+            sides = [
+                f"{quote(field)} {sign} {self._value(end, field, setting)}" for sign, end in ends if end is not None
+            ]
             sql = f"{quote(field)} IS NULL OR ({' AND '.join(sides)})"
         elif check.regex is not None:
             self._values[pattern := f"c{len(self._values)}"] = check.regex.pattern

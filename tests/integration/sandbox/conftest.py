@@ -1,0 +1,77 @@
+"""Real sandbox processes, one a test, ended with it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pydantic import TypeAdapter
+
+from dataaggregator.contracts.steps import Step
+from dataaggregator.dataplane.compile import TransformNode
+from dataaggregator.dataplane.sandbox.host import Sandbox
+from dataaggregator.dataplane.sandbox.messages import Output, SandboxLimits
+
+_STEP: TypeAdapter[Step] = TypeAdapter(Step)
+FLOW = pa.table({"id": [1, 2, 3], "name": ["a", "b", "c"]})
+
+
+@dataclass
+class Ran:
+    """A sandbox and what came out of it."""
+
+    sandbox: Sandbox
+    messages: list[Output] = field(default_factory=list)
+
+
+Run = Callable[..., Awaitable[Ran]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Sandbox]]]:
+    """`start(memory_bytes=…, cpu_seconds=…)` gives a warm sandbox."""
+    started: list[Sandbox] = []
+
+    async def begin(**limits: Any) -> Sandbox:
+        sandbox = await Sandbox.start(SandboxLimits(tmp_path / f"spill{len(started)}", **limits))
+        started.append(sandbox)
+        return sandbox
+
+    yield begin
+    for sandbox in started:
+        await sandbox.close()
+
+
+@pytest.fixture
+def run(start: Callable[..., Awaitable[Sandbox]]) -> Run:
+    """`run(steps, flow)`: one transformation from start to Done; errors are raised."""
+
+    async def through(
+        steps: Sequence[Mapping[str, Any]],
+        flow: pa.Table = FLOW,
+        *,
+        load: Mapping[str, Any] | None = None,
+        **limits: Any,
+    ) -> Ran:
+        ran = Ran(await start(**limits))
+        node = TransformNode("t", ("flow",), tuple(_STEP.validate_python(step) for step in steps))
+        await ran.sandbox.load([node], {"flow": flow.schema}, ["t"], **(load or {}))
+
+        async def feed() -> None:
+            for batch in flow.to_batches(max_chunksize=65_536):
+                await ran.sandbox.push("flow", batch)
+            await ran.sandbox.finish("flow")
+
+        feeding = asyncio.create_task(feed())
+        try:
+            async for message in ran.sandbox.outputs():
+                ran.messages.append(message)
+            await feeding
+        finally:
+            feeding.cancel()
+        return ran
+
+    return through

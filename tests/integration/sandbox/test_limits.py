@@ -1,0 +1,78 @@
+"""Bombs: they end within their limit and a second, with the right code, and the host goes on."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dataaggregator.dataplane.sandbox.messages import Rows
+from dataaggregator.errors import PlatformError
+
+MEMORY = 512 << 20
+LIMIT_SECONDS = 3
+STARTING_SECONDS = 3  # importing the engines, before the limit counts
+
+
+def _used_seconds() -> float:
+    """Processor time of all processes that have ended: on a busy machine a clock on the wall says nothing."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"derive": {"x": "repeat('x', 2000000000)"}}],
+        [{"derive": {"x": "repeat(name, 2000000000 + id::INTEGER)"}}],
+        [{"derive": {"x": "list_sum(range(0, 2000000000 + id))"}}],
+        [{"sql": "select list(a.range) as l from range(400000000) a"}],
+    ],
+)
+async def test_a_memory_bomb_ends_in_its_limit(run: Any, steps: Any) -> None:
+    begun = _used_seconds()
+    with pytest.raises(PlatformError) as caught:
+        await run(steps, memory_bytes=MEMORY, cpu_seconds=LIMIT_SECONDS)
+    # A bomb that grows slowly meets the other limit first.
+    assert caught.value.code in ("sandbox-memory", "sandbox-timeout"), caught.value
+    assert _used_seconds() - begun < STARTING_SECONDS + LIMIT_SECONDS + 1
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"sql": "select count(*) as n from range(1000000000) a, range(1000000000) b where hash(a, b) = 7"}],
+        [{"sql": "with recursive r(n) as (select 1 union all select (n + 1) % 7 from r) select max(n) as n from r"}],
+        [{"derive": {"x": "list_sum(list_transform(range(100000000), lambda i: hash(i + id) % 3))"}}],
+    ],
+)
+async def test_an_endless_loop_ends_in_its_limit(run: Any, steps: Any) -> None:
+    begun = _used_seconds()
+    with pytest.raises(PlatformError) as caught:
+        await run(steps, memory_bytes=8 << 30, cpu_seconds=LIMIT_SECONDS)
+    assert caught.value.code == "sandbox-timeout", caught.value
+    assert _used_seconds() - begun < STARTING_SECONDS + LIMIT_SECONDS + 1
+
+
+async def test_answers_start_the_processor_time_again(run: Any) -> None:
+    flow = pa.table({"id": range(1_500_000)})
+    heavy = "list_sum(list_transform(range(10), lambda i: hash(i + id) % 3))"
+    ran = await run([{"derive": {"x": heavy}}], flow, cpu_seconds=2)
+    assert sum(m.batch.num_rows for m in ran.messages if isinstance(m, Rows)) == 1_500_000
+
+
+async def test_the_spill_folder_has_its_limit(run: Any) -> None:
+    flow = pa.table({"id": range(1_500_000), "text": ["a text that is not very short at all"] * 1_500_000})
+    with pytest.raises(PlatformError) as caught:
+        await run(
+            [{"sql": "select * from flow order by hash(id), text"}], flow, memory_bytes=128 << 20, spill_bytes=8 << 20
+        )
+    assert caught.value.code in ("sandbox-disk", "sandbox-memory"), caught.value
+
+
+async def test_the_next_sandbox_is_unharmed(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(PlatformError):
+        await run([{"derive": {"x": "repeat('x', 2000000000)"}}], memory_bytes=MEMORY, cpu_seconds=1)
+    ran = await run([{"filter": "id = 2"}])
+    assert [m.batch.num_rows for m in ran.messages if isinstance(m, Rows)] == [1]

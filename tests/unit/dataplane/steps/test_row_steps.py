@@ -1,0 +1,125 @@
+"""select, drop, rename, derive, filter: values, types, counts."""
+
+import datetime as dt
+import decimal
+import uuid
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dataaggregator.errors import Invalid
+
+ROWS = [{"id": 1, "name": "a"}, {"id": 2, "name": None}, {"id": None, "name": "c"}]
+
+
+def test_select_keeps_the_fields_in_the_order_given(transform: Any) -> None:
+    assert transform([{"select": ["name", "id"]}], ROWS).schema.names == ["name", "id"]
+
+
+def test_drop_leaves_fields_out(transform: Any) -> None:
+    assert transform([{"drop": ["name"]}], ROWS).values == [{"id": 1}, {"id": 2}, {"id": None}]
+
+
+def test_rename_gives_new_names(transform: Any) -> None:
+    assert transform([{"rename": {"id": "name", "name": "id"}}], ROWS).values[0] == {"name": 1, "id": "a"}
+
+
+def test_derive_sees_the_row_as_it_came_in(transform: Any) -> None:
+    out = transform([{"derive": {"id": "id + 1", "old": "id"}}], ROWS[:2])
+    assert out.values == [{"id": 2, "name": "a", "old": 1}, {"id": 3, "name": None, "old": 2}]
+
+
+def test_division_is_the_engines(transform: Any) -> None:
+    assert transform([{"derive": {"x": "7 / 2"}}], ROWS[:1]).values[0]["x"] == 3.5
+
+
+def test_whole_numbers_of_128_bits_become_decimals(transform: Any) -> None:
+    out = transform([{"derive": {"x": "factorial(20)"}}], ROWS[:1])
+    assert out.schema.field("x").type == pa.decimal128(38, 0)
+    assert out.values[0]["x"] == decimal.Decimal("2432902008176640000")
+
+
+def test_filter_counts_false_and_null_apart(transform: Any) -> None:
+    out = transform([{"filter": "id > 1"}], ROWS)
+    assert [row["id"] for row in out.values] == [2]
+    assert dict(out.counts[0].filtered) == {"condition is false": 1, "condition is null": 1}
+    assert (out.counts[0].read, out.counts[0].written) == (3, 1)
+
+
+def test_a_parameter_is_a_value_and_never_text(transform: Any) -> None:
+    steps = [{"filter": "name = {{ parameters.n }}"}, {"derive": {"n": "{{ parameters.n }}", "m": "{{parameters.m}}"}}]
+    hostile = "a' OR 1=1 --"
+    assert transform(steps, ROWS, parameters={"n": hostile, "m": 1}).values == []
+    assert transform(steps, ROWS, parameters={"n": "a", "m": 1}).values == [{"id": 1, "name": "a", "n": "a", "m": 1}]
+
+
+def test_a_date_parameter_is_a_date(transform: Any) -> None:
+    rows = [{"d": dt.date(2026, 1, 1)}, {"d": dt.date(2026, 2, 1)}]
+    out = transform([{"filter": "d >= {{ parameters.since }}"}], rows, parameters={"since": dt.date(2026, 1, 15)})
+    assert out.values == rows[1:]
+
+
+@pytest.mark.parametrize(
+    ("step", "field", "words"),
+    [
+        ({"select": ["nme"]}, "steps[0].select", "did you mean name"),
+        ({"drop": ["x"]}, "steps[0].drop", "there is no field x"),
+        ({"drop": ["id", "name"]}, "steps[0].drop", "no field would be left"),
+        ({"rename": {"id": "name"}}, "steps[0].rename", "two fields would be named name"),
+        ({"derive": {"x": "1 +\n  nme"}}, "steps[0].derive.x", "line 2, column 3"),
+        ({"derive": {"x": "abs(name, 1)"}}, "steps[0].derive.x", "No function matches"),
+        ({"filter": "id"}, "steps[0].filter", "a condition is true or false"),
+        ({"filter": "sum(id) > 1"}, "steps[0].filter", "line 1, column 1: sum may not be used here"),
+        ({"filter": "current_date > date '2020-01-01'"}, "steps[0].filter", "current_date may not be used"),
+        ({"filter": "(select true)"}, "steps[0].filter", "a subquery cannot stand"),
+        ({"derive": {"x": "row_number() over ()"}}, "steps[0].derive.x", "a window function cannot stand"),
+    ],
+)
+def test_what_does_not_bind_is_told_with_its_place(transform: Any, step: Any, field: str, words: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        transform([step], ROWS)
+    assert caught.value.code == "definition-invalid"
+    assert caught.value.errors[0].field == field
+    assert words in caught.value.errors[0].message
+
+
+def test_an_expression_that_fails_on_a_row_names_the_stage(transform: Any) -> None:
+    with pytest.raises(Invalid) as caught:
+        transform([{"derive": {"x": "name::INTEGER"}}], ROWS)
+    assert caught.value.code == "expression-failed"
+    assert "t[0]" in caught.value.detail
+
+
+def test_fields_no_expression_touches_keep_type_and_value(transform: Any) -> None:
+    kept = pa.table(
+        {
+            "id": [1, 2],
+            "d256": pa.array([decimal.Decimal("1.23")] * 2, pa.decimal256(50, 2)),
+            "ns": pa.array([1, 1_234_567_891], pa.timestamp("ns", "Europe/Zurich")),
+            "dict": pa.array(["a", "b"]).dictionary_encode(),
+            "uuid": pa.array([uuid.uuid4().bytes] * 2, pa.uuid()),
+            "half": pa.array([1, 2], pa.float32()).cast(pa.float16()),
+        }
+    )
+    out = transform([{"filter": "id > 1"}, {"derive": {"x": "id * 2"}}], kept)
+    assert out.table.drop_columns(["x"]).equals(kept.slice(1))
+
+
+def test_a_field_the_engine_cannot_keep_is_not_there_for_expressions(transform: Any) -> None:
+    rows = pa.table({"id": [1], "big": pa.array([decimal.Decimal(1)], pa.decimal256(50, 2))})
+    with pytest.raises(Invalid) as caught:
+        transform([{"filter": "big > 0"}], rows)
+    assert "big" in caught.value.detail
+
+
+def test_rows_without_any_field_the_engine_takes_can_still_be_derived(transform: Any) -> None:
+    rows = pa.table({"big": pa.array([decimal.Decimal(1)] * 3, pa.decimal256(50, 2))})
+    assert transform([{"derive": {"one": "1"}}], rows).table.column("one").to_pylist() == [1, 1, 1]
+
+
+def test_names_that_differ_only_in_case_are_refused_where_the_engine_is_needed(transform: Any) -> None:
+    rows = pa.table({"a": [1], "A": [2]})
+    assert transform([{"select": ["A"]}], rows).values == [{"A": 2}]
+    with pytest.raises(Invalid, match="upper and lower case"):
+        transform([{"filter": "a > 0"}], rows)
