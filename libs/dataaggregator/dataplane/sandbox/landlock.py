@@ -79,8 +79,8 @@ def apply(readable: Iterable[Path], writable: Iterable[Path]) -> None:
 def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
+    except (FileNotFoundError, PermissionError):
+        return  # what cannot be opened needs no leave
     try:
         if not stat.S_ISDIR(os.fstat(handle).st_mode):
             rights &= _ON_FILES

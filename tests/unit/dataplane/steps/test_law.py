@@ -31,7 +31,8 @@ STEPS = st.lists(
 @settings(max_examples=30, deadline=None)
 @given(rows=ROWS, steps=STEPS, batch_rows=st.integers(1, 40))
 def test_every_row_is_written_filtered_or_rejected(transform: Any, rows: Any, steps: Any, batch_rows: int) -> None:
-    schema = pa.schema([pa.field("id", pa.int64()), pa.field("a", pa.int64()), pa.field("t", pa.string())])
+    kinds: dict[str, pa.DataType] = {"id": pa.int64(), "a": pa.int64(), "t": pa.string()}
+    schema = pa.schema(kinds)
     table = pa.Table.from_pylist([{"id": n, "a": a, "t": t} for n, (a, t) in enumerate(rows)], schema)
     out = transform([*steps, {"cast": {"t": "integer"}}], table, batch_rows=batch_rows)
     read = len(rows)
