@@ -72,6 +72,7 @@ class CuttingProxy:
             while data := await reader.read(65_536):
                 writer.write(data)
                 await writer.drain()
+        writer.close()
 
 
 def load(stream: str = "public.held", write: WriteKind = WriteKind.APPEND, **more: Any) -> LoadRequest:
