@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check reference format lock bench clean
+.PHONY: help setup demo up test test-faults check reference format lock bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ format: $(READY) ## put the code into the house's format
 
 lock: ## pin every dependency again, with hashes (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml -o requirements.lock
+
+test-faults: $(READY) ## the whole count of kills and cuts, each printing its seed (up to an hour)
+	@FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults
 
 bench: $(READY) ## the benchmarks, each beside its limit or peer in the same run
 	@$(BIN)/python -m tests.bench

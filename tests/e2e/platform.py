@@ -33,6 +33,12 @@ class Platform:
         return {**kept, "DATAAGGREGATOR_HOME": str(self.home.path), **self._settings}
 
     @property
+    def pid(self) -> int:
+        """The platform's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         """Where the gateway answers."""
         url = self.home.gateway_url()

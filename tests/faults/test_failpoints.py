@@ -1,0 +1,92 @@
+"""The run process is killed at each step of the loading protocol, once; the next attempt ends the run rightly."""
+
+import asyncio
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from dataaggregator.dataplane.failpoints import KILLS, VARIABLE
+from dataaggregator.settings import Settings
+from services.executor.domain import Status
+from tests.faults import invariants
+from tests.faults.invariants import Loaded
+from tests.faults.rows import Files, Warehouse, WriteMode
+from tests.integration.executor.place import Place, open_place
+
+pytestmark = pytest.mark.faults
+
+OLD, NEW = range(1, 201), range(101, 20_101)
+TABLE = "public.rows"
+MODES: tuple[WriteMode, ...] = ("append", "replace", "merge")
+
+
+def definition(place: Place, folder: Path, warehouse: str, write: WriteMode) -> dict[str, Any]:
+    source = {**place.connect("files", root=f"file://{folder}", format="csv"), "stream": "rows.csv"}
+    destination = {
+        **place.connect("postgres", url=warehouse),
+        "stream": TABLE,
+        "input": "rows",
+        "write": write,
+        "key": ["id"] if write == "merge" else [],
+    }
+    return {"name": "rows", "sources": {"rows": source}, "destinations": [destination]}
+
+
+async def first_process() -> int:
+    """The executor's warm run process, once it is there: it keeps the environment it was started with."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for pid in invariants.run_processes():
+            if os.getpid() in invariants.ancestors(pid):
+                return pid
+        await asyncio.sleep(0.01)
+    raise AssertionError("no run process was started")
+
+
+@pytest.mark.tries(1, 20)
+@pytest.mark.parametrize("failpoint", sorted(KILLS))
+async def test_a_run_process_killed_at_a_failpoint_is_followed_by_an_attempt_that_ends_rightly(
+    settings: Settings, warehouse: Warehouse, files: Files, failpoint: str, chance: random.Random
+) -> None:
+    write = chance.choice(MODES)
+    old, new = files.write("old", OLD), files.write("new", NEW)
+    await warehouse.fill(TABLE, old)
+    files.show(new)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(VARIABLE, failpoint)
+        async with open_place(settings, working=True) as place:
+            await first_process()
+            environment.delenv(VARIABLE)
+            run = await place.queue(definition=definition(place, files.folder, warehouse.url, write))
+            ended = await place.ended(run.run_id)
+            assert ended.status is Status.SUCCEEDED, await place.error_detail(run.run_id)
+            assert ended.lost == 1, "the failpoint was not passed"
+            await check(place, settings, warehouse, run.run_id, await warehouse.make_oracle(TABLE, write, old, new))
+
+
+@pytest.mark.tries(2, 60)
+async def test_a_run_process_killed_at_random_is_followed_by_an_attempt_that_ends_rightly(
+    settings: Settings, warehouse: Warehouse, files: Files, chance: random.Random
+) -> None:
+    write, rows = chance.choice(MODES), files.write("new", NEW)
+    files.show(rows)
+    async with open_place(settings, working=True) as place:
+        run = await place.queue(definition=definition(place, files.folder, warehouse.url, write))
+        await asyncio.sleep(chance.uniform(0, 1.5))
+        process = (await place.run_now(run.run_id)).process
+        if process is not None:
+            invariants.kill_if_alive(process["pid"])
+        ended = await place.ended(run.run_id)
+        assert ended.status is Status.SUCCEEDED, await place.error_detail(run.run_id)
+        await check(place, settings, warehouse, run.run_id, await warehouse.make_oracle(TABLE, write, rows))
+
+
+async def check(place: Place, settings: Settings, warehouse: Warehouse, run_id: UUID, oracle: str) -> None:
+    ledger = await place.client.get(f"/api/runs/{run_id}/ledger")
+    loaded = Loaded(TABLE, oracle, str(run_id))
+    await invariants.check(warehouse.connection, loaded, ledger, settings.home, os.getpid())
