@@ -9,11 +9,11 @@ from uuid import UUID
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.run import RunCancelled, RunCancelRequested, RunError, RunQueued, RunSkipped
-from dataaggregator.db import Connection, Database
+from dataaggregator.db import Connection, Database, after_commit
 from dataaggregator.definition import Audited, Author
 from dataaggregator.errors import Conflict
 from dataaggregator.ids import new_id
-from dataaggregator.telemetry import traces
+from dataaggregator.telemetry import metrics, traces
 from services.scheduler import outbox
 from services.scheduler.pipelines import material
 from services.scheduler.pipelines import store as pipelines
@@ -77,6 +77,7 @@ class RunCommands:
         run.must_not_have_ended()
         after = run.withdrawn(moment)
         await store.save(tx, after)
+        after_commit(tx, lambda: metrics.RUNS.of(after.status).inc())
         cancelled = RunCancelled(run_id=run.id, pipeline_id=run.pipeline_id, attempt=0, finished_at=moment)
         await outbox.emit(tx, run.workspace_id, run.id, cancelled)
         await outbox.audit(tx, run.workspace_id, author, Audited("run.cancelled", "run", run.id))
@@ -163,6 +164,7 @@ async def request_cancel(tx: Connection, run: Run, requested_by: str, moment: da
 async def say_skipped(tx: Connection, run: Run, reason: str) -> None:
     message = RunSkipped(run_id=run.id, pipeline_id=run.pipeline_id, reason=reason)
     await outbox.emit(tx, run.workspace_id, run.id, message)
+    after_commit(tx, lambda: metrics.RUNS.of(run.status).inc())
 
 
 async def say_queued(tx: Connection, run: Run) -> None:
