@@ -102,7 +102,7 @@ def _error_of(answered: Answered) -> PlatformError:
     error = answered.error
     if error is None:
         raise ValueError("a probe that went well has no error")
-    if answered.errors:
+    if answered.invalid:
         fields = [FieldError(e["field"], e["message"], e["code"]) for e in answered.errors]
         return Invalid(error.code, error.detail, errors=fields)
     if error.retryable:

@@ -186,6 +186,8 @@ class Answered(_Part):
     error: RunError | None = None
     errors: tuple[Mapping[str, str], ...] = ()
     """Field errors (field, message, code) when the probe's input was wrong."""
+    invalid: bool = False
+    """Whether whoever asked must change something: then no other system is to blame."""
 
 
 Order = Annotated[Prepare | RunJob | ProbeJob | Cancel, Field(discriminator="kind")]

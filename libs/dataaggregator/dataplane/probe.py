@@ -32,7 +32,7 @@ async def answer(job: ProbeJob, sandboxes: WarmSandbox, report: Reporter) -> Ans
             report.log("error", f"the probe {job.probe} failed", trace=trace)
             return Answered(error=run_error(error))
         wrong = tuple({"field": one.field, "message": one.message, "code": one.code} for one in cause.errors)
-        return Answered(error=run_error(error), errors=wrong)
+        return Answered(error=run_error(error), errors=wrong, invalid=isinstance(cause, Invalid))
     finally:
         await opening.close()
 

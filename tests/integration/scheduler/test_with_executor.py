@@ -59,3 +59,11 @@ async def test_a_run_is_mirrored_to_its_end(control: Control, empty_database_url
     assert (run["balanced"], run["progress"], run["error"]) == (True, 1.0, None)
     assert run["destinations"][0]["receipt"]["verified"] is True
     assert [attempt["number"] for attempt in run["attempts"]] == [1]
+
+
+async def test_what_the_caller_must_change_is_no_fault_of_another_system(control: Control) -> None:
+    body = {"steps": [{"filter": "delay > 0"}], "sample_data": [{"late": 5}]}
+    reply = await control.call("POST", "/api/transformations/test", body)
+    assert reply.status == 422, reply.json
+    reply = await control.call("POST", "/api/connectors/disk/preview", {"stream": "missing.csv"})
+    assert reply.status == 422, reply.json
