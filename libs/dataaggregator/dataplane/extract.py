@@ -37,13 +37,14 @@ class Extract(BaseModel):
     """Parquet files by node, relative to the run folder; empty when the rows went straight on."""
 
     def save(self, folder: Path) -> None:
-        """Whole or not at all: written beside, flushed to disk, renamed."""
+        """Whole or not at all: written beside, then renamed. What rows depend on is flushed to disk, counts are not."""
         folder.mkdir(parents=True, exist_ok=True)
         beside = folder / f"{RECORD}.new"
         with beside.open("wb") as file:
             file.write(self.model_dump_json(by_alias=True).encode())
-            file.flush()
-            os.fsync(file.fileno())
+            if self.spooled:
+                file.flush()
+                os.fsync(file.fileno())
         beside.rename(folder / RECORD)
 
     def continues(self, committed: Mapping[str, Cursor], source_streams: Sequence[str]) -> bool:
@@ -55,7 +56,8 @@ class Extract(BaseModel):
 def extracts(run_folder: Path) -> Iterator[Extract]:
     """All complete ones of earlier attempts, the newest first."""
     for record in sorted(run_folder.glob(f"pass-*/{RECORD}"), reverse=True):
-        yield Extract.model_validate_json(record.read_bytes())
+        if data := record.read_bytes():  # the machine may have stopped before the counts were on its disk
+            yield Extract.model_validate_json(data)
 
 
 def pass_folder(run_folder: Path, attempt: int, number: int) -> Path:

@@ -1,6 +1,7 @@
 """The spool: rows kept as Parquet in the run folder, so that every destination and every attempt gets the same."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class SpoolWriter:
     """The rows of one node. The file counts only when the pass that made it was recorded as complete."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path = path
         self._writer = pq.ParquetWriter(path, schema, compression="lz4")
         self.rows = 0
 
@@ -24,7 +26,10 @@ class SpoolWriter:
         self.rows += batch.num_rows
 
     def close(self) -> None:
+        """Flushed to disk: a record that names this file must not outlive its rows."""
         self._writer.close()
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def schema_of(path: Path) -> pa.Schema:
