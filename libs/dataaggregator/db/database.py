@@ -96,7 +96,8 @@ class Database:
 
     @asynccontextmanager
     async def _begin(self, role: Role) -> AsyncIterator[Connection]:
-        connection = await self._acquire(role)
+        pool = self._pool(role)  # kept: the connection goes back to it also while the database is being closed
+        connection = await self._acquire(pool)
         try:
             with translated():
                 with watched(connection) as callbacks:
@@ -106,15 +107,18 @@ class Database:
                     callback()
         finally:
             with translated():
-                await self._pools[role].release(connection)
+                await pool.release(connection)
 
-    async def _acquire(self, role: Role) -> "PoolConnectionProxy[asyncpg.Record]":
+    def _pool(self, role: Role) -> "Pool[asyncpg.Record]":
         if role not in self._pools:
             raise Transient("database-unavailable", "The database is not open.")
+        return self._pools[role]
+
+    async def _acquire(self, pool: "Pool[asyncpg.Record]") -> "PoolConnectionProxy[asyncpg.Record]":
         begun = time.perf_counter()
         try:
             with connecting():
-                return await self._pools[role].acquire(timeout=ACQUIRE_SECONDS)
+                return await pool.acquire(timeout=ACQUIRE_SECONDS)
         finally:
             metrics.DB_POOL_WAIT.observe(time.perf_counter() - begun)
 

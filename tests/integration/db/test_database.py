@@ -1,5 +1,6 @@
 """The database: isolation of workspaces, the door of transactions, migrations."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -144,6 +145,15 @@ async def test_a_lost_connection_is_a_transient_error(database: Database) -> Non
     with pytest.raises(Transient, match="database-unavailable"):
         await lose()
     await database.ping()
+
+
+async def test_closing_waits_for_a_transaction_under_way_and_no_longer(database: Database) -> None:
+    async with asyncio.timeout(10):
+        async with database.platform() as tx:
+            closing = asyncio.create_task(database.close())
+            await asyncio.sleep(0)
+            assert await tx.fetchval("SELECT 1") == 1
+        await closing
 
 
 async def test_a_server_that_is_not_there_is_a_transient_error(settings: Settings) -> None:
