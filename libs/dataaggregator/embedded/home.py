@@ -107,7 +107,9 @@ class Home:
 
     def announce(self, url: str) -> None:
         """Write down where the gateway answers, for the command line."""
-        (self.path / "gateway.url").write_text(url + "\n")
+        draft = self.path / "gateway.url.draft"
+        draft.write_text(url + "\n")
+        draft.rename(self.path / "gateway.url")  # whoever waits for it never reads half of it
 
     def _kept(self, name: str, make: Callable[[], str]) -> str:
         path = self.path / name
