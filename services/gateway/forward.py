@@ -14,6 +14,7 @@ from yarl import URL
 
 from dataaggregator.directory import Directory
 from dataaggregator.errors import PlatformError, Transient
+from dataaggregator.http.app import STREAMS
 from dataaggregator.telemetry import traces
 
 from .bodies import read_body
@@ -206,6 +207,10 @@ def _back(answer: aiohttp.ClientResponse) -> dict[str, str]:
 async def _hand_back(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=_back(answer))
     await response.prepare(request)
+    task = asyncio.current_task()
+    endless = answer.content_type == "text/event-stream"
+    if endless and task is not None:
+        request.app[STREAMS].add(task)
     try:
         async for chunk in answer.content.iter_any():
             await response.write(chunk)
@@ -214,4 +219,7 @@ async def _hand_back(request: web.Request, answer: aiohttp.ClientResponse) -> we
         # The head is out: cutting the connection is the one way left to say that this is not all.
         if request.transport is not None:
             request.transport.abort()
+    finally:
+        if task is not None:
+            request.app[STREAMS].discard(task)
     return response

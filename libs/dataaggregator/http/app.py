@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
@@ -24,6 +24,9 @@ from dataaggregator.telemetry import logs, metrics, traces
 
 #: Verifies tokens; for middlewares that must know the caller before a route is chosen.
 VERIFIER = web.AppKey("verifier", TokenVerifier)
+
+#: Tasks of a middleware that write without end; cancelled when the service stops.
+STREAMS = web.AppKey("streams", set[asyncio.Task[Any]])
 
 #: Headers that the answer to a request gets, whatever it will be; for middlewares (limits, CORS).
 ANSWER_HEADERS = web.RequestKey("answer_headers", dict[str, str])
@@ -53,6 +56,7 @@ def make_app(service: Served, ports: Ports) -> web.Application:
     )
     app = web.Application(middlewares=[_edge(service.name), *service.middlewares])
     app[VERIFIER] = verifier
+    app[STREAMS] = set()
     routes = [*service.routes, *health.routes(service.needs)]
     routes.append(_document_route(service.name, routes))
     for route in routes:
@@ -92,6 +96,8 @@ async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
 
 async def _end_streams(app: web.Application) -> None:
     """Streams go on for ever by nature: end them before the server waits for calls to finish."""
+    for task in app[STREAMS]:
+        task.cancel()
     for route in app.router.routes():
         door = getattr(route.handler, "__self__", None)
         if isinstance(door, Door):

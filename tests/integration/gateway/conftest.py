@@ -120,7 +120,8 @@ class Upstream:
                 assert call.request.transport is not None
                 call.request.transport.abort()
 
-        return StreamAnswer(write=write, content_type="text/plain")
+        kind = "text/event-stream" if call.path["pipeline"] == "endless" else "text/plain"
+        return StreamAnswer(write=write, content_type=kind)
 
     async def start(self, call: Call) -> Answer:
         self.started += 1

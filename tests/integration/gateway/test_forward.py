@@ -57,6 +57,16 @@ async def test_an_answer_that_broke_off_is_never_passed_on_as_whole(platform: Pl
             await answer.read()
 
 
+async def test_a_stream_without_end_does_not_hold_up_the_stop(platform_settings: Settings) -> None:
+    settings = platform_settings.model_copy(update={"stop_seconds": 60.0})
+    async with asyncio.timeout(20):
+        async with started(settings) as platform:
+            platform.upstream.hold = asyncio.Event()
+            headers = {"Authorization": f"Bearer {platform.token}"}
+            answer = await platform.http.get(f"{platform.url}/api/pipelines/endless", headers=headers)
+            assert await answer.content.readline() == b"0\n"
+
+
 async def test_an_unsafe_call_that_broke_off_is_not_sent_again(platform: Platform) -> None:
     status, told, headers = await platform.call("POST", "/api/pipelines/cut/runs")
     assert (status, told["code"]) == (503, "service-unavailable")
