@@ -50,6 +50,30 @@ async def test_transformations_feed_each_other_and_only_wanted_rows_come_out(sta
     assert [(m.node, m.batch.to_pylist()) for m in out if isinstance(m, Rows)] == [("total", [{"n": 2, "m": 3}])]
 
 
+async def test_sources_that_push_at_the_same_time_do_not_mix_their_bytes(start: Any) -> None:
+    step = TypeAdapter(Step).validate_python
+    texts = pa.table({"text": [f"{n:>064}" for n in range(60_000)]}).to_batches()[0]
+    numbers = pa.table({"n": list(range(480_000))}).to_batches()[0]
+    nodes = [
+        TransformNode("x", ("texts",), (step({"filter": "length(text) = 64"}),)),
+        TransformNode("y", ("numbers",), (step({"filter": "n >= 0"}),)),
+    ]
+    sandbox = await start()
+    await sandbox.load(nodes, {"texts": texts.schema, "numbers": numbers.schema}, ["x", "y"])
+
+    async def feed(name: str, batch: pa.RecordBatch) -> None:
+        for _ in range(5):
+            await sandbox.push(name, batch)
+        await sandbox.finish(name)
+
+    feeding = asyncio.gather(feed("texts", texts), feed("numbers", numbers))
+    out = [m async for m in sandbox.outputs()]
+    await feeding
+    for node, sent in (("x", texts), ("y", numbers)):
+        came = [m.batch for m in out if isinstance(m, Rows) and m.node == node]
+        assert pa.Table.from_batches(came).equals(pa.Table.from_batches([sent] * 5))
+
+
 async def test_what_does_not_bind_is_invalid_with_its_place(run: Any) -> None:
     with pytest.raises(Invalid) as caught:
         await run([{"derive": {"x": "id +\n nothing"}}])

@@ -37,6 +37,7 @@ class Sandbox:
         self._time = ProcessorTime(process.pid, limits.cpu_seconds)
         self._error: PlatformError | None = None
         self._over = asyncio.Event()
+        self._sending = asyncio.Lock()
         self.facts: Mapping[str, Any] = {}
         self.stage_schemas: Mapping[str, pa.Schema] = {}
 
@@ -121,8 +122,10 @@ class Sandbox:
             self._process.kill()
 
     async def _send(self, header: Mapping[str, Any], body: Any = b"") -> None:
+        """One frame after the other: sources push at the same time, and a frame is sent in several pieces."""
         try:
-            await wire.send_async(self._end, header, body)
+            async with self._sending:
+                await wire.send_async(self._end, header, body)
         except OSError as error:
             raise await self._reason() from error
 
