@@ -5,6 +5,7 @@ import contextlib
 import os
 import ssl
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +21,9 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 # Text forms that do not depend on how a server or a role is set up.
 SESSION = {"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgres", "extra_float_digits": "1"}
+TLS_ASKED_SECONDS = 60.0
+# Servers that said they have no TLS, and when: asking each time would cost a second connection each time.
+_without_tls: dict[Address, float] = {}
 LOST = (ConnectionError, OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 
@@ -30,12 +34,16 @@ async def connect(
     to = target(config)
     address = await context.egress.resolve(to.host, to.port)
     session = {**to.options, **SESSION, "application_name": application_name, **settings}
+    by_wish = to.sslmode in ("prefer", "allow")
     with translated(f"PostgreSQL at {to.host}:{to.port}"):
+        if by_wish and _without_tls.get(address, -TLS_ASKED_SECONDS) + TLS_ASKED_SECONDS > time.monotonic():
+            return await _open(to, address, session, tls=False)
         try:
             return await _open(to, address, session, tls=_tls(to, address))
         except ConnectionError as error:
-            if to.sslmode not in ("prefer", "allow") or "rejected SSL upgrade" not in str(error):
+            if not by_wish or "rejected SSL upgrade" not in str(error):
                 raise
+            _without_tls[address] = time.monotonic()
             return await _open(to, address, session, tls=False)
 
 
@@ -157,6 +165,35 @@ async def connected(config: PostgresConfig, context: Context, **settings: str) -
             yield connection
     finally:
         await close(connection)
+
+
+class Errands:
+    """The short errands of one source or destination, over one connection as long as none of them fails."""
+
+    def __init__(self, config: PostgresConfig, context: Context) -> None:
+        self._config, self._context = config, context
+        self._idle: Connection | None = None
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        connection, self._idle = self._idle, None
+        if connection is None or connection.is_closed():
+            connection = await connect(self._config, self._context)
+        try:
+            with translated(f"PostgreSQL at {target(self._config).host}"):
+                yield connection
+        except BaseException:
+            await close(connection)
+            raise
+        if self._idle is None:
+            self._idle = connection
+        else:
+            await close(connection)
+
+    async def close(self) -> None:
+        connection, self._idle = self._idle, None
+        if connection is not None:
+            await close(connection)
 
 
 async def close(connection: Connection) -> None:

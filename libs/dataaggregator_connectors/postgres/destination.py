@@ -18,7 +18,15 @@ from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Transient
 from dataaggregator_connectors.postgres.commit import Backend, settle
 from dataaggregator_connectors.postgres.config import PostgresConfig, target
-from dataaggregator_connectors.postgres.connection import LOST, Connection, close, connect, connected, translated
+from dataaggregator_connectors.postgres.connection import (
+    LOST,
+    Connection,
+    Errands,
+    close,
+    connect,
+    connected,
+    translated,
+)
 from dataaggregator_connectors.postgres.copying import CopyIn
 from dataaggregator_connectors.postgres.encode import Encoder, encoder_for
 from dataaggregator_connectors.postgres.ledger import (
@@ -59,11 +67,12 @@ class PostgresDestination:
 
     def __init__(self, config: PostgresConfig, context: Context) -> None:
         self._config, self._context = config, context
+        self._errands = Errands(config, context)
         self._where = f"PostgreSQL at {target(config).host}"
         self._loading: Loading | None = None
 
     async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
-        async with connected(self._config, self._context) as connection:
+        async with self._errands.connection() as connection:
             await create_ledger(connection)
             return await prepare_table(connection, load, schema)
 
@@ -136,7 +145,7 @@ class PostgresDestination:
         if copy.dialect != "postgres":
             return False
         schema = pa.schema([pa.field(name, pa.null()) for name in copy.columns])
-        async with connected(self._config, self._context) as connection:
+        async with self._errands.connection() as connection:
             found = {column.name: column for column in await existing_columns(connection, load)}
         return all(
             (column := found.get(name)) is not None
@@ -217,6 +226,7 @@ class PostgresDestination:
 
     async def close(self) -> None:
         await self.rollback()
+        await self._errands.close()
 
     def _open(self) -> Loading:
         if self._loading is None:

@@ -16,9 +16,9 @@ from dataaggregator.errors import Invalid, NotFound
 from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.connection import (
     Connection,
+    Errands,
     close,
     connect,
-    connected,
     libpq_words,
     translated,
 )
@@ -57,10 +57,11 @@ class PostgresSource:
 
     def __init__(self, config: PostgresConfig, context: Context) -> None:
         self._config, self._context = config, context
+        self._errands = Errands(config, context)
         self._readers: set[ArrowReader] = set()
 
     async def discover(self, pattern: str | None = None) -> Sequence[StreamInfo]:
-        async with connected(self._config, self._context) as connection:
+        async with self._errands.connection() as connection:
             rows = [
                 (Table(row["nspname"], row["relname"]), row)
                 for row in await connection.fetch(STREAMS)
@@ -79,7 +80,7 @@ class PostgresSource:
         ]
 
     async def schema(self, request: ReadRequest) -> pa.Schema:
-        async with connected(self._config, self._context) as connection:
+        async with self._errands.connection() as connection:
             return pa.schema([column.field for column in await self._columns(connection, request)])
 
     async def read(self, request: ReadRequest) -> AsyncIterator[Batch]:
@@ -114,6 +115,7 @@ class PostgresSource:
         for reader in tuple(self._readers):
             await reader.close()
         self._readers.clear()
+        await self._errands.close()
 
     async def _chunks(self, plan: Plan, finished: BinaryCopyEnd) -> AsyncIterator[bytes]:
         connection = await connect(self._config, self._context, "dataaggregator read")
@@ -137,7 +139,7 @@ class PostgresSource:
             await _abandon(task, connection)
 
     async def _plan(self, request: ReadRequest, *, decoded: bool) -> Plan:
-        async with connected(self._config, self._context) as connection:
+        async with self._errands.connection() as connection:
             columns = await self._columns(connection, request)
             origin = _origin(request)
             shown = [column.expression if decoded else quote(column.name) for column in columns]

@@ -212,15 +212,17 @@ async def test_the_undecoded_road_keeps_every_value(empty_database_url: str, con
     same = "SELECT s::text FROM seeded s EXCEPT ALL SELECT h::text FROM held h"
     assert await execute(empty_database_url, same) == []
     await held.close()
+    await origin.close()
 
 
 async def test_what_arrow_cannot_hold_is_refused_with_the_column_named(
     empty_database_url: str, context: Context
 ) -> None:
     for expression in ("'infinity'::date", "'NaN'::numeric", "'{{1},{2}}'::int[]", "'24:00'::time", "1e-30::numeric"):
-        reading = source(empty_database_url, context).read(ReadRequest(query=f"SELECT {expression} AS odd"))
+        origin = source(empty_database_url, context)
         with pytest.raises(Invalid) as caught:
-            [batch async for batch in reading]
+            [batch async for batch in origin.read(ReadRequest(query=f"SELECT {expression} AS odd"))]
+        await origin.close()
         assert "odd" in caught.value.detail
 
 
@@ -246,6 +248,7 @@ async def test_ties_and_precision_at_the_cursor_lose_and_double_nothing(
             read += batch.rows.column("id").to_pylist()
             cursor = batch.cursor or cursor
     await connection.close()
+    await origin.close()
     assert read == [1, 2, 3, 4, 5, 6]
 
 
