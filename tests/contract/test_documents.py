@@ -28,6 +28,9 @@ PUBLIC = {
     ("auth", "GET", "/api/auth/jwks.json"),
     ("gateway", "GET", "/api/docs"),
     ("gateway", "GET", "/api/docs/errors"),
+    ("gateway", "GET", "/api/docs/page.js"),
+    ("gateway", "GET", "/api/docs/style.css"),
+    ("gateway", "GET", "/api/status"),  # it must answer when nobody can log in; it tells no secret
     ("gateway", "GET", "/api/openapi.json"),
     ("gateway", "GET", "/api/asyncapi.json"),
 }

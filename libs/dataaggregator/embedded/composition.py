@@ -117,9 +117,7 @@ class EmbeddedPlatform:
             settings=settings,
             database=database,
             bus=EmbeddedBus(database, settings),
-            limits=InProcessLimits(
-                {"api": settings.rate_limit_api, "login": settings.rate_limit_login, "run": settings.rate_limit_run}
-            ),
+            limits=InProcessLimits(settings.rates()),
             revocations=InProcessRevocations(clock),
             directory=Directory(),
             keys=KeyRing(self._secret_key, [key.get_secret_value() for key in settings.secret_key_previous]),

@@ -11,6 +11,9 @@ from dataaggregator.contracts.envelope import MESSAGES
 from dataaggregator.errors import FieldError, Invalid
 from dataaggregator.http.sse import ServerSentEvent
 
+TOPIC = "feed"
+"""What is signalled in this process when an entry was appended."""
+
 TERMINAL = frozenset({"run.succeeded.v1", "run.failed.v1", "run.cancelled.v1", "run.timed_out.v1", "run.skipped.v1"})
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled", "timed_out", "skipped"})
 PUBLIC = {name: message for name, message in MESSAGES.items() if message.channel == "public"}

@@ -8,9 +8,7 @@ from dataaggregator.db import Connection, after_commit
 from services.gateway import SERVICE
 
 from . import store
-from .domain import PUBLIC
-
-TOPIC = "feed"
+from .domain import PUBLIC, TOPIC
 
 
 class FeedEvents:

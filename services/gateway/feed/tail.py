@@ -15,8 +15,7 @@ from dataaggregator.errors import Transient
 from dataaggregator.telemetry import logs
 
 from . import store
-from .domain import Entry, Wanted
-from .events import TOPIC
+from .domain import TOPIC, Entry, Wanted
 
 POLL_SECONDS = 0.5
 AT_ONCE = 500

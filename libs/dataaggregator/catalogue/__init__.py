@@ -1,0 +1,21 @@
+"""Every error code of the platform: a title, and the cure that the troubleshooting guide prints."""
+
+from dataaggregator.catalogue.calls import CALLS
+from dataaggregator.catalogue.definitions import DEFINITIONS
+from dataaggregator.catalogue.entry import Entry
+from dataaggregator.catalogue.platform import PLATFORM
+from dataaggregator.catalogue.runs import RUNS
+
+__all__ = ["CATALOGUE", "Entry", "help_section", "problem_type"]
+
+CATALOGUE: dict[str, Entry] = dict(sorted((CALLS | DEFINITIONS | PLATFORM | RUNS).items()))
+
+
+def problem_type(code: str) -> str:
+    """The address of a code's catalogue entry, the ``type`` of a problem."""
+    return f"/api/docs/errors#{code}"
+
+
+def help_section(code: str) -> str:
+    """The section of the troubleshooting guide that cures a code, the ``help`` of a problem."""
+    return f"docs/troubleshooting/errors.md#{code}"

@@ -1,0 +1,91 @@
+"""The catalogue: what a caller may meet at the door: bodies, tokens, limits, states of a resource."""
+
+from dataaggregator.catalogue.entry import Entry
+
+CALLS: dict[str, Entry] = {
+    "already-exists": Entry("The name is taken", "Choose another name, or change the one that is there."),
+    "already-member": Entry("Already a member", "Nothing to do; PUT …/members/{user} changes the role."),
+    "body-incomplete": Entry("The body did not arrive", "Send the whole body, in the encoding its headers name."),
+    "body-invalid": Entry("Wrong fields in the body", "Correct every field named under errors and send it again."),
+    "body-too-large": Entry("The body is too large", "Send less at once; the limit is named in the detail."),
+    "config-invalid": Entry(
+        "Wrong fields in the configuration",
+        "Correct every field named under errors; GET /api/connector-types shows what each type takes.",
+    ),
+    "conflict": Entry("Not possible in this state", "Look at the present state of the resource, then decide again."),
+    "cursor-invalid": Entry(
+        "The cursor is not one of ours", "Begin again without cursor and go on with next_cursor as it is given."
+    ),
+    "email-taken": Entry(
+        "The e-mail is taken", "Use another e-mail, or let the existing user into the workspace as a member."
+    ),
+    "encoding-invalid": Entry("Not UTF-8 text", "Send addresses, headers and bodies as UTF-8."),
+    "header-invalid": Entry("A header is wrong", "Correct the header named under errors."),
+    "idempotency-in-flight": Entry(
+        "The first request is still at work", "Wait for it; the same request with the same key then gets its answer."
+    ),
+    "idempotency-key-invalid": Entry(
+        "The Idempotency-Key is wrong",
+        "Send 1 to 255 printable ASCII characters, a new random one for each thing to be done.",
+    ),
+    "idempotency-key-reused": Entry(
+        "The key belongs to another request", "Take a new Idempotency-Key for a request that is not the same."
+    ),
+    "idempotency-outcome-unknown": Entry(
+        "Whether it was done is not known",
+        "Look whether the thing is there or the run was started; if not, send it again with a new Idempotency-Key.",
+    ),
+    "identifier-invalid": Entry(
+        "The other system cannot hold this name", "Choose a shorter name, or rename the column in a step."
+    ),
+    "internal-error": Entry(
+        "An error of ours",
+        "Repeat the call once; if it stays, report it with the trace_id, which finds it in the logs.",
+    ),
+    "invalid-credentials": Entry(
+        "Wrong e-mail or password", "Check both; an administrator can set a new password with PATCH /api/users/{user}."
+    ),
+    "json-malformed": Entry("The body is not JSON", "Send one JSON document; the detail names the place."),
+    "keys-not-ready": Entry(
+        "Tokens cannot be signed yet", "Wait a moment; if it stays, check that the auth service reaches its database."
+    ),
+    "last-admin": Entry("The last administrator", "Make another active user admin of that workspace first."),
+    "length-required": Entry("The body was cut off", "Send the whole body that Content-Length announces."),
+    "login-busy": Entry("Too many logins at once", "Try again in a moment."),
+    "media-type-unsupported": Entry("The body is of another kind", "Send Content-Type: application/json."),
+    "member-not-found": Entry("Not a member", "List the workspace's members to see who is."),
+    "method-not-allowed": Entry("Not with this method", "Use one of the methods that the Allow header names."),
+    "no-workspace": Entry(
+        "No workspace", "Name one in the X-Workspace header, or ask an administrator to make you a member of one."
+    ),
+    "not-found": Entry("Not there", "Check the id or name and the workspace; what is not yours looks the same."),
+    "path-invalid": Entry("The address is wrong", "Correct the part of the path named under errors."),
+    "permission-denied": Entry(
+        "You may not do this", "Ask an administrator of the workspace for a role with the permission named."
+    ),
+    "rate-limited": Entry("Too many requests", "Wait for the seconds in Retry-After; RateLimit-* tell what is left."),
+    "refresh-invalid": Entry("The refresh token is not valid", "Log in again with e-mail and password."),
+    "refresh-reused": Entry(
+        "A refresh token was used twice",
+        "Log in again; if nobody of yours used the token twice, somebody else had it: change the password.",
+    ),
+    "request-malformed": Entry("Not an HTTP request", "Send a well-formed HTTP/1.1 request."),
+    "route-unknown": Entry("No such address", "See GET /api/docs for every address there is."),
+    "token-invalid": Entry("The token is not valid", "Log in again, or refresh, and send the new access token."),
+    "token-missing": Entry("Not logged in", "Send Authorization: Bearer with an access token of POST /api/auth/login."),
+    "user-inactive": Entry(
+        "The account is deactivated", "Ask an administrator to activate it with PATCH /api/users/{user}."
+    ),
+    "user-not-found": Entry("No such user", "Check the id or e-mail; users of other workspaces are not shown."),
+    "user-of-another-workspace": Entry(
+        "The account belongs to another workspace",
+        "Ask an administrator of its home workspace; here only the membership can be changed.",
+    ),
+    "version-stale": Entry(
+        "Somebody else changed it first", "Read it again, look at what changed, and send your change with the new ETag."
+    ),
+    "workspace-denied": Entry("Not your workspace", "Name a workspace you are a member of in X-Workspace."),
+    "workspace-not-found": Entry(
+        "No such workspace", "List the workspaces you are a member of; what is not yours looks the same."
+    ),
+}

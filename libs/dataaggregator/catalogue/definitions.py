@@ -1,0 +1,108 @@
+"""The catalogue: what can be wrong with definitions, triggers and the runs one asks for."""
+
+from dataaggregator.catalogue.entry import Entry
+
+DEFINITIONS: dict[str, Entry] = {
+    "connector-config-invalid": Entry(
+        "The connector's configuration is wrong",
+        "Correct the fields named, or the value a reference leads to, and test the connector.",
+    ),
+    "connector-in-use": Entry(
+        "Pipelines use this connector", "Change or delete the pipelines named, then delete the connector."
+    ),
+    "connector-not-a-destination": Entry(
+        "Nothing can be written there", "Choose a connector of a type whose roles include destination."
+    ),
+    "connector-not-a-source": Entry(
+        "Nothing can be read there", "Choose a connector of a type whose roles include source."
+    ),
+    "connector-type-fixed": Entry(
+        "The type of a connector stays", "Make a new connector of the other type and let the pipelines use it."
+    ),
+    "connector-type-unknown": Entry(
+        "No such connector type", "Use one of the types that GET /api/connector-types lists."
+    ),
+    "connector-unknown": Entry(
+        "No such connector", "Check the name or id with GET /api/connectors; a connector lives in one workspace."
+    ),
+    "definition-invalid": Entry(
+        "The definition is wrong", "Correct each field named under errors; each message says what would be right."
+    ),
+    "definition-unreadable": Entry(
+        "The run's definition cannot be read",
+        "Another version of the platform asked for the run: update all services to one version, then retry the run.",
+    ),
+    "destination-count": Entry(
+        "The destination took another number of rows", "The load was undone and is tried again; report it if it stays."
+    ),
+    "discovery-running": Entry(
+        "The discovery is still at work", "Ask for the streams again in a while, without refresh."
+    ),
+    "incremental-set-step": Entry(
+        "A set-wise step over an incremental source",
+        "Read that source with full_refresh, or do without the join, aggregate or sql step behind it.",
+    ),
+    "ledger-not-there-yet": Entry(
+        "No ledger yet", "Wait until an attempt of the run has ended; the ledger is stored with its outcome."
+    ),
+    "parameters-invalid": Entry("The parameters do not fit", "Correct each parameter named under errors."),
+    "pipeline-blocked": Entry(
+        "The pipeline is blocked", "Cure the reason named, save or resume the pipeline, then run it."
+    ),
+    "pipeline-deleted": Entry("The pipeline was deleted", "The run was waiting for its turn; nothing is left to run."),
+    "pipeline-never-ran": Entry(
+        "No run of it yet", "Check the name, or start a run: the state begins with the first one."
+    ),
+    "pipeline-paused": Entry(
+        "The pipeline is paused", "Resume it with POST /api/pipelines/{pipeline}/resume, then run it."
+    ),
+    "pipeline-unknown": Entry(
+        "No such pipeline", "Check the name or id with GET /api/pipelines; a pipeline lives in one workspace."
+    ),
+    "probe-incomplete": Entry(
+        "Something to try is missing", "Send the connector, or the transformation, that is to be tried."
+    ),
+    "query-invalid": Entry("Wrong query parameters", "Correct every parameter named under errors."),
+    "reference-unresolved": Entry(
+        "A reference in the configuration has no value",
+        "Set the variable or write the file for the connectors service; never a setting of the platform itself.",
+    ),
+    "rejected-rows-gone": Entry(
+        "The rejected rows are gone",
+        "They are kept for RUN_RETENTION_DAYS in the run folder; run the pipeline again to see them anew.",
+    ),
+    "run-ended": Entry("The run has ended", "An ended run never changes; POST /api/runs/{run}/retry makes a new one."),
+    "run-not-ended": Entry("The run has not ended yet", "Wait for its end or cancel it, then retry it."),
+    "run-not-found": Entry(
+        "No such run", "Check the id and the workspace; a run that was only just asked for may need a moment."
+    ),
+    "run-not-started": Entry(
+        "The run was not begun in time", "Start more executors or raise RUN_SLOTS, then retry the run."
+    ),
+    "run-overlaps": Entry(
+        "The run before has not ended", "Wait for it or cancel it, or let the pipeline say overlap: queue."
+    ),
+    "run-state": Entry(
+        "Not possible in the run's state", "Look at the run's status; docs/run-lifecycle.md shows every step there is."
+    ),
+    "run-unknown": Entry("No such run", "Check the id with GET /api/runs; a run lives in one workspace."),
+    "sample-invalid": Entry(
+        "The sample does not fit", "Give rows for each input of the transformation, all rows of a field of one type."
+    ),
+    "slot-decided": Entry("The slot was decided already", "Nothing is to be done: another scheduler was first."),
+    "source-query-invalid": Entry("The query cannot be used", "Write one SELECT whose columns have different names."),
+    "transformation-in-use": Entry("Pipelines use this transformation", "Change or delete the pipelines named first."),
+    "transformation-unknown": Entry(
+        "No such transformation",
+        "Check the name or id with GET /api/transformations; a transformation lives in one workspace.",
+    ),
+    "trigger-invalid": Entry(
+        "The trigger is wrong",
+        "Write five cron fields and a time zone such as Europe/Zurich, or a length of time such as 10m.",
+    ),
+    "type-unknown": Entry("No such type", "Use one of the types the detail lists."),
+    "write-mode-unknown": Entry(
+        "The destination cannot write this way",
+        "Use one of the write modes GET /api/connector-types lists for the type.",
+    ),
+}

@@ -1,0 +1,64 @@
+"""The catalogue: what the platform itself may lack: its database, its folders, its events, its neighbours."""
+
+from dataaggregator.catalogue.entry import Entry
+
+PLATFORM: dict[str, Entry] = {
+    "already-running": Entry(
+        "A platform runs on this home already", "Use the one that runs, stop it, or set another DATAAGGREGATOR_HOME."
+    ),
+    "database-busy": Entry(
+        "The database could not do it now",
+        "Repeat the call; if it stays, look at /metrics (dataaggregator_db_pool_*) and for long locks in PostgreSQL.",
+    ),
+    "database-not-migrated": Entry(
+        "The database was never migrated", "Run `dataaggregator db upgrade`, then start the service again."
+    ),
+    "database-role-missing": Entry(
+        "A database role is missing",
+        "As a superuser CREATE the role named and GRANT it to the user of DATABASE_URL, or give that user CREATEROLE.",
+    ),
+    "database-unavailable": Entry(
+        "The database does not answer",
+        "Check that PostgreSQL runs and that DATABASE_URL reaches it; the call can be repeated as it is.",
+    ),
+    "event-poisonous": Entry(
+        "The process ended while an event was delivered",
+        "Look at the logs before each end (out of memory, a crash), cure that, then replay the event from `parked`.",
+    ),
+    "event-unreadable": Entry(
+        "An event is not what its type says",
+        "The service that said it and the one that read it differ in version: bring both to the same, then replay.",
+    ),
+    "executor-lost": Entry(
+        "An executor died at its work",
+        "Another attempt asks the destination what was committed and goes on; if it returns, see the executor's log.",
+    ),
+    "folder-not-writable": Entry(
+        "A folder cannot be written",
+        "Make the folder writable for the user that starts the platform, or set DATAAGGREGATOR_HOME to one that is.",
+    ),
+    "port-in-use": Entry("The port is taken", "End the program that has it, or choose another GATEWAY_PORT."),
+    "postgres-binaries-missing": Entry(
+        "PostgreSQL's programs are missing",
+        "Use Python 3.11 to 3.13 on Linux, for which the wheel exists, or name a server of your own in DATABASE_URL.",
+    ),
+    "postgres-start-failed": Entry(
+        "The private PostgreSQL did not start",
+        "Read postgres.log in the folder named; free the disk or the memory it asks for, then start again.",
+    ),
+    "sealed-data-unreadable": Entry(
+        "A stored secret cannot be opened",
+        "Start with the SECRET_KEY it was sealed with, or name that one in SECRET_KEY_PREVIOUS; else enter it anew.",
+    ),
+    "sequence-gap": Entry(
+        "An event waits for an earlier one",
+        "Find the earlier event of the same subject in `dataaggregator parked list` and replay it; the others follow.",
+    ),
+    "service-refused": Entry(
+        "A service does not know our token", "Give all services the same SECRET_KEY and compare their clocks."
+    ),
+    "service-unavailable": Entry(
+        "A service does not answer", "See GET /api/status for which and why; the call can be repeated as it is."
+    ),
+    "settings-invalid": Entry("A setting is wrong", "Correct each variable named and start again."),
+}

@@ -1,0 +1,200 @@
+"""The catalogue: what ends an attempt: sources, destinations, rows, sandbox."""
+
+from dataaggregator.catalogue.entry import Entry
+
+RUNS: dict[str, Entry] = {
+    "cast-failed": Entry(
+        "A value does not fit its new type",
+        "Correct the source, or say on_error: reject (the rows go to the quarantine) or null for that field.",
+    ),
+    "column-incompatible": Entry(
+        "A column does not take these values",
+        "Cast the field in a step to what the destination's column holds, or load into another table.",
+    ),
+    "column-missing": Entry(
+        "A column is not there", "Check the columns named against the stream; discovery lists what it has."
+    ),
+    "commit-unknown": Entry(
+        "Nobody can say whether the load was committed",
+        "Nothing needs doing: the next attempt asks the destination's ledger first and loads nothing twice.",
+    ),
+    "connector-database-missing": Entry("The database is not there", "Correct the connector's database, or create it."),
+    "connector-locked": Entry(
+        "The other system waits for a lock",
+        "Find what holds the lock there, for example in pg_locks; the run is tried again.",
+    ),
+    "connector-login-failed": Entry(
+        "The other system refuses the login",
+        "Correct the connector's user and password, and the rights to log in from here.",
+    ),
+    "connector-permission": Entry(
+        "The connector's user may not do this", "Grant the right named in the detail to the connector's user."
+    ),
+    "connector-refused": Entry(
+        "The other system refuses",
+        "Read the other system's own words in the detail; they name the value, column or statement.",
+    ),
+    "connector-tls-failed": Entry(
+        "TLS cannot be set up", "Check the server's certificate, its name and sslrootcert, or choose another sslmode."
+    ),
+    "connector-unreachable": Entry(
+        "The other system does not answer",
+        "Check host, port and network from where the executor runs; the run is tried again.",
+    ),
+    "cursor-field-missing": Entry("The cursor field is not there", "Name a column of the stream as cursor_field."),
+    "cursor-field-unordered": Entry(
+        "The cursor field has no order", "Choose a cursor_field with a number, a time, a text or a uuid."
+    ),
+    "cursor-null": Entry(
+        "Rows without a cursor value", "Give the rows a value in the cursor field, or read with full_refresh."
+    ),
+    "destination-locked": Entry(
+        "Another load holds the stream", "Wait for the other load, or end it; the run is tried again."
+    ),
+    "egress-denied": Entry(
+        "This address may not be reached",
+        "Use another address, or ask an operator to name it in EGRESS_ALLOW; metadata addresses stay closed.",
+    ),
+    "expression-failed": Entry(
+        "An expression failed on a row",
+        "Use TRY_CAST, nullif or a filter in a step before it, so that the expression has an answer for every row.",
+    ),
+    "file-malformed": Entry(
+        "The file cannot be read", "Check the file's format and encoding against the connector's configuration."
+    ),
+    "files-denied": Entry(
+        "This folder may not be used", "Use a folder below FILES_ALLOWED_ROOTS, or ask an operator to add it."
+    ),
+    "files-failed": Entry(
+        "The file system refuses", "Check that the folder is there, has room and may be written by the executor's user."
+    ),
+    "files-format-unknown": Entry("The format is not known", "Set format to csv, json, ndjson or parquet."),
+    "http-malformed": Entry(
+        "The API's answer is not JSON", "Correct the stream's path and params; the page is named in the detail."
+    ),
+    "http-page-too-large": Entry(
+        "The API's answer is too large", "Ask for fewer records a page with the pagination's size or limit."
+    ),
+    "http-pagination": Entry(
+        "The API gives the same page again",
+        "Correct the stream's pagination: its type and the names of its parameters.",
+    ),
+    "http-records-missing": Entry(
+        "No records in the answer", "Correct the stream's records path against what the API answers."
+    ),
+    "http-schema-changed": Entry(
+        "The API changed its fields between pages",
+        "Give the fields' types with schema, so that the whole read has one schema.",
+    ),
+    "http-status": Entry(
+        "The API answered with an error", "Read the API's own words in the detail; correct path, params or login."
+    ),
+    "join-fan-out": Entry(
+        "A join met more rows than expected",
+        "Make the key unique in a step before, or say expect: any if several matches are right.",
+    ),
+    "lease-lost": Entry("A newer attempt has taken over", "Nothing needs doing: the newer attempt loads the stream."),
+    "load-rolled-back": Entry("The connection was lost at the commit", "Nothing was loaded; the run is tried again."),
+    "merge-key-missing": Entry(
+        "A merge needs a key", "Give the destination's key and version_field as columns the rows have."
+    ),
+    "merge-key-not-unique": Entry(
+        "The merge key has no unique index", "Create the unique index named in the detail on the destination's table."
+    ),
+    "merge-key-null": Entry(
+        "Rows without a merge key", "Filter or fill these rows in a step: a key with NULL equals nothing."
+    ),
+    "probe-timeout": Entry(
+        "A trial took too long", "Check that the source answers quickly, ask for fewer rows, then try again."
+    ),
+    "rejected-over-threshold": Entry(
+        "Too many rows were rejected",
+        "Look at the rejected rows of the run: correct the source or the rule, or raise on_rejected.threshold.",
+    ),
+    "row-malformed": Entry(
+        "A row is not of its format", "Mend the line at the position named; the other rows were read."
+    ),
+    "row-ragged": Entry(
+        "A row has too many or too few fields",
+        "Mend the line at the position named, or the csv options; the other rows were read.",
+    ),
+    "row-unfit": Entry(
+        "A value does not fit its field",
+        "Mend the value at the position named, or give the field another type with schema.",
+    ),
+    "run-handed-back": Entry(
+        "An executor stopped",
+        "Nothing needs to be done: the run goes on with another executor, and the attempt does not count.",
+    ),
+    "run-memory-exceeded": Entry(
+        "The run needed more memory than it may take", "Raise RUN_MEMORY_BYTES, or read fewer and narrower columns."
+    ),
+    "run-process-lost": Entry(
+        "The run process ended in its work",
+        "Nothing was half committed; the next attempt goes on. If it comes again, look at the run's log.",
+    ),
+    "run-stalled": Entry(
+        "Nothing moved in the run",
+        "Find out by the log what the source, a step or the destination waits for, or raise EXECUTION_TIMEOUT.",
+    ),
+    "run-timeout": Entry("The attempt took too long", "Raise the pipeline's timeout, or make it do less at once."),
+    "run-waited-too-long": Entry(
+        "The run waited too long for the one before it",
+        "Let the pipeline fire less often, look why its runs take long, or raise QUEUE_LIMIT_SECONDS.",
+    ),
+    "sandbox-disk": Entry(
+        "The steps filled the spill folder",
+        "Filter or drop fields before set-wise steps, or give the executor's disk more room.",
+    ),
+    "sandbox-killed": Entry(
+        "The sandbox ended", "Run it again; if it stays, look at the run's logs: the detail says how the process ended."
+    ),
+    "sandbox-memory": Entry(
+        "The steps needed too much memory",
+        "Filter or drop fields earlier, make values smaller, or raise SANDBOX_MEMORY_BYTES.",
+    ),
+    "sandbox-timeout": Entry(
+        "The steps computed too long without an answer",
+        "Simplify the expression or the SQL that the detail names, or split it into steps.",
+    ),
+    "sandbox-unavailable": Entry(
+        "The kernel cannot lock a sandbox",
+        "Use a kernel with Landlock and seccomp, or set SANDBOX=basic where every author of pipelines is trusted.",
+    ),
+    "schema-frozen": Entry(
+        "The destination's schema is frozen",
+        "Add the columns there yourself, drop them in a step, or use schema_policy evolve.",
+    ),
+    "schema-unknown": Entry(
+        "Nothing to learn the fields from", "Give the fields' types with schema on the pipeline's source."
+    ),
+    "stream-invalid": Entry(
+        "Not the name of a stream",
+        "Write the stream as the connector type's documentation says, for example schema.table.",
+    ),
+    "stream-missing": Entry(
+        "The stream is not there", "Check the name against discovery, and the user's right to see it."
+    ),
+    "stream-not-a-table": Entry("Not a table", "Load into a table; views and foreign tables cannot be loaded."),
+    "type-not-convertible": Entry(
+        "The field cannot be read as this type", "Read it as its own type or as text and cast it in a step."
+    ),
+    "type-unsupported": Entry(
+        "A type cannot be kept exactly", "Read the field in another type, or drop it before the step named."
+    ),
+    "unbalanced": Entry(
+        "The ledger does not add up",
+        "Nothing was committed. Look at the ledger's violations and the logs, and report the run: a row was lost.",
+    ),
+    "validation-failed": Entry(
+        "A rule with on_fail: fail was broken",
+        "Correct the rows at the source, or say on_fail: reject to set them aside.",
+    ),
+    "value-does-not-fit": Entry(
+        "A value does not fit its column", "Filter or cast the value in a step, or widen the destination's column."
+    ),
+    "value-not-representable": Entry(
+        "A value cannot be read without change",
+        "Read the column as text with schema, or leave these rows out with a query.",
+    ),
+}
