@@ -4,11 +4,15 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import asyncpg
 
+from tests.integration.executor.place import Place
+
 WriteMode = Literal["append", "replace", "merge"]
+MODES: tuple[WriteMode, ...] = ("append", "replace", "merge")
+TABLE = "public.rows"
 HEADER = "id,name,amount,day\n"
 
 
@@ -50,9 +54,10 @@ class Warehouse:
     url: str
     connection: Connection
 
-    async def fill(self, table: str, file: Path) -> None:
+    async def fill(self, table: str, write: WriteMode, file: Path) -> None:
         """A table as somebody left it before the first run."""
-        columns = "id bigint, name text, amount double precision, day date"
+        key = " PRIMARY KEY" if write == "merge" else ""
+        columns = f"id bigint{key}, name text, amount double precision, day date"
         await self.connection.execute(f"CREATE TABLE {table} ({columns})")
         schema, _, name = table.rpartition(".")
         await self.connection.copy_to_table(name, schema_name=schema, source=file, format="csv", header=True)
@@ -72,3 +77,15 @@ class Warehouse:
             await connection.execute(f"INSERT INTO {oracle} TABLE loaded")
             await connection.execute("DROP TABLE loaded")
         return oracle
+
+
+def definition(place: Place, folder: Path, warehouse: str, write: WriteMode) -> dict[str, Any]:
+    source = {**place.connect("files", root=f"file://{folder}", format="csv"), "stream": "rows.csv"}
+    destination = {
+        **place.connect("postgres", url=warehouse),
+        "stream": TABLE,
+        "input": "rows",
+        "write": write,
+        "key": ["id"] if write == "merge" else [],
+    }
+    return {"name": "rows", "sources": {"rows": source}, "destinations": [destination]}

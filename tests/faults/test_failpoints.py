@@ -4,8 +4,6 @@ import asyncio
 import os
 import random
 import time
-from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,26 +13,12 @@ from dataaggregator.settings import Settings
 from services.executor.domain import Status
 from tests.faults import invariants
 from tests.faults.invariants import Loaded
-from tests.faults.rows import Files, Warehouse, WriteMode
+from tests.faults.rows import MODES, TABLE, Files, Warehouse, definition
 from tests.integration.executor.place import Place, open_place
 
 pytestmark = pytest.mark.faults
 
 OLD, NEW = range(1, 201), range(101, 20_101)
-TABLE = "public.rows"
-MODES: tuple[WriteMode, ...] = ("append", "replace", "merge")
-
-
-def definition(place: Place, folder: Path, warehouse: str, write: WriteMode) -> dict[str, Any]:
-    source = {**place.connect("files", root=f"file://{folder}", format="csv"), "stream": "rows.csv"}
-    destination = {
-        **place.connect("postgres", url=warehouse),
-        "stream": TABLE,
-        "input": "rows",
-        "write": write,
-        "key": ["id"] if write == "merge" else [],
-    }
-    return {"name": "rows", "sources": {"rows": source}, "destinations": [destination]}
 
 
 async def first_process() -> int:
@@ -55,7 +39,7 @@ async def test_a_run_process_killed_at_a_failpoint_is_followed_by_an_attempt_tha
 ) -> None:
     write = chance.choice(MODES)
     old, new = files.write("old", OLD), files.write("new", NEW)
-    await warehouse.fill(TABLE, old)
+    await warehouse.fill(TABLE, write, old)
     files.show(new)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(VARIABLE, failpoint)

@@ -83,15 +83,15 @@ class Place:
             await commands.accept(tx, self.workspace, queued.run_id, queued.model_dump(mode="json"), None)
         return queued
 
-    async def cancel(self, run_id: UUID) -> None:
+    async def cancel(self, run_id: UUID | str) -> None:
         async with self.ports.database.transaction(self.workspace) as tx:
-            await commands.request_cancel(tx, self.workspace, run_id, self.ports.clock.now())
+            await commands.request_cancel(tx, self.workspace, UUID(str(run_id)), self.ports.clock.now())
 
-    async def run_now(self, run_id: UUID) -> Run:
+    async def run_now(self, run_id: UUID | str) -> Run:
         async with self.ports.database.transaction(self.workspace) as tx:
-            return await runs.get(tx, self.workspace, run_id)
+            return await runs.get(tx, self.workspace, UUID(str(run_id)))
 
-    async def ended(self, run_id: UUID, within_seconds: float = 60.0) -> Run:
+    async def ended(self, run_id: UUID | str, within_seconds: float = 60.0) -> Run:
         """The run when it has ended."""
         deadline = time.monotonic() + within_seconds
         while not has_ended((run := await self.run_now(run_id)).status):
@@ -99,26 +99,26 @@ class Place:
             await asyncio.sleep(0.05)
         return run
 
-    async def said(self, run_id: UUID) -> list[str]:
+    async def said(self, run_id: UUID | str) -> list[str]:
         """The types of the events said about a run, in their order."""
         async with self.ports.database.platform() as tx:
             rows = await tx.fetch("SELECT type FROM executor.outbox WHERE subject = $1 ORDER BY sequence", str(run_id))
         return [row["type"].removeprefix("run.").removesuffix(".v1") for row in rows]
 
-    async def error(self, run_id: UUID) -> str | None:
+    async def error(self, run_id: UUID | str) -> str | None:
         """The code of the run's error."""
         found = await self._error(run_id)
         return None if found is None else found["code"]
 
-    async def error_detail(self, run_id: UUID) -> str:
+    async def error_detail(self, run_id: UUID | str) -> str:
         """What a failing test shows: the run's error and the end of its log."""
         lines = await self.client.get(f"/api/runs/{run_id}/logs", limit=500)
         return f"{await self._error(run_id)}\n{lines['items'][-5:]}"
 
-    async def _error(self, run_id: UUID) -> dict[str, Any] | None:
+    async def _error(self, run_id: UUID | str) -> dict[str, Any] | None:
         async with self.ports.database.platform() as tx:
             found: dict[str, Any] | None = await tx.fetchval(
-                "SELECT error FROM executor.runs WHERE run_id = $1", run_id
+                "SELECT error FROM executor.runs WHERE run_id = $1::uuid", run_id
             )
         return found
 
@@ -153,6 +153,7 @@ def stand_in_for_connectors(known: dict[str, dict[str, Any]]) -> Service:
     return Service("connectors", [route])
 
 
+SECRET_KEY = "only-for-tests-only-for-tests-only-for-tests"
 EMAIL, PASSWORD = "ada@example.org", "correct horse battery staple"
 
 
@@ -178,7 +179,7 @@ async def open_place(
         limits=InProcessLimits(rates),
         revocations=InProcessRevocations(clock),
         directory=Directory(),
-        keys=KeyRing("only-for-tests-only-for-tests-only-for-tests"),
+        keys=KeyRing(SECRET_KEY),
         clock=clock,
     )
     executor = build_executor(ports)

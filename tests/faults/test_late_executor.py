@@ -1,0 +1,94 @@
+"""An executor that is stopped beyond its lease and then goes on writes nothing late."""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dataaggregator.client import Client
+from dataaggregator.settings import Settings
+from services.executor.domain import Status
+from tests.e2e.platform import Platform
+from tests.faults import invariants
+from tests.faults.rows import Warehouse
+from tests.integration.executor.place import EMAIL, PASSWORD, SECRET_KEY, Place, open_place
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
+
+ROWS = 60
+QUERY = f"SELECT i::bigint AS id FROM generate_series(1, {ROWS}) i, LATERAL (SELECT pg_sleep(0.1 + i * 0)) s ORDER BY i"
+LEASE = {"lease_seconds": 5.0, "heartbeat_seconds": 1.0, "fence_seconds": 3.0}
+
+
+@contextmanager
+def first_executor(folder: Path, settings: Settings) -> Iterator[Platform]:
+    """A whole platform on the test's database, to be stopped in its tracks."""
+    assert settings.database_url is not None
+    environment = {
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "SECRET_KEY": SECRET_KEY,
+        "BOOTSTRAP_ADMIN_EMAIL": EMAIL,
+        "BOOTSTRAP_ADMIN_PASSWORD": PASSWORD,
+        **{name.upper(): str(value) for name, value in LEASE.items()},
+    }
+    platform = Platform(folder, environment)
+    platform.start()
+    try:
+        yield platform
+    finally:
+        os.kill(platform.pid, signal.SIGCONT)
+        assert platform.stop() == 0, platform.printed()
+
+
+async def begun(platform: Platform, warehouse: str) -> tuple[str, dict[str, dict[str, object]]]:
+    """A run that reads its first rows, and its connector as the second executor must find it."""
+    async with Client(platform.url) as client:
+        await client.login(EMAIL, PASSWORD)
+        config = {"url": warehouse}
+        connector = await client.post("/api/connectors", {"name": "db", "type": "postgres", "config": config})
+        pipeline = {
+            "name": "slow",
+            "sources": {"rows": {"connector": "db", "query": QUERY}},
+            "destinations": [{"connector": "db", "stream": "public.rows", "write": "append"}],
+        }
+        await client.post("/api/pipelines", pipeline)
+        run = await client.start_run("slow")
+        deadline = time.monotonic() + 30
+        while (await client.get(f"/api/runs/{run['id']}"))["status"] != "running":
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+    return run["id"], {connector["id"]: {"type": "postgres", "config": config}}
+
+
+@pytest.mark.tries(1, 20)
+async def test_an_executor_stopped_beyond_its_lease_writes_nothing_late(
+    settings: Settings, warehouse: Warehouse, tmp_path: Path, chance: random.Random
+) -> None:
+    settings = settings.model_copy(update=LEASE)
+    with first_executor(tmp_path, settings) as platform:
+        run_id, connectors = await begun(platform, warehouse.url)
+        await asyncio.sleep(chance.uniform(0, 6))
+        os.kill(platform.pid, signal.SIGSTOP)
+        async with open_place(settings, working=True, connectors=connectors) as second:
+            ended = await second.ended(run_id)
+            os.kill(platform.pid, signal.SIGCONT)
+            assert ended.status is Status.SUCCEEDED, await second.error_detail(run_id)
+            await settled(second, run_id)
+            ledger = await second.client.get(f"/api/runs/{run_id}/ledger")
+        await warehouse.connection.execute(f"CREATE TABLE oracle AS SELECT generate_series(1, {ROWS})::bigint AS id")
+        await invariants.check_destination(warehouse.connection, "public.rows", "oracle")
+        invariants.check_ledger(ledger)
+
+
+async def settled(place: Place, run_id: str) -> None:
+    """The late executor has had its chance, several heartbeats long; the run says what it said before."""
+    before = await place.said(run_id)
+    await asyncio.sleep(4 * LEASE["heartbeat_seconds"])
+    assert await place.said(run_id) == before
+    assert before.count("succeeded") == 1
