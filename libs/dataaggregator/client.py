@@ -61,10 +61,17 @@ class Client:
     Without an address it takes DATAAGGREGATOR_URL, else http://localhost:8001.
     """
 
-    def __init__(self, url: str | None = None, *, token: str | None = None, workspace: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        refresh_token: str | None = None,
+        workspace: str | None = None,
+    ) -> None:
         self.url = (url or os.environ.get("DATAAGGREGATOR_URL") or "http://localhost:8001").rstrip("/")
         self._token = token
-        self._refresh: str | None = None
+        self._refresh = refresh_token
         self._workspace = workspace
         self._http: aiohttp.ClientSession | None = None
         self._renewal = asyncio.Lock()
@@ -84,6 +91,11 @@ class Client:
         """Log in; the tokens are kept in this object only and renewed when they end."""
         answer = await self.post("/api/auth/login", {"email": email, "password": password})
         self._token, self._refresh = answer["access_token"], answer["refresh_token"]
+
+    @property
+    def tokens(self) -> tuple[str | None, str | None]:
+        """Access and refresh token as they are now, for whoever keeps a login over several programs."""
+        return self._token, self._refresh
 
     async def get(self, path: str, **parameters: object) -> Any:
         """Return what is at this path."""
@@ -138,6 +150,8 @@ class Client:
     async def run_events(self, run_id: str) -> AsyncIterator[Json]:
         """Yield the run's CloudEvents, live, up to and with its last one."""
         async for event in self.events(f"/api/runs/{run_id}/events"):
+            if event.kind == "reset":
+                continue
             yield event.data
             words = str(event.data.get("type", "")).split(".")
             if len(words) > 1 and words[0] == "run" and words[1] in TERMINAL:

@@ -19,6 +19,18 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         assert started.stop() == 0, started.printed()
 
 
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform as `make up` starts it: with the demo's sources and pipelines."""
+    started = Platform(tmp_path_factory.mktemp("demo"), demo=True)
+    started.start()
+    started.wait_for_output("The demo's pipelines are ready")
+    try:
+        yield started
+    finally:
+        assert started.stop() == 0, started.printed()
+
+
 @pytest.fixture
 async def client(platform: Platform) -> AsyncIterator[Client]:
     """The administrator's client."""

@@ -1,24 +1,11 @@
 """The command line against a platform with the demo's pipelines, as a user types it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.platform import Platform
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A platform that serves the demo's sources and pipelines."""
-    platform = Platform(tmp_path_factory.mktemp("demo"), demo=True)
-    platform.start()
-    platform.wait_for_output("The demo's pipelines are ready")
-    try:
-        yield platform
-    finally:
-        assert platform.stop() == 0, platform.printed()
 
 
 def json_of(platform: Platform, *words: str) -> object:
@@ -99,7 +86,7 @@ def test_a_user_is_created_kept_out_and_let_in_again(demo: Platform) -> None:
         (("run", "no-such-pipeline"), 1, "no-such-pipeline"),
         (("run", "urban-population", "-p", "novalue"), 2, "NAME=VALUE"),
         (("apply", "-f", "/does/not/exist.yaml"), 2, "does not exist"),
-        (("logs", "not-an-id"), 1, "not-an-id"),
+        (("logs", "not-an-id"), 1, "should be an id"),
         (("users", "create", "nobody"), 1, "email"),
     ],
 )
@@ -108,6 +95,19 @@ def test_wrong_use_is_told_in_a_sentence(demo: Platform, words: tuple[str, ...],
     assert done.returncode == code, done.stdout + done.stderr
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_many_commands_in_a_row_are_one_login(demo: Platform) -> None:
+    answers = [demo.command("runs", "--limit", "1") for _ in range(12)]  # ten logins a minute are allowed
+    assert [done.stderr for done in answers if done.returncode] == []
+    kept = demo.home.path / "login.json"
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_a_kept_login_that_was_ended_is_made_anew(demo: Platform) -> None:
+    kept = demo.home.path / "login.json"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"token": "ended", "refresh_token": "ended"}))
+    assert demo.command("runs").returncode == 0
 
 
 def test_a_second_platform_on_the_same_home_is_told_where_the_first_is(demo: Platform) -> None:

@@ -5,7 +5,6 @@ import inspect
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,18 +31,6 @@ def blocks(language: str) -> list[tuple[str, str]]:
 def commands(program: str) -> list[str]:
     lines = [line.partition("  #")[0].strip() for _, text in blocks("sh") for line in text.splitlines()]
     return sorted({line for line in lines if line.split(" ")[0] == program})
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """The platform as `make up` starts it."""
-    platform = Platform(tmp_path_factory.mktemp("docs"), demo=True)
-    platform.start()
-    platform.wait_for_output("The demo's pipelines are ready")
-    try:
-        yield platform
-    finally:
-        assert platform.stop() == 0, platform.printed()
 
 
 def test_nothing_is_shown_that_is_not_tried_here() -> None:

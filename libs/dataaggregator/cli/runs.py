@@ -136,7 +136,9 @@ async def show_events(session: Session, follow: bool, kind: str | None, subject:
     """Print the events of the workspace as they happen."""
     async with session.client() as client:
         async for event in client.events("/api/events", type=kind, subject=subject):
-            if session.json:
+            if event.kind == "reset":
+                click.echo(f"some events are gone: {event.data['reason']}", err=True)
+            elif session.json:
                 emit_line(event.data)
             else:
                 click.echo(f"{event.data['time']} {event.data['type']:<24} {event.data['subject']}")

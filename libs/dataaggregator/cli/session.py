@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec
 
 import click
+import orjson
 
 from dataaggregator.client import ApiError, Client, UnreachableError
 from dataaggregator.embedded.home import Home
@@ -30,13 +31,23 @@ class Session:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """A logged-in client."""
+        """A logged-in client. The login is kept beside the home, so that not every command logs in anew."""
         home = Home.default()
-        async with Client(self.url or home.gateway_url(), token=self.token, workspace=self.workspace) as client:
-            if self.token is None:
-                email, password = self._credentials(home)
+        kept = KeptLogin(home)
+        url = self.url or home.gateway_url()
+        if self.token is not None:
+            async with Client(url, token=self.token, workspace=self.workspace) as client:
+                yield client
+            return
+        email, password = self._credentials(home)
+        token, refresh_token = kept.read(url, email)
+        async with Client(url, token=token, refresh_token=refresh_token, workspace=self.workspace) as client:
+            if not await _still_known(client):
                 await client.login(email, password)
-            yield client
+            try:
+                yield client
+            finally:
+                kept.write(url, email, client.tokens)
 
     @staticmethod
     def _credentials(home: Home) -> tuple[str, str]:
@@ -49,6 +60,47 @@ class Session:
                 "Nobody is logged in: set DATAAGGREGATOR_TOKEN, or DATAAGGREGATOR_EMAIL and DATAAGGREGATOR_PASSWORD."
             )
         return kept
+
+
+class KeptLogin:
+    """The tokens of the last command, readable by their owner only; ended tokens in it are harmless."""
+
+    def __init__(self, home: Home) -> None:
+        self._path = home.path / "login.json"
+
+    def read(self, url: str | None, email: str) -> tuple[str | None, str | None]:
+        """Access and refresh token for this address and person, as far as they are kept."""
+        try:
+            kept = orjson.loads(self._path.read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            return None, None
+        if not isinstance(kept, dict) or (kept.get("url"), kept.get("email")) != (url, email):
+            return None, None
+        return kept.get("token"), kept.get("refresh_token")
+
+    def write(self, url: str | None, email: str, tokens: tuple[str | None, str | None]) -> None:
+        """Keep them where there is a home; a machine without one logs in with each command."""
+        token, refresh_token = tokens
+        kept = {"url": url, "email": email, "token": token, "refresh_token": refresh_token}
+        if not os.access(self._path.parent, os.W_OK):
+            return
+        draft = self._path.with_suffix(f".{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(orjson.dumps(kept))
+        draft.rename(self._path)
+
+
+async def _still_known(client: Client) -> bool:
+    """Whether the kept tokens are still good; an access token that has ended is renewed on the way."""
+    if client.tokens == (None, None):
+        return False
+    try:
+        await client.get("/api/auth/me")
+    except ApiError as error:
+        if error.status == 401:
+            return False
+        raise
+    return True
 
 
 def command(

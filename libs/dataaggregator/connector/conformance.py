@@ -1,8 +1,10 @@
 """What every connector must keep: `TestMine = conformance(CONNECTOR)` in a module with a fixture `rig`."""
 
+import gc
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
@@ -95,6 +97,13 @@ class Reads(Described):
         assert found[stream].schema == await source.schema(ReadRequest(stream=stream))
         await source.close()
 
+    async def test_a_reader_who_stops_early_leaves_nothing_open(self, rig: Rig) -> None:
+        source = self.source(rig)
+        async with aclosing(source.read(ReadRequest(stream=await rig.seed(rig.rows), batch_rows=1))) as batches:
+            await anext(batches)
+        await source.close()
+        gc.collect()  # what was left open says so here, and a warning is an error
+
     async def test_every_value_arrives_as_it_was(self, rig: Rig) -> None:
         stream = await rig.seed(rig.rows)
         source = self.source(rig)
@@ -130,7 +139,7 @@ class Reads(Described):
         source = self.source(rig)
         reading = source.read(ReadRequest(stream=stream, batch_rows=1))
         await anext(reading)
-        await reading.aclose()  # type: ignore[attr-defined]  # reads are generators
+        await reading.aclose()  # reads are generators
         rows, _ = await read_all(source, ReadRequest(stream=stream))
         assert len(rows) == rig.rows.num_rows
         await source.close()

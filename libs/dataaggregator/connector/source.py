@@ -1,6 +1,6 @@
 """What a source is: it lists its streams, says their schema, and reads them as batches."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -53,7 +53,7 @@ class Source(Protocol):
         """The schema every batch of this read will have."""
         ...
 
-    def read(self, request: ReadRequest) -> AsyncIterator[Batch]:
+    def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         """The rows, in bounded memory; the last batch (it may be empty) carries the new cursor."""
         ...
 

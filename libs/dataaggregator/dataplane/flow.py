@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -96,20 +97,21 @@ class Flow:
     async def _read(self, reader: Reader, queues: list[BatchQueue]) -> None:
         counted = self.tally.sources[reader.name]
         with at(reader.name):
-            async for batch in reader.source.read(reader.request):
-                counted.read += batch.read
-                counted.rejected += len(batch.rejected)
-                counted.bytes += batch.rows.nbytes
-                if batch.rejected:
-                    self.quarantine.add_unreadable(reader.name, batch.rejected)
-                    self.tally.quarantined[reader.name] += len(batch.rejected)
-                if batch.rows.num_rows:
-                    counted.batches += 1
-                    counted.written += batch.rows.num_rows
-                    for queue in queues:
-                        await queue.put(batch.rows)
-                if batch.cursor is not None:
-                    self.cursors[reader.name] = batch.cursor
+            async with aclosing(reader.source.read(reader.request)) as batches:
+                async for batch in batches:
+                    counted.read += batch.read
+                    counted.rejected += len(batch.rejected)
+                    counted.bytes += batch.rows.nbytes
+                    if batch.rejected:
+                        self.quarantine.add_unreadable(reader.name, batch.rejected)
+                        self.tally.quarantined[reader.name] += len(batch.rejected)
+                    if batch.rows.num_rows:
+                        counted.batches += 1
+                        counted.written += batch.rows.num_rows
+                        for queue in queues:
+                            await queue.put(batch.rows)
+                    if batch.cursor is not None:
+                        self.cursors[reader.name] = batch.cursor
         counted.ended = time.monotonic()
         for queue in queues:
             await queue.end()

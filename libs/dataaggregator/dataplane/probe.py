@@ -4,6 +4,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,10 @@ async def _preview(job: ProbeJob, use: ConnectorUse, opening: Opening) -> dict[s
     schema = await source.schema(request)
     rows: list[dict[str, Any]] = []
     rejected: list[Mapping[str, Any]] = []
-    async for batch in source.read(request):
-        rows += rows_as_json(batch.rows)
-        rejected += [{"position": one.position, "reason": one.reason, "code": one.code} for one in batch.rejected]
-        if len(rows) >= job.limit:
-            break
+    async with aclosing(source.read(request)) as batches:
+        async for batch in batches:
+            rows += rows_as_json(batch.rows)
+            rejected += [{"position": one.position, "reason": one.reason, "code": one.code} for one in batch.rejected]
+            if len(rows) >= job.limit:
+                break
     return {"schema": schema_as_json(schema), "rows": rows[: job.limit], "rejected": rejected[: job.limit]}

@@ -84,7 +84,8 @@ class RunProcess:
         if self._ready:
             return
         try:
-            frame = read_frame(await self._wire.receive())
+            while isinstance(frame := read_frame(await self._wire.receive()), LogLine):
+                _log.warning("said between two jobs: %s", frame.message)
         except WireClosedError:
             lost = await self._lost()
             _log.error("a run process ended before its first job: %s", self._stderr.decode("utf-8", "replace"))

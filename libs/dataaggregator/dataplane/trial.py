@@ -1,7 +1,7 @@
 """A transformation tried on a sample: the same compiler, sandbox and laws as in a run; rows go nowhere."""
 
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -115,7 +115,7 @@ class _SampleSource:
         del request
         return self._table.schema
 
-    async def read(self, request: ReadRequest) -> AsyncIterator[Batch]:
+    async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         for batch in self._table.to_batches(max_chunksize=request.batch_rows):
             yield Batch(batch, read=batch.num_rows)
 

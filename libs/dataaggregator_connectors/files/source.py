@@ -2,7 +2,7 @@
 
 import asyncio
 import fnmatch
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class FilesSource:
     async def schema(self, request: ReadRequest) -> pa.Schema:
         return await asyncio.to_thread(lambda: self._reading(request)[0])
 
-    async def read(self, request: ReadRequest) -> AsyncIterator[Batch]:
+    async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         loop = asyncio.get_running_loop()
         thread = ThreadPoolExecutor(1, thread_name_prefix="files-read")
         ahead: asyncio.Future[Batch | None] | None = None

@@ -1,7 +1,7 @@
 """From one page to the next, whatever way the API has; a page that comes twice is an error, not an endless read."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ class Page:
     records: list[Any]
 
 
-async def pages(client: Client, stream: Stream, extra: dict[str, str]) -> AsyncIterator[Page]:
+async def pages(client: Client, stream: Stream, extra: dict[str, str]) -> AsyncGenerator[Page]:
     """All pages in order."""
     params = {name: _param(value) for name, value in stream.params.items()} | extra | _first(stream)
     url, number, received = client.url(stream.path), 0, 0

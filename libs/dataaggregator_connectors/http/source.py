@@ -2,7 +2,8 @@
 
 import asyncio
 import fnmatch
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import pyarrow as pa
@@ -49,10 +50,11 @@ class HttpSource:
 
     async def _infer(self, request: ReadRequest) -> pa.Schema:
         sample: list[Any] = []
-        async for page in pages(self._client, self._stream(request), {}):
-            sample.extend(record for record in page.records if isinstance(record, dict))
-            if len(sample) >= SAMPLE_RECORDS or page.number >= SAMPLE_PAGES:
-                break
+        async with aclosing(pages(self._client, self._stream(request), {})) as found:
+            async for page in found:
+                sample.extend(record for record in page.records if isinstance(record, dict))
+                if len(sample) >= SAMPLE_RECORDS or page.number >= SAMPLE_PAGES:
+                    break
         schema = infer_schema(sample, request.schema)
         if not schema.names:
             raise Invalid("schema-unknown", f"{request.stream} has no record to learn its fields from.")
@@ -62,7 +64,7 @@ class HttpSource:
             raise Invalid("column-missing", f"{request.stream} has no field {', '.join(missing)}.")
         return pa.schema([schema.field(name) for name in request.columns])
 
-    async def read(self, request: ReadRequest) -> AsyncIterator[Batch]:
+    async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         stream = self._stream(request)
         shaper = Shaper(await self.schema(request), projected=request.columns is not None)
         reached = _Highest(request, stream)
@@ -86,6 +88,7 @@ class HttpSource:
             await asyncio.wait([ahead])
             if not ahead.cancelled():
                 ahead.exception()
+            await found.aclose()
 
     async def close(self) -> None:
         await self._client.close()

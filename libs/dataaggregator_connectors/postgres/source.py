@@ -2,7 +2,7 @@
 
 import asyncio
 import fnmatch
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -83,7 +83,7 @@ class PostgresSource:
         async with self._errands.connection() as connection:
             return pa.schema([column.field for column in await self._columns(connection, request)])
 
-    async def read(self, request: ReadRequest) -> AsyncIterator[Batch]:
+    async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         plan = await self._plan(request, decoded=True)
         reader = ArrowReader(await libpq_words(self._config, self._context), plan.sql, plan.settings, plan.columns)
         self._readers.add(reader)
