@@ -1,7 +1,7 @@
 """Connectors, loop: works off discoveries asked for, several at once, and lets those who wait know."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -9,6 +9,7 @@ from uuid import UUID
 from dataaggregator import errors
 from dataaggregator.db import Database
 from dataaggregator.errors import PlatformError, Transient
+from dataaggregator.http.problems import internal_error
 from dataaggregator.telemetry import logs
 from services.connectors import discoveries, store
 from services.connectors.commands import ConnectorCommands
@@ -76,17 +77,32 @@ class Discoverer:
                 continue
 
     async def _discover(self, discovery: Discovery) -> None:
-        workspace = discovery.workspace_id
+        """Whatever a source calls its streams, it ends the discovery and never the loop."""
         streams: list[dict[str, Any]] = []
         problem: Mapping[str, Any] | None = None
         try:
-            opened = await self.commands.open(workspace, str(discovery.connector_id))
-            streams = await self.probe.discover(workspace, opened.use)
+            opened = await self.commands.open(discovery.workspace_id, str(discovery.connector_id))
+            streams = await self.probe.discover(discovery.workspace_id, opened.use)
         except PlatformError as error:
-            problem = {"kind": type(error).__name__, "code": error.code, "detail": error.detail}
-        async with self.database.transaction(workspace) as tx:
+            problem = _problem(error)
+        try:
+            await self._end(discovery, problem, streams)
+        except PlatformError:
+            raise
+        except Exception as bug:
+            log.bug("discovery_not_stored", bug, connector_id=str(discovery.connector_id))
+            await self._end(discovery, _problem(internal_error()), ())
+
+    async def _end(
+        self, discovery: Discovery, problem: Mapping[str, Any] | None, streams: Sequence[Mapping[str, Any]]
+    ) -> None:
+        async with self.database.transaction(discovery.workspace_id) as tx:
             if await discoveries.finish(tx, discovery, problem) and problem is None:
                 await discoveries.set_streams(tx, discovery, streams)
+
+
+def _problem(error: PlatformError) -> Mapping[str, Any]:
+    return {"kind": type(error).__name__, "code": error.code, "detail": error.detail}
 
 
 def error_of(problem: Mapping[str, Any]) -> PlatformError:

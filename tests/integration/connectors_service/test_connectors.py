@@ -1,5 +1,7 @@
 """Connectors over HTTP: saved with sealed secrets, tried through the executor, deleted only when unused."""
 
+import random
+import string
 from typing import Any
 
 import pytest
@@ -149,6 +151,19 @@ async def test_streams_are_discovered_cached_and_refreshed(control: Control) -> 
     fresh = await control.good("GET", "/api/connectors/warehouse/streams?refresh=true")
     assert [stream["name"] for stream in fresh["items"]] == ["public.flights"]
     assert len(control.executor.probed) == 2
+
+
+async def test_a_discovery_that_cannot_be_stored_fails_alone(control: Control, dice: random.Random) -> None:
+    """A name of random letters is longer than an index of PostgreSQL takes, however well it packs."""
+    await control.connector()
+    await control.connector("other")
+    name = "".join(dice.choices(string.ascii_letters, k=9_000))
+    control.executor.answers["discover"] = {"streams": [{**STREAM, "name": name}]}
+    failed = await control.call("GET", "/api/connectors/warehouse/streams")
+    assert (failed.status, failed.json["code"]) == (500, "internal-error")
+    control.executor.answers["discover"] = {"streams": [STREAM]}
+    for connector in ("other", "warehouse"):
+        assert len((await control.good("GET", f"/api/connectors/{connector}/streams"))["items"]) == 1
 
 
 async def test_discovery_is_accepted_and_a_failed_one_says_why(control: Control) -> None:
