@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from services.connectors.domain import Path as Place
 from services.connectors.domain import with_references
 
 SECRET_FOLDERS = (Path("/run/secrets"), Path("/var/run/secrets"))
+KERNEL_FOLDERS = (Path("/proc"), Path("/sys"), Path("/dev"))
 FILE_BYTES = 64 * 1024
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
 class References:
-    """The environment and files of this service, but never the platform's own settings or home.
+    """The environment and plain files of this service, but never the platform's own settings, home or process.
 
     Without that guard whoever may write a connector could have SECRET_KEY sent to a server of theirs.
     """
@@ -59,10 +61,12 @@ class References:
     def _file(self, name: str) -> str:
         path = Path(name).resolve()
         inside = any(path.is_relative_to(root) for root in self._roots)
-        if not inside or path.is_relative_to(self._home):
+        if not inside or any(path.is_relative_to(folder) for folder in (self._home, *KERNEL_FOLDERS)):
             raise LookupError(f"{name} lies in none of the folders that FILES_ALLOWED_ROOTS names")
         try:
-            with path.open(encoding="utf-8") as file:
+            with open(path, encoding="utf-8", opener=_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise LookupError(f"{name} is not a plain file")
                 text = file.read(FILE_BYTES + 1)
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -70,3 +74,8 @@ class References:
         if len(text) > FILE_BYTES:
             raise LookupError(f"{name} is larger than {FILE_BYTES} bytes")
         return text.rstrip("\r\n")
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opening a pipe would otherwise wait for as long as nobody writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -1,5 +1,6 @@
 """Configurations parted from their secrets, with references, and every wrong field named."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,17 @@ def test_what_is_not_for_connectors_is_not_given(
         references.resolve({"password": {kind: name.replace("{folder}", str(tmp_path))}})
     assert refused.value.code == "reference-unresolved"
     assert "platform's own" not in refused.value.detail
+
+
+def test_where_the_whole_disk_is_allowed_only_plain_files_are_read(tmp_path: Path) -> None:
+    """The process' own environment holds SECRET_KEY; a pipe would hold the loop up for as long as nobody writes."""
+    (tmp_path / "home").mkdir()
+    settings = Settings.model_validate({"home": tmp_path / "home", "files_allowed_roots": [Path("/")]})
+    everywhere = References(settings, {})
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "plain").write_text("geheim")
+    assert everywhere.resolve({"password": {"$file": str(tmp_path / "plain")}}) == {"password": "geheim"}
+    for name in ("/proc/self/environ", "/proc/thread-self/environ", "/dev/zero", str(tmp_path / "pipe"), str(tmp_path)):
+        with pytest.raises(Invalid) as refused:
+            everywhere.resolve({"password": {"$file": name}})
+        assert refused.value.code == "reference-unresolved"
