@@ -77,8 +77,8 @@ class Edge:
         request[ROUTE_LABEL] = f"forward:{service}"
         query = request.rel_url.raw_query_string
         target = f"{path}?{query}" if query else path
-        key = request.headers.get("Idempotency-Key")
-        if key is None or request.method != "POST" or identity.user_id is None or workspace is None:
+        key = request.headers.get("Idempotency-Key") if routing.keeps_answer(request.method, path) else None
+        if key is None or identity.user_id is None or workspace is None:
             return await self._upstreams.stream(service, request, target, address)
         owner = Owner(workspace, identity.user_id)
         return await self._once(request, owner, check_key(key), (service, target, address))

@@ -28,6 +28,8 @@ _PUBLIC = frozenset(
         ("HEAD", "/api/auth/jwks.json"),
     }
 )
+# What is given out here is not to be stored: tokens; rows of a source or a sample.
+_NOT_KEPT = re.compile(r"/api/auth/|/api/.+/(test|preview)$")
 _RUN_START = re.compile(r"/api/(pipelines/[^/]+/runs|runs/[^/]+/retry)$")
 
 
@@ -53,6 +55,11 @@ def service_of(path: str) -> str | None:
 def public(method: str, path: str) -> bool:
     """May it be called without a token? The service decides again; the edge only must not be stricter."""
     return (method, path) in _PUBLIC
+
+
+def keeps_answer(method: str, path: str) -> bool:
+    """Does an Idempotency-Key count here? It does where something is created or started."""
+    return method == "POST" and not _NOT_KEPT.match(path)
 
 
 def limit_class(method: str, path: str) -> str:

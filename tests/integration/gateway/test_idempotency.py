@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from .conftest import Platform
+from .conftest import ADMIN, Platform
 
 START = "/api/pipelines/x/runs"
 
@@ -98,3 +98,16 @@ async def test_two_users_may_use_the_same_key(platform: Platform) -> None:
     ada = await platform.login("ada@example.org", "ada's password")
     await platform.call("POST", START, {}, Idempotency_Key="k1")
     assert (await platform.call("POST", START, {}, token=ada, Idempotency_Key="k1"))[1] == {"number": 2}
+
+
+async def test_an_answer_with_tokens_or_rows_is_never_kept(platform: Platform) -> None:
+    """Refresh tokens stand nowhere but hashed, and rows of a source only in the answer to who may see them."""
+    login = {"email": ADMIN[0], "password": ADMIN[1]}
+    status, pair, _ = await platform.call("POST", "/api/auth/login", login, Idempotency_Key="k1")
+    assert status == 200
+    refresh = {"refresh_token": pair["refresh_token"]}
+    assert (await platform.call("POST", "/api/auth/refresh", refresh, Idempotency_Key="k2"))[0] == 200
+    for number, path in enumerate(("connectors/c/preview", "connectors/test", "transformations/t/test")):
+        await platform.call("POST", f"/api/{path}", {}, Idempotency_Key=f"probe-{number}")
+    async with platform.ports.database.platform() as tx:
+        assert await tx.fetch("SELECT key FROM gateway.idempotency_keys") == []
