@@ -161,7 +161,7 @@ class Api:
             if "text/event-stream" in call.headers.get("Accept", ""):
                 seen = call.headers.get("Last-Event-ID", "")
                 after = max(after, int(seen)) if seen.isdecimal() and len(seen) < 19 else after
-                return stream(follow_lines(self.database, call.workspace, run_id, query.level, after))
+                return stream(call, follow_lines(self.database, call.workspace, run_id, query.level, after))
             lines = await logs.list_lines(
                 tx, call.workspace, run_id, level=query.level, after=after, limit=query.limit + 1
             )

@@ -1,6 +1,6 @@
 """One call as a handler sees it: who, in which workspace, with which validated input."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -28,6 +28,8 @@ class Call:
     trace_id: str
     request: web.Request
     raw_body: bytes
+    #: Raises Unauthenticated once the caller's token is good no more: what outlives the call asks again and again.
+    recheck: Callable[[], Awaitable[object]]
 
     @property
     def workspace(self) -> UUID:

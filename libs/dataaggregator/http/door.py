@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -57,6 +58,7 @@ class Door:
             trace_id=traces.trace_id() or "",
             request=request,
             raw_body=raw,
+            recheck=_known if self._public else partial(self._identify, request),
         )
         return await self._respond(request, await route.handler(call))
 
@@ -148,6 +150,10 @@ class Door:
 
 
 _UNDECLARED: Any = object()
+
+
+async def _known() -> None:
+    """Who needs no token loses none."""
 
 
 def _enter_as_service(route: Route, identity: Identity, wanted: str | None) -> UUID | None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from dataaggregator.errors import Unauthenticated
 from dataaggregator.http.answer import StreamAnswer
+from dataaggregator.http.call import Call
 
 HEARTBEAT_SECONDS = 15.0
 
@@ -34,8 +36,13 @@ class ServerSentEvent:
         return ("\n".join(lines) + "\n\n").encode()
 
 
-def stream(events: AsyncIterator[ServerSentEvent], heartbeat_seconds: float = HEARTBEAT_SECONDS) -> StreamAnswer:
-    """An answer that writes events as they come, and a comment whenever there was none for so long."""
+def stream(
+    call: Call, events: AsyncIterator[ServerSentEvent], heartbeat_seconds: float = HEARTBEAT_SECONDS
+) -> StreamAnswer:
+    """An answer that writes events as they come, and a comment whenever there was none for so long.
+
+    A stream outlives the call that began it: it ends before the next word once the caller's token is good no more.
+    """
 
     async def write(response: web.StreamResponse) -> None:
         await response.write(b": ready\n\n")
@@ -43,6 +50,7 @@ def stream(events: AsyncIterator[ServerSentEvent], heartbeat_seconds: float = HE
         try:
             while True:
                 done, _ = await asyncio.wait([upcoming], timeout=heartbeat_seconds)
+                await call.recheck()
                 if not done:
                     await response.write(b": heartbeat\n\n")
                     continue
@@ -51,6 +59,8 @@ def stream(events: AsyncIterator[ServerSentEvent], heartbeat_seconds: float = HE
                     return
                 await response.write(event.encode())
                 upcoming = asyncio.ensure_future(anext(events, None))
+        except Unauthenticated:
+            return
         finally:
             upcoming.cancel()
             await asyncio.gather(upcoming, return_exceptions=True)

@@ -7,7 +7,6 @@ from pydantic import Field
 
 from dataaggregator.errors import NotFound
 from dataaggregator.http.answer import Answer
-from dataaggregator.http.app import VERIFIER
 from dataaggregator.http.call import Call
 from dataaggregator.http.paging import Query
 from dataaggregator.http.problems import error_from
@@ -17,7 +16,7 @@ from dataaggregator.permissions import Permission
 from services.gateway.forward import Upstreams
 
 from .domain import TERMINAL_STATUSES, Wanted, check_types, position_of
-from .streams import Recheck, Streams
+from .streams import Streams
 
 ASK_SECONDS = 10.0
 _TOLD = (
@@ -78,15 +77,15 @@ class FeedApi:
             query.subject,
             about_people=Permission.IDENTITY_ADMIN in call.identity.permissions(call.workspace),
         )
-        events = await self._streams.events(wanted, _last_position(call), _recheck(call))
-        return stream(events, self._heartbeat_seconds)
+        events = await self._streams.events(wanted, _last_position(call))
+        return stream(call, events, self._heartbeat_seconds)
 
     async def run_events(self, call: Call) -> Answer:
         run = call.path["run"]
         ended = await self._ended(call, run)
         wanted = Wanted(call.workspace, ("run.*",), run)
-        events = await self._streams.run(wanted, _last_position(call), _recheck(call), ended=ended)
-        return stream(events, self._heartbeat_seconds)
+        events = await self._streams.run(wanted, _last_position(call), ended=ended)
+        return stream(call, events, self._heartbeat_seconds)
 
     async def _ended(self, call: Call, run: str) -> bool:
         """Has the run ended, as far as the scheduler knows? Raises what the scheduler says about a wrong one."""
@@ -102,17 +101,6 @@ class FeedApi:
 
 def _last_position(call: Call) -> int | None:
     return position_of(call.headers.get("Last-Event-ID"))
-
-
-def _recheck(call: Call) -> Recheck:
-    """A stream outlives the call that began it: the token is looked at again, so that a revoked one ends it."""
-    verifier = call.request.app[VERIFIER]
-    token = call.headers.get("Authorization", "").partition(" ")[2].strip()
-
-    async def recheck() -> None:
-        await verifier.verify(token)
-
-    return recheck
 
 
 def _object(body: bytes) -> dict[str, object]:

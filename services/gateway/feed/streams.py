@@ -1,46 +1,38 @@
 """Streams: what one listener is sent, without gap and without double."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator
 
 import orjson
 
-from dataaggregator.errors import Unauthenticated
 from dataaggregator.http.sse import ServerSentEvent
 
 from .domain import TERMINAL, Entry, Wanted, reset, resumable
 from .tail import Listener, Tail
 
-# How often a stream that hears nothing asks whether its listener may still listen.
-RECHECK_SECONDS = 15.0
 # The end of a run reaches the scheduler and the feed each on its own way; for so long the feed may be behind.
 ENDED_WAIT_SECONDS = 5.0
 
-Recheck = Callable[[], Awaitable[object]]
-
 
 class Streams:
-    """Makes the streams of one tail; `recheck` raises Unauthenticated once the listener may no longer listen."""
+    """Makes the streams of one tail."""
 
     def __init__(self, tail: Tail) -> None:
         self._tail = tail
 
-    async def events(self, wanted: Wanted, last_id: int | None, recheck: Recheck) -> AsyncIterator[ServerSentEvent]:
-        """What is wanted, from now on or after `last_id`, for as long as the listener may listen.
+    async def events(self, wanted: Wanted, last_id: int | None) -> AsyncIterator[ServerSentEvent]:
+        """What is wanted, from now on or after `last_id`.
 
         "Now" is when this returns: whatever is committed after that will be sent.
         """
         position, beginning = await self._begin(last_id, None)
-        return self._events(wanted, position, beginning, recheck)
+        return self._events(wanted, position, beginning)
 
-    async def run(
-        self, wanted: Wanted, last_id: int | None, recheck: Recheck, *, ended: bool
-    ) -> AsyncIterator[ServerSentEvent]:
+    async def run(self, wanted: Wanted, last_id: int | None, *, ended: bool) -> AsyncIterator[ServerSentEvent]:
         """One run from its beginning to its end; `ended` when the scheduler says that it has ended already."""
         position, beginning = await self._begin(last_id, self._tail.floor)
         seconds = ENDED_WAIT_SECONDS if ended else None
-        return self._run(self._events(wanted, position, beginning, recheck), seconds)
+        return self._run(self._events(wanted, position, beginning), seconds)
 
     async def _begin(self, last_id: int | None, start: int | None) -> tuple[int, list[ServerSentEvent]]:
         """The position to go on from, and what is said before."""
@@ -51,12 +43,12 @@ class Streams:
         return position, [] if last_id is None else [reset(position)]
 
     async def _events(
-        self, wanted: Wanted, position: int, beginning: list[ServerSentEvent], recheck: Recheck
+        self, wanted: Wanted, position: int, beginning: list[ServerSentEvent]
     ) -> AsyncIterator[ServerSentEvent]:
         for said in beginning:
             yield said
         with self._tail.listening(wanted) as listener:
-            async for entry in self._follow(listener, position, recheck):
+            async for entry in self._follow(listener, position):
                 yield entry.sent()
 
     async def _run(
@@ -68,7 +60,7 @@ class Streams:
             if event.event is None and orjson.loads(event.data)["type"] in TERMINAL:
                 return
 
-    async def _follow(self, listener: Listener, position: int, recheck: Recheck) -> AsyncIterator[Entry]:
+    async def _follow(self, listener: Listener, position: int) -> AsyncIterator[Entry]:
         while True:
             listener.heard.clear()
             entries, position = await self._more(listener.wanted, position)
@@ -78,13 +70,7 @@ class Streams:
                 continue
             while listener.progress:
                 yield listener.progress.popleft()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RECHECK_SECONDS):
-                    await listener.heard.wait()
-            try:
-                await recheck()
-            except Unauthenticated:
-                return
+            await listener.heard.wait()
 
     async def _more(self, wanted: Wanted, position: int) -> tuple[list[Entry], int]:
         """The next wanted entries and the position they reach."""

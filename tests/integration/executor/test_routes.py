@@ -1,8 +1,9 @@
 """The routes about runs: ledger, rejected rows, logs and state, for good and bad input."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from dataaggregator.contracts.run import RunCounts
 from dataaggregator.dataplane.job import KnownCursor, QuarantineEntry, RunOutcome
 from dataaggregator.db import Database
 from dataaggregator.ids import new_id
+from dataaggregator.revocations import Revocation
 from dataaggregator.settings import Settings
 from services.executor.commands import AttemptEnd, Attempts
 from services.executor.domain import End
@@ -161,6 +163,24 @@ async def test_following_a_log_ends_with_the_run(
         if event.kind == "end":
             break
     assert seen == [("log", "a"), ("log", "b"), ("end", "succeeded")]
+
+
+async def test_a_revoked_listener_reads_no_further_line(place: Place, claimed: Claim, database: Database) -> None:
+    run = await claimed()
+    await write_lines(database, run, ("info", "a"))
+    seen = []
+
+    async def listen() -> None:
+        async for event in place.client.events(f"/api/runs/{run.run_id}/logs"):
+            seen.append(event.data["message"])
+            async with database.platform() as tx:
+                user = await tx.fetchval("SELECT id FROM auth.users")
+            now = place.ports.clock.now()
+            await place.ports.revocations.revoke(Revocation("user", str(user), now, now + timedelta(hours=1)))
+            await write_lines(database, run, ("info", "secret"))
+
+    assert (await status_of(asyncio.wait_for(listen(), 20)))[0] == 401
+    assert seen == ["a"]
 
 
 async def test_the_state_of_a_pipeline_by_id_and_by_name(place: Place, claimed: Claim, attempts: Attempts) -> None:

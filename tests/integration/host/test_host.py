@@ -155,8 +155,8 @@ async def test_a_call_in_work_is_let_finish_and_a_stream_is_ended(ports: Ports) 
         yield ServerSentEvent("first", event="run.started.v1", id="1")
         await for_ever()
 
-    async def follow(_call: Call) -> Answer:
-        return stream(events(), heartbeat_seconds=0.05)
+    async def follow(call: Call) -> Answer:
+        return stream(call, events(), heartbeat_seconds=0.05)
 
     routes = [
         Route("GET", "/slow", slow, "Slow", "trial", None, answers={200: Said}),
