@@ -18,8 +18,4 @@ class Body(BaseModel):
 
 
 def actor(call: Call) -> Actor:
-    """The caller; the address is the one the gateway saw, who writes X-Forwarded-For anew for every call."""
-    forwarded = call.headers.get("X-Forwarded-For", "")
-    address = forwarded.split(",")[-1].strip() or call.request.remote
-    request_id = call.headers.get("X-Request-ID")
-    return Actor(call.identity.user_id, call.identity.email, address, request_id)
+    return Actor(call.identity.user_id, call.identity.email, call.address, call.headers.get("X-Request-ID"))

@@ -32,6 +32,11 @@ class Call:
     recheck: Callable[[], Awaitable[object]]
 
     @property
+    def address(self) -> str | None:
+        """Where the caller is; behind the gateway as it saw it, who writes X-Forwarded-For anew for every call."""
+        return self.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip() or self.request.remote
+
+    @property
     def workspace(self) -> UUID:
         """The workspace of the call; raises Denied for a caller who has none."""
         if self.workspace_id is None:

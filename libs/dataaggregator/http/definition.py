@@ -15,9 +15,7 @@ M = TypeVar("M", bound=BaseModel)
 
 def author(call: Call) -> Author:
     identity = call.identity
-    return Author(
-        identity.user_id, identity.email or identity.service, call.request.remote, call.headers.get("X-Request-ID")
-    )
+    return Author(identity.user_id, identity.email or identity.service, call.address, call.headers.get("X-Request-ID"))
 
 
 def expect(call: Call) -> Callable[[int], None]:

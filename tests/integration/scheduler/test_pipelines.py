@@ -184,3 +184,10 @@ async def test_a_trigger_is_previewed_across_a_clock_change(control: Control) ->
     assert len((await control.good("POST", "/api/triggers/preview", {"trigger": {"every": "10m"}}))["fires"]) == 10
     wrong = await control.call("POST", "/api/triggers/preview", {"trigger": {"cron": "* * * * * *"}})
     assert wrong.fields == {"trigger.cron": "cron"}
+
+
+async def test_the_audit_says_from_where_as_the_gateway_saw_it(control: Control, warehouse: str) -> None:
+    await control.good("POST", "/api/pipelines", a_pipeline(), headers={"X-Forwarded-For": "198.51.100.7"})
+    async with control.ports.database.platform() as tx:
+        [line] = await tx.fetch("SELECT data FROM scheduler.outbox WHERE type = 'audit.entry.v1'")
+    assert line["data"]["address"] == "198.51.100.7"
