@@ -37,6 +37,8 @@ def enable_isolation(op: Executes, schema: str, table: str) -> None:
     op.execute(f"CREATE POLICY platform ON {name} TO {PLATFORM_ROLE} USING (true) WITH CHECK (true)")
 
 
+# json and not jsonb wherever a definition is kept or sent: jsonb sorts the keys of objects, and the order in which
+# somebody wrote down fields is the order of the columns that come out.
 BUS_TABLES = {
     "subject_sequences": """
         source text NOT NULL,
@@ -54,7 +56,7 @@ BUS_TABLES = {
         sequence bigint NOT NULL,
         time timestamptz NOT NULL,
         traceparent text,
-        data jsonb NOT NULL,
+        data json NOT NULL,
         published_at timestamptz,
         recoveries integer NOT NULL DEFAULT 0,
         UNIQUE (source, subject, sequence)""",
@@ -78,7 +80,7 @@ BUS_TABLES = {
         source text NOT NULL,
         subject text NOT NULL,
         sequence bigint NOT NULL,
-        event jsonb NOT NULL,
+        event json NOT NULL,
         tries integer NOT NULL,
         code text NOT NULL,
         reason text NOT NULL,
@@ -91,7 +93,7 @@ BUS_TABLES = {
         source text NOT NULL,
         subject text NOT NULL,
         sequence bigint NOT NULL,
-        event jsonb NOT NULL,
+        event json NOT NULL,
         tries integer NOT NULL,
         code text NOT NULL,
         reason text NOT NULL,

@@ -18,7 +18,7 @@ CREATE TABLE connectors.connectors (
     name text NOT NULL,
     type text NOT NULL,
     version integer NOT NULL,
-    config jsonb NOT NULL,
+    config json NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     created_by uuid,
@@ -55,7 +55,7 @@ CREATE TABLE connectors.streams (
     connector_id uuid NOT NULL REFERENCES connectors.connectors ON DELETE CASCADE,
     name text NOT NULL,
     workspace_id uuid NOT NULL,
-    stream jsonb NOT NULL,
+    stream json NOT NULL,
     discovered_at timestamptz NOT NULL,
     PRIMARY KEY (connector_id, name)
 );

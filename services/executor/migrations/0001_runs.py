@@ -15,7 +15,7 @@ CREATE TABLE executor.runs (
     workspace_id uuid NOT NULL,
     pipeline_id uuid NOT NULL,
     pipeline_name text NOT NULL,
-    asked jsonb NOT NULL,
+    asked json NOT NULL,
     traceparent text,
     status text NOT NULL DEFAULT 'queued'
         CHECK (status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'timed_out')),
@@ -56,7 +56,7 @@ CREATE TABLE executor.attempts (
     ended_at timestamptz,
     ended text,
     error jsonb,
-    ledger jsonb,
+    ledger json,
     PRIMARY KEY (run_id, lease_epoch)
 )
 """
@@ -84,7 +84,7 @@ CREATE TABLE executor.logs (
     at timestamptz NOT NULL,
     level smallint NOT NULL,
     message text NOT NULL,
-    fields jsonb NOT NULL,
+    fields json NOT NULL,
     PRIMARY KEY (run_id, line)
 )
 """

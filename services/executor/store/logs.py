@@ -37,7 +37,7 @@ async def add_lines(tx: Connection, workspace: UUID, run_id: UUID, epoch: int, l
         """INSERT INTO executor.logs (run_id, workspace_id, attempt, at, level, message, fields)
            SELECT r.run_id, r.workspace_id, l.attempt, l.at, l.level, l.message, l.fields
            FROM executor.runs r,
-               unnest($4::int[], $5::timestamptz[], $6::smallint[], $7::text[], $8::jsonb[])
+               unnest($4::int[], $5::timestamptz[], $6::smallint[], $7::text[], $8::json[])
                    WITH ORDINALITY AS l(attempt, at, level, message, fields, place)
            WHERE r.run_id = $1 AND r.workspace_id = $2 AND r.lease_epoch = $3 AND r.status = 'running'
            ORDER BY l.place""",
