@@ -85,6 +85,16 @@ class Egress:
             self._judge(address)
         return addresses
 
+    async def knock(self, address: Address, timeout_seconds: float) -> None:
+        """Only see that something listens at a resolved address; raises Transient "connector-unreachable"."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                _, writer = await asyncio.open_connection(address.ip, address.port)
+        except (OSError, TimeoutError) as error:
+            told = str(error) or f"no answer within {timeout_seconds:g} s"
+            raise Transient("connector-unreachable", f"{address.host}:{address.port}: {told}") from error
+        writer.close()
+
     def _judge(self, address: Address) -> None:
         """Every address of a host must pass: one that does not shows a name that is not to be trusted."""
         kind, addresses = reach(address.ip)

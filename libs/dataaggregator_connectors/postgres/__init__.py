@@ -15,12 +15,13 @@ from dataaggregator_connectors.postgres.source import STREAMS, PostgresSource
 
 
 async def check(config: PostgresConfig, context: Context) -> AsyncIterator[Check]:
-    """Resolve, log in, TLS, list, write: each step only if the one before it went well."""
+    """Resolve, connect, log in, TLS, list, write: each step only if the one before it went well."""
     to = target(config)
-    resolved = await _step("resolve", lambda: _resolve(config, context))
-    yield resolved
-    if not resolved.ok:
-        return
+    for name, step in (("resolve", _resolve), ("connect", _connect)):
+        went = await _step(name, lambda step=step: step(config, context))  # type: ignore[misc]  # a default binds each
+        yield went
+        if not went.ok:
+            return
     opened: list[Connection] = []
 
     async def log_in() -> str:
@@ -42,6 +43,13 @@ async def _resolve(config: PostgresConfig, context: Context) -> str:
     to = target(config)
     address = await context.egress.resolve(to.host, to.port)
     return f"{to.host} is {address.ip}."
+
+
+async def _connect(config: PostgresConfig, context: Context) -> str:
+    to = target(config)
+    address = await context.egress.resolve(to.host, to.port)
+    await context.egress.knock(address, to.connect_timeout)
+    return f"Something listens at {address.ip}:{address.port}."
 
 
 async def _tls(connection: Connection) -> str:
