@@ -108,6 +108,7 @@ class Api:
                 reads,
                 query=LogQuery,
                 answers={200: Page[LogLine]},
+                produces="text/event-stream",
                 description="With Accept: text/event-stream the lines follow as they are written, until the run ends.",
             ),
             Route(

@@ -77,3 +77,6 @@ T = TypeVar("T")
 Many = Annotated[tuple[T, ...], BeforeValidator(_listed)]
 """A list on the wire, kept as a tuple. A variant is picked from a list that is read already, and strict reading of what
 is read already would take nothing but a tuple."""
+
+Some = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_listed)]
+"""The same with at least one; said inside, where the JSON schema sees it too."""

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent
+from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent, Some
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.parameters import Parameter
 from dataaggregator.contracts.policies import OnRejected, RetryPolicy
@@ -111,7 +111,7 @@ class PipelineDefinition(Sent):
     name: Name
     sources: Annotated[dict[Name, SourceDefinition], Field(min_length=1)]
     transformations: Many[TransformationUse] = ()
-    destinations: Annotated[Many[DestinationDefinition], Field(min_length=1)]
+    destinations: Some[DestinationDefinition]
     triggers: Many[Trigger] = ()
     parameters: dict[Name, Parameter] = Field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
@@ -136,7 +136,7 @@ class ResolvedPipeline(Sent):
     name: Name
     sources: Annotated[dict[Name, ResolvedSource], Field(min_length=1)]
     transformations: Many[ResolvedTransformation] = ()
-    destinations: Annotated[Many[ResolvedDestination], Field(min_length=1)]
+    destinations: Some[ResolvedDestination]
     parameters: dict[Name, Parameter] = Field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
     timeout_seconds: float | None = None

@@ -5,14 +5,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dataaggregator.contracts.base import Expression, FieldName, Many, Name, Sent
+from dataaggregator.contracts.base import Expression, FieldName, Many, Name, Sent, Some
 from dataaggregator.contracts.variants import choose, exactly_one, mark
 
 OnError = Literal["reject", "null", "fail"]
 OnFail = Literal["reject", "fail", "warn"]
 How = Literal["inner", "left", "full", "anti"]
 Expect = Literal["one_to_one", "many_to_one", "one_to_many", "any"]
-Names = Annotated[Many[FieldName], Field(min_length=1)]
+Names = Some[FieldName]
 
 
 class _Step(Sent):
@@ -83,7 +83,7 @@ class InCheck(Sent):
     """The field's value is one of these."""
 
     field: FieldName
-    values: Annotated[Many[str | int | float | bool], Field(min_length=1)]
+    values: Some[str | int | float | bool]
 
 
 class RangeCheck(Sent):
@@ -149,7 +149,7 @@ class ValidateStep(_Step):
     """Hold each row against rules; `rules` is written `validate` on the wire."""
 
     kind: ClassVar[str] = "validate"
-    rules: Annotated[Many[Rule], Field(min_length=1)] = Field(alias="validate")
+    rules: Some[Rule] = Field(alias="validate")
 
     @model_validator(mode="after")
     def _names_once(self) -> "ValidateStep":

@@ -5,10 +5,10 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dataaggregator.contracts.base import Many, Name, Sent
+from dataaggregator.contracts.base import Name, Sent, Some
 from dataaggregator.contracts.steps import Step
 
-Inputs = Annotated[Many[Name], Field(min_length=1)]
+Inputs = Some[Name]
 
 
 class TransformationDefinition(Sent):
@@ -16,7 +16,7 @@ class TransformationDefinition(Sent):
 
     name: Name
     inputs: Inputs | None = None
-    steps: Annotated[Many[Step], Field(min_length=1, max_length=500)]
+    steps: Annotated[Some[Step], Field(max_length=500)]
 
     @model_validator(mode="after")
     def _inputs_once(self) -> "TransformationDefinition":

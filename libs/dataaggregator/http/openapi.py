@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Literal
@@ -94,8 +93,11 @@ class _Schemas:
 
     def resolved(self, model: type[BaseModel]) -> dict[str, Any]:
         """A model's own schema as it is taken in."""
-        name = self.ref(model, "validation")["$ref"].rpartition("/")[2]
-        found: dict[str, Any] = self.components[name]
+        return self.named(self.ref(model, "validation")["$ref"])
+
+    def named(self, ref: str) -> dict[str, Any]:
+        """The component behind a reference."""
+        found: dict[str, Any] = self.components[ref.rpartition("/")[2]]
         return found
 
 
@@ -185,22 +187,30 @@ def _header_parameter(name: str, told: str, **schema: Any) -> dict[str, Any]:
 def _request_body(route: Route, model: type[BaseModel], schemas: _Schemas) -> dict[str, Any]:
     content = {"application/json": {"schema": schemas.ref(model, "validation")}}
     if route.merge_patch:
-        schema = _partial(schemas.resolved(model))
+        schema = _partial(schemas.resolved(model), schemas)
         content = {"application/merge-patch+json": {"schema": schema}, "application/json": {"schema": schema}}
     return {"required": not route.body_optional, "content": content}
 
 
-def _partial(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """What a merge patch of a model may hold: any of its fields, null to remove one."""
-    partial = {name: deepcopy(value) for name, value in schema.items() if name not in ("required", "title")}
-    partial["properties"] = {
-        name: {"anyOf": [_undefaulted(told), {"type": "null"}]} for name, told in schema.get("properties", {}).items()
-    }
+def _partial(schema: Mapping[str, Any], schemas: _Schemas) -> dict[str, Any]:
+    """What a merge patch of this may hold: any field of any object in it, null to remove one; lists only whole."""
+    if "$ref" in schema:
+        return _partial(schemas.named(schema["$ref"]), schemas)
+    left_out = ("required", "title", "default", "minProperties", "discriminator")
+    partial = {name: value for name, value in schema.items() if name not in left_out}
+    for name in ("anyOf", "oneOf"):
+        if name in schema:
+            partial[name] = [_partial(variant, schemas) for variant in schema[name]]
+    for name in ("properties", "patternProperties"):
+        if name in schema:
+            partial[name] = {field: _removable(told, schemas) for field, told in schema[name].items()}
+    if isinstance(schema.get("additionalProperties"), Mapping):
+        partial["additionalProperties"] = _removable(schema["additionalProperties"], schemas)
     return partial
 
 
-def _undefaulted(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in schema.items() if name != "default"}
+def _removable(schema: Mapping[str, Any], schemas: _Schemas) -> dict[str, Any]:
+    return {"anyOf": [_partial(schema, schemas), {"type": "null"}]}
 
 
 def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
@@ -209,10 +219,13 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
     }
     for status, model in route.answers.items():
         answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+        content: dict[str, Any] = {}
         if model is not None:
-            answer["content"] = {"application/json": {"schema": schemas.ref(model, "serialization")}}
-        elif route.produces != "application/json":
-            answer["content"] = {route.produces: {"schema": {"type": "string"}}}
+            content["application/json"] = {"schema": schemas.ref(model, "serialization")}
+        if route.produces != "application/json":
+            content[route.produces] = {"schema": {"type": "string"}}
+        if content:
+            answer["content"] = content
         names = ["ETag"] if route.etag and status in (200, 201) and model is not None else []
         names += ["Location"] if status in (201, 202) else []
         if names:

@@ -46,7 +46,7 @@ class Route:
     etag: bool = False
     #: Takes Idempotency-Key (the gateway keeps the answers).
     idempotent: bool = False
-    #: Content type of a good answer that is not JSON.
+    #: Content type of a good answer that is not JSON, or not always.
     produces: str = "application/json"
     description: str = ""
 

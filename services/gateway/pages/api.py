@@ -2,8 +2,10 @@
 
 from html import escape
 from importlib.resources import files
+from typing import Any
 
 import orjson
+from pydantic import RootModel
 
 from dataaggregator.catalogue import CATALOGUE
 from dataaggregator.http.answer import Answer, TextAnswer
@@ -13,6 +15,10 @@ from services.gateway.documents import Documents, asyncapi
 
 _HTML = "text/html; charset=utf-8"
 _BRIEFLY = {"Cache-Control": "public, max-age=300"}
+
+
+class Document(RootModel[dict[str, Any]]):
+    """A document that describes the platform to programs."""
 
 
 class PagesApi:
@@ -26,8 +32,18 @@ class PagesApi:
     def routes(self) -> list[Route]:
         tag = "documents"
         return [
-            Route("GET", "/api/openapi.json", self.openapi, "The API as OpenAPI 3.1", tag, None),
-            Route("GET", "/api/asyncapi.json", self.asyncapi, "The events as AsyncAPI 3", tag, None),
+            Route(
+                "GET", "/api/openapi.json", self.openapi, "The API as OpenAPI 3.1", tag, None, answers={200: Document}
+            ),
+            Route(
+                "GET",
+                "/api/asyncapi.json",
+                self.asyncapi,
+                "The events as AsyncAPI 3",
+                tag,
+                None,
+                answers={200: Document},
+            ),
             Route(
                 "GET", "/api/docs", _File("index.html", _HTML), "Read and try the API", tag, None, produces="text/html"
             ),
