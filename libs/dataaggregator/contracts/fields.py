@@ -56,4 +56,4 @@ def _sentence(error: ErrorDetails) -> str:
         case "string_pattern_mismatch" if context["pattern"] == NAME_PATTERN:
             return "a name has letters, digits, dots, dashes and underscores, and begins with none of . and -"
         case _:
-            return error["msg"].removeprefix("Value error, ")
+            return error["msg"].removeprefix("Value error, ").removeprefix("Input ")

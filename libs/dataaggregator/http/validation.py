@@ -3,26 +3,17 @@
 from collections.abc import Sequence
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
-from dataaggregator.contracts.fields import field_path
+from dataaggregator.contracts import fields
 from dataaggregator.errors import FieldError, Invalid, Malformed
 
 #: How many wrong fields are named at most.
 _NAMED = 100
 
 
-def field_errors(error: ValidationError) -> list[FieldError]:
+def field_errors(error: ValidationError) -> tuple[FieldError, ...]:
     """One FieldError for each finding."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return [_field_error(item) for item in found[:_NAMED]]
-
-
-def _field_error(item: ErrorDetails) -> FieldError:
-    code = "unknown" if item["type"] == "extra_forbidden" else item["type"].replace("_", "-")
-    message = "is not a field here" if code == "unknown" else item["msg"].removeprefix("Value error, ")
-    message = message.removeprefix("Input ")
-    return FieldError(field=field_path(item["loc"]), message=message, code=code)
+    return fields.field_errors(error)[:_NAMED]
 
 
 def invalid_body(error: ValidationError) -> Invalid:

@@ -127,7 +127,7 @@ def test_a_step_that_is_none_says_what_steps_there_are(step: Any, message: str) 
     ("step", "field", "message"),
     [
         ({"filter": "a", "extra": 1}, "steps[0].extra", "unknown field"),
-        ({"filter": 1}, "steps[0].filter", "Input should be a valid string"),
+        ({"filter": 1}, "steps[0].filter", "should be a valid string"),
         ({"select": []}, "steps[0].select", "at least 1 needed, 0 given"),
         ({"cast": {"a": {}}}, "steps[0].cast.a.type", "this field is required"),
         (

@@ -143,12 +143,12 @@ async def test_all_wrong_fields_are_named_unknown_ones_included(serve: Serve) ->
     reply = await api.call("POST", "/api/things", json=body)
     told(reply, 422, "body-invalid")
     assert wrong(reply) == {
-        "name": "missing",
+        "name": "missing-field",
         "count": "int-type",
-        "colour": "unknown",
+        "colour": "unknown-field",
         "owner": "uuid-parsing",
         "steps[0].filter": "string-type",
-        "steps[1].kind": "unknown",
+        "steps[1].kind": "unknown-field",
     }
 
 
@@ -276,7 +276,7 @@ async def test_a_stale_version_is_412_and_the_right_one_is_taken(serve: Serve) -
         assert reply.json["count"] == 5
     reply = await api.call("PATCH", "/api/things/a", json={"name": None, "count": "x"})
     told(reply, 422, "body-invalid")
-    assert wrong(reply) == {"name": "missing", "count": "int-type"}
+    assert wrong(reply) == {"name": "missing-field", "count": "int-type"}
 
 
 async def test_each_error_has_its_status_and_headers_and_no_secret(serve: Serve) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import sqlglot
@@ -110,7 +110,7 @@ def _parse(sql: str, lines_before: int = 0) -> exp.Expr:
     try:
         trees = [tree for tree in sqlglot.parse(sql, dialect="duckdb") if tree is not None]
     except SqlglotParseError as error:
-        raise _unreadable(error, lines_before, sql.count("\n") - lines_before + 1) from error
+        raise _unreadable(error, lines_before, sql.split("\n")[lines_before:]) from error
     except (SqlglotError, RecursionError) as error:
         raise WrongSqlError(f"this cannot be read as SQL: {str(error).splitlines()[0]}") from error
     if len(trees) != 1:
@@ -118,7 +118,8 @@ def _parse(sql: str, lines_before: int = 0) -> exp.Expr:
     return trees[0]
 
 
-def _unreadable(error: SqlglotParseError, lines_before: int, lines: int) -> WrongSqlError:
+def _unreadable(error: SqlglotParseError, lines_before: int, lines: Sequence[str]) -> WrongSqlError:
+    """`lines` from the first of the user's on; those before were put around it, and then one more after it."""
     first = error.errors[0] if error.errors else {}
     word = str(first.get("highlight") or "")
     said = str(first.get("description") or error).rstrip(".")
@@ -126,8 +127,9 @@ def _unreadable(error: SqlglotParseError, lines_before: int, lines: int) -> Wron
     line, column = first.get("line"), first.get("col")
     if line is None or column is None:
         return WrongSqlError(message)
-    if lines_before and line - lines_before >= lines:
-        return WrongSqlError("this cannot be read as SQL: something is missing, or closed that was not opened")
+    if lines_before and line - lines_before >= len(lines):
+        told = "this cannot be read as SQL: something is missing, or closed that was not opened"
+        return WrongSqlError(told, len(lines) - 1, len(lines[-2]) + 1)
     return WrongSqlError(message, max(line - lines_before, 1), max(column - len(word) + 1, 1))
 
 
