@@ -1,17 +1,26 @@
-"""One platform for all end-to-end tests of a worker, and a client of its administrator."""
+"""One platform for all end-to-end tests of a worker, what it is connected to, and those who call it."""
 
 from collections.abc import AsyncIterator, Iterator
 
+import aiohttp
+import asyncpg
 import pytest
+from aiohttp import web
 
 from dataaggregator.client import Client
+from dataaggregator.embedded.postgres import EmbeddedPostgres
+from tests.e2e.api import PASSWORD, Api
 from tests.e2e.platform import Platform
+from tests.e2e.world import Disk, Site, Warehouse
+
+# One user makes all calls of all tests; that limits hold is the gateway's own tests' matter.
+LIMITS = {"RATE_LIMIT_API": "1000000/60", "RATE_LIMIT_LOGIN": "10000/60", "RATE_LIMIT_RUN": "10000/60"}
 
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform that is up."""
-    started = Platform(tmp_path_factory.mktemp("platform"))
+    started = Platform(tmp_path_factory.mktemp("platform"), LIMITS)
     started.start()
     try:
         yield started
@@ -39,3 +48,77 @@ async def client(platform: Platform) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.__aexit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+async def api(platform: Platform, http: aiohttp.ClientSession) -> Api:
+    """The administrator, in the workspace `default`."""
+    async with http.get(f"{platform.url}/api/openapi.json") as answer:
+        document = await answer.json()
+    credentials = platform.home.credentials()
+    assert credentials is not None
+    return await Api(http, platform.url, document).logged_in(*credentials)
+
+
+@pytest.fixture(scope="session")
+async def viewer(api: Api) -> Api:
+    """Somebody who may only look at the workspace `default`."""
+    return await api.newcomer("viewer")
+
+
+@pytest.fixture(scope="session")
+async def operator(api: Api) -> Api:
+    """Somebody who may run things in the workspace `default`."""
+    return await api.newcomer("operator")
+
+
+@pytest.fixture(scope="session")
+async def stranger(api: Api) -> Api:
+    """The administrator of another workspace, who is nothing in `default`."""
+    await api.post("/api/workspaces", {"name": "elsewhere"})
+    user = await api.new_user("viewer")
+    await api.post("/api/workspaces/elsewhere/members", {"user": user["id"], "role": "admin"})
+    await api.delete(f"/api/workspaces/default/members/{user['id']}")
+    stranger = await api.logged_in(user["email"], PASSWORD)
+    assert [one["name"] for one in (await stranger.get("/api/auth/me"))["memberships"]] == ["elsewhere"]
+    return stranger
+
+
+@pytest.fixture(scope="session")
+async def disk(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Disk:
+    """A folder, and the connector `disk` to it."""
+    folder = tmp_path_factory.mktemp("disk")
+    await api.post("/api/connectors", {"name": "disk", "type": "files", "config": {"root": folder.as_uri()}})
+    return Disk(folder)
+
+
+@pytest.fixture(scope="session")
+async def warehouse(api: Api, postgres_server: EmbeddedPostgres) -> Warehouse:
+    """A database on a server of its own, and the connector `warehouse` to it."""
+    connection = await asyncpg.connect(postgres_server.url)
+    await connection.execute("CREATE DATABASE warehouse")
+    await connection.close()
+    url = postgres_server.url.rpartition("/")[0] + "/warehouse"
+    await api.post("/api/connectors", {"name": "warehouse", "type": "postgres", "config": {"url": url}})
+    return Warehouse(url)
+
+
+@pytest.fixture(scope="session")
+async def site() -> AsyncIterator[Site]:
+    """A web API whose answers a test chooses."""
+    site = Site()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", site.answer)
+    runner = web.AppRunner(application, shutdown_timeout=0)
+    await runner.setup()
+    door = web.TCPSite(runner, "127.0.0.1", 0)
+    await door.start()
+    site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield site
+    await runner.cleanup()

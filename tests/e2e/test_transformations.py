@@ -1,0 +1,129 @@
+"""Transformations: saved, versioned, and tried on a sample that adds up."""
+
+import pytest
+
+from tests.e2e.api import Api, Json
+
+CLEAN: Json = {
+    "name": "clean",
+    "steps": [
+        {"name": "numbers", "cast": {"amount": "DOUBLE"}},
+        {"validate": [{"rule": "region-known", "check": {"not_null": "region"}}]},
+        {"name": "large", "filter": "amount > 2"},
+        {"derive": {"double": "amount * 2"}},
+        {"rename": {"id": "order_id"}},
+        {"drop": ["region"]},
+    ],
+}
+ROWS: list[Json] = [
+    {"id": 1, "region": "EU", "amount": "10"},
+    {"id": 2, "region": "EU", "amount": "ten"},
+    {"id": 3, "region": None, "amount": "7"},
+    {"id": 4, "region": "US", "amount": "1"},
+]
+
+
+async def test_a_transformation_is_saved_shown_changed_and_deleted(api: Api) -> None:
+    answer = await api.call("POST", "/api/transformations", CLEAN)
+    saved = answer.body
+    assert (answer.status, answer.headers["Location"]) == (201, f"/api/transformations/{saved['id']}")
+    assert (saved["name"], saved["version"]) == ("clean", 1)
+    assert await api.get("/api/transformations/clean") == saved
+    assert saved["id"] in [one["id"] for one in await api.items("/api/transformations", limit=1)]
+    changed = await api.patch("/api/transformations/clean", {"steps": [{"filter": "amount > 3"}]})
+    assert changed["version"] == 2
+    assert (await api.put("/api/transformations/clean", CLEAN))["version"] == 3
+    await api.delete("/api/transformations/clean")
+    assert (await api.refused("GET", "/api/transformations/clean"))["status"] == 404
+
+
+async def test_a_name_is_taken_once(api: Api) -> None:
+    body = {"name": "once", "steps": [{"filter": "a > 0"}]}
+    await api.post("/api/transformations", body)
+    problem = await api.refused("POST", "/api/transformations", body)
+    assert (problem["status"], problem["code"]) == (409, "already-exists")
+
+
+async def test_a_stale_change_is_refused(api: Api) -> None:
+    await api.post("/api/transformations", {"name": "etag", "steps": [{"filter": "a > 0"}]})
+    path = "/api/transformations/etag"
+    seen = (await api.call("GET", path)).headers["ETag"]
+    await api.patch(path, {"steps": [{"filter": "a > 1"}]}, headers={"If-Match": seen})
+    problem = await api.refused("PATCH", path, {"steps": [{"filter": "a > 2"}]}, headers={"If-Match": seen})
+    assert problem["status"] == 412
+    assert (await api.refused("DELETE", path, headers={"If-Match": seen}))["status"] == 412
+
+
+async def test_a_sample_shows_what_each_step_does_and_adds_up(api: Api) -> None:
+    body = {"steps": CLEAN["steps"], "sample_data": ROWS}
+    tried = await api.post("/api/transformations/test", body, expect=200)
+    assert tried["output"] == [{"order_id": 1, "amount": 10.0, "double": 20.0}]
+    assert tried["balanced"] is True
+    assert [step["kind"] for step in tried["steps"]] == ["cast", "validate", "filter", "derive", "rename", "drop"]
+    for step in tried["steps"]:
+        assert step["accounting"] == "proven"
+        assert step["read"] == step["written"] + step["filtered"] + step["rejected"], step
+    assert [(step["filtered"], step["rejected"]) for step in tried["steps"][:3]] == [(0, 1), (0, 1), (1, 0)]
+    rejected = {row["rule"]: row for row in tried["rejected"]}
+    assert rejected["region-known"]["row"]["id"] == 3
+    assert {row["row"]["id"] for row in tried["rejected"]} == {2, 3}
+    assert all(row["reason"] for row in tried["rejected"])
+
+
+async def test_a_saved_one_is_tried_by_name_with_rows_for_each_input(api: Api) -> None:
+    steps = [
+        {"join": {"with": "regions", "on": ["region"], "expect": "many_to_one"}},
+        {"aggregate": {"by": ["continent"], "measures": {"total": "sum(amount)::BIGINT"}}},
+    ]
+    await api.post("/api/transformations", {"name": "totals", "inputs": ["orders", "regions"], "steps": steps})
+    sample = {
+        "orders": [{"region": "CH", "amount": 1}, {"region": "DE", "amount": 2}, {"region": "XX", "amount": 4}],
+        "regions": [{"region": "CH", "continent": "EU"}, {"region": "DE", "continent": "EU"}],
+    }
+    tried = await api.post("/api/transformations/totals/test", {"sample_data": sample}, expect=200)
+    assert tried["output"] == [{"continent": "EU", "total": 3}]
+    assert tried["balanced"] is True
+    problem = await api.refused("POST", "/api/transformations/totals/test", {"sample_data": {"orders": []}})
+    assert (problem["status"], problem["errors"][0]["field"]) == (422, "sample_data.regions")
+
+
+async def test_free_sql_says_that_it_is_not_accounted_for(api: Api) -> None:
+    body = {"steps": [{"sql": "SELECT count(*) AS n FROM input"}], "sample_data": ROWS}
+    tried = await api.post("/api/transformations/test", body, expect=200)
+    assert tried["output"] == [{"n": 4}]
+    assert tried["steps"][0]["accounting"] == "unaccounted"
+
+
+async def test_what_does_not_compile_is_told_with_step_line_and_column(api: Api) -> None:
+    body = {"name": "broken", "steps": [{"filter": "amount > 1"}, {"filter": "amount >\n  2 3"}]}
+    for path, more in (("/api/transformations", {}), ("/api/transformations/test", {"sample_data": ROWS})):
+        problem = await api.refused("POST", path, {**body, **more})
+        assert (problem["status"], problem["code"]) == (422, "definition-invalid")
+        (wrong,) = problem["errors"]
+        assert wrong["field"] == "steps[1].filter"
+        assert "line 2, column" in wrong["message"]
+
+
+async def test_a_field_that_is_not_there_is_named_with_its_step(api: Api) -> None:
+    body = {"steps": [{"filter": "amount > 2"}, {"filter": "amuont > 2"}], "sample_data": [{"amount": 3}]}
+    problem = await api.refused("POST", "/api/transformations/test", body)
+    assert problem["status"] == 422
+    assert "amuont" in str(problem)
+    assert "steps[1].filter" in str(problem["errors"])
+
+
+@pytest.mark.usefixtures("disk", "warehouse")
+async def test_a_used_transformation_stays_and_its_pipelines_are_named(api: Api) -> None:
+    await api.post("/api/transformations", {"name": "held", "steps": [{"filter": "id > 0"}]})
+    definition = {
+        "name": "holder",
+        "sources": {"s": {"connector": "disk", "stream": "any.csv"}},
+        "transformations": ["held"],
+        "destinations": [{"connector": "warehouse", "stream": "public.held"}],
+    }
+    await api.post("/api/pipelines", definition)
+    problem = await api.refused("DELETE", "/api/transformations/held")
+    assert (problem["status"], problem["code"]) == (409, "transformation-in-use")
+    assert "holder" in problem["detail"]
+    await api.delete("/api/pipelines/holder")
+    await api.delete("/api/transformations/held")
