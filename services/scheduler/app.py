@@ -24,7 +24,7 @@ def build(ports: Ports) -> Service:
     services = ServiceClient(ports, NAME)
     transformations = TransformationsApi(database, TransformationCommands(database), services)
     pipelines = PipelinesApi(database, PipelineCommands(database))
-    runs = RunsApi(database, RunCommands(database), ports.limits)
+    runs = RunsApi(database, RunCommands(database))
     return Service(
         name=NAME,
         routes=(*transformations.routes(), *pipelines.routes(), *runs.routes()),

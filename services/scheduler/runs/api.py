@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 from dataaggregator.db import Database
-from dataaggregator.errors import RateLimited
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.definition import author
 from dataaggregator.http.paging import Page
 from dataaggregator.http.route import Route
-from dataaggregator.limits import Limits
 from dataaggregator.permissions import Permission
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.runs import store
@@ -26,7 +23,6 @@ TAG = "Runs"
 class RunsApi:
     database: Database
     commands: RunCommands
-    limits: Limits
 
     def routes(self) -> Sequence[Route]:
         read, operate = Permission.RUNS_READ, Permission.RUNS_OPERATE
@@ -56,7 +52,6 @@ class RunsApi:
         )  # fmt: skip
 
     async def start(self, call: Call) -> Answer:
-        await self._take(call.workspace)
         wish = call.body_as(RunWish)
         pipeline = call.path["pipeline"]
         return _accepted(
@@ -64,7 +59,6 @@ class RunsApi:
         )
 
     async def retry(self, call: Call) -> Answer:
-        await self._take(call.workspace)
         return _accepted(await self.commands.retry(call.workspace, call.id("run"), author(call)))
 
     async def cancel(self, call: Call) -> Answer:
@@ -86,13 +80,6 @@ class RunsApi:
             pipeline = await pipelines.get(tx, call.workspace, call.path["pipeline"])
             found = await store.of_pipeline(tx, call.workspace, pipeline.id, call.query_as(HistoryQuery))
             return _page(*found)
-
-    async def _take(self, workspace: UUID) -> None:
-        """Run starts are limited a workspace; without the limits store none is taken (RELIABILITY, rule 18)."""
-        decision = await self.limits.take("run", str(workspace))
-        if not decision.allowed:
-            detail = f"More than {decision.limit} runs were started; the next one may be in {decision.retry_after} s."
-            raise RateLimited("rate-limited", detail, retry_after=decision.retry_after)
 
 
 def _accepted(run: Run) -> Answer:

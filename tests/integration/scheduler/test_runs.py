@@ -178,10 +178,9 @@ async def test_another_workspace_sees_nothing(control: Control, warehouse: str) 
     assert (await control.good("GET", "/api/runs", workspace=OTHER_WORKSPACE))["items"] == []
 
 
-async def test_run_starts_are_limited_a_workspace(control: Control, warehouse: str) -> None:
+async def test_run_starts_are_limited_by_the_gateway_alone(control: Control, warehouse: str) -> None:
+    """It knows trusted networks; a second bucket here would hold their callers to everybody's rate."""
     await control.pipeline()
     for _ in range(60):
         await control.ports.limits.take("run", str(WORKSPACE))
-    reply = await control.call("POST", "/api/pipelines/copy/runs")
-    assert (reply.status, reply.json["code"]) == (429, "rate-limited")
-    assert int(reply.headers["Retry-After"]) >= 1
+    assert (await control.call("POST", "/api/pipelines/copy/runs")).status == 202
