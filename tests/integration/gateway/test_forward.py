@@ -65,6 +65,7 @@ async def test_a_stream_without_end_does_not_hold_up_the_stop(platform_settings:
             headers = {"Authorization": f"Bearer {platform.token}"}
             answer = await platform.http.get(f"{platform.url}/api/pipelines/endless", headers=headers)
             assert await answer.content.readline() == b"0\n"
+        answer.close()
 
 
 async def test_an_unsafe_call_that_broke_off_is_not_sent_again(platform: Platform) -> None:
