@@ -117,16 +117,19 @@ class Upstreams:
         headers = _onward(request, address)
         headers.popall("Content-Length", None)
         async with self._send(service, request.method, target, headers, BytesIO(body)) as answer:
-            try:
-                return Fetched(answer.status, _back(answer), await answer.read())
-            except (aiohttp.ClientError, TimeoutError) as error:
-                raise _unanswered(service) from error
+            return await _whole(service, answer)
 
     async def get(self, service: str, path: str, headers: Mapping[str, str], timeout_seconds: float) -> Fetched:
-        """A question of the gateway's own."""
-        async with asyncio.timeout(timeout_seconds):
-            async with self._send(service, "GET", path, CIMultiDict(headers), None) as answer:
-                return Fetched(answer.status, _back(answer), await answer.read())
+        """A question of the gateway's own; raises Transient when the answer takes longer."""
+        try:
+            async with (
+                asyncio.timeout(timeout_seconds),
+                self._send(service, "GET", path, CIMultiDict(headers), None) as answer,
+            ):
+                return await _whole(service, answer)
+        except TimeoutError as error:
+            detail = f"The service {service} did not answer within {timeout_seconds:g} seconds."
+            raise Transient("service-unavailable", detail) from error
 
     @asynccontextmanager
     async def _send(
@@ -177,6 +180,13 @@ def _unanswered(service: str) -> Unanswered:
         f"The service {service} broke off before it answered; whether the call was carried out is not known.",
         retry_after=2,
     )
+
+
+async def _whole(service: str, answer: aiohttp.ClientResponse) -> Fetched:
+    try:
+        return Fetched(answer.status, _back(answer), await answer.read())
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise _unanswered(service) from error
 
 
 def _onward(request: web.Request, address: str) -> CIMultiDict[str]:

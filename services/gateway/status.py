@@ -97,8 +97,6 @@ class StatusApi:
         try:
             fetched = await self._upstreams.get(name, "/health/ready", {}, ASK_SECONDS)
             said = Readiness.model_validate(orjson.loads(fetched.body))
-        except TimeoutError:
-            return _unreachable(name, f"No answer within {ASK_SECONDS:g} seconds.")
         except (PlatformError, orjson.JSONDecodeError, ValidationError) as error:
             return _unreachable(name, error.detail if isinstance(error, PlatformError) else "It answers nonsense.")
         return ServiceStatus(name=name, status="ready" if said.status == "ready" else "not_ready", checks=said.checks)

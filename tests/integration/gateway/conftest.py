@@ -136,6 +136,8 @@ class Upstream:
         return Answer({"number": self.started}, status=202, headers={"Location": f"/api/runs/{self.started}"})
 
     async def run(self, call: Call) -> Answer:
+        if self.hold is not None:
+            await self.hold.wait()
         if call.path["run"] not in self.runs:
             raise NotFound("run-not-found", "There is no such run.")
         return Answer({"status": self.runs[call.path["run"]]})

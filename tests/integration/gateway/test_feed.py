@@ -11,6 +11,7 @@ from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.connector import ConnectorCreated
 from dataaggregator.contracts.run import RunProgressed, RunSkipped, RunStarted
 from dataaggregator.ids import new_id
+from services.gateway.feed import api
 from services.gateway.feed import tail as tails
 
 from .conftest import Platform, Sent, take
@@ -196,3 +197,13 @@ async def test_every_event_is_in_the_feed_once_however_often_it_comes(platform: 
                 rows = await tx.fetch("SELECT event_id FROM gateway.feed WHERE type LIKE 'connector.%'")
             await asyncio.sleep(0.02)
     assert len(rows) == len({row["event_id"] for row in rows}) == 2
+
+
+async def test_a_run_whose_service_is_silent_is_told_as_such(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, unknown: str
+) -> None:
+    monkeypatch.setattr(api, "ASK_SECONDS", 0.2)
+    platform.upstream.hold = asyncio.Event()
+    status, told, headers = await platform.call("GET", f"/api/runs/{unknown}/events")
+    platform.upstream.hold.set()
+    assert (status, told["code"], "Retry-After" in headers) == (503, "service-unavailable", True)
