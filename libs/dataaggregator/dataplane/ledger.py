@@ -59,16 +59,28 @@ def _broken(stage: LedgerStage) -> Iterator[str]:
         yield f"{name}: read {stage.read} is not written {stage.written} + rejected {stage.rejected}"
     if stage.kind in ROW_WISE:
         yield from _broken_row_wise(stage)
+    elif stage.filtered or stage.filtered_by:
+        yield f"{name}: filtered {stage.filtered}, but only steps that look at one row can filter"
     if stage.kind == "join":
-        if not stage.inputs:
-            yield f"{name}: a join counts each of its inputs, this one counted none"
-        for one in stage.inputs:
-            if one.read != one.matched + one.unmatched:
-                yield f"{name}: of {one.input} read {one.read} is not matched {one.matched} + unmatched {one.unmatched}"
+        yield from _broken_join(stage)
     if stage.kind == "aggregate" and stage.counted != stage.read:
         yield f"{name}: read {stage.read} is not the {stage.counted} rows counted in the groups"
+    if stage.kind == "aggregate" and stage.groups not in (None, stage.written):
+        yield f"{name}: wrote {stage.written} rows of {stage.groups} groups"
     if stage.kind == "destination" and stage.inserted is not None:
         yield from _broken_destination(stage)
+
+
+def _broken_join(stage: LedgerStage) -> Iterator[str]:
+    """What a join read as a stage is what came in by its first input, the flow."""
+    name = stage.stage
+    if not stage.inputs:
+        yield f"{name}: a join counts each of its inputs, this one counted none"
+    elif stage.read != stage.inputs[0].read:
+        yield f"{name}: read {stage.read} is not the {stage.inputs[0].read} rows of {stage.inputs[0].input}"
+    for one in stage.inputs:
+        if one.read != one.matched + one.unmatched:
+            yield f"{name}: of {one.input} read {one.read} is not matched {one.matched} + unmatched {one.unmatched}"
 
 
 def _broken_row_wise(stage: LedgerStage) -> Iterator[str]:
@@ -88,6 +100,8 @@ def _broken_destination(stage: LedgerStage) -> Iterator[str]:
         parts = f"inserted {stage.inserted} + updated {stage.updated or 0} + unchanged {stage.unchanged or 0}"
         more = f"superseded {stage.superseded or 0} + rejected {stage.rejected}"
         yield f"{stage.stage}: taken {stage.read} is not {parts} + {more}"
+    if stage.written != (stage.inserted or 0) + (stage.updated or 0):
+        yield f"{stage.stage}: written {stage.written} is not inserted {stage.inserted} + updated {stage.updated or 0}"
 
 
 def _loose(stage: LedgerStage, edges: Sequence[LedgerEdge]) -> Iterator[str]:
