@@ -92,24 +92,23 @@ class FilesDestination:
                 "lease-lost",
                 f"A newer attempt (epoch {epoch}) has taken over {load.stream}; this one had {load.epoch}.",
             )
-        if pipeline not in manifest.epochs or epoch < load.epoch:
-            manifest.epochs[pipeline] = load.epoch
-            ledger.write(manifest)
-        self._sweep(places, load, ledger, manifest)
+        self._sweep(places, ledger, manifest)
+        manifest.epochs[pipeline] = load.epoch
+        # Said before it is there: what a load that breaks off leaves is known by name, and nothing else is touched.
+        manifest.pending = [places.name(self._final(places, load))]
+        ledger.write(manifest)
         draft = ledger.folder / f"{load.run_id.hex}.{load.chunk}.draft"
         self._loading = Loading(load, ledger, lock, manifest, draft)
         cursors = {name: Cursor.from_json(data) for name, data in manifest.cursors.get(pipeline, {}).items()}
         return Begun(cursors, _receipt(manifest, load))
 
-    def _sweep(self, places: Places, load: LoadRequest, ledger: Ledger, manifest: Manifest) -> None:
+    def _sweep(self, places: Places, ledger: Ledger, manifest: Manifest) -> None:
         """Take away what an interrupted load left: drafts, and files put in place but never committed."""
         for draft in ledger.folder.glob("*.draft"):
             draft.unlink()
-        folder, stem = self._folder_and_stem(places, load)
-        for path in folder.glob("*") if folder.is_dir() else ():
-            ours = OURS.search(path.name)
-            if ours and path.name[: ours.start()] == stem and places.name(path) not in manifest.files:
-                path.unlink()
+        for name in manifest.pending:
+            if OURS.search(name) and name not in manifest.files:
+                places.path(name).unlink(missing_ok=True)
 
     async def write(self, rows: pa.RecordBatch) -> None:
         loading = self._open()
@@ -147,6 +146,7 @@ class FilesDestination:
             *(name for name in manifest.files if name not in (*replaced, places.name(final))),
             places.name(final),
         ]
+        manifest.pending = []
         entry = {
             "rows": loading.rows,
             "checksum": checksum,

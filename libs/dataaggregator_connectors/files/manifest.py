@@ -22,6 +22,8 @@ class Manifest:
     """The state of one stream: paths below the root, and by "run/chunk" and pipeline what was loaded."""
 
     files: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    """Where the load under way will put its file."""
     epochs: dict[str, int] = field(default_factory=dict)
     cursors: dict[str, dict[str, Any]] = field(default_factory=dict)
     receipts: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from dataaggregator.errors import Denied, PlatformError
 from dataaggregator.ids import new_id
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.destination import FilesDestination
+from dataaggregator_connectors.files.manifest import Ledger, Manifest
 from dataaggregator_connectors.files.source import FilesSource
 
 ROWS = pa.table({"id": [1, 2]})
@@ -42,21 +43,59 @@ async def test_a_root_outside_of_the_allowed_ones_is_refused(context: Context) -
         await FilesSource(FilesConfig.model_validate({"root": "file:///etc"}), context).discover()
 
 
-async def test_a_file_put_in_place_but_not_committed_is_neither_read_nor_kept(
-    config: FilesConfig, context: Context, tmp_path: Path
-) -> None:
+class DiedError(BaseException):
+    """Nothing of ours catches it, as nothing outlives a kill."""
+
+
+async def written(config: FilesConfig, context: Context, stream: str) -> FilesDestination:
     destination = FilesDestination(config, context)
-    load = LoadRequest(new_id(), new_id(), "out", WriteKind.APPEND, 1)
+    load = LoadRequest(new_id(), new_id(), stream, WriteKind.APPEND, 1)
     await destination.prepare(load, ROWS.schema)
     await destination.begin(load)
     await destination.write(ROWS.to_batches()[0])
-    await destination.commit({})
+    return destination
+
+
+async def loaded(config: FilesConfig, context: Context, stream: str) -> None:
+    await (await written(config, context, stream)).commit({})
+
+
+async def read(config: FilesConfig, context: Context, stream: str) -> int:
+    return sum([batch.read async for batch in FilesSource(config, context).read(ReadRequest(stream=stream))])
+
+
+async def test_a_file_put_in_place_but_not_committed_is_neither_read_nor_kept(
+    config: FilesConfig, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await loaded(config, context, "out")
     (kept,) = (tmp_path / "data" / "out").iterdir()
-    orphan = kept.with_name(f"part.{new_id().hex}.0.parquet")
-    orphan.write_bytes(kept.read_bytes())
-    read = [batch.read async for batch in FilesSource(config, context).read(ReadRequest(stream="out"))]
-    assert sum(read) == 2
-    await destination.begin(LoadRequest(new_id(), load.pipeline_id, "out", WriteKind.APPEND, 2))
-    await destination.close()
+    dying = await written(config, context, "out")
+    loading = dying._loading
+    assert loading is not None
+
+    def dies(_: Ledger, __: Manifest) -> None:
+        raise DiedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "write", dies)
+        with pytest.raises(DiedError):
+            await dying.commit({})
+    Ledger.release(loading.lock)  # the kernel does this for a process that is gone
+    (orphan,) = set((tmp_path / "data" / "out").iterdir()) - {kept}
+    assert await read(config, context, "out") == 2
+    await loaded(config, context, "out")
     assert kept.exists()
     assert not orphan.exists()
+    assert await read(config, context, "out") == 4
+
+
+async def test_streams_side_by_side_leave_each_others_files_alone(
+    config: FilesConfig, context: Context, tmp_path: Path
+) -> None:
+    nested = FilesConfig.model_validate({"root": (tmp_path / "data" / "below").as_uri()})
+    await loaded(config, context, "below/orders.csv")
+    await loaded(config, context, "below/orders.parquet")
+    await loaded(nested, context, "orders.parquet")
+    await loaded(config, context, "below/orders.csv")
+    there = [path.suffix for path in (tmp_path / "data" / "below").glob("orders.*")]
+    assert sorted(there) == [".csv", ".csv", ".parquet", ".parquet"]
