@@ -179,7 +179,7 @@ class Pass:
         return Reader(name, self._sources[name], request, self._schemas[name])
 
     def _key(self, name: str) -> str:
-        return source_key(name, self._scene.job.definition.sources[name])
+        return source_key(name, self._scene.job.definition.sources[name], self._scene.parameters)
 
     def _warnings(self) -> list[str]:
         job = self._scene.job
@@ -207,6 +207,10 @@ def read_request(definition: ResolvedSource, parameters: Mapping[str, Any]) -> R
     )
 
 
-def source_key(name: str, definition: ResolvedSource) -> str:
-    """Under which a destination keeps the cursor: another stream under the old name starts from its beginning."""
-    return f"{name}:{definition.stream or 'query'}"
+def source_key(name: str, definition: ResolvedSource, parameters: Mapping[str, Any]) -> str:
+    """Under which a destination keeps the cursor: another stream under the old name starts from its beginning.
+
+    A stream whose name has a parameter in it is as many streams as there are values.
+    """
+    stream = None if definition.stream is None else without_parameters(definition.stream, parameters)
+    return f"{name}:{stream or 'query'}"

@@ -104,10 +104,14 @@ class Runner:
             if name in {load.name for load in loads}:
                 name = f"{name}#{node.index}"
             destination = self._opening.destination(self._job.connectors[definition.connector_id])
-            loads.append(Load(name, definition, self._request(plan, definition, stream), destination, self._failpoints))
+            loads.append(
+                Load(name, definition, self._request(plan, definition, stream, values), destination, self._failpoints)
+            )
         return loads
 
-    def _request(self, plan: Plan, definition: ResolvedDestination, stream: str) -> LoadRequest:
+    def _request(
+        self, plan: Plan, definition: ResolvedDestination, stream: str, values: Mapping[str, object]
+    ) -> LoadRequest:
         sources = {name: self._job.definition.sources[name] for name in upstream(plan, definition.input)}
         write = WriteKind(definition.write)
         anew = self._job.full_refresh and any(source.read == "incremental" for source in sources.values())
@@ -122,7 +126,7 @@ class Runner:
             key=definition.key,
             version_field=definition.version_field,
             schema_policy=SchemaPolicy(definition.schema_policy),
-            source_streams=tuple(source_key(name, source) for name, source in sources.items()),
+            source_streams=tuple(source_key(name, source, values) for name, source in sources.items()),
         )
 
     async def _settle(self, earlier: list[Extract]) -> None:

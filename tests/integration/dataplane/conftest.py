@@ -57,6 +57,7 @@ class Bench:
             "transformations": list(transformations),
             "destinations": [self._resolved(one) for one in destinations],
             "on_rejected": more.pop("on_rejected", None),
+            "parameters": more.pop("declares", {}),
         }
         run = uuid4()
         given = {"run_id": run, "pipeline_id": uuid4(), "epoch": 1, "folder": str(self.folder / str(run))} | more

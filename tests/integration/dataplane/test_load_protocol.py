@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -134,3 +135,21 @@ async def test_several_destinations_get_the_same_rows_and_only_the_failed_one_is
     assert [one.status for one in outcome.destinations] == ["succeeded", "succeeded"]
     assert outcome.ledger.balanced
     assert await digest(db, "narrow") == await digest(db, "target")
+
+
+async def test_each_value_of_a_parameter_in_a_streams_name_is_a_stream_of_its_own(
+    bench: Bench, db: asyncpg.Connection, empty_database_url: str
+) -> None:
+    bench.connector("pg", "postgres", {"url": empty_database_url})
+    await db.execute("CREATE TABLE north AS SELECT n AS id FROM generate_series(1, 100) n")
+    await db.execute("CREATE TABLE south AS SELECT -n AS id FROM generate_series(1, 100) n")
+    source = {"connector": "pg", "stream": "public.{{ parameters.side }}", "read": "incremental", "cursor_field": "id"}
+    target = {"connector": "pg", "input": "sides", "stream": "public.target", "write": "append"}
+    pipeline = uuid4()
+    for epoch, side in enumerate(("north", "south", "north"), start=1):
+        given: dict[str, Any] = {"parameters": {"side": side}, "declares": {"side": {"type": "string"}}}
+        job = bench.job({"sides": source}, [target], pipeline_id=pipeline, epoch=epoch, **given)
+        outcome = await bench.run(job)
+        assert (outcome.status, outcome.error) == ("succeeded", None)
+    assert await db.fetch("SELECT id FROM target EXCEPT ALL (TABLE north UNION ALL TABLE south)") == []
+    assert await db.fetchval("SELECT count(*) FROM target") == 200
