@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as is_
 
+from dataaggregator.connector.documents import dumps
+
 Array: TypeAlias = "pa.Array[Any]"
 UNFIT = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError, TypeError, OverflowError)
 
@@ -22,7 +24,7 @@ def fit_texts(texts: Array, wanted: pa.DataType) -> tuple[Array, dict[int, str]]
 def fit_values(values: Sequence[Any], wanted: pa.DataType) -> tuple[Array, dict[int, str]]:
     """JSON values as the wished type, by the same rule; an object or a list only fits json and lists."""
     if isinstance(wanted, pa.JsonType):
-        texts = [None if value is None else orjson.dumps(value).decode() for value in values]
+        texts = [None if value is None else dumps(value) for value in values]
         return pa.ExtensionArray.from_storage(wanted, pa.array(texts, pa.string())), {}
     return _fit(values, wanted, _from_values)
 
@@ -90,6 +92,8 @@ def _from_values(values: Sequence[Any], wanted: pa.DataType) -> Array:
     if is_.is_decimal(wanted) and is_.is_floating(natural.type):
         # The shortest text of a double is what stood in the document.
         return _cast(_cast(natural, pa.string()), wanted)
+    if is_.is_decimal(wanted) and is_.is_decimal(natural.type):
+        return _cast(natural, wanted)
     if is_.is_decimal(wanted) and is_.is_integer(natural.type):
         return _cast(_cast(natural, pa.string()), wanted)
     if (is_.is_integer(natural.type) or is_.is_floating(natural.type)) and _is_number(wanted):

@@ -6,9 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
+from dataaggregator.connector.documents import DECODER, loads
 from dataaggregator.connector.records import SAMPLE_ROWS, Shaper
 from dataaggregator.dataplane.batch import Batch, RejectedRow
 from dataaggregator.errors import Invalid
@@ -59,8 +59,8 @@ class JsonFile:
                 if not line.strip():
                     continue
                 try:
-                    yield number, orjson.loads(line)
-                except orjson.JSONDecodeError as error:
+                    yield number, loads(line)
+                except ValueError as error:
                     yield number, Broken(line.decode(errors="replace").rstrip("\r\n"), f"not JSON: {error}")
 
     def _of_array(self) -> Iterator[tuple[int, Any]]:
@@ -75,7 +75,6 @@ class JsonFile:
 
 def elements(file: Any) -> Iterator[Any]:
     """The elements of one JSON array, in bounded memory; ValueError where it breaks off or is something else."""
-    decoder = json.JSONDecoder()
     text, ended = _more(file, "")
     text = text.lstrip()
     if not text.startswith("["):
@@ -90,15 +89,15 @@ def elements(file: Any) -> Iterator[Any]:
             if not text.startswith(","):
                 raise ValueError("the array breaks off" if not text else "a comma is missing")
             text, ended = _filled(file, text[1:], ended)
-        value, text, ended = _element(decoder, file, text, ended)
+        value, text, ended = _element(file, text, ended)
         yield value
         first = False
 
 
-def _element(decoder: json.JSONDecoder, file: Any, text: str, ended: bool) -> tuple[Any, str, bool]:
+def _element(file: Any, text: str, ended: bool) -> tuple[Any, str, bool]:
     while True:
         try:
-            value, end = decoder.raw_decode(text)
+            value, end = DECODER.raw_decode(text)
         except json.JSONDecodeError:
             if ended:
                 raise

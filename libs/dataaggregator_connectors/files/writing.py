@@ -1,16 +1,13 @@
 """How rows become a file: CSV, one JSON document a line, or Parquet."""
 
-import base64
-import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
-from uuid import UUID
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dataaggregator.connector.documents import column_values, plain_text, records
 from dataaggregator_connectors.files.config import CsvOptions
 
 
@@ -48,7 +45,10 @@ class CsvRows:
             self._file.write(self._line([self._quoted(name) for name in schema.names]))
 
     def write(self, rows: pa.RecordBatch) -> None:
-        columns = [[self._field(value) for value in column.to_pylist()] for column in rows.columns]
+        columns = [
+            [self._field(value) for value in column_values(field, column)]
+            for field, column in zip(rows.schema, rows.columns, strict=True)
+        ]
         self._file.writelines(self._line(list(values)) for values in zip(*columns, strict=True))
 
     def close(self) -> None:
@@ -69,35 +69,14 @@ class CsvRows:
 
 
 class JsonLines:
-    """Numbers beyond a double's reach (decimals) are written as text, so that no reader rounds them."""
+    """What JSON has no type for is written as text, so that no reader rounds or loses it: decimals, NaN, bytes."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
 
     def write(self, rows: pa.RecordBatch) -> None:
-        json_columns = [field.name for field in rows.schema if isinstance(field.type, pa.JsonType)]
-        for row in rows.to_pylist():
-            for name in json_columns:
-                if row[name] is not None:
-                    row[name] = orjson.Fragment(row[name])
+        for row in records(rows):
             self._file.write(orjson.dumps(row, default=plain_text, option=orjson.OPT_APPEND_NEWLINE))
 
     def close(self) -> None:
         self._file.close()
-
-
-def plain_text(value: Any) -> str:
-    """One value as text that reads back as the same value."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case bytes():
-            return base64.b64encode(value).decode()
-        case datetime.datetime() | datetime.date() | datetime.time():
-            return value.isoformat()
-        case Decimal() | UUID() | int() | float():
-            return str(value)
-        case list() | dict():
-            return orjson.dumps(value, default=plain_text).decode()
-        case _:
-            return str(value)

@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-import orjson
 
 from dataaggregator.connector.context import Context
+from dataaggregator.connector.documents import loads
 from dataaggregator.errors import Denied, Invalid, NotFound, RateLimited, Transient
 from dataaggregator_connectors.http.config import (
     ApiKeyAuth,
@@ -177,8 +177,8 @@ def _document(content: bytes, where: str) -> Any:
     if not content.strip():
         return None
     try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError as error:
+        return loads(content)
+    except ValueError as error:
         raise Invalid("http-malformed", f"{where}: the answer is not JSON: {error}") from error
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, WriteKind
+from dataaggregator.connector.documents import plain_text, records
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Invalid, NotFound
@@ -59,10 +60,10 @@ class HttpDestination:
     def _spool(self, loading: Loading, rows: pa.RecordBatch) -> None:
         stream = self._stream(loading.request)
         for start in range(0, rows.num_rows, stream.batch_rows):
-            records: Any = rows.slice(start, stream.batch_rows).to_pylist()
+            posted: Any = records(rows.slice(start, stream.batch_rows))
             for name in reversed(stream.records.split(".")[1:]):
-                records = {name: records}
-            body = orjson.dumps(records, default=str)
+                posted = {name: posted}
+            body = orjson.dumps(posted, default=plain_text)
             loading.spool.write(body)
             loading.sizes.append(len(body))
 

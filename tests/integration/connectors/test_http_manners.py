@@ -163,3 +163,16 @@ async def test_batches_are_sent_at_the_commit_each_with_a_key_of_its_own(
     assert keys[:2] == keys[2:]
     assert len(set(keys)) == 2
     assert [body for _, body in api[0].posted[:2]] == [{"rows": [{"a": 1}, {"a": 2}]}, {"rows": [{"a": 3}]}]
+
+
+async def test_what_is_posted_are_the_values_and_not_how_python_shows_them(
+    api: tuple[Api, HttpConfig], context: Context
+) -> None:
+    destination = HttpDestination(api[1], context)
+    load = LoadRequest(new_id(), new_id(), "posted", WriteKind.APPEND, 1)
+    rows = pa.record_batch({"raw": pa.array([b"\0a"]), "n": pa.array([float("nan")])})
+    await destination.begin(load)
+    await destination.write(rows)
+    await destination.commit({})
+    await destination.close()
+    assert [body for _, body in api[0].posted] == [{"rows": [{"raw": "AGE=", "n": "NaN"}]}]

@@ -1,0 +1,114 @@
+"""JSON documents in and out with every value kept: numbers beyond a double, bytes, NaN, moments."""
+
+import base64
+import datetime
+import json
+import math
+import re
+from decimal import Decimal
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import orjson
+import pyarrow as pa
+
+from dataaggregator.errors import Invalid
+
+Array: TypeAlias = "pa.Array[Any]"
+# Numbers with more digits than every double or 64-bit integer holds; the quick parser would round them.
+LONG = re.compile(rb"(?=[0-9.]{17})[0-9]+\.|[0-9]{20}|-[0-9]{19}|[0-9]{16}[eE]")
+EXACT_CHARS = 16
+
+
+def loads(text: bytes) -> Any:
+    """The document; a number that is neither a 64-bit integer nor a double's shortest text is a Decimal.
+
+    ValueError where it is not JSON.
+    """
+    return orjson.loads(text) if LONG.search(text) is None else DECODER.decode(text.decode())
+
+
+def _fraction(text: str) -> float | Decimal:
+    double = float(text)
+    if len(text) <= EXACT_CHARS and math.isfinite(double):
+        return double
+    exact = Decimal(text)
+    return double if exact == Decimal(repr(double)) else exact
+
+
+def _whole(text: str) -> int | Decimal:
+    if len(text) < EXACT_CHARS:
+        return int(text)
+    exact = Decimal(text)
+    return int(exact) if -(2**63) <= exact < 2**64 else exact
+
+
+DECODER = json.JSONDecoder(parse_float=_fraction, parse_int=_whole)
+
+
+def dumps(value: Any) -> str:
+    """A value of a document as JSON text again, its numbers as they are."""
+    return orjson.dumps(value, default=_number).decode()
+
+
+def _number(value: Any) -> orjson.Fragment:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(str(value).encode())
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def records(rows: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows as documents for `orjson.dumps(…, default=plain_text)`; Invalid names a column JSON cannot hold."""
+    columns = [_for_json(field, column) for field, column in zip(rows.schema, rows.columns, strict=True)]
+    return [dict(zip(rows.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _for_json(field: "pa.Field[Any]", column: Array) -> list[Any]:
+    values = column_values(field, column)
+    if isinstance(field.type, pa.JsonType):
+        return [None if value is None else orjson.Fragment(value) for value in values]
+    return [finite(value) for value in values] if has_floats(field.type) else values
+
+
+def column_values(field: "pa.Field[Any]", column: Array) -> list[Any]:
+    """The column's values; Invalid "value-does-not-fit" for those Python has no type for."""
+    try:
+        return column.to_pylist()
+    except (OverflowError, ValueError) as error:
+        raise Invalid("value-does-not-fit", f"Column {field.name} ({field.type}): {error}") from error
+
+
+def has_floats(type_: pa.DataType) -> bool:
+    if pa.types.is_nested(type_):
+        return any(has_floats(type_.field(at).type) for at in range(type_.num_fields))
+    return pa.types.is_floating(type_)
+
+
+def finite(value: Any) -> Any:
+    """The value with NaN and infinity as text wherever they stand: JSON has no word for them, and null is another."""
+    match value:
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case list() | tuple():
+            return [finite(item) for item in value]
+        case dict():
+            return {name: finite(item) for name, item in value.items()}
+        case _:
+            return value
+
+
+def plain_text(value: Any) -> str:
+    """One value as text that reads back as the same value."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case bytes():
+            return base64.b64encode(value).decode()
+        case datetime.datetime() | datetime.date() | datetime.time():
+            return value.isoformat()
+        case Decimal() | UUID() | int() | float():
+            return str(value)
+        case list() | dict():
+            return orjson.dumps(finite(value), default=plain_text).decode()
+        case _:
+            return str(value)
