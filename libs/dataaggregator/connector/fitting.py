@@ -1,6 +1,7 @@
 """Making values fit a type: all at once where they do, and each one that does not found and said."""
 
 import datetime
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ import pyarrow.types as is_
 from dataaggregator.connector.documents import dumps
 
 Array: TypeAlias = "pa.Array[Any]"
+LOST_DIGITS = re.compile(r"[.,][0-9]{6}0*[1-9]")
 UNFIT = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError, TypeError, OverflowError)
 
 
@@ -21,11 +23,13 @@ def fit_texts(texts: Array, wanted: pa.DataType) -> tuple[Array, dict[int, str]]
     return _fit(texts, wanted, _from_texts)
 
 
-def fit_values(values: Sequence[Any], wanted: pa.DataType) -> tuple[Array, dict[int, str]]:
+def fit_values(values: Sequence[Any], wanted: pa.DataType, *, from_texts: bool = True) -> tuple[Array, dict[int, str]]:
     """JSON values as the wished type, by the same rule; an object or a list only fits json and lists."""
     if isinstance(wanted, pa.JsonType):
         texts = [None if value is None else dumps(value) for value in values]
         return pa.ExtensionArray.from_storage(wanted, pa.array(texts, pa.string())), {}
+    if not from_texts and not is_.is_string(wanted):
+        return _fit(values, wanted, _from_numbers)
     return _fit(values, wanted, _from_values)
 
 
@@ -73,11 +77,27 @@ def _from_texts(given: Array, wanted: pa.DataType) -> Array:
             orjson.loads(text) if text is not None else None
         return pa.ExtensionArray.from_storage(wanted, texts)
     if is_.is_time(wanted):
-        times = [None if text is None else datetime.time.fromisoformat(text) for text in texts.to_pylist()]
-        return pa.array(times, wanted)
+        return pa.array([None if text is None else _time(text) for text in texts.to_pylist()], wanted)
     if is_.is_list(wanted):
         return _from_values([None if text is None else orjson.loads(text) for text in texts.to_pylist()], wanted)
-    return _cast(texts, wanted)
+    made = _cast(texts, wanted)
+    if is_.is_floating(wanted) and pc.any(pc.is_inf(made)).as_py():
+        _check_infinite(texts.filter(pc.is_inf(made)))
+    return made
+
+
+def _time(text: str) -> datetime.time:
+    """Python would leave out an offset, and digits behind the sixth, without a word."""
+    time = datetime.time.fromisoformat(text)
+    if time.tzinfo is not None or LOST_DIGITS.search(text):
+        raise ValueError("a time has no offset and at most six digits of a second")
+    return time
+
+
+def _check_infinite(texts: Array) -> None:
+    """Numbers beyond a double's reach are parsed as infinity."""
+    if any("inf" not in str(text).lower() for text in texts.to_pylist()):
+        raise ValueError("too large")
 
 
 def _from_values(values: Sequence[Any], wanted: pa.DataType) -> Array:
@@ -99,6 +119,12 @@ def _from_values(values: Sequence[Any], wanted: pa.DataType) -> Array:
     if (is_.is_integer(natural.type) or is_.is_floating(natural.type)) and _is_number(wanted):
         return _cast(natural, wanted)
     raise TypeError(f"{natural.type} is not {wanted}")
+
+
+def _from_numbers(values: Sequence[Any], wanted: pa.DataType) -> Array:
+    if any(isinstance(value, str) for value in values):
+        raise TypeError("a text")
+    return _from_values(values, wanted)
 
 
 def _check_list(values: Sequence[Any], wanted: pa.DataType) -> None:

@@ -1,6 +1,6 @@
 """Records of JSON documents as batches: their schema by stated rules, and each row that does not fit it rejected."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -58,10 +58,14 @@ def _type(kinds: set[str]) -> pa.DataType:
 
 
 class Shaper:
-    """Turns rows into batches of one schema; `projected` says that fields outside of it were left out on purpose."""
+    """Turns rows into batches of one schema; `projected` says that fields outside of it were left out on purpose.
 
-    def __init__(self, schema: pa.Schema, *, projected: bool = False) -> None:
+    A text is read as another type only in fields that were `given` one: "007" among inferred numbers is no number.
+    """
+
+    def __init__(self, schema: pa.Schema, *, projected: bool = False, given: Collection[str] = ()) -> None:
         self.schema = schema
+        self._given = frozenset(given)
         self._known = None if projected else frozenset(schema.names)
 
     def batch(
@@ -77,7 +81,9 @@ class Shaper:
         whole = [row if place not in refused else {} for place, row in enumerate(rows)]
         arrays = []
         for field in self.schema:
-            array, reasons = fit_values([row.get(field.name) for row in whole], field.type)
+            array, reasons = fit_values(
+                [row.get(field.name) for row in whole], field.type, from_texts=field.name in self._given
+            )
             arrays.append(array)
             for place, reason in reasons.items():
                 refused.setdefault(place, f"{field.name}: {reason}")

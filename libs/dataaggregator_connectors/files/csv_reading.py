@@ -2,7 +2,8 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ SAMPLE_ROWS = 20_000
 # zeros, and numbers a double would not hold exactly, stay text.
 NUMBER = r"^-?(0|[1-9][0-9]*)"
 RULES: tuple[tuple[pa.DataType, str], ...] = (
-    (pa.int64(), NUMBER + r"$"),
+    (pa.int64(), r"^(0|-?[1-9][0-9]*)$"),
     (pa.float64(), NUMBER + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?$"),
     (pa.bool_(), r"(?i)^(true|false)$"),
     (pa.date32(), r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
@@ -131,8 +132,10 @@ class CsvFile:
     def lines(self) -> "Lines":
         return Lines(self._records())
 
-    def read(self, schema: pa.Schema, most_rows: int) -> Iterator[Batch]:
+    def read(self, schema: pa.Schema, most_rows: int, given: Collection[str] = ()) -> Iterator[Batch]:
+        """Batches of one schema; fields that are not `given` must keep to the rule their type was inferred by."""
         lines = self.lines()
+        inferred = frozenset(schema.names) - frozenset(given)
         for block in self.blocks():
             lines.next_block(min([*block.numbers[:1], *(row.number for row in block.ragged[:1])], default=0))
             rejected = [
@@ -144,31 +147,72 @@ class CsvFile:
                 continue
             for start in range(0, block.rows.num_rows, most_rows):
                 raw = block.rows.slice(start, most_rows)
-                yield self._typed(raw, block.numbers[start : start + most_rows], schema, lines, rejected)
+                typed, refused = _typed(raw, schema, inferred)
+                rejected += self._unfit(raw, refused, block.numbers[start : start + most_rows], lines)
+                yield Batch(typed, raw.num_rows + len(rejected) - len(refused), rejected=rejected)
                 rejected = []
 
-    def _typed(
-        self, raw: pa.RecordBatch, numbers: Sequence[int], schema: pa.Schema, lines: "Lines", broken: list[RejectedRow]
-    ) -> Batch:
-        refused: dict[int, str] = {}
-        arrays = []
-        for field in schema:
-            if field.name not in raw.schema.names:
-                arrays.append(pa.nulls(raw.num_rows, field.type))
-                continue
-            array, reasons = fit_texts(raw.column(field.name), field.type)
-            arrays.append(array)
-            for place, reason in reasons.items():
-                refused.setdefault(place, f"{field.name}: {reason}")
-        batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
-        rejected = list(broken)
+    def _unfit(
+        self, raw: pa.RecordBatch, refused: Mapping[int, str], numbers: Sequence[int], lines: "Lines"
+    ) -> list[RejectedRow]:
+        found = []
         for place in sorted(refused):
             row = {name: _shown(value) for name, value in raw.slice(place, 1).to_pylist()[0].items()}
-            position = f"{self._name}:{lines.of(numbers[place])}"
-            rejected.append(RejectedRow(position, refused[place], "row-unfit", row))
-        if refused:
-            batch = batch.filter(pa.array([place not in refused for place in range(raw.num_rows)], pa.bool_()))
-        return Batch(batch, raw.num_rows + len(broken), rejected=rejected)
+            found.append(RejectedRow(f"{self._name}:{lines.of(numbers[place])}", refused[place], "row-unfit", row))
+        return found
+
+
+def _typed(
+    raw: pa.RecordBatch, schema: pa.Schema, inferred: Collection[str]
+) -> tuple[pa.RecordBatch, Mapping[int, str]]:
+    """The rows that fit, and by place why the others do not."""
+    refused: dict[int, str] = {}
+    arrays = []
+    for field in schema:
+        if field.name not in raw.schema.names:
+            arrays.append(pa.nulls(raw.num_rows, field.type))
+            continue
+        values = raw.column(field.name)
+        array, reasons = fit_texts(values, field.type)
+        arrays.append(array)
+        if field.name in inferred:
+            reasons = off_rule(values, field.type) | reasons
+        for place, reason in reasons.items():
+            refused.setdefault(place, f"{field.name}: {reason}")
+    batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+    if refused:
+        batch = batch.filter(pa.array([place not in refused for place in range(raw.num_rows)], pa.bool_()))
+    return batch, refused
+
+
+def off_rule(values: Any, type_: pa.DataType) -> dict[int, str]:
+    """Behind the sample: texts that would be of the inferred type but be another text in it, such as 007 or 0x10."""
+    size: Any = pc.binary_length(values)
+    compare: Any = pc
+    if type_ == pa.int64():
+        odd = pc.or_(pc.and_(pc.starts_with(values, "0"), compare.greater(size, 1)), pc.starts_with(values, "-0"))
+    elif type_ == pa.float64():
+        ruled: Any = pc.match_substring_regex(values, RULES[1][1])
+        odd = pc.or_(pc.invert(ruled), compare.greater(size, EXACT_DIGITS + 1))
+    elif type_ == pa.bool_():
+        odd = compare.less(size, len("true"))
+    else:
+        return {}
+    found = {}
+    for place in pc.indices_nonzero(odd.fill_null(False)).to_pylist():
+        text = values[place].as_py().decode(errors="replace")
+        if not _same(text, type_):
+            found[place] = (
+                f"{text[:200]!r} is not written as the {type_} of the rows before; give the type with `schema`"
+            )
+    return found
+
+
+def _same(text: str, type_: pa.DataType) -> bool:
+    """Whether a text that looks odd keeps to the rule all the same."""
+    if type_ != pa.float64() or re.fullmatch(RULES[1][1], text) is None:
+        return False
+    return Decimal(text) == Decimal(repr(float(text)))
 
 
 class Block:

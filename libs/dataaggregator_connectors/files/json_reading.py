@@ -6,8 +6,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from dataaggregator.connector.documents import DECODER, loads
 from dataaggregator.connector.records import SAMPLE_ROWS, Shaper
 from dataaggregator.dataplane.batch import Batch, RejectedRow
@@ -34,8 +32,7 @@ class JsonFile:
             if isinstance(record, dict):
                 yield record
 
-    def read(self, schema: pa.Schema, most_rows: int, *, projected: bool) -> Iterator[Batch]:
-        shaper = Shaper(schema, projected=projected)
+    def read(self, shaper: Shaper, most_rows: int) -> Iterator[Batch]:
         records = self._records()
         while part := list(islice(records, most_rows)):
             rows = [(place, record) for place, record in part if not isinstance(record, Broken)]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.records import infer_schema
+from dataaggregator.connector.records import Shaper, infer_schema
 from dataaggregator.connector.source import ReadMode, ReadRequest, StreamInfo
 from dataaggregator.connector.typenames import parse_schema
 from dataaggregator.dataplane.batch import Batch
@@ -101,7 +101,9 @@ class FilesSource:
     def _csv(self, places: Places, found: Sequence[Path], request: ReadRequest) -> tuple[pa.Schema, Iterator[Batch]]:
         files = [CsvFile(path, places.name(path), self._config.csv_of(path.name)) for path in found]
         schema = self._once(request, lambda: infer_csv(files, request.schema))
-        return schema, (batch for file in files for batch in file.read(schema, request.batch_rows))
+        return schema, (
+            batch for file in files for batch in file.read(schema, request.batch_rows, request.schema or ())
+        )
 
     def _json(
         self, places: Places, found: Sequence[Path], request: ReadRequest, kind: str
@@ -110,8 +112,8 @@ class FilesSource:
         schema = self._once(
             request, lambda: infer_schema((row for file in files for row in file.sample()), request.schema)
         )
-        only = request.columns is not None
-        return schema, (b for file in files for b in file.read(schema, request.batch_rows, projected=only))
+        shaper = Shaper(schema, projected=request.columns is not None, given=request.schema or ())
+        return schema, (batch for file in files for batch in file.read(shaper, request.batch_rows))
 
     def _once(self, request: ReadRequest, infer: Callable[[], pa.Schema]) -> pa.Schema:
         known = (request.stream, tuple((request.schema or {}).items()))

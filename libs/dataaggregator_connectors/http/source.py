@@ -66,7 +66,8 @@ class HttpSource:
 
     async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         stream = self._stream(request)
-        shaper = Shaper(await self.schema(request), projected=request.columns is not None)
+        schema = await self.schema(request)
+        shaper = Shaper(schema, projected=request.columns is not None, given=request.schema or ())
         reached = _Highest(request, stream)
         found = pages(self._client, stream, reached.params)
         left = request.limit

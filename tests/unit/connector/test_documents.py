@@ -44,7 +44,7 @@ def test_a_number_no_double_holds_makes_its_field_json_or_fits_a_decimal(
     file = JsonFile(path, "a.json", lines=lines)
     for given_, held in ((None, number), ({"n": "decimal(50,20)"}, Decimal(number))):
         schema = infer_schema(file.sample(), given_)
-        (batch,) = file.read(schema, 10, projected=False)
+        (batch,) = file.read(Shaper(schema, given=given_ or ()), 10)
         assert batch.rows.to_pylist() == [{"n": held}]
 
 

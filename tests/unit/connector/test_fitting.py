@@ -109,6 +109,48 @@ def test_the_rules_of_csv_inference(tmp_path: Path, values: list[str], type_: st
 def test_a_broken_line_of_json_is_rejected_by_its_number(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     path.write_text('{"a": 1}\n{"a": \n\n{"a": 2}\n')
-    (batch,) = JsonFile(path, "a.ndjson", lines=True).read(pa.schema({"a": pa.int64()}), 10, projected=False)
+    (batch,) = JsonFile(path, "a.ndjson", lines=True).read(Shaper(pa.schema({"a": pa.int64()})), 10)
     assert batch.rows.to_pylist() == [{"a": 1}, {"a": 2}]
     assert [(row.position, row.row) for row in batch.rejected] == [("a.ndjson:2", '{"a": ')]
+
+
+@pytest.mark.parametrize(
+    ("sample", "later"),
+    [
+        ("12", "007"), ("12", "0x10"), ("12", "-0"), ("1.5", "007.5"), ("1.5", "0.12345678901234567891"),
+        ("1.5", "1e400"), ("1.5", "nan"), ("true", "1"),
+    ],
+)  # fmt: skip
+def test_behind_the_sample_a_value_keeps_to_the_rule_of_its_column(tmp_path: Path, sample: str, later: str) -> None:
+    whole = csv_file(tmp_path, f"id,a\n1,{sample}\n2,{sample}\n")
+    schema = infer_csv([whole], None)
+    file = csv_file(tmp_path, f"id,a\n1,{sample}\n2,{later}\n3,{sample}\n")
+    (batch,) = file.read(schema, 100)
+    assert batch.rows.column("id").to_pylist() == [1, 3]
+    assert [row.position for row in batch.rejected] == ["orders.csv:3"]
+    assert batch.read == 3
+
+
+def test_a_long_text_of_a_double_is_still_that_double(tmp_path: Path) -> None:
+    file = csv_file(tmp_path, "a\n0.1\n")
+    schema = infer_csv([file], None)
+    (batch,) = csv_file(tmp_path, "a\n0.30000000000000004\n1.50000000000000000000\n").read(schema, 100)
+    assert batch.rows.column("a").to_pylist() == [0.30000000000000004, 1.5]
+
+
+def test_a_text_among_inferred_numbers_is_no_number() -> None:
+    rows = [{"a": 1}, {"a": "007"}]
+    assert [row.position for row in Shaper(pa.schema({"a": pa.int64()})).batch(rows, ["1", "2"]).rejected] == ["2"]
+    wished = Shaper(pa.schema({"a": pa.int64()}), given=["a"]).batch(rows, ["1", "2"])
+    assert wished.rows.to_pylist() == [{"a": 1}, {"a": 7}]
+
+
+@pytest.mark.parametrize("text", ["12:00:00+02:00", "12:00:00.1234567", "12:00:00Z"])
+def test_a_time_that_would_lose_something_does_not_fit(text: str) -> None:
+    assert fit_texts(pa.array([text]), pa.time64("us"))[1].keys() == {0}
+
+
+def test_a_number_beyond_a_double_does_not_fit_as_infinity() -> None:
+    array, reasons = fit_texts(pa.array(["1e400", "inf", "-Infinity", "1e308"]), pa.float64())
+    assert array.to_pylist() == [None, float("inf"), float("-inf"), 1e308]
+    assert list(reasons) == [0]
