@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 
 import click
 import uvloop
@@ -28,12 +29,9 @@ def up(with_demo: bool) -> None:
         if not with_demo:
             await platform.stopped()
             return
-        setting = await _open_demo(platform)
-        click.echo("The demo's pipelines are ready: dataaggregator run urban-population --follow")
-        try:
+        async with _demo(platform):
+            click.echo("The demo's pipelines are ready: dataaggregator run urban-population --follow")
             await platform.stopped()
-        finally:
-            await setting.close()
 
     _start(Settings.load, stay)
 
@@ -43,29 +41,24 @@ def demo() -> None:
     """Start the platform on free ports, run the main job on real data, show its ledger and result, stop."""
 
     async def play(platform: EmbeddedPlatform) -> None:
-        setting = await _open_demo(platform)
-        try:
-            async with Client(platform.url) as client:
-                await client.login(*platform.administrator)
-                await tell(client, setting)
-        finally:
-            await setting.close()
+        async with _demo(platform) as (client, setting):
+            await tell(client, setting)
 
     _start(lambda: Settings.load().model_copy(update={"gateway_port": 0, "log_level": "warning"}), play)
     click.echo("\nDone. `make up` serves the same pipelines.")
 
 
-async def _open_demo(platform: EmbeddedPlatform) -> Setting:
+@asynccontextmanager
+async def _demo(platform: EmbeddedPlatform) -> AsyncIterator[tuple[Client, Setting]]:
+    """The demo's sources and definitions, and the administrator's client."""
     setting = Setting(platform.home, platform.server_url)
-    await setting.open()
     try:
         async with Client(platform.url) as client:
-            await client.login(*platform.administrator)
+            await asyncio.gather(setting.open(), client.login(*platform.administrator))
             await setting.apply(client)
-    except BaseException:
+            yield client, setting
+    finally:
         await setting.close()
-        raise
-    return setting
 
 
 def _start(load: Callable[[], Settings], work: Work) -> None:
