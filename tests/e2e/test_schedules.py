@@ -108,6 +108,9 @@ async def test_a_preview_of_an_interval_has_ten_fires(api: Api) -> None:
         ({"trigger": {"every": "1s", "cron": "* * * * *"}}, "trigger"),
         ({"trigger": {}}, "trigger"),
         ({"trigger": {"every": "1s"}, "after": "2026-01-01T00:00:00"}, "after"),
+        ({"trigger": {"every": "1s"}, "after": "9999-12-31T23:59:59Z"}, "after"),
+        ({"trigger": {"every": "1s"}, "after": "0001-01-01T00:00:00+14:00"}, "after"),
+        ({"trigger": {"every": "99999999999999999999d"}}, "trigger.every"),
         ({"trigger": {"every": "1s"}, "count": 0}, "count"),
     ],
 )

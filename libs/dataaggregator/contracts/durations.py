@@ -13,6 +13,10 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+#: Ten years: whatever is longer is a slip, and a moment so far off may be none that a date can hold.
+LONGEST_DAYS = 3650
+
+
 class Duration(str):
     """A length of time above zero; kept as it was written, `seconds` says how long it is."""
 
@@ -27,8 +31,8 @@ class Duration(str):
         if not isinstance(value, str) or not _WHOLE.match(value):
             raise PydanticCustomError("duration", "write a length of time such as 30s, 10m, 1h30m or 2d")
         duration = cls(value)
-        if duration.seconds <= 0:
-            raise PydanticCustomError("duration", "a length of time must be above zero")
+        if not 0 < duration.seconds <= LONGEST_DAYS * _SECONDS["d"]:
+            raise PydanticCustomError("duration", f"a length of time must be above zero and at most {LONGEST_DAYS}d")
         return duration
 
     @classmethod

@@ -33,6 +33,8 @@ from services.scheduler.pipelines.resource import (
 )
 
 TAG = "Pipelines"
+YEARS = range(1970, 3000)
+"""A preview begins in one of these: its last fire is then a moment that a date can hold."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,9 @@ class PipelinesApi:
     async def _moment(self, given: datetime | None) -> datetime:
         if given is not None and given.tzinfo is None:
             message = "a time must carry its zone, such as 2026-01-31T12:00:00Z"
+            raise Invalid("trigger-invalid", message, errors=[FieldError("after", message, "time")])
+        if given is not None and given.year not in YEARS:
+            message = f"should lie in the years {YEARS.start} to {YEARS.stop - 1}"
             raise Invalid("trigger-invalid", message, errors=[FieldError("after", message, "time")])
         if given is not None:
             return given.astimezone(UTC)
