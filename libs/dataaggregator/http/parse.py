@@ -181,6 +181,8 @@ def parse_body(route: Route, raw: bytes) -> Any:
         return _parse_patch(raw)
     if b"\\u0000" in raw:
         _refuse_nul(_loads(raw))
+    if b"NaN" in raw or b"Infinity" in raw:
+        _loads(raw)  # pydantic would take the words for numbers; JSON has none of them
     model = route.body
     if model is None:
         return None
