@@ -8,13 +8,20 @@ from dataaggregator.db import Database
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.definition import author, expect, patching, replacing
-from dataaggregator.http.paging import Page, PageQuery
+from dataaggregator.http.paging import Page, decode_cursor, encode_cursor, page_of
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission
 from services.connectors import store
 from services.connectors.commands import ConnectorCommands
 from services.connectors.domain import Connector, ConnectorDefinition
-from services.connectors.resource import ConnectorQuery, ConnectorShown, ConnectorTypeShown, shown, shown_type
+from services.connectors.resource import (
+    ConnectorQuery,
+    ConnectorShown,
+    ConnectorTypeShown,
+    TypeQuery,
+    shown,
+    shown_type,
+)
 
 TAG = "Connectors"
 
@@ -30,7 +37,7 @@ class ConnectorsApi:
         return (
             Route(
                 "GET", "/api/connector-types", self.types, "List the types of connectors", TAG, read,
-                query=PageQuery, answers={200: Page[ConnectorTypeShown]},
+                query=TypeQuery, answers={200: Page[ConnectorTypeShown]},
             ),
             Route(
                 "GET", "/api/connectors", self.list_page, "List connectors", TAG, read,
@@ -56,9 +63,10 @@ class ConnectorsApi:
         )  # fmt: skip
 
     async def types(self, call: Call) -> Answer:
-        """All on one page: there are as many as are installed."""
-        del call
-        return Answer(Page[ConnectorTypeShown](items=[shown_type(type_) for type_ in connector_types().values()]))
+        query = call.query_as(TypeQuery)
+        after = "" if query.cursor is None else decode_cursor(query.cursor, str)[0]
+        found = [shown_type(type_) for name, type_ in sorted(connector_types().items()) if name > after]
+        return Answer(page_of(found[: query.limit + 1], query.limit, lambda type_: encode_cursor(type_.type)))
 
     async def list_page(self, call: Call) -> Answer:
         query = call.query_as(ConnectorQuery)

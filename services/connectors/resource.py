@@ -128,6 +128,10 @@ class Resolved(BaseModel):
     connectors: dict[UUID, ConnectorUse]
 
 
+class TypeQuery(PageQuery):
+    sort: Literal["type"] | None = None
+
+
 class ConnectorQuery(PageQuery):
     type: str | None = None
 

@@ -27,7 +27,7 @@ def config(warehouse: Warehouse, **changed: object) -> Json:
 
 
 async def test_every_type_tells_how_it_is_configured(api: Api) -> None:
-    types = {one["type"]: one for one in await api.items("/api/connector-types")}
+    types = {one["type"]: one for one in await api.items("/api/connector-types", limit=1)}
     assert {"postgres", "files", "http"} <= set(types)
     postgres = types["postgres"]
     assert postgres["roles"] == ["source", "destination"]
