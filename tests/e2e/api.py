@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Any, TypeVar
 
 import aiohttp
@@ -93,16 +94,17 @@ class Api:
         query: Mapping[str, object] | None = None,
     ) -> Answered:
         """One call; whatever comes back must be what the document declares."""
-        data = raw if body is NOTHING else orjson.dumps(body)
+        content = raw if body is NOTHING else orjson.dumps(body)
+        data = None if content is None else BytesIO(content)
         sent = {**self._headers(), **({} if data is None else {"Content-Type": "application/json"}), **(headers or {})}
         parameters = {name: str(value) for name, value in (query or {}).items()}
         async with self.http.request(method, self.url + path, data=data, headers=sent, params=parameters) as answer:
-            content = await answer.read()
-            validate_answer(self.document, method, path, answer.status, content, headers=answer.headers)
+            read = await answer.read()
+            validate_answer(self.document, method, path, answer.status, read, headers=answer.headers)
             if body is not NOTHING and answer.status < 400:
                 validate_request(self.document, method, path, body)
-            is_json = "json" in answer.headers.get("Content-Type", "") and content
-            told = orjson.loads(content) if is_json else content.decode() or None
+            is_json = "json" in answer.headers.get("Content-Type", "") and read
+            told = orjson.loads(read) if is_json else read.decode() or None
             return Answered(answer.status, answer.headers.copy(), told)
 
     async def good(self, method: str, path: str, body: object = NOTHING, *, expect: int, **more: Any) -> Any:
