@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-faults check reference format lock bench clean
+.PHONY: help setup demo up test test-faults test-contract check reference format lock bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ lock: ## pin every dependency again, with hashes (needs uv)
 
 test-faults: $(READY) ## the whole count of kills and cuts, each printing its seed (up to an hour)
 	@FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults
+
+test-contract: $(READY) ## the served document against the running platform, 100 made-up calls an operation
+	@CONTRACT=all $(BIN)/python -m pytest tests/contract/test_served_document.py
 
 bench: $(READY) ## the benchmarks, each beside its limit or peer in the same run
 	@$(BIN)/python -m tests.bench

@@ -1,0 +1,58 @@
+"""What Schemathesis is told before it calls: the names of things that are there, and what it must leave alone."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from typing import Any
+
+import schemathesis
+
+THERE: dict[str, str] = json.loads(os.environ["CONTRACT_THERE"])
+"""Path parameter → the name of something that is there: calls must get past 404."""
+
+MADE: dict[str, Any] = json.loads(os.environ["CONTRACT_MADE"])
+"""Path → the body that makes it, for what a generated call may have deleted or renamed."""
+
+
+@schemathesis.hook
+def map_path_parameters(ctx: schemathesis.HookContext, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Every other call is about something that is there."""
+    if path_parameters and sum(map(len, map(str, path_parameters.values()))) % 2:
+        return {name: THERE.get(name, value) for name, value in path_parameters.items()}
+    return path_parameters
+
+
+@schemathesis.hook
+def map_headers(ctx: schemathesis.HookContext, headers: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The workspace of the call is where the things are; another one is 403 whatever else is said."""
+    if headers:
+        headers.pop("X-Workspace", None)
+    return headers
+
+
+@schemathesis.hook
+def before_call(ctx: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
+    """Put back what an earlier call took away."""
+    if case.method.upper() in ("GET", "HEAD") or not case.path_parameters:
+        return
+    for path, body in MADE.items():
+        if case.path.startswith(path):
+            _post(path, body)
+
+
+def _post(path: str, body: object) -> None:
+    request = urllib.request.Request(  # noqa: S310 - the platform under test
+        os.environ["CONTRACT_URL"] + path,
+        data=json.dumps(body).encode(),
+        headers={
+            "Authorization": f"Bearer {os.environ['CONTRACT_TOKEN']}",
+            "Content-Type": "application/json",
+        },
+    )
+    try:
+        urllib.request.urlopen(request).close()  # noqa: S310 - the platform under test
+    except urllib.error.HTTPError as refused:
+        refused.close()
+        if refused.code != 409:  # 409: it is there
+            raise
