@@ -15,6 +15,8 @@ from dataaggregator_connectors.postgres.fit import Fit, fits
 from dataaggregator_connectors.postgres.types import Column
 
 Array: TypeAlias = "pa.Array[Any]"
+TIMES = ("time", "timestamp", "timestamptz")
+MICROSECOND_DIGITS = 6
 REFUSED = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
 
 
@@ -96,14 +98,31 @@ def cast(array: Array, fit: Fit) -> Array:
     """The values as the column takes them; Invalid "value-does-not-fit" names the column."""
     plain = array.storage if isinstance(array, pa.ExtensionArray) else array
     target = _stored(fit.type)
-    if plain.type == target:
-        return plain
     try:
         if pa.types.is_integer(plain.type) and isinstance(target, pa.Decimal128Type | pa.Decimal256Type):
             plain = pc.cast(plain, pa.decimal128(20, 0))
-        return pc.cast(plain, target)
+        made: Any = plain if plain.type == target else pc.cast(plain, target)
     except REFUSED as error:
         raise Invalid("value-does-not-fit", f"Column {fit.column} ({fit.declared}): {error}") from error
+    if fit.typmod >= 0 and (said := _rounded(made.flatten() if pa.types.is_list(target) else made, fit)):
+        raise Invalid("value-does-not-fit", f"Column {fit.column} ({fit.declared}): {said}")
+    fitted: Array = made
+    return fitted
+
+
+def _rounded(values: Any, fit: Fit) -> str | None:
+    """What PostgreSQL would take, and change without a word: it rounds seconds, and cuts blanks off the end."""
+    kind = fit.typname.removeprefix("_")
+    if kind in TIMES and fit.typmod < MICROSECOND_DIGITS:
+        step, micros = 10 ** (MICROSECOND_DIGITS - fit.typmod), values.cast(pa.int64())
+        whole: Any = pc.multiply(pc.divide(micros, step), step)
+        if not pc.all(pc.equal(micros, whole)).as_py():
+            return "a value has more digits of a second than the column keeps"
+    if kind == "varchar":
+        longest = pc.max(pc.utf8_length(values)).as_py()
+        if longest is not None and longest > fit.typmod - 4:
+            return f"a value has {longest} characters"
+    return None
 
 
 def _stored(type_: pa.DataType) -> pa.DataType:

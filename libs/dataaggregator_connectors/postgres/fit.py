@@ -7,7 +7,14 @@ import pyarrow as pa
 import pyarrow.types as is_
 
 from dataaggregator.errors import FieldError, Invalid
-from dataaggregator_connectors.postgres.types import ARROW_TYPE, NATIVE_TYPE, SIMPLE, Column, numeric_type
+from dataaggregator_connectors.postgres.types import (
+    ARROW_TYPE,
+    NATIVE_TYPE,
+    SIMPLE,
+    Column,
+    numeric_scale,
+    numeric_type,
+)
 
 Field: TypeAlias = "pa.Field[Any]"
 INTEGERS = ("int2", "int4", "int8")
@@ -35,6 +42,7 @@ class Fit:
     type: pa.DataType
     as_text: bool = False
     keep: bool = False
+    typmod: int = -1
 
 
 def fits(field: Field, column: Column) -> Fit:
@@ -53,7 +61,7 @@ def fits(field: Field, column: Column) -> Fit:
 
 
 def _made(column: Column, type_: pa.DataType, *, as_text: bool = False, keep: bool = False) -> Fit:
-    return Fit(column.name, column.declared, column.typname, type_, as_text, keep)
+    return Fit(column.name, column.declared, column.typname, type_, as_text, keep, column.typmod)
 
 
 def _text_only(given: pa.DataType, column: Column) -> Fit | None:
@@ -125,8 +133,13 @@ def _wanted_numeric(given: pa.DataType, typmod: int) -> pa.DataType | None:
     if not (is_.is_integer(given) or is_.is_decimal(given) or is_.is_null(given)):
         return None
     if typmod >= 4:
-        return numeric_type(typmod) or given
+        # What Arrow cannot say (more than 76 digits, a scale below 0) takes only what PostgreSQL would not round.
+        return numeric_type(typmod) or (given if _scale(given) <= numeric_scale(typmod) else None)
     return given if is_.is_decimal(given) else pa.decimal128(20, 0)
+
+
+def _scale(given: pa.DataType) -> int:
+    return int(given.scale) if isinstance(given, pa.Decimal128Type | pa.Decimal256Type) else 0
 
 
 def _is_text(given: pa.DataType) -> bool:

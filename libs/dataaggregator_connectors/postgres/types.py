@@ -112,13 +112,18 @@ def numeric_type(typmod: int) -> pa.DataType | None:
     if typmod < 4:
         return FREE_NUMERIC
     precision = ((typmod - 4) >> 16) & 0xFFFF
-    scale = (((typmod - 4) & 0x7FF) ^ 1024) - 1024
+    scale = numeric_scale(typmod)
     if scale < 0:
         return None
     precision = max(precision, scale)
     if precision <= 38:
         return pa.decimal128(precision, scale)
     return pa.decimal256(precision, scale) if precision <= 76 else None
+
+
+def numeric_scale(typmod: int) -> int:
+    """The s of numeric(p,s): eleven bits with a sign."""
+    return (((typmod - 4) & 0x7FF) ^ 1024) - 1024
 
 
 LAYERS = """

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -259,3 +260,31 @@ async def test_rows_without_a_cursor_value_are_not_passed_over_in_silence(
     request = ReadRequest("public.seeded", mode=ReadMode.INCREMENTAL, cursor_field="at")
     error = await failure(anext(source(empty_database_url, context).read(request)))
     assert error.code == "cursor-null"
+
+
+@pytest.mark.parametrize(
+    ("type_", "given", "values"),
+    [
+        ("timestamp(0)", pa.timestamp("us"), (1_000_000, 1_500_000)),
+        ("timestamptz(3)[]", pa.list_(pa.timestamp("us", "UTC")), ([1_000, None], [1_000, 1])),
+        ("time(2)", pa.time64("us"), (10_000, 1_000)),
+        ("varchar(2)", pa.string(), ("ab", "ab ")),
+        ("numeric(5,1)", pa.decimal128(10, 2), (Decimal("1.50"), Decimal("1.55"))),
+    ],
+)
+async def test_what_the_server_would_round_or_cut_is_refused_by_column(
+    empty_database_url: str, context: Context, type_: str, given: pa.DataType, values: tuple[Any, Any]
+) -> None:
+    await execute(empty_database_url, f"CREATE TABLE held (odd {type_})")
+    held, request = destination(empty_database_url, context), load()
+    for value, refused in zip(values, (False, True), strict=True):
+        rows = pa.record_batch({"odd": pa.array([value, None], given)})
+        await held.prepare(request, rows.schema)
+        await held.begin(request)
+        if refused:
+            error = await failure(held.write(rows))
+            assert (error.code, "odd" in error.detail) == ("value-does-not-fit", True)
+        else:
+            await held.write(rows)
+            await held.rollback()
+    await held.close()
