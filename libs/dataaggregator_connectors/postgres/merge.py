@@ -12,8 +12,6 @@ from dataaggregator_connectors.postgres.types import Column
 STAGE_TABLE = Table("pg_temp", "_dataaggregator_stage")
 STAGE = STAGE_TABLE.sql
 POSITION = "_dataaggregator_position"
-# Types PostgreSQL cannot compare for equality are compared as text.
-INCOMPARABLE = frozenset({"json", "xml", "point", "polygon", "line", "box", "lseg", "path", "circle"})
 
 
 async def create_stage(connection: Connection, table: Table, columns: Sequence[Column]) -> None:
@@ -75,8 +73,7 @@ async def _upsert(
     rest = [column for column in columns if column.name not in load.key]
     if rest:
         values = ", ".join(f"{quote(column.name)} = EXCLUDED.{quote(column.name)}" for column in rest)
-        differs = " OR ".join(_differs(column) for column in rest)
-        action = f"UPDATE SET {values} WHERE ({differs}){_guard(load)}"
+        action = f"UPDATE SET {values} WHERE {_differs(rest)}{_guard(load)}"
     else:
         action = "NOTHING"
     row = await connection.fetchrow(
@@ -90,10 +87,14 @@ async def _upsert(
     return row["inserted"], row["updated"]
 
 
-def _differs(column: Column) -> str:
-    name = quote(column.name)
-    how = "::text" if column.typname in INCOMPARABLE or column.element in INCOMPARABLE else ""
-    return f"held.{name}{how} IS DISTINCT FROM EXCLUDED.{name}{how}"
+def _differs(columns: Sequence[Column]) -> str:
+    """Whether any value is another one, by how it is stored.
+
+    By `=` '1 month' is '30 days', 1.0 is 1.00, and under some collations A is a: the newer of two such values would
+    be left out and counted as unchanged. Types without `=`, such as json and point, are compared all the same.
+    """
+    held, given = (", ".join(f"{of}.{quote(column.name)}" for column in columns) for of in ("held", "EXCLUDED"))
+    return f"ROW({held})::record *<> ROW({given})::record"
 
 
 def _guard(load: LoadRequest) -> str:

@@ -288,3 +288,21 @@ async def test_what_the_server_would_round_or_cut_is_refused_by_column(
             await held.write(rows)
             await held.rollback()
     await held.close()
+
+
+async def test_a_merge_sets_values_that_only_count_as_equal(empty_database_url: str, context: Context) -> None:
+    await execute(
+        empty_database_url,
+        "CREATE TABLE held (id bigint PRIMARY KEY, span interval, spot point, zero double precision)",
+        "INSERT INTO held VALUES (1, '1 month', '(1,2)', 0), (2, '1 month', '(1,2)', 0)",
+    )
+    rows = pa.record_batch({"id": [1, 2], "span": ["30 days", "1 mon"], "spot": ["(1,2)"] * 2, "zero": [-0.0, 0.0]})
+    held, request = destination(empty_database_url, context), load(write=WriteKind.MERGE, key=("id",))
+    await held.prepare(request, rows.schema)
+    await held.begin(request)
+    await held.write(rows)
+    receipt = await held.commit({})
+    await held.close()
+    assert (receipt.updated, receipt.unchanged) == (1, 1)
+    found = await execute(empty_database_url, "SELECT span::text, zero::text FROM held ORDER BY id")
+    assert [tuple(row) for row in found] == [("30 days", "-0"), ("1 mon", "0")]
