@@ -26,6 +26,8 @@ from dataaggregator_connectors.postgres.reading import ArrowReader
 from dataaggregator_connectors.postgres.sql import Table, parse_table, quote
 from dataaggregator_connectors.postgres.types import ORDERED, Column, columns_by_type, columns_of, columns_of_all
 
+# Types with a value above all others.
+ENDLESS = frozenset({"date", "timestamp", "timestamptz", "float4", "float8", "numeric"})
 AFTER, UPTO = "dataaggregator.after", "dataaggregator.upto"
 
 STREAMS = """
@@ -228,6 +230,12 @@ async def _bounds(
             "cursor-null",
             f"Rows of {request.stream or 'the query'} have no value in {column.name}: an incremental read would never "
             "see them. Give them one, or read with full_refresh.",
+        )
+    if upto is not None and column.typname in ENDLESS and upto.lower() in ("infinity", "nan"):
+        raise Invalid(
+            "cursor-field-unordered",
+            f"{request.stream or 'The query'} has {upto} in {column.name}: no later value would ever lie beyond it. "
+            "Leave these rows out with a query, or read with full_refresh.",
         )
     settings: dict[str, str] = {}
     conditions = ["true"]

@@ -306,3 +306,15 @@ async def test_a_merge_sets_values_that_only_count_as_equal(empty_database_url: 
     assert (receipt.updated, receipt.unchanged) == (1, 1)
     found = await execute(empty_database_url, "SELECT span::text, zero::text FROM held ORDER BY id")
     assert [tuple(row) for row in found] == [("30 days", "-0"), ("1 mon", "0")]
+
+
+@pytest.mark.parametrize(("type_", "value"), [("timestamptz", "infinity"), ("real", "NaN"), ("numeric", "NaN")])
+async def test_a_cursor_nothing_can_lie_beyond_is_refused(
+    empty_database_url: str, context: Context, type_: str, value: str
+) -> None:
+    await execute(empty_database_url, f"CREATE TABLE seeded (at {type_})", f"INSERT INTO seeded VALUES ('{value}')")
+    request = ReadRequest("public.seeded", mode=ReadMode.INCREMENTAL, cursor_field="at")
+    origin = source(empty_database_url, context)
+    error = await failure(origin.copy_binary(request))
+    await origin.close()
+    assert (error.code, value.lower() in error.detail.lower()) == ("cursor-field-unordered", True)
