@@ -31,14 +31,23 @@ def _after(step: Step, kept: Sequence[tuple[str, str]], field: str) -> list[tupl
     match step:
         case SelectStep():
             _known(step.select, here, f"{field}.select")
-            return [(here[name], name) for name in step.select]
+            return _once([(here[name], name) for name in step.select], f"{field}.select")
         case DropStep():
             _known(step.drop, here, f"{field}.drop")
             return [(before, name) for before, name in kept if name not in step.drop]
         case RenameStep():
             _known(step.rename, here, f"{field}.rename")
-            return [(before, step.rename.get(name, name)) for before, name in kept]
+            return _once([(before, step.rename.get(name, name)) for before, name in kept], f"{field}.rename")
     raise TypeError(f"a step of kind {step.kind} needs the sandbox")
+
+
+def _once(kept: list[tuple[str, str]], field: str) -> list[tuple[str, str]]:
+    """Of two fields with one name a reader of the rows would see only the last."""
+    names = [name for _, name in kept]
+    if twice := [name for name in names if names.count(name) > 1]:
+        message = f"two fields would be named {twice[0]}"
+        raise Invalid("definition-invalid", f"{field}: {message}.", errors=[FieldError(field, message, "twice")])
+    return kept
 
 
 def _known(names: Sequence[str] | dict[str, str], here: dict[str, str], field: str) -> None:

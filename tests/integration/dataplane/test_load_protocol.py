@@ -153,3 +153,18 @@ async def test_each_value_of_a_parameter_in_a_streams_name_is_a_stream_of_its_ow
         assert (outcome.status, outcome.error) == ("succeeded", None)
     assert await db.fetch("SELECT id FROM target EXCEPT ALL (TABLE north UNION ALL TABLE south)") == []
     assert await db.fetchval("SELECT count(*) FROM target") == 200
+
+
+async def test_a_rename_onto_another_field_is_refused_also_without_the_sandbox(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await orders(1)
+    bench.connector("lake", "files", {"root": bench.folder.as_uri()})
+    same = {"name": "same", "inputs": ["orders"], "steps": [{"rename": {"customer": "note"}}]}
+    out = {"connector": "lake", "input": "same", "stream": "out.ndjson", "write": "replace"}
+    outcome = await bench.run(bench.job(SOURCE, [out], [same]))
+    assert outcome.error is not None
+    assert (outcome.error.code, "two fields would be named note" in outcome.error.detail) == (
+        "definition-invalid",
+        True,
+    )
