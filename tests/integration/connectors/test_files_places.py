@@ -8,7 +8,7 @@ import pytest
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import LoadRequest, WriteKind
 from dataaggregator.connector.source import ReadRequest
-from dataaggregator.errors import Denied, PlatformError
+from dataaggregator.errors import Denied, PlatformError, Transient
 from dataaggregator.ids import new_id
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.destination import FilesDestination
@@ -99,3 +99,15 @@ async def test_streams_side_by_side_leave_each_others_files_alone(
     await loaded(config, context, "below/orders.csv")
     there = [path.suffix for path in (tmp_path / "data" / "below").glob("orders.*")]
     assert sorted(there) == [".csv", ".csv", ".parquet", ".parquet"]
+
+
+async def test_a_stream_is_loaded_by_one_at_a_time(
+    config: FilesConfig, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dataaggregator_connectors.files.destination.LOCK_WAIT_SECONDS", 0.0)
+    first = await written(config, context, "out")
+    with pytest.raises(Transient, match="Another load"):
+        await written(config, context, "out")
+    await first.commit({})
+    await loaded(config, context, "out")
+    assert await read(config, context, "out") == 4

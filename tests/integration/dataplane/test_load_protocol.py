@@ -168,3 +168,22 @@ async def test_a_rename_onto_another_field_is_refused_also_without_the_sandbox(
         "definition-invalid",
         True,
     )
+
+
+async def test_a_receipt_that_is_not_there_when_it_is_read_back_fails_the_run(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await orders(10)
+    await bench.run(bench.job(SOURCE, [to("replace")]))  # makes the ledger
+    await db.execute(
+        """CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
+               DELETE FROM _dataaggregator.loads WHERE run_id = NEW.run_id; RETURN NULL; END'"""
+    )
+    await db.execute(
+        """CREATE CONSTRAINT TRIGGER forget AFTER INSERT ON _dataaggregator.loads
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION forget()"""
+    )
+    outcome = await bench.run(bench.job(SOURCE, [to("replace")]))
+    assert outcome.error is not None
+    assert (outcome.status, outcome.error.code) == ("failed", "unbalanced")
+    assert outcome.ledger.violations == ("pg/public.target: the receipt could not be read back",)

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from dataaggregator.dataplane.sandbox import lockdown
 from dataaggregator.dataplane.sandbox.messages import Rows
 from dataaggregator.errors import PlatformError
 
@@ -76,3 +77,21 @@ async def test_the_next_sandbox_is_unharmed(run: Any, tmp_path: Path) -> None:
         await run([{"derive": {"x": "repeat('x', 2000000000)"}}], memory_bytes=MEMORY, cpu_seconds=1)
     ran = await run([{"filter": "id = 2"}])
     assert [m.batch.num_rows for m in ran.messages if isinstance(m, Rows)] == [1]
+
+
+def limits_of(pid: int) -> dict[str, str]:
+    """The soft limits of a process as the kernel shows them."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]
+    return {line[:26].strip(): line[26:].split()[0] for line in lines}
+
+
+async def test_the_kernel_was_told_every_limit(start: Any) -> None:
+    """Each by itself: one limit that is missing may hide behind another in a test with a bomb."""
+    sandbox = await start(memory_bytes=MEMORY, cpu_seconds=LIMIT_SECONDS, spill_bytes=1 << 20)
+    limits = limits_of(sandbox.pid)
+    assert int(limits["Max data size"]) == MEMORY + lockdown.IDLE_PRIVATE_BYTES
+    assert int(limits["Max address space"]) == MEMORY + lockdown.IDLE_ADDRESS_BYTES
+    assert int(limits["Max file size"]) == 1 << 20
+    assert int(limits["Max cpu time"]) >= LIMIT_SECONDS
+    assert (limits["Max core file size"], limits["Max locked memory"]) == ("0", "0")
+    assert int(limits["Max open files"]) == lockdown.OPEN_FILES

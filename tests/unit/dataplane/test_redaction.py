@@ -1,0 +1,16 @@
+"""Redaction: neither a secret that is known nor what looks like a password leaves the run process."""
+
+import pytest
+
+from dataaggregator.contracts.secret import MASK
+from dataaggregator.dataplane.redaction import Redaction
+
+
+@pytest.mark.parametrize("text", ["p%40ss-word", "p@ss-word"])
+def test_a_known_secret_is_masked_as_it_is_and_decoded(text: str) -> None:
+    assert Redaction(["p%40ss-word"]).value({"said": [f"login {text} failed"]}) == {"said": [f"login {MASK} failed"]}
+
+
+def test_a_password_in_a_url_is_masked_though_nobody_knows_it() -> None:
+    text = Redaction([]).text("cannot reach postgresql://someone:unheard-of@db:5432/x, see https://db/docs")
+    assert text == f"cannot reach postgresql://{MASK}@db:5432/x, see https://db/docs"
