@@ -64,6 +64,8 @@ class Receipt:
     deleted: int = 0
     checksum: str | None = None
     cursors: Mapping[str, Cursor] = field(default_factory=dict)
+    provable: bool = True
+    """False where the destination keeps no ledger that could be asked again: its word is all there is."""
 
 
 @dataclass(frozen=True)

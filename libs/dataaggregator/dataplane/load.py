@@ -87,7 +87,7 @@ class Load:
 
     async def verify(self) -> None:
         """Reads the receipt back over a connection of its own; only an equal one is a proof."""
-        if self.receipt is None or self._held is None:
+        if self.receipt is None or self._held is None or not self._held.provable:
             return
         self._failpoints.die_at("load.before_receipt")
         again = await self.destination.read_back(self.request)
@@ -116,7 +116,8 @@ class Load:
         held = self.receipt
         counts = {"inserted": held.inserted, "updated": held.updated, "unchanged": held.unchanged}
         more = {"superseded": held.superseded, "deleted": held.deleted, "written": held.inserted + held.updated}
-        return stage.model_copy(update={**counts, **more})
+        told: dict[str, str] = {} if self._held is None or self._held.provable else {"accounting": "declared"}
+        return stage.model_copy(update={**counts, **more, **told})
 
     def edge(self, producer: Producer) -> LedgerEdge:
         return LedgerEdge(from_=producer.stage, to=self.name, handed_over=producer.written, taken=self.counted.read)

@@ -90,6 +90,7 @@ class HttpDestination:
             committed_at=datetime.datetime.now(datetime.UTC),
             checksum=f"sha256:{digest.hexdigest()}",
             cursors=dict(cursors),
+            provable=False,
         )
 
     async def rollback(self) -> None:

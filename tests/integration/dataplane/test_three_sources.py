@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pyarrow.parquet as pq
@@ -15,6 +16,8 @@ from .conftest import Bench
 
 CITIES = "id,city,country,people\n" + "".join(f"{n},City {n},C{n % 7},{n * 10}\n" for n in range(200)) + "bad,line\n"
 
+POSTED: list[dict[str, Any]] = []
+
 
 @pytest.fixture
 async def api() -> AsyncIterator[str]:
@@ -25,8 +28,13 @@ async def api() -> AsyncIterator[str]:
         items = [{"country": f"C{n}", "continent": "East" if n % 2 else "West"} for n in range(6)]
         return web.json_response({"items": items[first : first + 3]})
 
+    async def take(request: web.Request) -> web.Response:
+        POSTED.extend(await request.json())
+        return web.Response(status=204)
+
     application = web.Application()
     application.router.add_get("/countries", countries)
+    application.router.add_post("/posted", take)
     runner = web.AppRunner(application)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -108,3 +116,18 @@ async def test_the_same_job_again_doubles_nothing(bench: Bench, db: asyncpg.Conn
     outcome = await bench.run(next_run)
     assert (outcome.status, outcome.error) == ("succeeded", None)
     assert await db.fetch("SELECT * FROM totals ORDER BY 1") == before
+
+
+async def test_rows_posted_to_an_api_are_a_success_without_a_receipt_to_read_back(
+    bench: Bench, db: asyncpg.Connection, api: str, empty_database_url: str
+) -> None:
+    await db.execute("CREATE TABLE currencies AS SELECT n AS id, n * 1.5 AS rate FROM generate_series(0, 6) n")
+    bench.connector("api", "http", {"base_url": api, "streams": {"posted": {"path": "/posted"}}})
+    bench.connector("pg", "postgres", {"url": empty_database_url})
+    sources = {"currencies": {"connector": "pg", "stream": "public.currencies"}}
+    out = {"connector": "api", "input": "currencies", "stream": "posted", "write": "append"}
+    POSTED.clear()
+    outcome = await bench.run(bench.job(sources, [out]))
+    assert (outcome.status, outcome.error, outcome.ledger.violations) == ("succeeded", None, ())
+    assert (outcome.ledger.accounting, outcome.ledger.receipts[0].verified) == ("declared", False)
+    assert [row["id"] for row in POSTED] == list(range(7))
