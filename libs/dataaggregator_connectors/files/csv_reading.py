@@ -42,30 +42,34 @@ class CsvFile:
 
     def __init__(self, path: Path, name: str, options: CsvOptions) -> None:
         self._path, self._name, self._options = path, name, options
+        # An empty line between others of a single field is that field without a value, as for PostgreSQL's COPY.
+        self._single = False
         self.columns = self._read_header()
 
     def _read_header(self) -> tuple[str, ...]:
         records = self._records()
         try:
-            _, first = next(records, (1, []))
+            self._first_line, first = next(records, (1, []))
         except (csv.Error, UnicodeError) as error:
             raise Invalid("file-malformed", f"{self._name}:1: {error}") from error
+        self._single = len(first) == 1
         names = tuple(first) if self._options.header else tuple(f"column_{n + 1}" for n in range(len(first)))
         if len(set(names)) != len(names) or not all(names):
             raise Invalid("file-malformed", f"{self._name}:1: the header has a column twice or one without a name.")
         return names
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Each record with the line it begins on; blank lines are no records."""
+        """Each record with the line it begins on; blank lines are no records, unless a record is a single field."""
         encoding = (
             "utf-8-sig" if self._options.encoding.lower().replace("_", "-") == "utf-8" else self._options.encoding
         )
         with self._path.open(encoding=encoding, errors="replace", newline="") as file:
             reader = csv.reader(file, delimiter=self._options.delimiter, quotechar=self._options.quote)
-            line = 1
+            line, begun = 1, False
             for record in reader:
-                if record:
+                if record or (begun and self._single):
                     yield line, record
+                    begun = True
                 line = reader.line_num + 1
 
     def blocks(self, *, rows_only: int | None = None) -> "Iterator[Block]":
@@ -86,12 +90,14 @@ class CsvFile:
                     use_threads=False,
                     block_size=BLOCK_BYTES,
                     encoding=options.encoding,
+                    skip_rows=self._first_line - 1 if self._single else 0,
                     column_names=None if options.header else list(self.columns),
                 ),
                 arrow_csv.ParseOptions(
                     delimiter=options.delimiter,
                     quote_char=options.quote,
                     newlines_in_values=True,
+                    ignore_empty_lines=not self._single,
                     invalid_row_handler=note,
                 ),
                 arrow_csv.ConvertOptions(

@@ -154,3 +154,17 @@ def test_a_number_beyond_a_double_does_not_fit_as_infinity() -> None:
     array, reasons = fit_texts(pa.array(["1e400", "inf", "-Infinity", "1e308"]), pa.float64())
     assert array.to_pylist() == [None, float("inf"), float("-inf"), 1e308]
     assert list(reasons) == [0]
+
+
+@pytest.mark.parametrize("text", ["a\n1\n\n3\n", "\n\na\n1\n\n3", 'a\n1\n\n3\n""\n'])
+def test_an_empty_line_of_a_single_column_is_a_row_without_a_value(tmp_path: Path, text: str) -> None:
+    file = csv_file(tmp_path, text)
+    (batch,) = file.read(pa.schema({"a": pa.string()}), 100, ["a"])
+    assert batch.rows.column("a").to_pylist()[:3] == ["1", None, "3"]
+    assert batch.read == len([*text.strip().split("\n")]) - 1
+
+
+def test_lines_of_a_single_column_are_numbered_with_the_empty_ones(tmp_path: Path) -> None:
+    file = csv_file(tmp_path, "a\n1\n\nx\n")
+    (batch,) = file.read(pa.schema({"a": pa.int64()}), 100, ["a"])
+    assert [row.position for row in batch.rejected] == ["orders.csv:4"]
