@@ -38,7 +38,7 @@ class Places:
         """The files of a stream: one, all of a folder, or all a glob fits; in order of name."""
         plain = self.path(stream)
         if plain.is_dir():
-            found = [path for path in plain.iterdir() if path.suffix in SUFFIXES]
+            found = [path for path in plain.iterdir() if path.suffix.lower() in SUFFIXES]
         elif plain.is_file():
             found = [plain]
         else:
@@ -50,7 +50,7 @@ class Places:
 
     def all_files(self) -> Sequence[Path]:
         """Every file of a known format below the root whose real path lies there too."""
-        found = (path for path in self.root.rglob("*") if path.suffix in SUFFIXES and self._shown(path))
+        found = (path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES and self._shown(path))
         return sorted(path for path in found if path.is_file() and path.resolve().is_relative_to(self.root))
 
     def name(self, path: Path) -> str:

@@ -111,3 +111,11 @@ async def test_a_stream_is_loaded_by_one_at_a_time(
     await first.commit({})
     await loaded(config, context, "out")
     assert await read(config, context, "out") == 4
+
+
+async def test_every_file_of_a_folder_is_read_however_its_ending_is_written(
+    config: FilesConfig, context: Context, tmp_path: Path
+) -> None:
+    for name in ("a.csv", "B.CSV"):
+        (tmp_path / "data" / name).write_text("id\n1\n")
+    assert await read(config, context, ".") == 2
