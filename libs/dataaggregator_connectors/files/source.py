@@ -15,7 +15,7 @@ from dataaggregator.connector.records import Shaper, infer_schema
 from dataaggregator.connector.source import ReadMode, ReadRequest, StreamInfo
 from dataaggregator.connector.typenames import parse_schema
 from dataaggregator.dataplane.batch import Batch
-from dataaggregator.errors import Invalid, PlatformError
+from dataaggregator.errors import Invalid, PlatformError, Transient
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.csv_reading import CsvFile, infer_csv
 from dataaggregator_connectors.files.json_reading import JsonFile
@@ -93,10 +93,14 @@ class FilesSource:
         formats = {places.format_of(path.name) for path in found}
         if len(formats) != 1:
             raise Invalid("files-format-unknown", f"{request.stream!r} finds files of several formats.")
-        kind = formats.pop()
+        kind, before = formats.pop(), [_stamp(path) for path in found]
         if kind == "parquet":
-            return self._parquet(places, found, request)
-        return self._csv(places, found, request) if kind == "csv" else self._json(places, found, request, kind)
+            schema, batches = self._parquet(places, found, request)
+        elif kind == "csv":
+            schema, batches = self._csv(places, found, request)
+        else:
+            schema, batches = self._json(places, found, request, kind)
+        return schema, _of_unchanged(batches, request, found, before)
 
     def _csv(self, places: Places, found: Sequence[Path], request: ReadRequest) -> tuple[pa.Schema, Iterator[Batch]]:
         files = [CsvFile(path, places.name(path), self._config.csv_of(path.name)) for path in found]
@@ -131,6 +135,20 @@ class FilesSource:
         whole = pa.schema([field.with_type(given.get(field.name, field.type)) for field in first]).remove_metadata()
         schema = _projected(whole, request)
         return schema, (b for path in found for b in _parquet_batches(path, places, schema, first, request.batch_rows))
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _of_unchanged(
+    batches: Iterator[Batch], request: ReadRequest, found: Sequence[Path], before: Sequence[tuple[int, int, int]]
+) -> Iterator[Batch]:
+    """The rows, and at their end a look whether they are of one state of the files: another one may be half a row."""
+    yield from batches
+    if changed := [path.name for path, stamp in zip(found, before, strict=True) if _stamp(path) != stamp]:
+        raise Transient("file-malformed", f"{request.stream}: {', '.join(changed)} changed while it was read.")
 
 
 def _projected(schema: pa.Schema, request: ReadRequest) -> pa.Schema:

@@ -119,3 +119,16 @@ async def test_every_file_of_a_folder_is_read_however_its_ending_is_written(
     for name in ("a.csv", "B.CSV"):
         (tmp_path / "data" / name).write_text("id\n1\n")
     assert await read(config, context, ".") == 2
+
+
+async def test_a_file_that_changes_while_it_is_read_fails_the_read(
+    config: FilesConfig, context: Context, tmp_path: Path
+) -> None:
+    path = tmp_path / "data" / "a.csv"
+    path.write_text("id,name\n1,whole\n2,ha")
+    reading = FilesSource(config, context).read(ReadRequest(stream="a.csv", batch_rows=1))
+    assert (await anext(reading)).rows.to_pylist() == [{"id": 1, "name": "whole"}]
+    with path.open("a") as file:
+        file.write("lf\n")
+    with pytest.raises(Transient, match="changed"):
+        [batch async for batch in reading]
