@@ -110,9 +110,11 @@ async def any_user(tx: Connection) -> bool:
 
 
 async def find_account_id(tx: Connection, reference: str) -> UUID | None:
-    """The id behind an id or e-mail, of whatever workspace: for letting somebody in."""
+    """The id behind an id or e-mail, of whatever workspace: for letting somebody in, who stays until then."""
     found: UUID | None = await tx.fetchval(
-        "SELECT id FROM auth.users WHERE id = $1 OR email_key = $2", _as_uuid(reference), email_key(reference)
+        "SELECT id FROM auth.users WHERE id = $1 OR email_key = $2 FOR KEY SHARE",
+        _as_uuid(reference),
+        email_key(reference),
     )
     return found
 

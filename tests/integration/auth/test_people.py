@@ -248,3 +248,18 @@ async def test_what_happened_to_users_is_said_on_the_bus(api: Api) -> None:
         ("user.created.v1", None),
         ("user.updated.v1", False),
     ]
+
+
+async def test_a_user_who_is_just_being_removed_is_no_longer_let_in(api: Api) -> None:
+    token = await api.token()
+    ada = await api.user("ada", token=token)
+    assert (await api.call("POST", "/api/workspaces", {"name": "second"}, token=token))[0] == 201
+    token = await api.token()
+    body = {"user": ada["email"], "role": "viewer"}
+    async with api.database.platform() as tx:
+        await tx.execute("DELETE FROM auth.users WHERE email = $1", ada["email"])
+        adding = asyncio.create_task(api.call("POST", "/api/workspaces/second/members", body, token=token))
+        async with asyncio.timeout(20):
+            while not await tx.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 (asks)
+                await asyncio.sleep(0.02)
+    assert (await adding)[0] == 404
