@@ -1,5 +1,6 @@
 """Runs over HTTP: asked for, handed over, mirrored, cancelled, retried."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -184,3 +185,11 @@ async def test_run_starts_are_limited_by_the_gateway_alone(control: Control, war
     for _ in range(60):
         await control.ports.limits.take("run", str(WORKSPACE))
     assert (await control.call("POST", "/api/pipelines/copy/runs")).status == 202
+
+
+async def test_of_many_starts_at_once_one_is_handed_over_and_the_others_wait(control: Control, warehouse: str) -> None:
+    await control.pipeline()
+    replies = await asyncio.gather(*(control.call("POST", "/api/pipelines/copy/runs") for _ in range(8)))
+    assert [reply.status for reply in replies] == [202] * 8
+    async with control.ports.database.platform() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM scheduler.runs WHERE handed_over_at IS NOT NULL") == 1
