@@ -5,11 +5,20 @@ from typing import Any
 
 import pytest
 
+from dataaggregator.db import Connection
+
 from .conftest import ADMIN, Api
 
 
 async def me(api: Api, token: str) -> int:
     return (await api.call("GET", "/api/auth/me", token=token))[0]
+
+
+async def somebody_waits(tx: Connection) -> None:
+    """Returns when another transaction waits for a lock, such as one that this one holds."""
+    async with asyncio.timeout(20):
+        while not await tx.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - it asks
+            await asyncio.sleep(0.02)
 
 
 async def test_a_user_is_made_read_changed_and_removed(api: Api) -> None:
@@ -259,7 +268,26 @@ async def test_a_user_who_is_just_being_removed_is_no_longer_let_in(api: Api) ->
     async with api.database.platform() as tx:
         await tx.execute("DELETE FROM auth.users WHERE email = $1", ada["email"])
         adding = asyncio.create_task(api.call("POST", "/api/workspaces/second/members", body, token=token))
-        async with asyncio.timeout(20):
-            while not await tx.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 (asks)
-                await asyncio.sleep(0.02)
+        await somebody_waits(tx)
     assert (await adding)[0] == 404
+
+
+async def test_the_users_of_a_workspace_are_not_there_in_another(api: Api) -> None:
+    token = await api.token()
+    ada = await api.user("ada", token=token)
+    assert (await api.call("POST", "/api/workspaces", {"name": "second"}, token=token))[0] == 201
+    token = await api.token()
+    _, page, _ = await api.call("GET", "/api/users", token=token, X_Workspace="second")
+    assert [user["email"] for user in page["items"]] == [ADMIN[0]]
+    for reference in (ada["id"], ada["email"]):
+        assert (await api.call("GET", f"/api/users/{reference}", token=token, X_Workspace="second"))[0] == 404
+
+
+async def test_a_login_with_a_password_that_is_just_being_changed_gets_no_token(api: Api) -> None:
+    ada = await api.user("ada", token=await api.token())
+    body = {"email": ada["email"], "password": "ada's password"}
+    async with api.database.platform() as tx:
+        await tx.execute("UPDATE auth.users SET password_hash = password_hash || 'x' WHERE email = $1", ada["email"])
+        login = asyncio.create_task(api.call("POST", "/api/auth/login", body))
+        await somebody_waits(tx)
+    assert (await login)[0] == 401

@@ -191,6 +191,9 @@ async def test_a_heartbeat_prolongs_the_lease_and_an_overtaken_one_is_told(
         keeper.hold(run.run_id, run.epoch, time.monotonic(), lose(run))
     await expire(database, second)
     await a_reaper(database).reap_expired()
+    again = await attempts.claim(OWNER)  # the run is at work once more, under another's epoch
+    assert again is not None
+    assert again.run_id == second.run_id
     connection = await database.connect("platform")
     try:
         await keeper.renew(connection)
