@@ -1,10 +1,15 @@
 """Auth's schema: what may be seen and changed by whom."""
 
+import asyncio
+from uuid import UUID
+
 import asyncpg
 import pytest
 
 from dataaggregator.db import Database
 from dataaggregator.ids import new_id
+from services.auth.audit import store
+from services.auth.audit.domain import first_broken, link
 
 
 async def test_the_audit_is_append_only(database: Database) -> None:
@@ -21,3 +26,23 @@ async def test_a_workspace_never_sees_what_belongs_to_the_platform(database: Dat
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         async with database.transaction(new_id()) as tx:
             await tx.fetch(f"SELECT FROM auth.{table}")
+
+
+async def test_many_who_append_to_the_audit_at_once_make_one_chain(database: Database) -> None:
+    workspace = new_id()
+
+    async def append(number: int) -> None:
+        async with database.platform() as tx:
+            last = await store.last_link(tx, workspace)
+            now = await tx.fetchval("SELECT now()")
+            await store.add_link(tx, link(last, b"entry %d" % number), workspace, now)
+
+    await asyncio.gather(*(append(number) for number in range(12)))
+    assert await _chain(database, workspace) == (12, None)
+
+
+async def _chain(database: Database, workspace: UUID) -> tuple[int, int | None]:
+    """How many links there are, and where the first broken one is."""
+    async with database.platform() as tx:
+        found = [one async for one in store.links(tx, workspace)]
+    return len(found), first_broken(found)

@@ -77,6 +77,18 @@ async def test_a_later_epoch_is_always_greater(claimed: Claim, attempts: Attempt
     assert again.attempt == 2
 
 
+async def test_a_cursor_is_never_taken_back_by_an_older_epoch(claimed: Claim, database: Database) -> None:
+    """Two runs of one pipeline, such as one that is recovered late: the newer lease knows where reading goes on."""
+    older = await claimed()
+    newer = await claimed(pipeline_id=older.pipeline_id)
+    async with database.transaction(older.workspace_id) as tx:
+        for run, value in ((newer, 9), (older, 4)):
+            cursor = KnownCursor(destination="warehouse", source="a", cursor={"value": value})
+            await results.save_cursors(tx, run, [cursor])
+        [kept] = await results.list_cursors(tx, older.workspace_id, older.pipeline_id)
+    assert (kept.cursor, kept.run_id) == ({"value": 9}, newer.run_id)
+
+
 async def test_a_late_writer_writes_nothing(
     claimed: Claim, attempts: Attempts, database: Database, run_now: RunNow, said: Said
 ) -> None:
