@@ -13,6 +13,7 @@ from dataaggregator.dataplane.job import ConnectorUse, JobSettings, KnownCursor,
 from dataaggregator.dataplane.processes import ProcessPool, RunProcess
 from dataaggregator.db import Database
 from dataaggregator.http.client import ServiceClient
+from dataaggregator.telemetry import logs
 from services.executor.attempt import Attempt, AttemptDoors, AttemptLimits
 from services.executor.commands import Attempts
 from services.executor.folders import RunFolders
@@ -20,6 +21,8 @@ from services.executor.report import Report
 from services.executor.store import results, runs
 from services.executor.store.runs import Run
 from services.executor.whereabouts import identify
+
+_log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,10 @@ class Workplace:
 
     async def clear(self, run: Run) -> None:
         """An ended run needs nothing of its folder any more but its rejected rows."""
-        await asyncio.to_thread(self._doors.folders.keep_quarantine_only, run.run_id)
+        try:
+            await asyncio.to_thread(self._doors.folders.keep_quarantine_only, run.run_id)
+        except OSError as error:  # the run has ended well or badly, a disk's trouble ends nobody else's
+            _log.warning("run_folder_not_cleaned", run_id=str(run.run_id), reason=str(error.strerror))
 
     async def _prepare(self, run: Run) -> RunJob:
         queued = run.queued

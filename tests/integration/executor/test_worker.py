@@ -1,5 +1,6 @@
 """The executor at work with real run processes: runs are done, retried, cancelled, timed out and handed back."""
 
+import errno
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from dataaggregator.settings import Settings
 from services.executor.domain import Status
+from services.executor.folders import RunFolders
 from tests.integration.executor.place import Place, open_place
 
 SLOW = "SELECT i::bigint AS id FROM generate_series(1, 1000) i, LATERAL (SELECT pg_sleep(0.05 + i * 0)) s"
@@ -161,3 +163,15 @@ async def test_a_stopping_executor_hands_its_run_back_and_the_next_one_ends_it(
         assert (await second.ended(run_id)).status is Status.SUCCEEDED, await second.error_detail(run_id)
         assert await second.said(run_id) == ["started", "attempt_failed", "started", "succeeded"]
     assert await count(empty_database_url) == 60
+
+
+async def test_a_folder_that_cannot_be_cleaned_stops_nobody(
+    workplace: Place, file: Path, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(RunFolders, "keep_quarantine_only", refuse)
+    for _ in range(2):
+        queued = await workplace.queue(definition=copying(workplace, file, empty_database_url))
+        assert (await workplace.ended(queued.run_id, 30)).status is Status.SUCCEEDED
