@@ -203,13 +203,15 @@ class WorkspacesApi:
         self._people = people
 
     def routes(self) -> list[Route]:
+        return [*self._of_workspaces("/api/workspaces"), *self._of_members("/api/workspaces/{workspace}/members")]
+
+    def _of_workspaces(self, path: str) -> list[Route]:
         own, tag = Permission.SELF, "workspaces"
-        spaces, one = "/api/workspaces", "/api/workspaces/{workspace}"
-        members, member = f"{one}/members", f"{one}/members/{{user}}"
+        one = f"{path}/{{workspace}}"
         return [
             Route(
                 "GET",
-                spaces,
+                path,
                 self.list_workspaces,
                 "List the workspaces you are a member of",
                 tag,
@@ -219,7 +221,7 @@ class WorkspacesApi:
             ),
             Route(
                 "POST",
-                spaces,
+                path,
                 self.create_workspace,
                 "Make a workspace",
                 tag,
@@ -231,9 +233,15 @@ class WorkspacesApi:
                 description="Who makes it is its admin; a refresh gives the token that says so.",
             ),
             Route("GET", one, self.get_workspace, "Get a workspace", tag, own, answers={200: WorkspaceView}),
+        ]
+
+    def _of_members(self, path: str) -> list[Route]:
+        own, tag = Permission.SELF, "workspaces"
+        member = f"{path}/{{user}}"
+        return [
             Route(
                 "GET",
-                members,
+                path,
                 self.list_members,
                 "List members",
                 tag,
@@ -243,7 +251,7 @@ class WorkspacesApi:
             ),
             Route(
                 "POST",
-                members,
+                path,
                 self.add_member,
                 "Let an existing user in",
                 tag,

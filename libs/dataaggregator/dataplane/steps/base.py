@@ -1,6 +1,7 @@
 """What every stage has: its counts, its place, and the two shapes of work, by row and by set."""
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -122,7 +123,7 @@ class Stage:
             self.tally.seconds += time.monotonic() - begun
 
 
-class RowStage(Stage):
+class RowStage(Stage, ABC):
     """Works batch by batch; read = written + filtered + rejected."""
 
     def apply(self, flow: Flow, outlet: Outlet) -> Flow:
@@ -134,9 +135,9 @@ class RowStage(Stage):
             self.tally.written += changed.rows.num_rows
         return changed
 
+    @abstractmethod
     def change(self, flow: Flow, outlet: Outlet) -> Flow:
         """Each kind's own work."""
-        raise NotImplementedError
 
     def reject(self, flow: Flow, mask: Column, rule: str, reason: str, outlet: Outlet) -> None:
         """Hand the rows where the mask is true to the quarantine, attributed to this stage and rule."""
@@ -146,18 +147,18 @@ class RowStage(Stage):
         outlet.rejected(Rejected(setting.node, setting.stage, rule, reason, rows))
 
 
-class SetStage(Stage):
+class SetStage(Stage, ABC):
     """Works on the whole of its inputs, kept in the engine, which spills."""
 
     inputs: Mapping[str, pa.Schema]
 
+    @abstractmethod
     def take(self, name: str, rows: pa.RecordBatch) -> None:
         """Keep rows of one input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def give(self) -> Iterable[pa.RecordBatch]:
         """Every row, when all inputs have ended; checks the law at the end."""
-        raise NotImplementedError
 
 
 def array(column: Column) -> Column:
