@@ -52,6 +52,16 @@ async def test_a_secret_is_sealed_shown_masked_and_opened_for_executors_only(con
         assert response.status in (401, 403)
 
 
+async def test_a_secret_put_into_another_connector_opens_nothing(control: Control) -> None:
+    made, other = await control.connector(), await control.connector("other")
+    async with control.ports.database.platform() as tx:
+        await tx.execute("DELETE FROM connectors.secrets WHERE connector_id = $1::uuid", other["id"])
+        await tx.execute("UPDATE connectors.secrets SET connector_id = $1::uuid", other["id"])
+    refused = await control.call("POST", "/api/connectors/other/test")
+    assert (refused.status, refused.json["code"]) == (502, "sealed-data-unreadable")
+    assert "geheim" not in str(refused.json) + str(made)
+
+
 async def test_the_mask_sent_back_changes_nothing(control: Control) -> None:
     made = await control.connector()
     body = {"name": "warehouse", "type": "postgres", "config": made["config"]}
