@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from dataaggregator.bus import inbox, parked
 from dataaggregator.bus.handler import Handler, handler_table
 from dataaggregator.bus.verdict import Ack, Park, Retry, SequenceGap, Verdict, ended_the_process, reason, verdict
+from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE, Event
 from dataaggregator.db import Connection, Database
+from dataaggregator.errors import Invalid
 from dataaggregator.telemetry import logs, metrics, traces
 
 log = logs.get("bus")
@@ -44,7 +46,7 @@ class Consumer:
 
         Raises only if not even the verdict could be stored: then the event is not to be acknowledged.
         """
-        delivery = Delivery(event, self.handlers[event.type], tries, waited)
+        delivery = Delivery(event, self._handler(event), tries, waited)
         with traces.continue_from(event.traceparent, f"consume {event.type}"):
             try:
                 async with self._transaction(event) as tx:
@@ -56,6 +58,10 @@ class Consumer:
                     await self._keep(tx, delivery, outcome, error)
         self._count(delivery, outcome)
         return outcome
+
+    def _handler(self, event: Event) -> Handler:
+        """Also for what is handled here no more, such as a retry row of an older version: then it is parked."""
+        return self.handlers.get(event.type) or Handler(self.schema, Message, _unhandled)
 
     async def deliver_chain(self, chain: Sequence[Event]) -> int:
         """Deliver the events of one subject in their order; returns how many outcomes are committed, from the first."""
@@ -70,7 +76,7 @@ class Consumer:
             if ended_the_process(row.code, row.tries):
                 await self.set_aside(row.event, row.tries)
                 continue
-            delivery = Delivery(row.event, self.handlers[row.event.type], row.tries, waited=True)
+            delivery = Delivery(row.event, self._handler(row.event), row.tries, waited=True)
             chains.setdefault((row.event.source, row.event.subject), []).append(delivery)
         async with asyncio.TaskGroup() as tasks:
             for chain in chains.values():
@@ -179,3 +185,7 @@ class Consumer:
                 log.info("event_retried", code=code, reason=why, after_seconds=after_seconds, **fields)
             case Ack():
                 log.info("event_not_needed", code=code, reason=why, **fields)
+
+
+async def _unhandled(event: Event, _: Connection) -> None:
+    raise Invalid("event-unreadable", f"Nobody here handles {event.type} any more.")

@@ -6,17 +6,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from dataaggregator.bus import Bus, EmbeddedBus, Handler
+from dataaggregator.bus import Bus, EmbeddedBus, Handler, ephemeral
 from dataaggregator.bus.consumer import Consumer
 from dataaggregator.bus.recovery import MOST_RECOVERIES
 from dataaggregator.bus.relay import EVENT_COLUMNS, Relay
-from dataaggregator.bus.verdict import MOST_TRIES
+from dataaggregator.bus.verdict import MOST_TRIES, Park
 from dataaggregator.contracts.connector import ConnectorCreated, ConnectorTested
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, Database
 from dataaggregator.settings import Settings
 from tests.integration.bus.conformance import BusConformance
-from tests.integration.bus.rig import CONNECTOR_MESSAGES, SPEAKER, Rig
+from tests.integration.bus.rig import CONNECTOR_MESSAGES, SPEAKER, WORKSPACE, Rig
 
 
 class DeathError(BaseException):
@@ -30,6 +30,13 @@ class CutError(Exception):
 class TestEmbeddedBus(BusConformance):
     def make_bus(self, database: Database, settings: Settings) -> Bus:
         return EmbeddedBus(database, settings)
+
+    async def test_an_event_that_nobody_handles_any_more_is_parked_for_a_person(self, rig: Rig) -> None:
+        message = ConnectorTested(connector_id=uuid4(), ok=True)
+        event = ephemeral(message, subject="one", workspace=WORKSPACE, source=SPEAKER)
+        consumer = Consumer(rig.database, "listener", [])
+        assert isinstance(await consumer.deliver(event, tries=3, waited=True), Park)
+        assert await rig.value("SELECT code FROM listener.parked") == "event-unreadable"
 
     async def test_cut_between_the_handlers_commit_and_the_mark_it_is_delivered_again_and_applied_once(
         self, rig: Rig, settings: Settings
