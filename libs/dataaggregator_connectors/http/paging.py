@@ -23,6 +23,7 @@ async def pages(client: Client, stream: Stream, extra: dict[str, str]) -> AsyncG
     params = {name: _param(value) for name, value in stream.params.items()} | extra | _first(stream)
     url, number, received = client.url(stream.path), 0, 0
     seen: bytes | None = None
+    asked: set[str] = set()  # an API that answers with the same cursor or link again would be read for ever
     while True:
         number += 1
         answer = await client.ask(Ask(stream.method or "GET", url, f"{stream.path}, page {number}", params))
@@ -39,6 +40,12 @@ async def pages(client: Client, stream: Stream, extra: dict[str, str]) -> AsyncG
         step = _next(stream, answer, number, received, last=not records)
         if step is None:
             return
+        place = step if isinstance(step, str) else "&".join(step.values())
+        if place in asked:
+            raise Invalid(
+                "http-pagination", f"{stream.path}, page {number}: it leads back to {place!r}; check the pagination."
+            )
+        asked.add(place)
         if isinstance(step, str):
             url, params = client.url(step), {}
         else:

@@ -20,6 +20,11 @@ Posted = list[tuple[str, Any]]
 LOGIN = {"type": "oauth2_client_credentials", "token_url": "", "client_id": "me", "client_secret": "s"}
 STREAMS = {
     "same": {"path": "same", "pagination": {"type": "page"}},
+    "circle": {
+        "path": "circle",
+        "pagination": {"type": "cursor", "param": "after", "path": "$.next"},
+        "records": "$.of",
+    },
     "broken": {"path": "broken", "pagination": {"type": "page"}},
     "growing": {"path": "growing", "pagination": {"type": "page"}},
     "busy": {"path": "busy"},
@@ -37,10 +42,14 @@ class Api:
         self.asked = 0
         self.posted: Posted = []
         self.app = web.Application()
-        for name in ("same", "broken", "growing", "busy", "half", "login", "moved"):
+        for name in ("same", "circle", "broken", "growing", "busy", "half", "login", "moved"):
             self.app.router.add_get(f"/{name}", getattr(self, name))
         self.app.router.add_post("/posted", self.take)
         self.app.router.add_post("/token", self.token)
+
+    async def circle(self, request: web.Request) -> web.Response:
+        """No rows, and a next page that is this one again."""
+        return web.json_response({"of": [], "next": "1", "at": request.query.get("after")})
 
     async def same(self, _: web.Request) -> web.Response:
         return web.json_response([{"a": 1}])
@@ -111,6 +120,7 @@ async def read(config: HttpConfig, context: Context, stream: str) -> tuple[list[
     ("stream", "code", "said"),
     [
         ("same", "http-pagination", "page 2"),
+        ("circle", "http-pagination", "page 2"),
         ("broken", "http-malformed", "page 2"),
         ("half", "connector-unreachable", "page 1"),
         ("moved", "http-status", "redirects"),
