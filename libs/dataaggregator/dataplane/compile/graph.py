@@ -4,7 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from dataaggregator.contracts.pipeline import PipelineDefinition, ResolvedPipeline
+from dataaggregator.contracts.pipeline import (
+    DestinationDefinition,
+    PipelineDefinition,
+    ResolvedDestination,
+    ResolvedPipeline,
+)
 from dataaggregator.contracts.steps import DropStep, RenameStep, SelectStep, Step
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, Road, SourceNode, TransformNode
@@ -132,7 +137,21 @@ class _Compiler:
                 self._wrong(f"destinations[{at}].input", "there are several sources: name the input", "missing-field")
             else:
                 found.append(DestinationNode(at, name))
+        self._streams_once()
         return tuple(found)
+
+    def _streams_once(self) -> None:
+        """Two loads of one run into one stream would wait for each other's fence."""
+        given: Sequence[DestinationDefinition | ResolvedDestination] = self._definition.destinations
+        seen: set[tuple[object, str]] = set()
+        for at, destination in enumerate(given):
+            connector = (
+                destination.connector if isinstance(destination, DestinationDefinition) else destination.connector_id
+            )
+            if (connector, destination.stream) in seen:
+                message = f"{destination.stream} is loaded by another destination of this pipeline already"
+                self._wrong(f"destinations[{at}].stream", message, "twice")
+            seen.add((connector, destination.stream))
 
     def _names_once(self, placed: Sequence[_Placed]) -> None:
         seen = set(self._definition.sources)

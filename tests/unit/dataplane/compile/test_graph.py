@@ -83,6 +83,7 @@ def test_saved_transformations_are_used_by_name() -> None:
          "transformations[0].steps[0].sql", "expression"),
         ({"transformations": [{"name": "t", "steps": [{"name": "s", **FILTER}, {"name": "s", **FILTER}]}]},
          "transformations[0].steps[1].name", "twice"),
+        ({"destinations": [TO, {**TO, "write": "replace"}]}, "destinations[1].stream", "twice"),
     ],
 )  # fmt: skip
 def test_each_wrong_field_is_named(parts: Any, field: str, code: str) -> None:
