@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from dataaggregator.http.call import Call
 from services.auth.audit.record import Actor
 
-Email = Annotated[str, Field(min_length=3, max_length=254, pattern=r"^\s*[^@\s]+@[^@\s]+\s*$")]
+_PART = r"[^@\s\x00-\x1f\x7f]+"
+Email = Annotated[str, Field(min_length=3, max_length=254, pattern=rf"^\s*{_PART}@{_PART}\s*$")]
 Password = Annotated[SecretStr, Field(min_length=8, max_length=1024)]
 
 

@@ -23,6 +23,9 @@ from dataaggregator.errors import FieldError, Invalid, Permanent, PlatformError
 INVALID_CODES = frozenset(
     {"definition-invalid", "expression-failed", "cast-failed", "validation-failed", "join-fan-out", "type-unsupported"}
 )
+BROKE_DOWN = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT})
+"""How an engine ends that does not notice that an allocation failed."""
+
 PERMANENT_CODES = frozenset({"sandbox-memory", "sandbox-disk", "sandbox-unavailable", "sandbox-killed", "unbalanced"})
 
 
@@ -76,6 +79,9 @@ def cause_of_death(status: int, said: str, limits: SandboxLimits) -> PlatformErr
         return Permanent("sandbox-memory", memory_sentence(limits.memory_bytes))
     if status == -signal.SIGXFSZ:
         return Permanent("sandbox-disk", f"the steps wanted to write more than {limits.spill_bytes} bytes to disk")
+    if -status in BROKE_DOWN:
+        how = f"the engine broke down ({signal.Signals(-status).name}), as it does when it gets no more memory"
+        return Permanent("sandbox-memory", f"{how}; a sandbox may use {limits.memory_bytes >> 20} MiB {last_words}")
     if status < 0:
         return Permanent("sandbox-killed", f"the sandbox was ended by {signal.Signals(-status).name} {last_words}")
     return Permanent("sandbox-killed", f"the sandbox ended by itself with status {status} {last_words}")
