@@ -50,6 +50,7 @@ Folders = Annotated[tuple[Path, ...], BeforeValidator(_split)]
 PerTime = Annotated[Rate, BeforeValidator(_rate)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Seconds = Annotated[float, Field(gt=0)]
+Url = Annotated[str, Field(pattern=r"^https?://[^/]+$")]
 Bytes = Annotated[int, Field(gt=0)]
 
 
@@ -61,6 +62,16 @@ class Settings(BaseModel):
     # Where things are and who may reach them
     gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     gateway_port: Port = Field(8001, description="Port the gateway listens on; 0 takes a free one.")
+    services_host: str = Field("127.0.0.1", description="Address the services behind the gateway listen on.")
+    auth_port: Port = Field(8002, description="Port auth listens on as a process of its own; 0 takes a free one.")
+    connectors_port: Port = Field(8003, description="Port connectors listens on as a process of its own.")
+    executor_port: Port = Field(8004, description="Port the executor listens on as a process of its own.")
+    scheduler_port: Port = Field(8005, description="Port the scheduler listens on as a process of its own.")
+    gateway_url: Url = Field("http://127.0.0.1:8001", description="Where other processes reach the gateway.")
+    auth_url: Url = Field("http://127.0.0.1:8002", description="Where other processes reach auth.")
+    connectors_url: Url = Field("http://127.0.0.1:8003", description="Where other processes reach connectors.")
+    executor_url: Url = Field("http://127.0.0.1:8004", description="Where other processes reach the executors.")
+    scheduler_url: Url = Field("http://127.0.0.1:8005", description="Where other processes reach the scheduler.")
     console_port: Port = Field(3000, description="Port the console is served on.")
     home: Path = Field(
         Path.home() / ".dataaggregator",
@@ -78,6 +89,16 @@ class Settings(BaseModel):
     )
 
     # Database, bus, limits store
+    rabbitmq_url: SecretStr | None = Field(
+        None, description="RabbitMQ, as amqp://user:password@host:port/vhost; without it events go by the database."
+    )
+    rabbitmq_management_url: SecretStr | None = Field(
+        None,
+        description="RabbitMQ's management API, as http://user:password@host:port; with it lost bindings are noticed.",
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis, as redis://:password@host:port/0; without it limits are kept in the process."
+    )
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL, as postgresql://user:password@host:port/database?sslmode=…"
     )
@@ -185,6 +206,21 @@ class Settings(BaseModel):
             raise ValueError("should be postgresql://user:password@host:port/database")
         return url
 
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _check_rabbitmq_url(cls, url: SecretStr | None) -> SecretStr | None:
+        return _checked_scheme(url, "amqp", "amqp://user:password@host:port/vhost")
+
+    @field_validator("rabbitmq_management_url")
+    @classmethod
+    def _check_management_url(cls, url: SecretStr | None) -> SecretStr | None:
+        return _checked_scheme(url, "http", "http://user:password@host:port")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: SecretStr | None) -> SecretStr | None:
+        return _checked_scheme(url, "redis", "redis://:password@host:port/0")
+
     @field_validator("secret_key")
     @classmethod
     def _check_secret_key(cls, key: SecretStr | None) -> SecretStr | None:
@@ -219,6 +255,12 @@ class Settings(BaseModel):
         except ValidationError as error:
             lines = dict.fromkeys(_line(item) for item in error.errors(include_url=False))
             raise SettingsError("\n".join(lines)) from None
+
+
+def _checked_scheme(url: SecretStr | None, scheme: str, right: str) -> SecretStr | None:
+    if url is not None and not url.get_secret_value().startswith((f"{scheme}://", f"{scheme}s://")):
+        raise ValueError(f"should be {right}")
+    return url
 
 
 def variable(field: str) -> str:
