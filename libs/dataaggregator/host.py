@@ -35,9 +35,9 @@ class LoopEndedError(Exception):
 class Host:
     """``async with Host(services, ports) as host: await host.stopped()``.
 
-    Start: every port is bound and written into the directory; database, bus and the services' resources are opened in
-    the order given; the services listen; the loops begin. Stop: the same backwards, calls in work first being let
-    finish for STOP_SECONDS. If a step of the start fails, those before it are undone.
+    Start: every port is bound and written into the directory; what the composition holds and the services' resources
+    are opened in the order given; the services listen; the loops begin. Stop: the same backwards, calls in work first
+    being let finish for STOP_SECONDS. If a step of the start fails, those before it are undone.
     """
 
     def __init__(self, services: Sequence[Service], ports: Ports, *, handle_signals: bool = True) -> None:
@@ -116,10 +116,11 @@ class Host:
 
     def _resources(self) -> list[Resource]:
         """Each once, in the order of first mention: what is shared, then what each service has of its own."""
-        shared: list[Resource] = [self._ports.database, self._ports.bus]
+        ports = self._ports
+        shared: list[Resource] = [ports.database, ports.bus, ports.limits, ports.revocations]
         for service in self._services:
             if service.handlers:
-                self._ports.bus.subscribe(_schema_of(service), service.handlers)
+                ports.bus.subscribe(_schema_of(service), service.handlers)
         own = [resource for service in self._services for resource in service.resources]
         return list({id(resource): resource for resource in [*shared, *own]}.values())
 

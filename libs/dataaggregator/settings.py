@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from dataaggregator.limits import Rate
+from dataaggregator.rate import Rate
 
 
 class SettingsError(Exception):

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from dataaggregator.errors import RateLimited, Transient
-from dataaggregator.limits import Decision, InProcessLimits, Limits
+from dataaggregator.limits import Decision, Limits
+from dataaggregator.limits.in_process import InProcessLimits
 from dataaggregator.settings import Settings
 from dataaggregator.telemetry import metrics
 

@@ -72,7 +72,7 @@ class StatusApi:
 
     async def status(self, _: Call) -> Answer:
         (database, bus, limits), services = await asyncio.gather(
-            asyncio.gather(check(self._ports.database), check(self._ports.bus), check(_LimitsNeed(self._ports))),
+            asyncio.gather(check(self._ports.database), check(self._ports.bus), check(self._ports.limits)),
             asyncio.gather(*(self._service(name) for name in SERVICES)),
         )
         waiting = await self._backlog() if database.ok else None
@@ -118,24 +118,6 @@ class StatusApi:
             retrying=found.retrying,
             parked=found.parked,
         )
-
-
-class _LimitsNeed:
-    """The limits store, asked with a bucket that nobody uses."""
-
-    name = "limits"
-
-    def __init__(self, ports: Ports) -> None:
-        self._limits = ports.limits
-
-    async def open(self) -> None:
-        """Opened by the composition."""
-
-    async def close(self) -> None:
-        """Closed by the composition."""
-
-    async def ping(self) -> None:
-        await self._limits.take("api", "status")
 
 
 def _unreachable(name: str, detail: str) -> ServiceStatus:

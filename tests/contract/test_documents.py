@@ -13,9 +13,9 @@ from dataaggregator.directory import Directory
 from dataaggregator.http.openapi import document, merge
 from dataaggregator.http.route import Route
 from dataaggregator.installed import installed_services
-from dataaggregator.limits import InProcessLimits
+from dataaggregator.limits.in_process import InProcessLimits
 from dataaggregator.ports import Ports
-from dataaggregator.revocations import InProcessRevocations
+from dataaggregator.revocations.in_process import InProcessRevocations
 from dataaggregator.secrets import KeyRing
 from dataaggregator.service import Service
 from dataaggregator.settings import Settings

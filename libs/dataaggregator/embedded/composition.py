@@ -16,9 +16,9 @@ from dataaggregator.embedded.home import Home
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from dataaggregator.host import Host
 from dataaggregator.installed import installed_services
-from dataaggregator.limits import InProcessLimits
+from dataaggregator.limits.in_process import InProcessLimits
 from dataaggregator.ports import Ports
-from dataaggregator.revocations import InProcessRevocations
+from dataaggregator.revocations.in_process import InProcessRevocations
 from dataaggregator.secrets import KeyRing
 from dataaggregator.settings import Settings
 from dataaggregator.telemetry import logs

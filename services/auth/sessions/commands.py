@@ -130,8 +130,7 @@ class Sessions:
         """Hand what is written down to the port: an emptied one would un-revoke tokens."""
         async with self._database.platform() as tx:
             known = await store.list_revocations(tx, self._clock.now())
-        for revocation in known:
-            await self._revocations.revoke(revocation)
+        await self._revocations.tell(known, whole=True)
 
     async def forget_outlived(self) -> None:
         """Remove rows that can no longer change any answer."""

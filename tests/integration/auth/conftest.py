@@ -14,9 +14,9 @@ from dataaggregator.bus import EmbeddedBus
 from dataaggregator.db import Database
 from dataaggregator.directory import Directory
 from dataaggregator.host import Host
-from dataaggregator.limits import InProcessLimits
+from dataaggregator.limits.in_process import InProcessLimits
 from dataaggregator.ports import Ports
-from dataaggregator.revocations import InProcessRevocations
+from dataaggregator.revocations.in_process import InProcessRevocations
 from dataaggregator.secrets import KeyRing
 from dataaggregator.settings import Settings
 from services.auth.app import build

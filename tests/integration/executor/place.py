@@ -22,9 +22,9 @@ from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
 from dataaggregator.ids import new_id
-from dataaggregator.limits import InProcessLimits
+from dataaggregator.limits.in_process import InProcessLimits
 from dataaggregator.ports import Ports
-from dataaggregator.revocations import InProcessRevocations
+from dataaggregator.revocations.in_process import InProcessRevocations
 from dataaggregator.secrets import KeyRing
 from dataaggregator.service import Service
 from dataaggregator.settings import Settings

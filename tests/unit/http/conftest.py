@@ -26,10 +26,10 @@ from dataaggregator.http.health import routes as health_routes
 from dataaggregator.http.openapi import document
 from dataaggregator.http.route import Route
 from dataaggregator.ids import new_id
-from dataaggregator.limits import InProcessLimits
+from dataaggregator.limits.in_process import InProcessLimits
 from dataaggregator.permissions import Role
 from dataaggregator.ports import Ports
-from dataaggregator.revocations import InProcessRevocations
+from dataaggregator.revocations.in_process import InProcessRevocations
 from dataaggregator.secrets import KeyRing
 from dataaggregator.service import Service
 from dataaggregator.settings import Settings

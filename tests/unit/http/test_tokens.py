@@ -18,7 +18,8 @@ from dataaggregator.errors import Transient, Unauthenticated
 from dataaggregator.http.tokens import RemoteJwks, ServiceTokens, StaticJwks, TokenVerifier
 from dataaggregator.permissions import Role
 from dataaggregator.ports import Ports
-from dataaggregator.revocations import InProcessRevocations, Revocation
+from dataaggregator.revocations import Revocation
+from dataaggregator.revocations.in_process import InProcessRevocations
 from dataaggregator.secrets import KeyRing
 
 from .conftest import USER, WORKSPACE, Issuer, Serve, SetClock

@@ -2,26 +2,31 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
 
 import pytest
 
 from dataaggregator.limits import Limits, Rate
 
-RATES = {"api": Rate(10, 10), "login": Rate(2, 60), "run": Rate(1, 1)}
+# So slow that the time a test takes gives nothing back.
+RATES = {"api": Rate(10, 1000), "login": Rate(2, 6000), "run": Rate(1, 100)}
 
 
 class LimitsConformance(ABC):
-    """``make`` gives an adapter with RATES and empty buckets; ``forward`` moves the time it sees."""
+    """``make`` gives an adapter with RATES and full buckets; ``forward`` moves the time it sees."""
 
     @abstractmethod
     def make(self) -> Limits: ...
 
     @abstractmethod
-    def forward(self, seconds: float) -> None: ...
+    async def forward(self, seconds: float) -> None: ...
 
     @pytest.fixture
-    def limits(self) -> Limits:
-        return self.make()
+    async def limits(self) -> AsyncIterator[Limits]:
+        limits = self.make()
+        await limits.open()
+        yield limits
+        await limits.close()
 
     async def test_a_full_bucket_gives_its_limit_and_then_refuses(self, limits: Limits) -> None:
         decisions = [await limits.take("api", "user:1") for _ in range(11)]
@@ -33,11 +38,11 @@ class LimitsConformance(ABC):
         for _ in range(10):
             await limits.take("api", "user:1")
         refused = await limits.take("api", "user:1")
-        assert (refused.retry_after, refused.reset_seconds) == (1, 10)
-        self.forward(refused.retry_after)
+        assert (refused.retry_after, refused.reset_seconds) == (100, 1000)
+        await self.forward(refused.retry_after)
         assert (await limits.take("api", "user:1")).allowed
         assert not (await limits.take("api", "user:1")).allowed
-        self.forward(100)
+        await self.forward(10_000)
         assert (await limits.take("api", "user:1")).remaining == 9
 
     async def test_keys_and_classes_have_buckets_of_their_own(self, limits: Limits) -> None:
@@ -63,5 +68,15 @@ class LimitsConformance(ABC):
     async def test_a_clock_that_goes_back_gives_nothing_away(self, limits: Limits) -> None:
         for _ in range(10):
             await limits.take("api", "a")
-        self.forward(-5)
+        await self.forward(-500)
         assert not (await limits.take("api", "a")).allowed
+
+    async def test_asking_for_nothing_tells_what_is_left(self, limits: Limits) -> None:
+        await limits.take("api", "a", cost=4)
+        told = await limits.take("api", "a", cost=0)
+        assert (told.allowed, told.remaining) == (True, 6)
+
+    async def test_one_that_is_open_answers_ping_and_may_be_closed_twice(self, limits: Limits) -> None:
+        await limits.ping()
+        await limits.close()
+        await limits.close()

@@ -1,6 +1,7 @@
 """The limits kept in this process keep the port's promises and forget what no longer matters."""
 
-from dataaggregator.limits import InProcessLimits, Limits, Rate
+from dataaggregator.limits import Limits, Rate
+from dataaggregator.limits.in_process import InProcessLimits
 
 from .limits_conformance import RATES, LimitsConformance
 
@@ -11,7 +12,7 @@ class TestInProcessLimits(LimitsConformance):
     def make(self) -> Limits:
         return InProcessLimits(RATES, monotonic=lambda: self._now)
 
-    def forward(self, seconds: float) -> None:
+    async def forward(self, seconds: float) -> None:
         self._now += seconds
 
 
