@@ -14,6 +14,8 @@ from dataaggregator.db import Database, migrate
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from dataaggregator.settings import Settings
 
+pytest_plugins = ["tests.servers"]
+
 SERVICES = Path(__file__).parent.parent / "services"
 TEMPLATE = "template_platform"
 

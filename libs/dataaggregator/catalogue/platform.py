@@ -54,6 +54,14 @@ PLATFORM: dict[str, Entry] = {
         "An event waits for an earlier one",
         "Find the earlier event of the same subject in `dataaggregator parked list` and replay it; the others follow.",
     ),
+    "server-not-installed": Entry(
+        "A server's programs are not on this machine",
+        "Install the package named, or let this machine reach Debian's packages: they are fetched without root.",
+    ),
+    "server-start-failed": Entry(
+        "A private server did not start",
+        "Read the logs in the folder named; free the memory, the disk or the port it asks for, then start again.",
+    ),
     "service-refused": Entry(
         "A service does not know our token", "Give all services the same SECRET_KEY and compare their clocks."
     ),

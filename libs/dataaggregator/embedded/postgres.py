@@ -230,7 +230,8 @@ class EmbeddedPostgres:
         user = self._user
         ids = (str(user.uid), str(user.gid)) if user else ("-1", "-1")
         path = postgres_programs(self._major(), user) / program
-        return [sys.executable, "-I", str(launch.__file__), *ids, str(os.getpid()), str(path), *arguments]
+        end = str(int(signal.SIGINT))  # PostgreSQL's fast shutdown
+        return [sys.executable, "-I", str(launch.__file__), *ids, str(os.getpid()), end, str(path), *arguments]
 
     def _inside(self, name: str) -> str:
         """A path that works without the right to walk through the parents of the folder."""
