@@ -7,7 +7,7 @@ from pathlib import Path
 from prometheus_client.metrics_core import Metric
 
 from dataaggregator.catalogue import CATALOGUE, Entry
-from dataaggregator.settings import Settings, shown_default, unit, variable
+from dataaggregator.settings import Settings, is_secret, shown_default, unit, variable
 from dataaggregator.telemetry.metrics import LABELS, REGISTRY
 
 _HEAD = "<!-- Written by `python -m dataaggregator.reference`; change the code it is made from, not this page. -->\n"
@@ -70,9 +70,12 @@ def _settings() -> str:
         for name, field in Settings.model_fields.items()
     ]
     table = _table(("variable", "default", "unit", ""), rows)
+    secrets = ", ".join(f"`{variable(name)}`" for name in Settings.model_fields if is_secret(name))
     return (
         f"{_HEAD}\n# Settings\n\nAll settings are environment variables. A wrong value stops the service with one line "
-        f"a variable and exit code 2; an empty one counts as not set.\n\n{table}"
+        "a variable and exit code 2; an empty one counts as not set.\n\nA secret can stand in a file instead, named by "
+        "its variable with `_FILE` behind it (`SECRET_KEY_FILE=/run/dataaggregator/secrets/secret_key`). Secrets are "
+        f"{secrets}.\n\n{table}"
     )
 
 

@@ -55,7 +55,8 @@ Bytes = Annotated[int, Field(gt=0)]
 
 
 class Settings(BaseModel):
-    """All settings. A field is read from the environment variable of the same name in capitals."""
+    """All settings. A field is read from the environment variable of the same name in capitals, a secret also from the
+    file that the variable with ``_FILE`` behind it names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -250,11 +251,42 @@ class Settings(BaseModel):
         """The settings of this process, or of ``environment``; raises SettingsError. Empty values count as not set."""
         given = os.environ if environment is None else environment
         found = {name: given[variable(name)] for name in cls.model_fields if given.get(variable(name))}
+        read, unread = _read_files(given)
         try:
-            return cls.model_validate(found)
+            settings = cls.model_validate({**found, **read})
         except ValidationError as error:
-            lines = dict.fromkeys(_line(item) for item in error.errors(include_url=False))
-            raise SettingsError("\n".join(lines)) from None
+            lines = [_line(item) for item in error.errors(include_url=False)]
+            raise SettingsError("\n".join(dict.fromkeys([*unread, *lines]))) from None
+        if unread:
+            raise SettingsError("\n".join(unread))
+        return settings
+
+
+def secret_files(environment: Mapping[str, str]) -> dict[str, Path]:
+    """The files that ``environment`` names for secrets, by field: ``SECRET_KEY_FILE=/run/…`` for secret_key."""
+    named = {field: environment.get(f"{variable(field)}_FILE") for field in Settings.model_fields if is_secret(field)}
+    return {field: Path(path) for field, path in named.items() if path}
+
+
+def _read_files(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Secrets out of their files, and a line for each that cannot be had that way."""
+    read, wrong = {}, []
+    for field, path in secret_files(environment).items():
+        name = variable(field)
+        if environment.get(name):
+            wrong.append(f"{name}_FILE={path}: {name} is set as well. Set one of the two.")
+            continue
+        try:
+            text = path.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            wrong.append(f"{name}_FILE={path}: should name a file with the value: {reason}.")
+            continue
+        if text:
+            read[field] = text
+        else:
+            wrong.append(f"{name}_FILE={path}: should name a file with the value: it is empty.")
+    return read, wrong
 
 
 def _checked_scheme(url: SecretStr | None, scheme: str, right: str) -> SecretStr | None:
@@ -266,6 +298,11 @@ def _checked_scheme(url: SecretStr | None, scheme: str, right: str) -> SecretStr
 def variable(field: str) -> str:
     """The environment variable a field of Settings is read from."""
     return "DATAAGGREGATOR_HOME" if field == "home" else field.upper()
+
+
+def is_secret(field: str) -> bool:
+    """Whether a field of Settings is never to be shown."""
+    return "SecretStr" in str(Settings.model_fields[field].annotation)
 
 
 def unit(field: str) -> str:
@@ -304,6 +341,6 @@ def _line(error: ErrorDetails) -> str:
         return message
     name = str(error["loc"][0])
     field = Settings.model_fields[name]
-    shown = "" if "SecretStr" in str(field.annotation) else f"={error['input']}"
+    shown = "" if is_secret(name) else f"={error['input']}"
     default = shown_default(name)
     return f"{variable(name)}{shown}: {message}. {field.description}" + (f" Default: {default}" if default else "")

@@ -9,7 +9,7 @@ from typing import Any
 
 from dataaggregator.contracts.fields import field_path
 from dataaggregator.errors import FieldError, Invalid
-from dataaggregator.settings import Settings
+from dataaggregator.settings import Settings, secret_files
 from services.connectors.domain import Path as Place
 from services.connectors.domain import with_references
 
@@ -63,6 +63,9 @@ class References:
         inside = any(path.is_relative_to(root) for root in self._roots)
         if not inside or any(path.is_relative_to(folder) for folder in (self._home, *KERNEL_FOLDERS)):
             raise LookupError(f"{name} lies in none of the folders that FILES_ALLOWED_ROOTS names")
+        # Resolved anew each time: where secrets are mounted, their links are moved when they are replaced.
+        if path in {own.resolve() for own in secret_files(self._environment).values()}:
+            raise LookupError(f"{name} holds a setting of the platform itself and is not for connectors")
         try:
             with open(path, encoding="utf-8", opener=_at_once) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

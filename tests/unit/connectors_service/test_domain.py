@@ -120,3 +120,19 @@ def test_where_the_whole_disk_is_allowed_only_plain_files_are_read(tmp_path: Pat
         with pytest.raises(Invalid) as refused:
             everywhere.resolve({"password": {"$file": name}})
         assert refused.value.code == "reference-unresolved"
+
+
+def test_a_file_that_holds_a_setting_of_the_platform_is_not_given(tmp_path: Path) -> None:
+    """Mounted secrets are links; neither the link's name nor another link to the same file is a way in."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "..today").mkdir()
+    (tmp_path / "..today" / "secret_key").write_text("the platform's own")
+    (tmp_path / "..today" / "warehouse").write_text("geheim")
+    for name, target in (("secret_key", "..today/secret_key"), ("way-round", "secret_key"), ("w", "..today/warehouse")):
+        (tmp_path / name).symlink_to(target)
+    settings = Settings.model_validate({"home": tmp_path / "home", "files_allowed_roots": [tmp_path]})
+    references = References(settings, {"SECRET_KEY_FILE": str(tmp_path / "secret_key")})
+    assert references.resolve({"password": {"$file": str(tmp_path / "w")}}) == {"password": "geheim"}
+    for name in ("secret_key", "way-round", "..today/secret_key"):
+        with pytest.raises(Invalid, match="a setting of the platform itself"):
+            references.resolve({"password": {"$file": str(tmp_path / name)}})

@@ -73,6 +73,54 @@ def test_every_wrong_variable_has_one_line_and_no_secret_is_shown() -> None:
     assert "GATEWAY_PORT=70000: should be less than or equal to 65535" in str(caught.value)
 
 
+def test_a_secret_can_stand_in_a_file(tmp_path: Path) -> None:
+    for name, value in (("key", "k" * 40 + "\n"), ("password", "p@ss\r\n")):
+        (tmp_path / name).write_text(value)
+    settings = Settings.load(
+        {
+            "SECRET_KEY_FILE": str(tmp_path / "key"),
+            "POSTGRES_HOST": "db",
+            "POSTGRES_PASSWORD_FILE": str(tmp_path / "password"),
+            "REDIS_URL_FILE": "",
+        }
+    )
+    assert settings.secret_key == SecretStr("k" * 40)
+    assert settings.database_url == SecretStr("postgresql://dataaggregator:p%40ss@db:5432/dataaggregator")
+    assert settings.redis_url is None
+
+
+def test_a_secret_whose_file_cannot_be_had_is_one_line_beside_the_others(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "short").write_text("hunter2")
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(
+            {
+                "DATABASE_URL_FILE": str(tmp_path / "missing"),
+                "REDIS_URL_FILE": str(tmp_path / "empty"),
+                "RABBITMQ_URL_FILE": str(tmp_path / "short"),
+                "RABBITMQ_URL": "amqp://bus",
+                "SECRET_KEY_FILE": str(tmp_path / "short"),
+                "GATEWAY_PORT_FILE": str(tmp_path / "short"),
+                "EXECUTOR_PORT": "-1",
+            }
+        )
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0].split("=")[0] for line in lines] == [
+        "RABBITMQ_URL_FILE",
+        "REDIS_URL_FILE",
+        "DATABASE_URL_FILE",
+        "EXECUTOR_PORT",
+        "SECRET_KEY",
+    ]
+    assert f"DATABASE_URL_FILE={tmp_path}/missing: should name a file with the value: No such file" in lines[2]
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_stops_the_service_even_if_all_else_is_right(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="SECRET_KEY_FILE"):
+        Settings.load({"SECRET_KEY_FILE": str(tmp_path / "missing")})
+
+
 def test_lease_times_must_fit_together() -> None:
     with pytest.raises(SettingsError, match="HEARTBEAT_SECONDS"):
         Settings.load({"LEASE_SECONDS": "10"})
