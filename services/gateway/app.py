@@ -1,6 +1,7 @@
 """Gateway, composition root: the edge, the feed, status and documents, put together by hand."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from dataaggregator.errors import Transient
 from dataaggregator.http.client import ServiceClient
@@ -17,7 +18,7 @@ from .feed.streams import Streams
 from .feed.tail import Tail
 from .forward import Upstreams
 from .idempotency.commands import Idempotency
-from .limiting import Limiting
+from .limiting.commands import Limiting
 from .pages.api import PagesApi
 from .status import StatusApi
 
@@ -31,7 +32,8 @@ def build(ports: Ports) -> Service:
     upstreams = Upstreams(ports.directory)
     tail = Tail(ports.database, ports.bus, ports.clock)
     idempotency = Idempotency(ports.database, ports.clock)
-    edge = Edge(ports.settings, upstreams, Limiting(ports.limits, ports.settings), idempotency)
+    limiting = Limiting(ports)
+    edge = Edge(ports.settings, upstreams, limiting, idempotency)
     doors = (
         FeedApi(Streams(tail), upstreams),
         StatusApi(ports, upstreams),
@@ -45,7 +47,8 @@ def build(ports: Ports) -> Service:
         loops=[
             Loop("feed", tail.follow),
             Loop("feed-sweep", tail.sweep),
-            Loop("keys-sweep", lambda: _sweep(idempotency)),
+            Loop("keys-sweep", lambda: _sweep(idempotency.forget_outlived)),
+            Loop("logins-sweep", lambda: _sweep(limiting.forget_outlived)),
         ],
         resources=[services, upstreams, tail],
         needs=[ports.database],
@@ -53,11 +56,11 @@ def build(ports: Ports) -> Service:
     )
 
 
-async def _sweep(idempotency: Idempotency) -> None:
-    """The loop that forgets answers kept long enough."""
+async def _sweep(forget: Callable[[], Awaitable[None]]) -> None:
+    """A loop that forgets what was kept long enough."""
     while True:
         try:
-            await idempotency.forget_outlived()
+            await forget()
         except Transient as error:
             log.warning("sweep_postponed", code=error.code)
         await asyncio.sleep(SWEEP_EVERY_SECONDS)

@@ -18,7 +18,7 @@ from .cors import origin_headers, preflight_headers, security_headers
 from .forward import Upstreams
 from .idempotency.commands import Idempotency
 from .idempotency.domain import Kept, Owner, check_key, fingerprint
-from .limiting import Caller, Limiting, Refused
+from .limiting.commands import Caller, Limiting, Refused
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

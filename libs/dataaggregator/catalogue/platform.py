@@ -37,6 +37,10 @@ PLATFORM: dict[str, Entry] = {
         "A folder cannot be written",
         "Make the folder writable for the user that starts the platform, or set DATAAGGREGATOR_HOME to one that is.",
     ),
+    "limits-unavailable": Entry(
+        "The store of rate limits does not answer",
+        "Check that Redis runs and that REDIS_URL reaches it; reads and logins go on, run starts can be repeated.",
+    ),
     "port-in-use": Entry("The port is taken", "End the program that has it, or choose another GATEWAY_PORT."),
     "postgres-binaries-missing": Entry(
         "PostgreSQL's programs are missing",

@@ -26,6 +26,7 @@ from dataaggregator.http.answer import Answer, StreamAnswer
 from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
 from dataaggregator.ids import new_id
+from dataaggregator.limits import Limits
 from dataaggregator.limits.in_process import InProcessLimits
 from dataaggregator.permissions import Permission
 from dataaggregator.ports import Ports
@@ -239,18 +240,17 @@ def platform_settings(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[Platform]:
+async def started(settings: Settings, limits: Limits | None = None) -> AsyncIterator[Platform]:
     """Auth, the upstream and the gateway, from start to stop; the administrator is logged in."""
     assert settings.database_url is not None
     assert settings.secret_key is not None
     clock, upstream = SetClock(), Upstream()
     database = Database(settings.database_url.get_secret_value(), settings)
-    rates = {"api": settings.rate_limit_api, "login": settings.rate_limit_login, "run": settings.rate_limit_run}
     ports = Ports(
         settings=settings,
         database=database,
         bus=EmbeddedBus(database, settings),
-        limits=InProcessLimits(rates),
+        limits=limits or InProcessLimits(settings.rates()),
         revocations=InProcessRevocations(clock),
         directory=Directory(),
         keys=KeyRing(settings.secret_key.get_secret_value()),

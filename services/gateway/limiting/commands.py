@@ -1,15 +1,17 @@
-"""Limiting: which buckets a call takes from, and what it is told about them."""
+"""Limiting commands: take from the buckets of a call, and say what is left in them."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from dataaggregator.errors import RateLimited, Transient
-from dataaggregator.limits import Decision, Limits
 from dataaggregator.limits.in_process import InProcessLimits
-from dataaggregator.settings import Settings
+from dataaggregator.ports import Ports
+from dataaggregator.rate import Decision, Rate, decided, refilled
 from dataaggregator.telemetry import metrics
+from services.gateway.addresses import bucket_of, networks, within
 
-from .addresses import bucket_of, networks, within
+from . import store
 
 TRUSTED_FACTOR = 10
 
@@ -26,10 +28,14 @@ class Caller:
 class Limiting:
     """Takes from the limits of a class; knows what to do while the store of limits does not answer."""
 
-    def __init__(self, limits: Limits, settings: Settings) -> None:
-        self._limits = limits
-        self._local = InProcessLimits({"api": settings.rate_limit_api})
-        self._trusted = networks(settings.rate_limit_trusted_networks)
+    def __init__(self, ports: Ports) -> None:
+        rates = ports.settings.rates()
+        self._limits = ports.limits
+        self._local = InProcessLimits({"api": rates["api"]})
+        self._login_rate = rates["login"]
+        self._database = ports.database
+        self._clock = ports.clock
+        self._trusted = networks(ports.settings.rate_limit_trusted_networks)
 
     async def take(self, limit_class: str, caller: Caller) -> dict[str, str]:
         """The RateLimit headers of the call; raises RateLimited with them once the bucket is empty."""
@@ -46,8 +52,13 @@ class Limiting:
             raise Refused(headers, decision.retry_after)
         return headers
 
+    async def forget_outlived(self) -> None:
+        """Remove what was counted in the database and no longer matters."""
+        async with self._database.platform() as tx:
+            await store.remove_full(tx, self._clock.now() - timedelta(seconds=self._login_rate.seconds))
+
     async def _decide(self, limit_class: str, caller: Caller) -> Decision | None:
-        """Without the store, reads go on with a bucket here, logins are counted by auth, run starts wait."""
+        """Without the store, calls go on with a bucket here, logins are counted in the database, run starts wait."""
         key = _key(limit_class, caller)
         if key is None:
             return None
@@ -57,9 +68,20 @@ class Limiting:
         except Transient:
             if limit_class == "api":
                 return await self._local.take("api", key, factor=factor)
-            if limit_class == "run":
-                raise
-            return None
+            if limit_class == "login":
+                return await self._count_login(f"{key}:x{factor}", self._login_rate.times(factor))
+            raise
+
+    async def _count_login(self, key: str, rate: Rate) -> Decision:
+        """Slower than the store and as strict: no login goes by uncounted, so without a database none goes by."""
+        async with self._database.platform() as tx:
+            now = self._clock.now()
+            held, touched_at = await store.lock_bucket(tx, key, float(rate.requests), now)
+            tokens = refilled(rate, held, (now - touched_at).total_seconds())
+            allowed = tokens >= 1
+            left = tokens - 1 if allowed else tokens
+            await store.save_bucket(tx, key, left, now)
+        return decided(rate, allowed, left)
 
 
 class Refused(RateLimited):

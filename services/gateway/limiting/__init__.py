@@ -1,0 +1,1 @@
+"""Limiting: which buckets a call takes from, and what goes on while their store does not answer."""
