@@ -2,6 +2,10 @@
 
 from enum import StrEnum
 
+DEFAULT_WORKSPACE = "default"
+"""The workspace of the first administrator: there from the first start, never renamed. Its administrators also look
+after what belongs to no workspace."""
+
 
 class Permission(StrEnum):
     """What a route asks of its caller in the workspace of the call."""

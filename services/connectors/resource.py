@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from dataaggregator.connector.spec import ConnectorType, config_schema
-from dataaggregator.http import definition
 from dataaggregator.http.paging import PageQuery
 from services.connectors.discoveries import Discovery
 from services.connectors.domain import Connector, ConnectorDefinition
@@ -156,7 +155,7 @@ def shown_type(type_: ConnectorType) -> ConnectorTypeShown:
 
 
 def shown(connector: Connector) -> ConnectorShown:
-    return definition.shown(ConnectorShown, connector)
+    return ConnectorShown.model_validate({**dict(connector.definition), **connector.meta})
 
 
 def shown_discovery(discovery: Discovery) -> DiscoveryShown:

@@ -20,6 +20,8 @@ from .forward import Upstreams
 from .idempotency.commands import Idempotency
 from .limiting.commands import Limiting
 from .pages.api import PagesApi
+from .parked.api import ParkedApi
+from .parked.asking import Parked
 from .status import StatusApi
 
 SWEEP_EVERY_SECONDS = 600.0
@@ -36,7 +38,8 @@ def build(ports: Ports) -> Service:
     edge = Edge(ports.settings, upstreams, limiting, idempotency)
     doors = (
         FeedApi(Streams(tail), upstreams),
-        StatusApi(ports, upstreams),
+        StatusApi(ports, upstreams, services),
+        ParkedApi(Parked(services), edge.address),
         PagesApi(Documents(services, ports.clock)),
     )
     return Service(

@@ -5,15 +5,15 @@ import platform
 from importlib.metadata import version
 from typing import Literal
 
-import asyncpg
 import orjson
 from pydantic import BaseModel, Field, ValidationError
 
-from dataaggregator.bus.backlog import backlog
 from dataaggregator.errors import PlatformError
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
+from dataaggregator.http.client import ServiceClient
 from dataaggregator.http.health import Check, Readiness, check
+from dataaggregator.http.parked import BACKLOG, BacklogStatus
 from dataaggregator.http.route import Route
 from dataaggregator.ports import Ports
 
@@ -27,14 +27,6 @@ class ServiceStatus(BaseModel):
     name: str
     status: Literal["ready", "not_ready", "unreachable"]
     checks: list[Check]
-
-
-class BacklogStatus(BaseModel):
-    service: str
-    pending: int = Field(description="Events committed and not yet published.")
-    oldest_seconds: float = Field(description="Age of the oldest of them.")
-    retrying: int = Field(description="Events that wait for another try.")
-    parked: int = Field(description="Events set aside for a person.")
 
 
 class PlatformStatus(BaseModel):
@@ -52,9 +44,10 @@ class PlatformStatus(BaseModel):
 class StatusApi:
     """The route of the status."""
 
-    def __init__(self, ports: Ports, upstreams: Upstreams) -> None:
+    def __init__(self, ports: Ports, upstreams: Upstreams, services: ServiceClient) -> None:
         self._ports = ports
         self._upstreams = upstreams
+        self._services = services
 
     def routes(self) -> list[Route]:
         return [
@@ -75,7 +68,7 @@ class StatusApi:
             asyncio.gather(check(self._ports.database), check(self._ports.bus), check(self._ports.limits)),
             asyncio.gather(*(self._service(name) for name in SERVICES)),
         )
-        waiting = await self._backlog() if database.ok else None
+        waiting = await asyncio.gather(*(self._backlog_of(name) for name in SERVICES)) if database.ok else None
         ready = [service.status == "ready" for service in services]
         if not database.ok or not any(ready):
             overall: Literal["ok", "degraded", "down"] = "down"
@@ -87,7 +80,7 @@ class StatusApi:
             database=database,
             bus=bus,
             limits=limits,
-            backlog=waiting,
+            backlog=None if waiting is None else [one for one in waiting if one is not None],
             versions={"dataaggregator": version("dataaggregator"), "python": platform.python_version()},
         )
         return Answer(told, headers={"Cache-Control": "no-store"})
@@ -101,23 +94,12 @@ class StatusApi:
             return _unreachable(name, error.detail if isinstance(error, PlatformError) else "It answers nonsense.")
         return ServiceStatus(name=name, status="ready" if said.status == "ready" else "not_ready", checks=said.checks)
 
-    async def _backlog(self) -> list[BacklogStatus]:
-        """Of every service whose schema can be read."""
-        return [one for name in SERVICES if (one := await self._backlog_of(name)) is not None]
-
     async def _backlog_of(self, name: str) -> BacklogStatus | None:
+        """As the service counts it; None for one that does not answer."""
         try:
-            async with self._ports.database.platform() as tx:
-                found = await backlog(tx, name)
-        except (PlatformError, asyncpg.UndefinedTableError):
+            return BacklogStatus.model_validate(await self._services.get(name, BACKLOG, timeout_seconds=ASK_SECONDS))
+        except (PlatformError, ValidationError):
             return None
-        return BacklogStatus(
-            service=name,
-            pending=found.pending,
-            oldest_seconds=round(found.oldest_seconds, 3),
-            retrying=found.retrying,
-            parked=found.parked,
-        )
 
 
 def _unreachable(name: str, detail: str) -> ServiceStatus:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dataaggregator.client import Client
 from dataaggregator.embedded.home import Home
+from dataaggregator.embedded.postgres import DATABASE, USER
 
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
@@ -44,6 +45,13 @@ class Platform:
         url = self.home.gateway_url()
         assert url is not None, self.printed()
         return url
+
+    @property
+    def database_url(self) -> str:
+        """The owner's door to the platform's own database, for what no call can do."""
+        password = (self.home.postgres / "password").read_text().strip()
+        port = (self.home.postgres / "data" / "postmaster.pid").read_text().splitlines()[3]
+        return f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
 
     def printed(self) -> str:
         """The end of what the platform printed."""

@@ -7,6 +7,8 @@ import pytest
 
 from tests.e2e.platform import Platform
 
+HELPED = ("up", "demo", "apply", "run", "runs", "logs", "events", "parked", "connectors", "transform", "users", "db")
+
 
 def json_of(platform: Platform, *words: str) -> object:
     done = platform.command("--json", *words)
@@ -141,5 +143,5 @@ def test_a_home_that_cannot_be_written_is_one_clear_sentence(tmp_path: Path) -> 
 def test_version_and_help_need_no_platform(tmp_path: Path) -> None:
     alone = Platform(tmp_path)
     assert alone.command("version").stdout.startswith("dataaggregator ")
-    for word in ("up", "demo", "apply", "run", "runs", "logs", "events", "connectors", "transform", "users", "db"):
+    for word in HELPED:
         assert alone.command(word, "--help").returncode == 0

@@ -53,32 +53,58 @@ async def park(tx: Connection, schema: str, event: Event, *, tries: int, why: tu
     await tx.execute(f"DELETE FROM {quote(schema)}.retries WHERE event_id = $1", event.id)
 
 
+@dataclass(frozen=True)
+class Place:
+    """A parked event's place in the order of all services' ones: newest first; id and schema decide among equals."""
+
+    parked_at: datetime
+    event_id: UUID
+    schema: str
+
+
 async def list_parked(
-    tx: Connection, schema: str, *, limit: int = 50, before: datetime | None = None
+    tx: Connection,
+    schema: str,
+    *,
+    workspace: UUID | None = None,
+    kind: str | None = None,
+    after: Place | None = None,
+    limit: int = 50,
 ) -> Sequence[Parked]:
-    """Newest first."""
+    """Newest first, from `after` on; `workspace` None is all of them, `kind` an event type or `run.*`."""
     rows = await tx.fetch(
         f"""SELECT {COLUMNS} FROM {quote(schema)}.parked
-            WHERE $2::timestamptz IS NULL OR parked_at < $2 ORDER BY parked_at DESC, event_id LIMIT $1""",
+            WHERE ($2::uuid IS NULL OR workspace_id = $2)
+              AND ($3::text IS NULL OR type = $3 OR (right($3, 1) = '*' AND starts_with(type, left($3, -1))))
+              AND ($5::timestamptz IS NULL OR (parked_at, event_id, $4::text) < ($5, $6::uuid, $7::text))
+            ORDER BY parked_at DESC, event_id DESC LIMIT $1""",
         limit,
-        before,
+        workspace,
+        kind,
+        schema,
+        *((None, None, None) if after is None else (after.parked_at, after.event_id, after.schema)),
     )
     return [Parked(**dict(row)) for row in rows]
 
 
-async def show(tx: Connection, schema: str, event_id: UUID) -> Parked:
-    """One parked event; NotFound if it is not parked here."""
-    row = await tx.fetchrow(f"SELECT {COLUMNS} FROM {quote(schema)}.parked WHERE event_id = $1", event_id)
+async def show(tx: Connection, schema: str, event_id: UUID, *, workspace: UUID | None = None) -> Parked:
+    """One parked event; NotFound if it is not parked here, or not of this workspace."""
+    row = await tx.fetchrow(
+        f"""SELECT {COLUMNS} FROM {quote(schema)}.parked
+            WHERE event_id = $1 AND ($2::uuid IS NULL OR workspace_id = $2)""",
+        event_id,
+        workspace,
+    )
     if row is None:
         raise NotFound("not-found", f"No parked event {event_id}.")
     return Parked(**dict(row))
 
 
-async def replay(tx: Connection, schema: str, event_id: UUID) -> None:
-    """Let a parked event try again, with all its tries; NotFound if it is not parked here."""
+async def replay(tx: Connection, schema: str, event_id: UUID, *, workspace: UUID | None = None) -> None:
+    """Let a parked event try again, with all its tries; NotFound if it is not parked here, or not of this workspace."""
     moved = await tx.fetchval(
         f"""WITH freed AS (
-                DELETE FROM {quote(schema)}.parked WHERE event_id = $1
+                DELETE FROM {quote(schema)}.parked WHERE event_id = $1 AND ($2::uuid IS NULL OR workspace_id = $2)
                 RETURNING event_id, workspace_id, source, subject, sequence, event, code, reason)
             INSERT INTO {quote(schema)}.retries
                 (event_id, workspace_id, source, subject, sequence, event, code, reason, tries, due_at)
@@ -86,6 +112,7 @@ async def replay(tx: Connection, schema: str, event_id: UUID) -> None:
             ON CONFLICT (event_id) DO UPDATE SET tries = 0, due_at = excluded.due_at
             RETURNING event_id""",
         event_id,
+        workspace,
     )
     if moved is None:
         raise NotFound("not-found", f"No parked event {event_id}.")

@@ -17,6 +17,7 @@ ROOMS = {
     "demo": "platform",
     "events": "runs",
     "logs": "runs",
+    "parked": "parked",
     "rejected": "runs",
     "run": "runs",
     "runs": "runs",

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler as RawHandler
 from aiohttp.typedefs import Middleware
 
 from dataaggregator.errors import Invalid, NotFound, PlatformError
-from dataaggregator.http import health, openapi, parse, problems
+from dataaggregator.http import health, openapi, parked, parse, problems
 from dataaggregator.http.answer import Answer, TextAnswer
 from dataaggregator.http.call import Call
 from dataaggregator.http.door import Door
@@ -46,6 +46,7 @@ class Served(Protocol):
     name: str
     routes: Sequence[Route]
     needs: Sequence[Resource]
+    schema: str | None
     middlewares: Sequence[Middleware]
 
 
@@ -58,6 +59,8 @@ def make_app(service: Served, ports: Ports) -> web.Application:
     app[VERIFIER] = verifier
     app[STREAMS] = set()
     routes = [*service.routes, *health.routes(service.needs)]
+    if service.schema is not None:
+        routes += parked.routes(service.name, service.schema, ports.database)
     routes.append(_document_route(service.name, routes))
     for route in routes:
         door = Door(route, verifier)

@@ -120,8 +120,7 @@ class Door:
         if body is None:
             return b""
         if isinstance(body, BaseModel):
-            # Without warnings: a definition that cannot be read is shown as it is stored.
-            return body.__pydantic_serializer__.to_json(body, by_alias=True, warnings=False)
+            return body.__pydantic_serializer__.to_json(body, by_alias=True)
         return orjson.dumps(body, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
 
     async def _stream(self, request: web.Request, answer: StreamAnswer, headers: dict[str, str]) -> web.StreamResponse:

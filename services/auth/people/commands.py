@@ -11,7 +11,7 @@ from dataaggregator.db import Connection
 from dataaggregator.errors import Conflict, Denied, NotFound
 from dataaggregator.http import etag
 from dataaggregator.ids import new_id
-from dataaggregator.permissions import Role
+from dataaggregator.permissions import DEFAULT_WORKSPACE, Role
 from dataaggregator.ports import Ports
 from dataaggregator.revocations import Revocation
 from services.auth import SCHEMA, SERVICE
@@ -22,8 +22,6 @@ from services.auth.sessions.revoking import revoke_user
 
 from . import store
 from .domain import Changes, Member, User, Workspace, ends_tokens, keeps_an_admin, lessens, may_look_after
-
-DEFAULT_WORKSPACE = "default"
 
 
 @dataclass(frozen=True)

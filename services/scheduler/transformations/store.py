@@ -109,13 +109,12 @@ def _taken(name: str) -> Conflict:
 
 
 def _saved(row: Record) -> SavedTransformation:
+    definition = TransformationDefinition.model_validate(row["definition"])
     return Saved(
         row["id"],
         row["workspace_id"],
-        row["name"],
         row["version"],
-        TransformationDefinition,
-        row["definition"],
+        definition,
         row["created_at"],
         row["updated_at"],
         row["created_by"],

@@ -28,6 +28,7 @@ from services.gateway import routing
         ("/api/runs/x/events", None),
         ("/api/events", None),
         ("/api/status", None),
+        ("/api/parked", None),
         ("/api/usersx", None),
         ("/internal/probe", None),
     ],
