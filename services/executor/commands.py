@@ -1,7 +1,7 @@
 """commands: what an executor does with runs; each loads, decides, and saves and tells in one transaction."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -59,19 +59,24 @@ def error_of(error: PlatformError) -> RunError:
 
 async def accept(tx: Connection, workspace: UUID, run_id: UUID, asked: dict[str, Any], traceparent: str | None) -> None:
     """Make a row of a run that was asked for; told twice, it changes nothing."""
-    await runs.take_turn(tx, run_id)
-    if not await runs.add(tx, workspace, asked, traceparent):
-        return
-    run = await runs.get(tx, workspace, run_id)
-    if run.cancel_requested_at is not None:
-        await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost), None)
-    else:
+    await accept_all(tx, workspace, {run_id: (asked, traceparent)})
+
+
+async def accept_all(tx: Connection, workspace: UUID, asked: Mapping[UUID, tuple[dict[str, Any], str | None]]) -> None:
+    """Make rows of runs that were asked for, in their order."""
+    await runs.take_turn(tx, list(asked))
+    accepted = await runs.add(tx, workspace, list(asked.values()))
+    for one in accepted:
+        if one.cancel_requested:
+            run = await runs.get(tx, workspace, one.run_id)
+            await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost), None)
+    if accepted:
         await runs.wake(tx)
 
 
 async def request_cancel(tx: Connection, workspace: UUID, run_id: UUID, requested_at: datetime) -> None:
     """Queued: cancelled at once. Running: its executor is told. Not here yet: kept until it comes. Ended: nothing."""
-    await runs.take_turn(tx, run_id)
+    await runs.take_turn(tx, [run_id])
     run = await runs.lock(tx, workspace, run_id)
     if run is None:
         await runs.add_early_cancel(tx, workspace, run_id, requested_at)

@@ -1,5 +1,7 @@
 """events: what the executor listens to; the table first, then one call a message."""
 
+from collections.abc import Sequence
+
 from dataaggregator.bus import Handler
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.contracts.pipeline import PipelineDeleted
@@ -11,16 +13,20 @@ from services.executor.store.runs import Asked
 
 def handlers() -> list[Handler]:
     return [
-        Handler("executor", RunQueued, run_queued),
+        Handler("executor", RunQueued, run_queued, handle_all=runs_queued),
         Handler("executor", RunCancelRequested, run_cancel_requested),
         Handler("executor", PipelineDeleted, pipeline_deleted),
     ]
 
 
 async def run_queued(event: Event, tx: Connection) -> None:
-    """Only its ids are read here: what else cannot be understood must end the run, not hide in the parked messages."""
-    asked = Asked.read(event.data)
-    await commands.accept(tx, event.workspace_id, asked.run_id, event.data, event.traceparent)
+    await runs_queued([event], tx)
+
+
+async def runs_queued(events: Sequence[Event], tx: Connection) -> None:
+    """Only ids are read here: what else cannot be understood must end the run, not hide in the parked messages."""
+    asked = {Asked.read(event.data).run_id: (event.data, event.traceparent) for event in events}
+    await commands.accept_all(tx, events[0].workspace_id, asked)
 
 
 async def run_cancel_requested(event: Event, tx: Connection) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from dataaggregator.bus.signals import Signal, concerns_us
 from dataaggregator.db import Connection, Database
 from dataaggregator.errors import Transient
 from dataaggregator.telemetry import logs
@@ -13,11 +14,14 @@ RECONNECT_SECONDS = 2.0
 
 
 class Waker:
-    """Sets `event` at each NOTIFY, and after each new connection: what came meanwhile was not heard."""
+    """Fires `signal` at each NOTIFY, and after each new connection: what came meanwhile was not heard.
+
+    What this process commits fires it without that way round.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.event = asyncio.Event()
+        self.signal = Signal(WAKE_CHANNEL)
 
     async def run(self) -> None:
         """Loop: listen, and listen again when the connection was lost."""
@@ -34,10 +38,11 @@ class Waker:
         try:
             connection.add_termination_listener(lambda _: ended.set())
             await connection.add_listener(WAKE_CHANNEL, self._heard)
-            self.event.set()
+            self.signal.fire()
             await ended.wait()
         finally:
             connection.terminate()
 
-    def _heard(self, _connection: Connection, _pid: int, _channel: str, _payload: object) -> None:
-        self.event.set()
+    def _heard(self, _connection: Connection, _pid: int, _channel: str, said: object) -> None:
+        if concerns_us(said):
+            self.signal.fire()

@@ -1,12 +1,12 @@
 """worker: claims runs while it has a free slot, sees each through, records its end; hands its runs back at a stop."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+from dataaggregator.bus.signals import Signal
 from dataaggregator.db import Database
 from dataaggregator.errors import Transient
 from dataaggregator.telemetry import logs, metrics, traces
@@ -38,7 +38,7 @@ class WorkerDoors:
 class Worker:
     """`slots` runs at once. The bus wakes it through NOTIFY; looking every few seconds is the net."""
 
-    def __init__(self, doors: WorkerDoors, slots: int, wake: asyncio.Event) -> None:
+    def __init__(self, doors: WorkerDoors, slots: int, wake: Signal) -> None:
         self._doors = doors
         self._slots = slots
         self._wake = wake
@@ -51,8 +51,7 @@ class Worker:
             while True:
                 self._wake.clear()
                 pause = await self._look()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause)
+                await self._wake.wait(pause)
                 self._raise_failures()
         finally:
             await self._drain()
@@ -84,7 +83,7 @@ class Worker:
         self._doors.keeper.hold(run.run_id, run.epoch, claimed_at, lambda: attempt.stop(Stop.LEASE_LOST))
         task = asyncio.create_task(self._see_through(attempt), name=f"attempt-{run.run_id}")
         self._tasks.add(task)
-        task.add_done_callback(lambda _: self._wake.set())
+        task.add_done_callback(lambda _: self._wake.fire())
 
     async def _see_through(self, attempt: Attempt) -> None:
         run = attempt.run

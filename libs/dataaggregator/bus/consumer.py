@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 
 from dataaggregator.bus import inbox, parked
+from dataaggregator.bus.applying import Delivery, apply
 from dataaggregator.bus.handler import Handler, handler_table
-from dataaggregator.bus.verdict import Ack, Park, Retry, SequenceGap, Verdict, ended_the_process, reason, verdict
+from dataaggregator.bus.verdict import Ack, Park, Retry, Verdict, ended_the_process, reason, verdict
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE, Event
 from dataaggregator.db import Connection, Database
@@ -16,20 +16,11 @@ from dataaggregator.telemetry import logs, metrics, traces
 
 log = logs.get("bus")
 
-FOLDED_AT_ONCE = 50
+FOLDED_AT_ONCE = 100
+FOLDS_AT_ONCE = 4
 CLAIMED_AT_ONCE = 100
 CLAIM_SECONDS = 60.0
 RETRIED_AT_ONCE = 4
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """One event on its way to its handler, for the `tries`th time; `waited` if it has a retry row."""
-
-    event: Event
-    handler: Handler
-    tries: int = 1
-    waited: bool = False
 
 
 class Consumer:
@@ -40,6 +31,7 @@ class Consumer:
         self.schema = schema
         self.handlers: Mapping[str, Handler] = handler_table(handlers)
         self._room = asyncio.Semaphore(RETRIED_AT_ONCE)
+        self._folds = asyncio.Semaphore(FOLDS_AT_ONCE)
 
     async def deliver(self, event: Event, tries: int = 1, *, waited: bool = False) -> Verdict:
         """Apply an event for the `tries`th time; `waited` if it has a retry row. Returns when the outcome is committed.
@@ -47,11 +39,11 @@ class Consumer:
         Raises only if not even the verdict could be stored: then the event is not to be acknowledged.
         """
         delivery = Delivery(event, self._handler(event), tries, waited)
-        with traces.continue_from(event.traceparent, f"consume {event.type}"):
-            try:
-                async with self._transaction(event) as tx:
-                    outcome = await self._apply(tx, delivery)
-            except Exception as error:
+        try:
+            async with self._transaction(event) as tx:
+                (outcome,) = await self._apply(tx, [delivery])
+        except Exception as error:
+            with traces.continue_from(event.traceparent, f"judge {event.type}"):
                 outcome = verdict(error, tries)
                 self._tell(event, outcome, error, tries)
                 async with self._transaction(event) as tx:
@@ -66,6 +58,26 @@ class Consumer:
     async def deliver_chain(self, chain: Sequence[Event]) -> int:
         """Deliver the events of one subject in their order; returns how many outcomes are committed, from the first."""
         return await self._follow([Delivery(event, self.handlers[event.type]) for event in chain])
+
+    async def deliver_chains(self, chains: Sequence[Sequence[Event]]) -> list[int]:
+        """Deliver many chains, as `deliver_chain` each, and as many in one transaction as go together."""
+        made = [[Delivery(event, self._handler(event)) for event in chain] for chain in chains]
+        committed = [0] * len(made)
+
+        async def follow(places: Sequence[int]) -> None:
+            async with self._folds:
+                folded = [made[place] for place in places]
+                if len(folded) > 1 and await self._fold([one for chain in folded for one in chain]):
+                    for place in places:
+                        committed[place] = len(made[place])
+                    return
+                for place in places:
+                    committed[place] = await self._follow(made[place])
+
+        async with asyncio.TaskGroup() as tasks:
+            for places in _going_together(made):
+                tasks.create_task(follow(places))
+        return committed
 
     async def retry_due(self) -> int:
         """Deliver what is due again, a subject's events in their order; returns how many were."""
@@ -122,12 +134,9 @@ class Consumer:
         """All of them in one transaction; False if that did not work, and then nothing has happened."""
         if len({one.event.workspace_id for one in part}) > 1:
             return False
-        outcomes = []
         try:
             async with self._transaction(part[0].event) as tx:
-                for one in part:
-                    with traces.continue_from(one.event.traceparent, f"consume {one.event.type}"):
-                        outcomes.append(await self._apply(tx, one))
+                outcomes = await self._apply(tx, part)
         except Exception as error:
             log.debug("events_not_folded", schema=self.schema, type=part[0].event.type, reason=reason(error)[1])
             return False
@@ -140,30 +149,20 @@ class Consumer:
             return self._database.platform()
         return self._database.transaction(event.workspace_id)
 
-    async def _apply(self, tx: Connection, delivery: Delivery, *, effects: bool = True) -> Verdict:
-        """Inbox row and effects, or the row of an event that came before an earlier one of its subject."""
-        event, ordered = delivery.event, delivery.handler.ordered
-        last = await inbox.position(tx, self.schema, event) if ordered else 0
-        if ordered and event.sequence > last + 1:
-            gap = SequenceGap(last + 1, event.sequence)
-            outcome = verdict(gap, delivery.tries)
-            await self._keep(tx, delivery, outcome, gap)
-            return outcome
-        fresh = await inbox.add(tx, self.schema, event)
-        if fresh and (not ordered or event.sequence == last + 1):
-            if effects:
-                await delivery.handler.handle(event, tx)
-            if ordered:
-                await inbox.advance(tx, self.schema, event)
-        if delivery.waited or not fresh:
-            await inbox.settle(tx, self.schema, event.id)
-        return Ack()
+    async def _apply(self, tx: Connection, deliveries: Sequence[Delivery]) -> list[Verdict]:
+        """Inbox rows and effects, and the rows of those that came before an earlier event of their subject."""
+        gaps = await apply(tx, self.schema, deliveries)
+        outcomes: list[Verdict] = [Ack()] * len(deliveries)
+        for place, gap in gaps.items():
+            outcomes[place] = verdict(gap, deliveries[place].tries)
+            await self._keep(tx, deliveries[place], outcomes[place], gap)
+        return outcomes
 
     async def _keep(self, tx: Connection, delivery: Delivery, outcome: Verdict, error: Exception) -> None:
         event, tries = delivery.event, delivery.tries
         match outcome:
             case Ack():  # nothing to do, in whatever state things are: written down without its effects
-                await self._apply(tx, delivery, effects=False)
+                await apply(tx, self.schema, [delivery], effects=False)
             case Retry(after_seconds):
                 why = reason(error)
                 await inbox.retry(tx, self.schema, event, tries=tries, why=why, after_seconds=after_seconds)
@@ -185,6 +184,23 @@ class Consumer:
                 log.info("event_retried", code=code, reason=why, after_seconds=after_seconds, **fields)
             case Ack():
                 log.info("event_not_needed", code=code, reason=why, **fields)
+
+
+def _going_together(chains: Sequence[Sequence[Delivery]]) -> list[list[int]]:
+    """The places of chains of one workspace, in the order of their subjects, so many events at once as are folded."""
+    parts: list[list[int]] = []
+    events = FOLDED_AT_ONCE
+    workspace = None
+    for place in sorted(
+        range(len(chains)), key=lambda n: (chains[n][0].event.workspace_id.bytes, chains[n][0].subject)
+    ):
+        mine = chains[place][0].event.workspace_id
+        events += len(chains[place])
+        if mine != workspace or events > FOLDED_AT_ONCE:
+            parts.append([])
+            workspace, events = mine, len(chains[place])
+        parts[-1].append(place)
+    return parts
 
 
 async def _unhandled(event: Event, _: Connection) -> None:

@@ -19,9 +19,6 @@ from dataaggregator.telemetry import logs
 
 log = logs.get("bus")
 
-AT_ONCE = 8
-"""Events applied at the same time, each on a connection of the pool."""
-
 
 class EmbeddedBus:
     """Publishing is delivering: an event counts as published when each subscriber's outcome is committed."""
@@ -33,7 +30,6 @@ class EmbeddedBus:
         self._poll_seconds = settings.relay_poll_seconds
         self._consumers: dict[str, Consumer] = {}
         self._observers: list[Observer] = []
-        self._room = asyncio.Semaphore(AT_ONCE)
 
     async def open(self) -> None:
         """Nothing to open: it lives in the database."""
@@ -86,19 +82,19 @@ class EmbeddedBus:
         return lambda: self._observers.remove(observer)
 
     async def _publish(self, events: Sequence[Event]) -> set[UUID]:
-        """A subscriber gets the events of a subject one after the other, those of different subjects at once."""
-        chains: dict[tuple[str, str, str], list[Event]] = {}
-        for schema, consumer in self._consumers.items():
-            for event in events:
-                if event.type in consumer.handlers:
-                    chains.setdefault((schema, event.source, event.subject), []).append(event)
+        """A subscriber gets the events of a subject one after the other; the subscribers work side by side."""
         confirmed = {event.id for event in events}
         async with asyncio.TaskGroup() as tasks:
-            for (schema, _, _), chain in chains.items():
-                tasks.create_task(self._follow(self._consumers[schema], chain, confirmed))
+            for consumer in self._consumers.values():
+                chains: dict[tuple[str, str], list[Event]] = {}
+                for event in events:
+                    if event.type in consumer.handlers:
+                        chains.setdefault((event.source, event.subject), []).append(event)
+                if chains:
+                    tasks.create_task(_deliver(consumer, list(chains.values()), confirmed))
         return confirmed
 
-    async def _follow(self, consumer: Consumer, chain: Sequence[Event], confirmed: set[UUID]) -> None:
-        async with self._room:
-            done = await consumer.deliver_chain(chain)
+
+async def _deliver(consumer: Consumer, chains: Sequence[Sequence[Event]], confirmed: set[UUID]) -> None:
+    for chain, done in zip(chains, await consumer.deliver_chains(chains), strict=True):
         confirmed.difference_update(left.id for left in chain[done:])

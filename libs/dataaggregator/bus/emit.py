@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from functools import cache
 from uuid import UUID
 
-from dataaggregator.bus.signals import outbox_topic, waker
+from dataaggregator.bus.signals import notice, outbox_topic, waker
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, after_commit, quote
@@ -33,7 +33,7 @@ def _insert(schema: str) -> str:
             SELECT $1, $2, $3, $4, $5, last_sequence, clock_timestamp(), $6, $7 FROM counted
             RETURNING id
         )
-        SELECT pg_notify($8, '') FROM added"""
+        SELECT pg_notify($8, $9) FROM added"""
 
 
 async def emit(
@@ -55,6 +55,7 @@ async def emit(
         traces.traceparent(),
         data,
         channel(schema),
+        notice(tx),
     )
     after_commit(tx, waker(outbox_topic(schema)))
     return event_id

@@ -1,5 +1,6 @@
 """The bus: all SQL of the receiving side: inbox, positions, retries."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
@@ -7,6 +8,9 @@ from uuid import UUID
 from dataaggregator.bus.signals import retries_topic, waker
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, after_commit, quote
+
+Subject = tuple[str, str]
+"""Source and subject: what sequences count by."""
 
 
 @dataclass(frozen=True)
@@ -18,38 +22,53 @@ class Waiting:
     code: str
 
 
-async def add(tx: Connection, schema: str, event: Event) -> bool:
-    """Write down that this event is applied by this transaction; False if it already was, by another one."""
-    added = await tx.fetchval(
-        _add(schema), event.id, event.workspace_id, event.type, event.source, event.subject, event.sequence
+async def add(tx: Connection, schema: str, events: Sequence[Event]) -> set[UUID]:
+    """Write down that these are applied by this transaction; the ids of those that no other one has applied."""
+    rows = await tx.fetch(
+        _add(schema),
+        [event.id for event in events],
+        [event.workspace_id for event in events],
+        [event.type for event in events],
+        [event.source for event in events],
+        [event.subject for event in events],
+        [event.sequence for event in events],
     )
-    return added is not None
+    return {row["event_id"] for row in rows}
 
 
 @cache
 def _add(schema: str) -> str:
     return f"""INSERT INTO {quote(schema)}.inbox (event_id, workspace_id, type, source, subject, sequence)
-               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (event_id) DO NOTHING RETURNING event_id"""
+               SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+               ON CONFLICT (event_id) DO NOTHING RETURNING event_id"""
 
 
-async def position(tx: Connection, schema: str, event: Event) -> int:
-    """The last sequence applied of the event's subject, locked until the transaction ends."""
-    found: int = await tx.fetchval(_position(schema), event.source, event.subject, event.workspace_id)
-    return found
+async def positions(tx: Connection, schema: str, events: Sequence[Event]) -> dict[Subject, int]:
+    """The last sequence applied of each of the events' subjects, locked until the transaction ends."""
+    subjects = sorted({(event.source, event.subject): event.workspace_id for event in events}.items())
+    rows = await tx.fetch(
+        _positions(schema),
+        [source for (source, _), _ in subjects],
+        [subject for (_, subject), _ in subjects],
+        [workspace for _, workspace in subjects],
+    )
+    return {(row["source"], row["subject"]): row["last_sequence"] for row in rows}
 
 
 @cache
-def _position(schema: str) -> str:
-    # The update changes nothing: it takes the lock also when the row is there.
+def _positions(schema: str) -> str:
+    # The update changes nothing: it takes the lock also when the row is there. In order, so that none waits in a ring.
     return f"""INSERT INTO {quote(schema)}.subject_positions AS p (source, subject, workspace_id, last_sequence)
-               VALUES ($1, $2, $3, 0)
+               SELECT *, 0 FROM unnest($1::text[], $2::text[], $3::uuid[])
                ON CONFLICT (source, subject) DO UPDATE SET last_sequence = p.last_sequence
-               RETURNING last_sequence"""
+               RETURNING source, subject, last_sequence"""
 
 
-async def advance(tx: Connection, schema: str, event: Event) -> None:
-    """The event is applied: those of its subject that wait and follow without a gap may go, a parked next one too."""
-    freed = await tx.fetchval(_advance(schema), event.source, event.subject, event.sequence)
+async def advance(tx: Connection, schema: str, reached: Mapping[Subject, int]) -> None:
+    """So far all is applied: what of a subject waits and follows without a gap may go, a parked next one too."""
+    freed = await tx.fetchval(
+        _advance(schema), [source for source, _ in reached], [subject for _, subject in reached], list(reached.values())
+    )
     if freed:
         after_commit(tx, waker(retries_topic(schema)))
 
@@ -58,19 +77,26 @@ async def advance(tx: Connection, schema: str, event: Event) -> None:
 def _advance(schema: str) -> str:
     name = quote(schema)
     return f"""
-        WITH moved AS (
-            UPDATE {name}.subject_positions SET last_sequence = $3 WHERE source = $1 AND subject = $2
+        WITH reached AS (
+            SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) AS r (source, subject, sequence)
+        ), moved AS (
+            UPDATE {name}.subject_positions AS p SET last_sequence = reached.sequence FROM reached
+            WHERE p.source = reached.source AND p.subject = reached.subject
         ), due AS (
             UPDATE {name}.retries AS r SET due_at = clock_timestamp()
-            FROM (SELECT event_id, sequence - row_number() OVER (ORDER BY sequence) AS before
-                  FROM {name}.retries WHERE source = $1 AND subject = $2 AND sequence > $3) AS waiting
-            WHERE r.event_id = waiting.event_id AND waiting.before = $3 AND r.code = 'sequence-gap'
+            FROM (SELECT w.event_id, reached.sequence AS last,
+                         w.sequence - row_number() OVER (PARTITION BY w.source, w.subject ORDER BY w.sequence) AS before
+                  FROM {name}.retries w JOIN reached
+                      ON w.source = reached.source AND w.subject = reached.subject AND w.sequence > reached.sequence
+                 ) AS waiting
+            WHERE r.event_id = waiting.event_id AND waiting.before = waiting.last AND r.code = 'sequence-gap'
               AND r.due_at > clock_timestamp()
             RETURNING r.event_id
         ), freed AS (
-            DELETE FROM {name}.parked
-            WHERE source = $1 AND subject = $2 AND sequence = $3 + 1 AND code = 'sequence-gap'
-            RETURNING event_id, workspace_id, source, subject, sequence, event, code, reason
+            DELETE FROM {name}.parked AS p USING reached
+            WHERE p.source = reached.source AND p.subject = reached.subject AND p.sequence = reached.sequence + 1
+              AND p.code = 'sequence-gap'
+            RETURNING p.event_id, p.workspace_id, p.source, p.subject, p.sequence, p.event, p.code, p.reason
         ), again AS (
             INSERT INTO {name}.retries
                 (event_id, workspace_id, source, subject, sequence, event, code, reason, tries, due_at)
@@ -102,9 +128,9 @@ async def retry(
     after_commit(tx, waker(retries_topic(schema)))
 
 
-async def settle(tx: Connection, schema: str, event_id: UUID) -> None:
-    """The event waits no more."""
-    await tx.execute(f"DELETE FROM {quote(schema)}.retries WHERE event_id = $1", event_id)
+async def settle(tx: Connection, schema: str, event_ids: Sequence[UUID]) -> None:
+    """These wait no more."""
+    await tx.execute(f"DELETE FROM {quote(schema)}.retries WHERE event_id = ANY($1)", event_ids)
 
 
 async def claim_due(tx: Connection, schema: str, *, limit: int, lease_seconds: float) -> list[Waiting]:

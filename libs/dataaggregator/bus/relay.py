@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from dataaggregator.bus.emit import channel
-from dataaggregator.bus.signals import Signal, outbox_topic
+from dataaggregator.bus.signals import Signal, concerns_us, outbox_topic
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, Database, quote
 from dataaggregator.db.errors import translated
@@ -67,8 +66,9 @@ class Relay:
         finally:
             await _close(connection)
 
-    def _notified(self, *_: Any) -> None:
-        self._signal.fire()
+    def _notified(self, _connection: object, _pid: int, _channel: str, said: object) -> None:
+        if concerns_us(said):
+            self._signal.fire()
 
     async def relay(self, connection: Connection) -> tuple[int, int]:
         """One batch: claim, publish, mark. Returns how many were claimed and how many confirmed."""

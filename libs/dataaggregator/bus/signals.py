@@ -6,6 +6,12 @@ from collections.abc import Callable
 from functools import cache
 from weakref import WeakSet
 
+from dataaggregator.db import Connection, is_watched
+from dataaggregator.ids import new_id
+
+_HERE = new_id().hex
+"""This process, as notifications name it."""
+
 
 class Signal:
     """Something to wait for, at most so long. `fire` before `wait` is not lost."""
@@ -41,6 +47,16 @@ def waker(topic: str) -> Callable[[], None]:
             signal.fire()
 
     return wake
+
+
+def notice(tx: Connection) -> str:
+    """What a NOTIFY of this transaction says: that this process wakes its own loops by itself, or nothing."""
+    return _HERE if is_watched(tx) else ""
+
+
+def concerns_us(said: object) -> bool:
+    """Whether a notification is one that no loop of this process has been woken for."""
+    return said != _HERE
 
 
 def outbox_topic(schema: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -62,7 +63,12 @@ def config_schema(type_: ConnectorType) -> dict[str, Any]:
 
 def secret_paths(type_: ConnectorType) -> tuple[str, ...]:
     """Where secrets stand in a configuration: dotted paths, `*` for any key of a map ("headers.*")."""
-    schema = config_schema(type_)
+    return _secret_paths(type_.config)
+
+
+@cache
+def _secret_paths(config: type[Config]) -> tuple[str, ...]:
+    schema = config.model_json_schema()
     found = dict.fromkeys(".".join(path) for path in _secrets(schema, schema.get("$defs", {}), ()))
     return tuple(found)
 

@@ -11,6 +11,11 @@ Callback = Callable[[], None]
 _waiting: dict[int, dict[Callback, None]] = {}
 
 
+def is_watched(tx: Connection) -> bool:
+    """Whether `after_commit` callbacks of this transaction will be called."""
+    return id(tx) in _waiting
+
+
 def after_commit(tx: Connection, callback: Callback) -> None:
     """Call `callback` once after `tx` has committed; never if it rolls back or was not opened by `Database`."""
     if (callbacks := _waiting.get(id(tx))) is not None:

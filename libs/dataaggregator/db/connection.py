@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import orjson
+from asyncpg.transaction import Transaction, TransactionState
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -11,6 +12,36 @@ if TYPE_CHECKING:
     Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 else:
     Connection = asyncpg.Connection
+
+
+class PooledConnection(asyncpg.Connection):
+    """The driver's connection, whose transactions can begin with settings of their own in the same round trip."""
+
+    def begin(self, settings: str = "") -> Transaction:
+        """A transaction to be entered once; `settings` are statements of ours, never of anybody else."""
+        return _BegunWith(self, settings)
+
+
+class _BegunWith(Transaction):
+    def __init__(self, connection: PooledConnection, settings: str) -> None:
+        super().__init__(connection, None, False, False)
+        self._on = connection
+        self._settings = settings
+
+    async def start(self) -> None:
+        """As the driver does it, in one message with the settings; within it the driver makes savepoints as ever."""
+        # Where the driver looks for the transaction around a savepoint or a cursor.
+        self._on._top_xact = self  # type: ignore[attr-defined]  # noqa: SLF001 - the stubs leave out what is private
+        try:
+            await self._on.execute(f"BEGIN;{self._settings}")
+        except BaseException:
+            self._state = TransactionState.FAILED
+            raise
+        self._state = TransactionState.STARTED
+
+
+async def keep(_: Connection) -> None:
+    """A connection goes back to its pool as it is: only transactions are ever run on it, and they leave nothing."""
 
 
 def _encode(value: Any) -> str:

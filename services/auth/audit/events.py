@@ -1,5 +1,8 @@
 """Audit, bus door: entries of all services are appended to the chain of their workspace."""
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from dataaggregator.bus import Handler
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.contracts.identity import AuditEntry
@@ -7,14 +10,24 @@ from dataaggregator.db import Connection
 from services.auth import SERVICE
 
 from . import store
-from .domain import canonical, link
+from .domain import Link, canonical, link
 
 
 async def audit_entry(event: Event, tx: Connection) -> None:
-    entry = event.read(AuditEntry)
-    said = entry.model_dump(mode="json") | {"workspace_id": str(event.workspace_id)}
-    last = await store.last_link(tx, event.workspace_id)
-    await store.add_link(tx, link(last, canonical(said)), event.workspace_id, entry.at)
+    await audit_entries([event], tx)
 
 
-HANDLERS = [Handler(SERVICE, AuditEntry, audit_entry)]
+async def audit_entries(events: Sequence[Event], tx: Connection) -> None:
+    """Of one workspace, as all that one transaction sees."""
+    workspace = events[0].workspace_id
+    last = await store.last_link(tx, workspace)
+    added: list[tuple[Link, datetime]] = []
+    for event in events:
+        entry = event.read(AuditEntry)
+        said = entry.model_dump(mode="json") | {"workspace_id": str(event.workspace_id)}
+        last = link(last, canonical(said))
+        added.append((last, entry.at))
+    await store.add_links(tx, workspace, added)
+
+
+HANDLERS = [Handler(SERVICE, AuditEntry, audit_entry, handle_all=audit_entries)]

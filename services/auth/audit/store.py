@@ -1,6 +1,6 @@
 """Audit store: all SQL over the chain."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -22,16 +22,19 @@ async def last_link(tx: Connection, workspace: UUID) -> Link | None:
     return Link(**dict(row)) if row else None
 
 
-async def add_link(tx: Connection, link: Link, workspace: UUID, at: datetime) -> None:
+async def add_links(tx: Connection, workspace: UUID, links: Sequence[tuple[Link, datetime]]) -> None:
+    """Each with the time of what it tells of."""
     await tx.execute(
         """INSERT INTO auth.audit (position, workspace_id, at, content, previous, digest)
-           VALUES ($1, $2, $3, $4, $5, $6)""",
-        link.position,
+           SELECT position, $1, at, content, previous, digest
+           FROM unnest($2::bigint[], $3::timestamptz[], $4::bytea[], $5::bytea[], $6::bytea[])
+               AS l (position, at, content, previous, digest)""",
         workspace,
-        at,
-        link.content,
-        link.previous,
-        link.digest,
+        [one.position for one, _ in links],
+        [at for _, at in links],
+        [one.content for one, _ in links],
+        [one.previous for one, _ in links],
+        [one.digest for one, _ in links],
     )
 
 

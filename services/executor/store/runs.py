@@ -9,15 +9,16 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from dataaggregator.bus.signals import notice, waker
 from dataaggregator.contracts.base import Time, Told
 from dataaggregator.contracts.policies import RetryPolicy
 from dataaggregator.contracts.run import RunQueued
-from dataaggregator.db import Connection
+from dataaggregator.db import Connection, after_commit
 from dataaggregator.errors import Invalid, NotFound
 from services.executor.domain import Standing, Status
 
 WAKE_CHANNEL = "executor_runs"
-"""NOTIFY on it says: a run is due or a cancel is wanted (a hint; the loops poll as well)."""
+"""NOTIFY on it says: a run is due or a cancel is wanted (a hint; the loops poll as well). In one process a topic."""
 
 _COLUMNS = """run_id, workspace_id, pipeline_id, asked, traceparent, status, attempt, lost, lease_epoch, owner, process,
     lease_until, attempt_started_at, started_at, cancel_requested_at, finished_at, cleaned_at"""
@@ -100,29 +101,44 @@ class Run:
         return Standing(self.attempt, self.lost, self.cancel_requested_at is not None)
 
 
-async def add(tx: Connection, workspace: UUID, asked: dict[str, Any], traceparent: str | None) -> bool:
-    """Accept a run; False when it is here already."""
-    found = Asked.read(asked)
-    done: str = await tx.execute(
+@dataclass(frozen=True)
+class Accepted:
+    """A run that was not here before; `cancel_requested` if the wish to cancel was here before it."""
+
+    run_id: UUID
+    cancel_requested: bool
+
+
+async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, Any], str | None]]) -> list[Accepted]:
+    """Accept runs, each as asked for and with its trace; those that are here already are not in the answer."""
+    found = [Asked.read(data) for data, _ in asked]
+    rows = await tx.fetch(
         """INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, traceparent,
                queued_at, cancel_requested_at)
-           VALUES ($1, $2, $3, $4, $5, $6, $7,
-               (SELECT requested_at FROM executor.early_cancels WHERE run_id = $1 AND workspace_id = $2))
-           ON CONFLICT (run_id) DO NOTHING""",
-        found.run_id,
+           SELECT a.run_id, $1, a.pipeline_id, a.pipeline_name, a.asked, a.traceparent, a.queued_at,
+               (SELECT requested_at FROM executor.early_cancels e WHERE e.run_id = a.run_id AND e.workspace_id = $1)
+           FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::json[], $6::text[], $7::timestamptz[])
+               WITH ORDINALITY AS a (run_id, pipeline_id, pipeline_name, asked, traceparent, queued_at, place)
+           ORDER BY a.place
+           ON CONFLICT (run_id) DO NOTHING
+           RETURNING run_id, cancel_requested_at IS NOT NULL AS cancel_requested""",
         workspace,
-        found.pipeline_id,
-        found.pipeline_name,
-        asked,
-        traceparent,
-        found.queued_at,
+        [one.run_id for one in found],
+        [one.pipeline_id for one in found],
+        [one.pipeline_name for one in found],
+        [data for data, _ in asked],
+        [traceparent for _, traceparent in asked],
+        [one.queued_at for one in found],
     )
-    return done == "INSERT 0 1"
+    return [Accepted(row["run_id"], row["cancel_requested"]) for row in rows]
 
 
-async def take_turn(tx: Connection, run_id: UUID) -> None:
-    """Let one transaction at a time decide about a run whose row may not exist yet."""
-    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"executor.run.{run_id}")
+async def take_turn(tx: Connection, run_ids: Sequence[UUID]) -> None:
+    """Let one transaction at a time decide about runs whose rows may not exist yet."""
+    await tx.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended(turn, 0)) FROM unnest($1::text[]) AS turn",
+        sorted(f"executor.run.{run_id}" for run_id in run_ids),
+    )
 
 
 async def add_early_cancel(tx: Connection, workspace: UUID, run_id: UUID, requested_at: datetime) -> None:
@@ -137,7 +153,8 @@ async def add_early_cancel(tx: Connection, workspace: UUID, run_id: UUID, reques
 
 async def wake(tx: Connection) -> None:
     """Tell the workers to look, at commit."""
-    await tx.execute("SELECT pg_notify($1, '')", WAKE_CHANNEL)
+    await tx.execute("SELECT pg_notify($1, $2)", WAKE_CHANNEL, notice(tx))
+    after_commit(tx, waker(WAKE_CHANNEL))
 
 
 async def lock(tx: Connection, workspace: UUID, run_id: UUID) -> Run | None:

@@ -1,5 +1,7 @@
 """Feed, bus door: every public event is appended."""
 
+from collections.abc import Sequence
+
 from dataaggregator.bus import Handler
 from dataaggregator.bus.signals import waker
 from dataaggregator.clock import Clock
@@ -18,8 +20,15 @@ class FeedEvents:
         self._clock = clock
 
     def handlers(self) -> list[Handler]:
-        return [Handler(SERVICE, message, self.append) for message in PUBLIC.values() if not message.ephemeral]
+        return [
+            Handler(SERVICE, message, self.append, handle_all=self.append_all)
+            for message in PUBLIC.values()
+            if not message.ephemeral
+        ]
 
     async def append(self, event: Event, tx: Connection) -> None:
-        await store.append(tx, event, self._clock.now())
+        await self.append_all([event], tx)
+
+    async def append_all(self, events: Sequence[Event], tx: Connection) -> None:
+        await store.append(tx, events, self._clock.now())
         after_commit(tx, waker(TOPIC))

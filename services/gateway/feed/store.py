@@ -1,5 +1,6 @@
 """Feed store: all SQL over the feed."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import asyncpg
@@ -17,17 +18,20 @@ def _entry(row: asyncpg.Record) -> Entry:
     return Entry(**dict(row))
 
 
-async def append(tx: Connection, event: Event, now: datetime) -> None:
+async def append(tx: Connection, events: Sequence[Event], now: datetime) -> None:
     """Append; the lock is held until the commit, so a later position never shows before an earlier one."""
-    await tx.execute("SELECT pg_advisory_xact_lock($1)", _APPENDER)
+    await tx.execute(f"SELECT pg_advisory_xact_lock({_APPENDER})")
     await tx.execute(
         """INSERT INTO gateway.feed (event_id, workspace_id, type, subject, event, appended_at)
-           VALUES ($1, $2, $3, $4, $5, $6)""",
-        event.id,
-        event.workspace_id,
-        event.type,
-        event.subject,
-        event.cloudevent(),
+           SELECT e.event_id, e.workspace_id, e.type, e.subject, e.event, $6
+           FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[]) WITH ORDINALITY
+               AS e (event_id, workspace_id, type, subject, event, place)
+           ORDER BY e.place""",
+        [event.id for event in events],
+        [event.workspace_id for event in events],
+        [event.type for event in events],
+        [event.subject for event in events],
+        [event.cloudevent() for event in events],
         now,
     )
 

@@ -35,7 +35,7 @@ async def test_many_who_append_to_the_audit_at_once_make_one_chain(database: Dat
         async with database.platform() as tx:
             last = await store.last_link(tx, workspace)
             now = await tx.fetchval("SELECT now()")
-            await store.add_link(tx, link(last, b"entry %d" % number), workspace, now)
+            await store.add_links(tx, workspace, [(link(last, b"entry %d" % number), now)])
 
     await asyncio.gather(*(append(number) for number in range(12)))
     assert await _chain(database, workspace) == (12, None)

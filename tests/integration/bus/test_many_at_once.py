@@ -1,0 +1,125 @@
+"""Events of many subjects in one transaction: fewer commits, and each subject as well off as alone."""
+
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import pytest
+
+from dataaggregator.bus import EmbeddedBus, Handler
+from dataaggregator.bus.consumer import FOLDED_AT_ONCE, Consumer
+from dataaggregator.bus.relay import EVENT_COLUMNS
+from dataaggregator.contracts.connector import ConnectorTested
+from dataaggregator.contracts.envelope import Event
+from dataaggregator.db import Connection, Database
+from dataaggregator.errors import Invalid
+from dataaggregator.settings import Settings
+from tests.integration.bus.rig import CONNECTOR_MESSAGES, LISTENER, ORDERLY, SPEAKER, WORKSPACE, Rig, make_schemas
+
+
+@pytest.fixture
+async def rig(database: Database, database_url: str, settings: Settings) -> Rig:
+    """Nothing is at work in it: the tests deliver by hand."""
+    await make_schemas(database_url)
+    return Rig(database, EmbeddedBus(database, settings))
+
+
+async def test_events_of_many_subjects_share_a_transaction(rig: Rig) -> None:
+    chains = await _chains(rig, [f"subject-{n}" for n in range(30)], times=2)
+    assert await _consumer(rig).deliver_chains(chains) == [2] * 30
+    assert await rig.value(f"SELECT count(DISTINCT xmin::text) FROM {LISTENER}.inbox") == 1
+    assert await _applied(rig, LISTENER) == {f"subject-{n}": [1, 2] for n in range(30)}
+
+
+async def test_no_transaction_holds_more_than_so_many(rig: Rig) -> None:
+    chains = await _chains(rig, [f"subject-{n}" for n in range(FOLDED_AT_ONCE + 1)])
+    await _consumer(rig).deliver_chains(chains)
+    assert await rig.value(f"SELECT count(DISTINCT xmin::text) FROM {LISTENER}.inbox") == 2
+
+
+async def test_one_that_cannot_be_applied_takes_none_of_its_neighbours_along(rig: Rig) -> None:
+    async def refuse(event: Event, _: Connection) -> None:
+        if event.subject == "b":
+            raise Invalid("conflict", "not this one")
+
+    rig.hooks[LISTENER] = refuse
+    chains = await _chains(rig, ["a", "b", "c"])
+    assert await _consumer(rig).deliver_chains(chains) == [1, 1, 1]
+    assert await _applied(rig, LISTENER) == {"a": [1], "c": [1]}
+    assert [row["subject"] for row in await rig.rows(f"SELECT subject FROM {LISTENER}.parked")] == ["b"]
+
+
+async def test_workspaces_never_share_a_transaction(rig: Rig) -> None:
+    other = uuid4()
+    chains = [*await _chains(rig, ["a", "b"]), *await _chains(rig, ["c", "d"], workspace=other)]
+    await _consumer(rig).deliver_chains(chains)
+    rows = await rig.rows(f"SELECT workspace_id, xmin::text AS at FROM {LISTENER}.effects")
+    assert len({row["at"] for row in rows}) == 2
+    assert len({(row["at"], row["workspace_id"]) for row in rows}) == 2
+
+
+async def test_what_comes_twice_at_once_is_applied_once(rig: Rig) -> None:
+    (first,), (second,) = await _chains(rig, ["a", "b"])
+    assert await _consumer(rig).deliver_chains([[first, first], [second]]) == [2, 1]
+    assert await _applied(rig, LISTENER) == {"a": [1], "b": [1]}
+
+
+async def test_what_was_applied_before_is_not_applied_again_with_others(rig: Rig) -> None:
+    chains = await _chains(rig, ["a", "b"], times=2)
+    for schema in (LISTENER, ORDERLY):
+        consumer = _consumer(rig, schema)
+        await consumer.deliver(chains[0][0])
+        assert await consumer.deliver_chains(chains) == [2, 2]
+        assert await _applied(rig, schema) == {"a": [1, 2], "b": [1, 2]}
+
+
+async def test_a_gap_waits_alone(rig: Rig) -> None:
+    a, b = await _chains(rig, ["a", "b"], times=3)
+    consumer = _consumer(rig, ORDERLY)
+    assert await consumer.deliver_chains([[a[0], a[2]], b]) == [2, 3]
+    assert await _applied(rig, ORDERLY) == {"a": [1], "b": [1, 2, 3]}
+    waiting = await rig.rows(f"SELECT subject, sequence, code FROM {ORDERLY}.retries")
+    assert [tuple(row) for row in waiting] == [("a", 3, "sequence-gap")]
+    await consumer.deliver_chains([[a[1]]])
+    assert await consumer.retry_due() == 1
+    assert await _applied(rig, ORDERLY) == {"a": [1, 2, 3], "b": [1, 2, 3]}
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_handler_of_several_gets_them_turn_by_turn(rig: Rig, ordered: bool) -> None:
+    got: list[list[tuple[str, int]]] = []
+
+    async def one(event: Event, tx: Connection) -> None:
+        await several([event], tx)
+
+    async def several(events: Sequence[Event], _: Connection) -> None:
+        got.append([(event.subject, event.sequence) for event in events])
+
+    handlers = [Handler(LISTENER, m, one, ordered, several) for m in CONNECTOR_MESSAGES]
+    chains = await _chains(rig, ["a", "b"], times=2)
+    await Consumer(rig.database, LISTENER, handlers).deliver_chains(chains)
+    assert got == [[("a", 1), ("b", 1), ("a", 2), ("b", 2)]]
+
+
+def _consumer(rig: Rig, schema: str = LISTENER) -> Consumer:
+    effect = rig._effect(schema)  # what the rig's own subscribers do
+    return Consumer(rig.database, schema, [Handler(schema, m, effect, schema == ORDERLY) for m in CONNECTOR_MESSAGES])
+
+
+async def _chains(
+    rig: Rig, subjects: Sequence[str], *, times: int = 1, workspace: UUID = WORKSPACE
+) -> list[list[Event]]:
+    """Said and read from the outbox; no loop is at work."""
+    chains = []
+    for subject in subjects:
+        ids = await rig.say(subject, times=times, workspace=workspace)
+        rows = await rig.rows(f"SELECT {EVENT_COLUMNS} FROM {SPEAKER}.outbox WHERE id = ANY($1) ORDER BY sequence", ids)
+        chains.append([Event.model_validate(dict(row)) for row in rows])
+        assert all(event.type == ConnectorTested.event_type for event in chains[-1])
+    return chains
+
+
+async def _applied(rig: Rig, schema: str) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for row in await rig.effects(schema):
+        found.setdefault(row["subject"], []).append(row["sequence"])
+    return found
