@@ -2,11 +2,13 @@
 
 import ast
 import inspect
+import json
 import re
 import shlex
 import subprocess
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from dataaggregator.cli.definitions import read_yaml
@@ -70,6 +72,13 @@ def test_a_definition_of_the_pages_is_one(page: str, text: str) -> None:
     for document in read_yaml(text):
         for pipeline in document.get("pipelines", []):
             PipelineDefinition.model_validate(pipeline)
+
+
+@pytest.mark.parametrize("name", ["openapi.json", "asyncapi.json"])
+async def test_a_written_document_is_what_is_served(demo: Platform, http: aiohttp.ClientSession, name: str) -> None:
+    written = json.loads((ROOT / "docs/reference" / name).read_text())
+    async with http.get(f"{demo.url}/api/{name}") as answer:
+        assert await answer.json() == written
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])

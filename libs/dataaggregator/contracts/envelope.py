@@ -49,6 +49,9 @@ MESSAGES: dict[str, type[Message]] = {
     )
 }
 
+PUBLIC = {name: message for name, message in MESSAGES.items() if message.channel == "public"}
+"""What anybody may subscribe to."""
+
 
 class Event(Told):
     """One event; `sequence` counts per (source, subject), 0 for ephemeral ones. `data` is the message as JSON."""

@@ -58,9 +58,7 @@ def make_app(service: Served, ports: Ports) -> web.Application:
     app = web.Application(middlewares=[_edge(service.name), *service.middlewares])
     app[VERIFIER] = verifier
     app[STREAMS] = set()
-    routes = [*service.routes, *health.routes(service.needs)]
-    if service.schema is not None:
-        routes += parked.routes(service.name, service.schema, ports.database)
+    routes = served_routes(service, ports)
     routes.append(_document_route(service.name, routes))
     for route in routes:
         door = Door(route, verifier)
@@ -70,6 +68,14 @@ def make_app(service: Served, ports: Ports) -> web.Application:
     app.on_response_prepare.append(_stamp)
     app.on_shutdown.append(_end_streams)
     return app
+
+
+def served_routes(service: Served, ports: Ports) -> list[Route]:
+    """Its routes, and those that every service has."""
+    routes = [*service.routes, *health.routes(service.needs)]
+    if service.schema is not None:
+        routes += parked.routes(service.name, service.schema, ports.database)
+    return routes
 
 
 def _document_route(name: str, routes: Sequence[Route]) -> Route:

@@ -13,6 +13,7 @@ from dataaggregator.http.parse import IDEMPOTENCY_KEY_PATTERN, IF_MATCH_PATTERN,
 from dataaggregator.http.problems import CONTENT_TYPE, Problem
 from dataaggregator.http.route import Route
 
+TITLE = "Data Aggregator Platform"
 _REF = "#/components/schemas/{model}"
 _NO_NUL = "^[^\\u0000]*$"
 _SLUG = re.compile(r"[^a-zA-Z0-9]+")
@@ -253,7 +254,9 @@ def _header(name: str) -> dict[str, Any]:
     return {"description": told, "required": name in _ALWAYS, "schema": dict(schema)}
 
 
-def merge(documents: Mapping[str, Mapping[str, Any]], title: str, without: Iterable[str] = ()) -> dict[str, Any]:
+def merge(
+    documents: Mapping[str, Mapping[str, Any]], title: str = TITLE, without: Iterable[str] = ()
+) -> dict[str, Any]:
     """One document of several services' (service → document); ``without`` are paths each serves for itself.
 
     Components of one name that differ get the service's name in front.

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 
-from dataaggregator.contracts.envelope import MESSAGES
+from dataaggregator.contracts.envelope import PUBLIC
 from dataaggregator.errors import FieldError, Invalid
 from dataaggregator.http.sse import ServerSentEvent
 
@@ -16,7 +16,6 @@ TOPIC = "feed"
 
 TERMINAL = frozenset({"run.succeeded.v1", "run.failed.v1", "run.cancelled.v1", "run.timed_out.v1", "run.skipped.v1"})
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled", "timed_out", "skipped"})
-PUBLIC = {name: message for name, message in MESSAGES.items() if message.channel == "public"}
 # Who logs in, or fails to, is for administrators to know.
 ABOUT_PEOPLE = ("user.", "login.")
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataaggregator.bus import Handler
 from dataaggregator.bus.signals import waker
 from dataaggregator.clock import Clock
-from dataaggregator.contracts.envelope import Event
+from dataaggregator.contracts.envelope import PUBLIC, Event
 from dataaggregator.db import Connection, after_commit
 from services.gateway import SERVICE
 
 from . import store
-from .domain import PUBLIC, TOPIC
+from .domain import TOPIC
 
 
 class FeedEvents:

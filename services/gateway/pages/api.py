@@ -8,10 +8,11 @@ import orjson
 from pydantic import RootModel
 
 from dataaggregator.catalogue import CATALOGUE
+from dataaggregator.contracts import asyncapi
 from dataaggregator.http.answer import Answer, TextAnswer
 from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
-from services.gateway.documents import Documents, asyncapi
+from services.gateway.documents import Documents
 
 _HTML = "text/html; charset=utf-8"
 _BRIEFLY = {"Cache-Control": "public, max-age=300"}
@@ -26,7 +27,7 @@ class PagesApi:
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
-        self._asyncapi = orjson.dumps(asyncapi())
+        self._asyncapi = orjson.dumps(asyncapi.document())
         self._errors = _errors_page()
 
     def routes(self) -> list[Route]:

@@ -5,7 +5,7 @@ import re
 from openapi_spec_validator import validate
 
 from dataaggregator.catalogue import CATALOGUE
-from services.gateway.feed.domain import PUBLIC
+from dataaggregator.contracts.envelope import PUBLIC
 
 from .conftest import Platform
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dataaggregator.contracts.envelope import PUBLIC
 from dataaggregator.errors import Invalid
 from dataaggregator.ids import new_id
 from services.gateway.feed import domain
@@ -58,4 +59,4 @@ def test_a_stream_goes_on_only_where_everything_is_still_there() -> None:
 
 def test_every_end_of_a_run_ends_its_stream() -> None:
     ends = {f"run.{status}.v1" for status in domain.TERMINAL_STATUSES}
-    assert ends == domain.TERMINAL <= set(domain.PUBLIC)
+    assert ends == domain.TERMINAL <= set(PUBLIC)
