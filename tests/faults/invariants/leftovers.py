@@ -1,0 +1,80 @@
+"""I10: nothing is left behind: no staging table, no open transaction, no process of a dead platform."""
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeAlias
+
+import asyncpg
+
+GONE_WITHIN_SECONDS = 10.0
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+async def check_nothing_left(connection: Connection, home: Path, platform_pid: int | None) -> None:
+    """I10; what was killed may take a moment to be gone, not more."""
+    tables = await connection.fetch(
+        r"SELECT n.nspname || '.' || c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        r" WHERE c.relkind IN ('r', 'v') AND c.relname LIKE '\_dataaggregator%'"
+    )
+    assert [row["name"] for row in tables] == [], "I10: staging left behind"
+    deadline = time.monotonic() + GONE_WITHIN_SECONDS
+    while True:
+        left = orphans(home, platform_pid)
+        transactions = await connection.fetch(
+            "SELECT pid, state, query FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+        )
+        if not left and not transactions:
+            return
+        assert time.monotonic() < deadline, f"I10: processes {left}, transactions {transactions}"
+        await asyncio.sleep(0.05)
+
+
+def orphans(home: Path, platform_pid: int | None) -> list[int]:
+    """Run processes and sandboxes (they live in folders of the home) that no platform owns."""
+    found = []
+    for pid in run_processes():
+        try:
+            at = Path(f"/proc/{pid}/cwd").readlink()
+        except OSError:  # gone meanwhile
+            continue
+        if home in (at, *at.parents) and (platform_pid is None or platform_pid not in ancestors(pid)):
+            found.append(pid)
+    return found
+
+
+def run_processes() -> list[int]:
+    """Every run process and sandbox on this machine."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:  # gone meanwhile
+                continue
+            if b"dataaggregator.dataplane" in command:
+                found.append(int(entry.name))
+    return found
+
+
+def ancestors(pid: int) -> list[int]:
+    """The chain of parents up to the first process."""
+    chain: list[int] = []
+    while pid > 1:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            break
+        pid = int(fields[1])
+        chain.append(pid)
+    return chain
+
+
+def kill_if_alive(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,61 @@
+"""What a load leaves behind: I1 the destination equals the oracle, I2 the ledger adds up, I6 one epoch commits."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import asyncpg
+
+Json: TypeAlias = dict[str, Any]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One destination table after a run, beside a table that holds exactly what must be in it."""
+
+    table: str
+    oracle: str
+    run_id: str
+
+
+async def check_destination(connection: Connection, table: str, oracle: str) -> None:
+    """I1, as multisets: neither a row too few nor one too many."""
+    for few, many, what in ((oracle, table, "missing"), (table, oracle, "too many")):
+        query = f"SELECT count(*) FROM (TABLE {few} EXCEPT ALL TABLE {many}) difference"
+        difference = await connection.fetchval(query)
+        assert difference == 0, f"I1: {difference} rows {what} in {table}"
+
+
+def check_ledger(ledger: Json) -> None:
+    """I2, counted again from the figures, whatever the ledger says of itself."""
+    assert ledger["balanced"] is True, f"I2: not balanced: {ledger.get('violations')}"
+    for edge in ledger["edges"]:
+        assert edge["handed_over"] == edge["taken"], f"I2: {edge}"
+    for stage in ledger["stages"]:
+        if stage["kind"] in {"select", "drop", "rename", "derive", "cast", "filter", "validate"}:
+            left = stage["written"] + stage["filtered"] + stage["rejected"]
+            assert stage["read"] == left, f"I2: {stage}"
+            assert stage["filtered"] == sum(stage["filtered_by"].values()), f"I2: {stage}"
+            assert stage["rejected"] == sum(stage["rejected_by"].values()), f"I2: {stage}"
+    for receipt in ledger["receipts"]:
+        parts = receipt["inserted"] + receipt["updated"] + receipt["unchanged"] + receipt["superseded"]
+        assert receipt["committed"] == parts, f"I2: {receipt}"
+
+
+async def check_epochs(connection: Connection, loaded: Loaded, ledger: Json) -> None:
+    """I6: each chunk of the run was committed once, under one epoch, and the fence is not behind it."""
+    loads = await connection.fetch(
+        "SELECT pipeline_id, stream, chunk, epoch, rows FROM _dataaggregator.loads WHERE run_id = $1::uuid",
+        loaded.run_id,
+    )
+    chunks = [(load["stream"], load["chunk"]) for load in loads]
+    assert len(chunks) == len(set(chunks)) > 0, f"I6: {chunks}"
+    committed = sum(receipt["committed"] for receipt in ledger["receipts"])
+    assert sum(load["rows"] for load in loads) == committed, f"I6: {loads}"
+    for load in loads:
+        fence = await connection.fetchval(
+            "SELECT max(epoch) FROM _dataaggregator.state WHERE pipeline_id = $1 AND stream = $2",
+            load["pipeline_id"],
+            load["stream"],
+        )
+        assert fence >= load["epoch"], f"I6: the fence stands at {fence}, {load}"
