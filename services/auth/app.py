@@ -4,6 +4,7 @@ import asyncio
 
 from dataaggregator.errors import Transient
 from dataaggregator.ports import Ports
+from dataaggregator.revocations import TELL_SECONDS
 from dataaggregator.service import Loop, Service
 from dataaggregator.telemetry import logs
 
@@ -60,6 +61,19 @@ class Identity:
             except Transient as error:
                 log.warning("sweep_postponed", code=error.code)
 
+    async def tell(self) -> None:
+        """The loop that tells every process what was revoked; its pulse says that there is nothing else."""
+        told = True
+        while True:
+            try:
+                await self._sessions.tell_revocations()
+                told = True
+            except Transient as error:
+                if told:
+                    log.warning("revocations_not_told", code=error.code)
+                told = False
+            await asyncio.sleep(TELL_SECONDS)
+
 
 def build(ports: Ports) -> Service:
     secrets = Secrets(ports.keys.derive("refresh-successor"), ports.keys.derive("login-account"))
@@ -77,6 +91,7 @@ def build(ports: Ports) -> Service:
         loops=[
             Loop("keys", lambda: keys.keep_fresh(KEYS_EVERY_SECONDS)),
             Loop("sweep", identity.sweep),
+            Loop("revocations", identity.tell),
         ],
         resources=[identity],
         needs=[ports.database, identity],

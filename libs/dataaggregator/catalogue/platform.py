@@ -50,6 +50,10 @@ PLATFORM: dict[str, Entry] = {
         "The private PostgreSQL did not start",
         "Read postgres.log in the folder named; free the disk or the memory it asks for, then start again.",
     ),
+    "revocations-unknown": Entry(
+        "What was revoked is not known yet",
+        "Wait a moment; if it stays, see with GET /api/status whether auth answers: the service has to hear it once.",
+    ),
     "sealed-data-unreadable": Entry(
         "A stored secret cannot be opened",
         "Start with the SECRET_KEY it was sealed with, or name that one in SECRET_KEY_PREVIOUS; else enter it anew.",

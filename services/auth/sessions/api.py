@@ -1,5 +1,7 @@
 """Sessions, HTTP door: login, refresh, logout, who am I, and the public keys of tokens."""
 
+from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -10,6 +12,7 @@ from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission, Role
+from dataaggregator.revocations import RevokedKind
 from services.auth.calls import Body, actor
 from services.auth.keys.signing import SigningKeys
 
@@ -62,6 +65,19 @@ class JwkView(BaseModel):
 
 class JwksView(BaseModel):
     keys: list[JwkView]
+
+
+class RevocationView(BaseModel):
+    kind: RevokedKind
+    id: str
+    revoked_at: datetime
+    until: datetime
+
+
+class RevokedView(BaseModel):
+    """What `dataaggregator.revocations.wire` reads."""
+
+    revoked: list[RevocationView]
 
 
 class SessionsApi:
@@ -124,6 +140,16 @@ class SessionsApi:
                 None,
                 answers={200: JwksView},
             ),
+            Route(
+                "GET",
+                "/internal/revocations",
+                self.revoked,
+                "Everything that is revoked now",
+                "internal",
+                None,
+                answers={200: RevokedView},
+                internal=True,
+            ),
         ]
 
     async def login(self, call: Call) -> Answer:
@@ -153,6 +179,11 @@ class SessionsApi:
                 permissions=sorted(identity.permissions(call.workspace_id)),
             )
         )
+
+    async def revoked(self, _: Call) -> Answer:
+        """For our services, when they may have missed what was told."""
+        known = [RevocationView(**asdict(one)) for one in await self._sessions.revoked()]
+        return Answer(RevokedView(revoked=known))
 
     async def jwks(self, _: Call) -> Answer:
         return Answer(self._keys.jwks(), headers={"Cache-Control": "public, max-age=60"})

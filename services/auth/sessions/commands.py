@@ -41,6 +41,8 @@ from .domain import (
 from .revoking import revoke_family
 
 NONCE_BYTES = 16
+# Far longer than a commit takes, and than the clocks of two replicas differ.
+RECENT_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,21 @@ class Sessions:
             await record(tx, who, deed, account.workspace_id, now)
         await self._revocations.revoke(revocation)
 
+    async def revoked(self) -> list[Revocation]:
+        """All that is written down and still matters."""
+        async with self._database.platform() as tx:
+            return await store.list_revocations(tx, self._clock.now())
+
     async def load_revocations(self) -> None:
         """Hand what is written down to the port: an emptied one would un-revoke tokens."""
+        await self._revocations.tell(await self.revoked(), whole=True)
+
+    async def tell_revocations(self) -> None:
+        """Hand over what was written down lately, by whichever replica; one that was slow to commit is found later."""
+        now = self._clock.now()
         async with self._database.platform() as tx:
-            known = await store.list_revocations(tx, self._clock.now())
-        await self._revocations.tell(known, whole=True)
+            recent = await store.list_revocations(tx, now, now - timedelta(seconds=RECENT_SECONDS))
+        await self._revocations.tell(recent)
 
     async def forget_outlived(self) -> None:
         """Remove rows that can no longer change any answer."""

@@ -155,9 +155,14 @@ async def add_revocation(tx: Connection, revocation: Revocation) -> None:
     )
 
 
-async def list_revocations(tx: Connection, now: datetime) -> list[Revocation]:
-    """Revocations that still matter."""
-    rows = await tx.fetch("SELECT kind, id, revoked_at, until FROM auth.revocations WHERE until > $1", now)
+async def list_revocations(tx: Connection, now: datetime, since: datetime | None = None) -> list[Revocation]:
+    """Revocations that still matter; those after ``since``, or all."""
+    rows = await tx.fetch(
+        """SELECT kind, id, revoked_at, until FROM auth.revocations
+           WHERE until > $1 AND ($2::timestamptz IS NULL OR revoked_at > $2)""",
+        now,
+        since,
+    )
     return [Revocation(row["kind"], row["id"], row["revoked_at"], row["until"]) for row in rows]
 
 

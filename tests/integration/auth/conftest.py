@@ -16,6 +16,7 @@ from dataaggregator.directory import Directory
 from dataaggregator.host import Host
 from dataaggregator.limits.in_process import InProcessLimits
 from dataaggregator.ports import Ports
+from dataaggregator.revocations import Revocations
 from dataaggregator.revocations.in_process import InProcessRevocations
 from dataaggregator.secrets import KeyRing
 from dataaggregator.settings import Settings
@@ -87,19 +88,20 @@ def auth_settings(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def started(settings: Settings, clock: SetClock) -> AsyncIterator[Api]:
+async def started(
+    settings: Settings, clock: SetClock, revocations: Revocations | None = None, directory: Directory | None = None
+) -> AsyncIterator[Api]:
     """The service from its start to its stop, on the database the settings name."""
     assert settings.database_url is not None
     assert settings.secret_key is not None
     database = Database(settings.database_url.get_secret_value(), settings)
-    rates = {"api": settings.rate_limit_api, "login": settings.rate_limit_login, "run": settings.rate_limit_run}
     ports = Ports(
         settings=settings,
         database=database,
         bus=EmbeddedBus(database, settings),
-        limits=InProcessLimits(rates),
-        revocations=InProcessRevocations(clock),
-        directory=Directory(),
+        limits=InProcessLimits(settings.rates()),
+        revocations=revocations or InProcessRevocations(clock),
+        directory=directory or Directory(),
         keys=KeyRing(settings.secret_key.get_secret_value()),
         clock=clock,
     )

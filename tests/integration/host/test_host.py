@@ -202,5 +202,6 @@ async def test_ready_names_the_need_that_cannot_be_used(ports: Ports, story: lis
         ("postgres", True, None),
         ("store", False, "database-unavailable"),
         ("other", False, "internal-error"),
+        ("revocations", True, None),
     ]
     assert told["checks"][1]["help"] == "docs/troubleshooting/errors.md#database-unavailable"

@@ -84,7 +84,9 @@ async def test_every_service_says_how_it_is(serve: Serve) -> None:
     api = await serve(ROUTES)
     api.token = None
     assert (await api.call("GET", "/health/live")).json == {"status": "alive"}
-    assert (await api.call("GET", "/health/ready")).json == {"status": "ready", "checks": []}
+    ready = (await api.call("GET", "/health/ready")).json
+    assert ready["status"] == "ready"
+    assert [(check["name"], check["ok"]) for check in ready["checks"]] == [("revocations", True)]
     metrics = (await api.call("GET", "/metrics")).raw
     assert b"dataaggregator_http_requests_total{" in metrics
     assert b"dataaggregator_build_info" in metrics
