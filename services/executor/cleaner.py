@@ -1,27 +1,26 @@
 """cleaner: sweeps at start what dead predecessors left behind; cleans ended runs when their retention is over."""
 
 import asyncio
-import contextlib
-import json
-import os
+import fcntl
 import shutil
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
 from dataaggregator.db import Database
 from dataaggregator.errors import Transient
+from dataaggregator.ids import new_id
 from dataaggregator.telemetry import logs as telemetry
 from services.executor.domain import has_ended
 from services.executor.folders import RunFolders
 from services.executor.store import cleaning
-from services.executor.whereabouts import ProcessIdentity, identify, is_provably_gone
 
 _log = telemetry.get(__name__)
 
 CLEAN_SECONDS = 3600.0
 RETRY_SECONDS = 30.0
 BATCH = 100
-_OWNER = "owner.json"
+_LOCK = "lock"
 
 
 class Cleaner:
@@ -71,33 +70,45 @@ class Cleaner:
 
 
 class SpillFolder:
-    """A resource: this process's own folder for what does not fit into memory, below one that all share."""
+    """A resource: this process's own folder for what does not fit into memory, below one that several may share.
+
+    Its lock ends with its holder, also where that ran in a container of which nobody else can see the processes.
+    """
 
     name = "spill-folder"
 
     def __init__(self, shared: Path) -> None:
         self._shared = shared
-        here = identify(os.getpid())
-        self._owner = None if here is None else here.as_json()
-        self.path = shared / (str(os.getpid()) if here is None else f"{here.pid}-{here.started}")
+        self._held = ExitStack()
+        self.path = shared / new_id().hex
 
     async def open(self) -> None:
         await asyncio.to_thread(self._claim)
 
     async def close(self) -> None:
+        self._held.close()
         await asyncio.to_thread(shutil.rmtree, self.path, ignore_errors=True)
 
     async def ping(self) -> None:
         """It is there as long as we are."""
 
     def _claim(self) -> None:
-        """Make it, and remove those of processes that are provably gone."""
+        """Make it and lock it, and remove those that nobody holds any more."""
         self._shared.mkdir(parents=True, exist_ok=True)
-        for folder in self._shared.iterdir():
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError, KeyError, ValueError):
-                owner = ProcessIdentity.from_json(json.loads((folder / _OWNER).read_text()))
-                if is_provably_gone(owner):
-                    shutil.rmtree(folder, ignore_errors=True)
-        self.path.mkdir(exist_ok=True)
-        if self._owner is not None:
-            (self.path / _OWNER).write_text(json.dumps(self._owner))
+        with (self._shared / _LOCK).open("w") as one_at_a_time:
+            fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+            for lock in self._shared.glob(f"*/{_LOCK}"):
+                if _is_free(lock):
+                    shutil.rmtree(lock.parent, ignore_errors=True)
+            self.path.mkdir()
+            own = self._held.enter_context((self.path / _LOCK).open("w"))
+            fcntl.flock(own, fcntl.LOCK_EX)
+
+
+def _is_free(lock: Path) -> bool:
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, or removed by its holder this moment
+        return False
+    return True

@@ -1,9 +1,6 @@
 """What dead predecessors left is swept, what outlived its retention goes, and what is still needed stays."""
 
-import json
-import os
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -18,7 +15,6 @@ from services.executor.folders import RunFolders
 from services.executor.store import logs
 from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
-from services.executor.whereabouts import identify
 
 Claim = Callable[..., Awaitable[Run]]
 
@@ -75,13 +71,13 @@ async def test_after_the_retention_logs_and_rejected_rows_go_and_the_run_stays(
 
 
 async def test_spill_of_a_process_that_is_gone_is_removed_and_of_a_live_one_kept(tmp_path: Path) -> None:
-    here = identify(os.getpid())
-    assert here is not None
-    for name, owner in (("dead", replace(here, started=1)), ("alive", here)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "owner.json").write_text(json.dumps(owner.as_json()))
-    own = SpillFolder(tmp_path)
+    """Which is which the lock says, not the process' number: in another container that number is somebody else."""
+    (tmp_path / "dead").mkdir()
+    (tmp_path / "dead" / "lock").touch()
+    alive, own = SpillFolder(tmp_path), SpillFolder(tmp_path)
+    await alive.open()
     await own.open()
-    assert names(tmp_path) == sorted(["alive", own.path.name])
+    assert names(tmp_path) == sorted(["lock", alive.path.name, own.path.name])
+    await alive.close()
     await own.close()
-    assert not own.path.exists()
+    assert names(tmp_path) == ["lock"]
