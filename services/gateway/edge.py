@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from dataaggregator.errors import Unauthenticated
+from dataaggregator.http import coding
 from dataaggregator.http.app import ANSWER_HEADERS, ROUTE_LABEL, VERIFIER
 from dataaggregator.http.identity import ANONYMOUS, Identity
 from dataaggregator.settings import Settings
@@ -122,7 +123,8 @@ class Edge:
         headers = {name: value for name, value in kept.headers.items() if name.lower() != "content-length"}
         if again:
             headers["Idempotent-Replayed"] = "true"
-        return web.Response(status=kept.status, headers=headers, body=kept.body)
+        answer = await coding.encoded(request.headers.get("Accept-Encoding"), headers, kept.body)
+        return web.Response(status=kept.status, headers=headers, body=answer)
 
 
 def _workspace(request: web.Request, identity: Identity) -> UUID | None:

@@ -116,6 +116,7 @@ class Upstreams:
         """Hand a call on with a body read before; the whole answer."""
         headers = _onward(request, address)
         headers.popall("Content-Length", None)
+        headers.popall("Accept-Encoding", None)  # kept as it is: who asks again may take another coding
         async with self._send(service, request.method, target, headers, BytesIO(body)) as answer:
             return await _whole(service, answer)
 

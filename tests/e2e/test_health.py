@@ -87,9 +87,22 @@ async def test_only_known_origins_may_call_from_a_browser(api: Api) -> None:
 
 async def test_answers_are_compressed_on_request(api: Api) -> None:
     for path in ("/api/openapi.json", "/api/connector-types"):
-        answer = await api.call("GET", path, headers={"Accept-Encoding": "gzip"})
-        assert answer.headers["Content-Encoding"] == "gzip"
-        assert "Content-Encoding" not in (await api.call("GET", path, headers={"Accept-Encoding": "identity"})).headers
+        plain = await api.call("GET", path, headers={"Accept-Encoding": "identity"})
+        assert "Content-Encoding" not in plain.headers
+        for accepted, coding in (("gzip", "gzip"), ("gzip, br", "br")):
+            answer = await api.call("GET", path, headers={"Accept-Encoding": accepted})
+            assert answer.headers["Content-Encoding"] == coding
+            assert "Accept-Encoding" in answer.headers["Vary"]
+            assert answer.body == plain.body
+
+
+async def test_a_stream_is_never_compressed(api: Api) -> None:
+    """What is packed is held back until there is enough of it; an event must arrive when it happens."""
+    headers = {"Authorization": f"Bearer {api.token}", "Accept-Encoding": "br, gzip"}
+    async with api.http.get(f"{api.url}/api/events", headers=headers) as answer:
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        assert "Content-Encoding" not in answer.headers
+        assert await answer.content.readany()
 
 
 async def test_answers_tell_what_is_left_of_the_limit(api: Api) -> None:

@@ -1,7 +1,6 @@
 """One route's door: who may come in with what, the handler, and its answer on the way out."""
 
 import asyncio
-import gzip
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -11,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from dataaggregator.errors import Denied, Unauthenticated
-from dataaggregator.http import parse
+from dataaggregator.http import coding, parse
 from dataaggregator.http.answer import Answer, StreamAnswer, TextAnswer
 from dataaggregator.http.call import Call
 from dataaggregator.http.etag import format_etag
@@ -20,8 +19,6 @@ from dataaggregator.http.route import Route
 from dataaggregator.http.tokens import TokenVerifier
 from dataaggregator.telemetry import logs, traces
 
-_COMPRESS_FROM_BYTES = 1024
-_COMPRESS_ASIDE_FROM_BYTES = 128 * 1024
 _JSON = "application/json"
 
 log = logs.get(__name__)
@@ -104,11 +101,7 @@ class Door:
             body = self._encode(answer)
             if body:
                 headers["Content-Type"] = _JSON
-        if len(body) >= _COMPRESS_FROM_BYTES:
-            headers["Vary"] = "Accept-Encoding"
-            if "gzip" in request.headers.get("Accept-Encoding", ""):
-                headers["Content-Encoding"] = "gzip"
-                body = await _compressed(body)
+        body = await coding.encoded(request.headers.get("Accept-Encoding"), headers, body)
         return web.Response(body=body or None, status=answer.status, headers=headers)
 
     def _encode(self, answer: Answer) -> bytes:
@@ -168,9 +161,3 @@ def _enter_as_service(route: Route, identity: Identity, wanted: str | None) -> U
         return UUID(wanted)
     except ValueError:
         raise Denied("workspace-denied", "X-Workspace should be a workspace's id here.") from None
-
-
-async def _compressed(body: bytes) -> bytes:
-    if len(body) < _COMPRESS_ASIDE_FROM_BYTES:
-        return gzip.compress(body, 4, mtime=0)
-    return await asyncio.to_thread(gzip.compress, body, 4, mtime=0)

@@ -21,6 +21,17 @@ async def test_the_same_request_with_the_same_key_gets_the_same_answer(platform:
     assert (await platform.call("POST", START, {"a": 1}))[1] == {"number": 2}
 
 
+async def test_who_asks_again_gets_the_answer_in_a_coding_of_their_own(platform: Platform) -> None:
+    path = "/api/pipelines/large/runs"
+    told = []
+    for accepted, coding in (("br", "br"), ("identity", None), ("gzip", "gzip")):
+        status, answer, headers = await platform.call("POST", path, {}, Idempotency_Key="k1", Accept_Encoding=accepted)
+        assert (status, headers.get("Content-Encoding"), headers["Vary"]) == (202, coding, "Accept-Encoding, Origin")
+        told.append(answer)
+    assert told[0] == told[1] == told[2]
+    assert (len(told[0]["padding"]), platform.upstream.started) == (2000, 1)
+
+
 async def test_another_request_with_the_key_is_refused(platform: Platform) -> None:
     await platform.call("POST", START, {"a": 1}, Idempotency_Key="k1")
     for path, body in ((START, {"a": 2}), ("/api/pipelines/y/runs", {"a": 1})):

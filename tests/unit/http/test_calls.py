@@ -336,12 +336,18 @@ async def test_request_and_trace_ids_are_taken_and_returned(serve: Serve) -> Non
     assert reply.headers["X-Request-ID"] == reply.json["trace_id"]
 
 
-async def test_answers_are_compressed_on_request(serve: Serve) -> None:
+@pytest.mark.parametrize(
+    ("accepted", "coding"), [("gzip", "gzip"), ("gzip, deflate, br", "br"), ("br;q=0, gzip;q=0.1", "gzip")]
+)
+async def test_answers_are_compressed_on_request(serve: Serve, accepted: str, coding: str) -> None:
     api = await serve(ROUTES)
-    reply = await api.call("GET", "/api/large", headers={"Accept-Encoding": "gzip"})
-    assert reply.headers["Content-Encoding"] == "gzip"
+    reply = await api.call("GET", "/api/large", headers={"Accept-Encoding": accepted})
+    assert (reply.headers["Content-Encoding"], reply.headers["Vary"]) == (coding, "Accept-Encoding")
     assert reply.raw == b"x" * 5000
     reply = await api.call("GET", "/api/large", headers={"Accept-Encoding": "identity"})
+    assert "Content-Encoding" not in reply.headers
+    assert reply.headers["Vary"] == "Accept-Encoding"
+    reply = await api.call("GET", "/api/things/a", headers={"Accept-Encoding": accepted})
     assert "Content-Encoding" not in reply.headers
 
 
