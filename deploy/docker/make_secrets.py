@@ -1,12 +1,14 @@
 """Run by compose before everything else: makes the secrets of an installation once, each reader's in its own folder.
 
-make    makes what a new installation needs; an installation that has its secrets keeps them
-export  writes them as a tar archive to standard output, for the backup
-import  puts an archive from standard input back, where there are none yet
+make        makes what a new installation needs; an installation that has its secrets keeps them
+export      writes them as a tar archive to standard output, for the backup
+import      puts an archive from standard input back, where there are none yet
+kubernetes  writes new ones as Secret objects to standard output, for `kubectl create -f -`
 
 Only the standard library: it runs in the services' image, but belongs to no service.
 """
 
+import json
 import secrets
 import sys
 import tarfile
@@ -113,6 +115,25 @@ def restore(folder: Path, archive: bytes) -> None:
     _write(folder, found)
 
 
+def manifests() -> str:
+    """A new installation's secrets as objects of a cluster, one for each reader."""
+    readers: dict[str, dict[str, str]] = {}
+    for name, text in contents().items():
+        reader, _, file = name.partition("/")
+        readers.setdefault(reader, {})[file] = text
+    items = [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "Opaque",
+            "metadata": {"name": f"dataaggregator-{reader}", "labels": {"app.kubernetes.io/part-of": "dataaggregator"}},
+            "stringData": files,
+        }
+        for reader, files in readers.items()
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=1) + "\n"
+
+
 def _was_used(folder: Path, mark: str) -> bool:
     """A volume is open until its server closes it to everybody else."""
     try:
@@ -142,16 +163,30 @@ def _make() -> None:
 
 
 def _export() -> None:
-    if sys.stdout.isatty():
-        raise RefusedError("Secrets are not shown on a terminal: send them into a file, with `run -T … > FILE`.")
+    _hide()
     sys.stdout.buffer.write(export(FOLDER))
+
+
+def _kubernetes() -> None:
+    _hide()
+    sys.stdout.write(manifests())
+
+
+def _hide() -> None:
+    if sys.stdout.isatty():
+        raise RefusedError("Secrets are not shown on a terminal: send them into a file or another program.")
 
 
 def _import() -> None:
     restore(FOLDER, sys.stdin.buffer.read())
 
 
-COMMANDS: dict[str, Callable[[], None]] = {"make": _make, "export": _export, "import": _import}
+COMMANDS: dict[str, Callable[[], None]] = {
+    "make": _make,
+    "export": _export,
+    "import": _import,
+    "kubernetes": _kubernetes,
+}
 
 
 def main(arguments: list[str]) -> int:

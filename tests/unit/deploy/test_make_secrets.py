@@ -112,7 +112,7 @@ def test_a_half_made_installation_exports_nothing(folder: Path, data: Path) -> N
 def test_an_unknown_command_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["print"]) == 2
     assert main([]) == 2
-    assert capsys.readouterr().err.count("make, export, import") == 2
+    assert capsys.readouterr().err.count("make, export, import, kubernetes") == 2
 
 
 def test_nothing_of_a_secret_is_said(folder: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
