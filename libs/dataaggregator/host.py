@@ -4,7 +4,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -40,9 +40,17 @@ class Host:
     being let finish for STOP_SECONDS. If a step of the start fails, those before it are undone.
     """
 
-    def __init__(self, services: Sequence[Service], ports: Ports, *, handle_signals: bool = True) -> None:
+    def __init__(
+        self,
+        services: Sequence[Service],
+        ports: Ports,
+        *,
+        addresses: Mapping[str, tuple[str, int]] | None = None,
+        handle_signals: bool = True,
+    ) -> None:
         self._services = list(services)
         self._ports = ports
+        self._addresses = addresses or {}
         self._handle_signals = handle_signals
         self._held = AsyncExitStack()
         self._ending = asyncio.Event()
@@ -105,9 +113,10 @@ class Host:
         self._ending.set()
 
     def _bind(self, service: Service) -> server.Listener:
-        """The gateway's port is the settings', the others take a free one that only this machine reaches."""
+        """The port given for it; without one the gateway's is the settings', another one free and for this machine."""
         settings = self._ports.settings
-        at = (settings.gateway_host, settings.gateway_port) if service.name == "gateway" else ("127.0.0.1", 0)
+        near = (settings.gateway_host, settings.gateway_port) if service.name == "gateway" else ("127.0.0.1", 0)
+        at = self._addresses.get(service.name, near)
         sock = server.bind(*at)
         self._held.callback(sock.close)
         listener = server.Listener(make_app(service, self._ports), sock, settings.stop_seconds)

@@ -1,12 +1,13 @@
 """The services installed beside the kit: found by entry point, never imported by name."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
 
+from dataaggregator.errors import Invalid
 from dataaggregator.ports import Ports
 from dataaggregator.service import Service
 
@@ -41,3 +42,12 @@ class InstalledService:
 def installed_services() -> list[InstalledService]:
     """All of them, by name."""
     return [InstalledService(found) for found in sorted(entry_points(group=GROUP), key=lambda found: found.name)]
+
+
+def installed(names: Sequence[str]) -> list[InstalledService]:
+    """Those of these names, in their order; raises Invalid for one that there is not."""
+    known = {service.name: service for service in installed_services()}
+    for name in names:
+        if name not in known:
+            raise Invalid("not-found", f"There is no service {name}. There are: {', '.join(known)}.")
+    return [known[name] for name in dict.fromkeys(names)]

@@ -1,7 +1,7 @@
 """The environment, typed and checked: every setting of the platform with its default and unit."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,6 +97,9 @@ class Settings(BaseModel):
         None,
         description="RabbitMQ's management API, as http://user:password@host:port; with it lost bindings are noticed.",
     )
+    bus_watch_seconds: Seconds = Field(
+        15.0, description="How often queues, bindings and consumers on RabbitMQ are looked after, seconds."
+    )
     redis_url: SecretStr | None = Field(
         None, description="Redis, as redis://:password@host:port/0; without it limits are kept in the process."
     )
@@ -115,18 +118,6 @@ class Settings(BaseModel):
     )
     db_max_overflow: Annotated[int, Field(ge=0, le=1000)] = Field(
         10, description="Database connections a process may open beyond DB_POOL_SIZE at a peak."
-    )
-    db_call_seconds: Seconds = Field(
-        20.0, description="How long one statement of a call may take before the database ends it, seconds."
-    )
-    db_loop_seconds: Seconds = Field(
-        60.0, description="How long one statement of a loop (claims, relay, sweeps) may take, seconds."
-    )
-    db_idle_seconds: Seconds = Field(
-        120.0, description="A transaction in which nothing is said for so long is undone by the database, seconds."
-    )
-    db_silence_seconds: Seconds = Field(
-        10.0, description="A database connection on which an answer is overdue for so long is given up, seconds."
     )
     relay_poll_seconds: Seconds = Field(1.0, description="How often the relay looks into the outbox unasked, seconds.")
     queue_limit_seconds: Seconds = Field(
@@ -305,6 +296,15 @@ def _checked_scheme(url: SecretStr | None, scheme: str, right: str) -> SecretStr
     if url is not None and not url.get_secret_value().startswith((f"{scheme}://", f"{scheme}s://")):
         raise ValueError(f"should be {right}")
     return url
+
+
+def missing(settings: Settings, fields: Iterable[str]) -> list[str]:
+    """One line for each of these fields that is not set."""
+    return [
+        f"{variable(field)}: should be set. {Settings.model_fields[field].description}"
+        for field in fields
+        if getattr(settings, field) is None
+    ]
 
 
 def variable(field: str) -> str:

@@ -73,7 +73,8 @@ class StatusApi:
         if not database.ok or not any(ready):
             overall: Literal["ok", "degraded", "down"] = "down"
         else:
-            overall = "ok" if bus.ok and limits.ok and all(ready) else "degraded"
+            well = all(ready) and all(one.ok for service in services for one in service.checks)
+            overall = "ok" if bus.ok and limits.ok and well else "degraded"
         told = PlatformStatus(
             status=overall,
             services=services,

@@ -40,12 +40,13 @@ async def apply(
     reached = await _positions(tx, schema, deliveries)
     before = dict(reached)
     gaps, due, there = _plan(deliveries, reached)
-    fresh = await inbox.add(tx, schema, [one.event for one in there]) if there else set()
+    waited = [one.waited for one in there]
+    fresh = await inbox.add(tx, schema, [one.event for one in there], waited) if there else set()
     if any(one.handler.ordered and one.event.id not in fresh for one in due):
         if len(deliveries) > 1:
             raise NotFoldedError
         reached = before
-    settled = [one.event.id for one in there if one.waited or one.event.id not in fresh]
+    settled = [one.event.id for one in there if one.waited]
     if effects:
         await _handle(tx, [one for one in _once(due) if one.event.id in fresh])
     if moved := {subject: last for subject, last in reached.items() if last != before[subject]}:

@@ -57,7 +57,7 @@ class Consumer:
 
     async def deliver_chain(self, chain: Sequence[Event]) -> int:
         """Deliver the events of one subject in their order; returns how many outcomes are committed, from the first."""
-        return await self._follow([Delivery(event, self.handlers[event.type]) for event in chain])
+        return await self._follow([Delivery(event, self._handler(event)) for event in chain])
 
     async def deliver_chains(self, chains: Sequence[Sequence[Event]]) -> list[int]:
         """Deliver many chains, as `deliver_chain` each, and as many in one transaction as go together."""
@@ -85,7 +85,7 @@ class Consumer:
             due = await inbox.claim_due(tx, self.schema, limit=CLAIMED_AT_ONCE, lease_seconds=CLAIM_SECONDS)
         chains: dict[tuple[str, str], list[Delivery]] = {}
         for row in due:
-            if ended_the_process(row.code, row.tries):
+            if ended_the_process(row.unjudged):
                 await self.set_aside(row.event, row.tries)
                 continue
             delivery = Delivery(row.event, self._handler(row.event), row.tries, waited=True)
@@ -95,9 +95,15 @@ class Consumer:
                 tasks.create_task(self._retry(chain))
         return len(due)
 
-    async def set_aside(self, event: Event, tries: int) -> None:
-        """Park an event during whose delivery the process ended again and again."""
-        why = ("event-poisonous", f"the process ended while it was delivered, for the last time at try {tries}")
+    async def suspect(self, events: Sequence[Event]) -> None:
+        """Let events that were delivered before, with an end unknown, be tried one at a time, each try counted."""
+        async with self._database.platform() as tx:
+            for event in events:
+                await inbox.suspect(tx, self.schema, event)
+
+    async def set_aside(self, event: Event, tries: int, why: tuple[str, str] | None = None) -> None:
+        """Park an event without a delivery; without a reason, because the process ended in each of its deliveries."""
+        why = why or ("event-poisonous", f"the process ended while it was delivered, for the last time at try {tries}")
         log.error("event_parked", code=why[0], reason=why[1], type=event.type, event_id=str(event.id))
         async with self._transaction(event) as tx:
             await parked.park(tx, self.schema, event, tries=tries, why=why)

@@ -3,11 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from dataaggregator.bus.signals import retries_topic, waker
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, after_commit, quote
+
+if TYPE_CHECKING:
+    import asyncpg
 
 Subject = tuple[str, str]
 """Source and subject: what sequences count by."""
@@ -19,11 +23,14 @@ class Waiting:
 
     event: Event
     tries: int
-    code: str
+    unjudged: int
 
 
-async def add(tx: Connection, schema: str, events: Sequence[Event]) -> set[UUID]:
-    """Write down that these are applied by this transaction; the ids of those that no other one has applied."""
+async def add(tx: Connection, schema: str, events: Sequence[Event], waited: Sequence[bool]) -> set[UUID]:
+    """Write down that these are applied by this transaction; the ids of those that are its to apply.
+
+    They are not if they were applied already, or have a retry row and do not come from there: copies, both.
+    """
     rows = await tx.fetch(
         _add(schema),
         [event.id for event in events],
@@ -32,6 +39,7 @@ async def add(tx: Connection, schema: str, events: Sequence[Event]) -> set[UUID]
         [event.source for event in events],
         [event.subject for event in events],
         [event.sequence for event in events],
+        waited,
     )
     return {row["event_id"] for row in rows}
 
@@ -39,7 +47,10 @@ async def add(tx: Connection, schema: str, events: Sequence[Event]) -> set[UUID]
 @cache
 def _add(schema: str) -> str:
     return f"""INSERT INTO {quote(schema)}.inbox (event_id, workspace_id, type, source, subject, sequence)
-               SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+               SELECT id, workspace_id, type, source, subject, sequence
+               FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bool[])
+                   AS e (id, workspace_id, type, source, subject, sequence, waited)
+               WHERE waited OR NOT EXISTS (SELECT 1 FROM {quote(schema)}.retries r WHERE r.event_id = e.id)
                ON CONFLICT (event_id) DO NOTHING RETURNING event_id"""
 
 
@@ -108,24 +119,38 @@ def _advance(schema: str) -> str:
 async def retry(
     tx: Connection, schema: str, event: Event, *, tries: int, why: tuple[str, str], after_seconds: float
 ) -> None:
-    """Write the retry row, or the next time into the one that is there."""
+    """Write the retry row, or the next time into the one that is there; the last try is judged."""
     await tx.execute(
         f"""INSERT INTO {quote(schema)}.retries
                 (event_id, workspace_id, source, subject, sequence, event, tries, code, reason, due_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + make_interval(secs => $10))
-            ON CONFLICT (event_id) DO UPDATE SET tries = excluded.tries, code = excluded.code,
+            ON CONFLICT (event_id) DO UPDATE SET tries = excluded.tries, unjudged = 0, code = excluded.code,
                 reason = excluded.reason, due_at = excluded.due_at""",
-        event.id,
-        event.workspace_id,
-        event.source,
-        event.subject,
-        event.sequence,
-        event.cloudevent(),
+        *_identity(event),
         tries,
         *why,
         after_seconds,
     )
     after_commit(tx, waker(retries_topic(schema)))
+
+
+async def suspect(tx: Connection, schema: str, event: Event) -> None:
+    """Write a retry row for an event whose delivery was begun and never judged; none if it is applied or waits."""
+    await tx.execute(
+        f"""INSERT INTO {quote(schema)}.retries
+                (event_id, workspace_id, source, subject, sequence, event, tries, unjudged, code, reason, due_at)
+            SELECT $1, $2, $3, $4, $5, $6, 1, 1, 'event-redelivered',
+                'delivered before, and nothing is known of how that ended', clock_timestamp()
+            WHERE NOT EXISTS (SELECT 1 FROM {quote(schema)}.inbox WHERE event_id = $1)
+              AND NOT EXISTS (SELECT 1 FROM {quote(schema)}.parked WHERE event_id = $1)
+            ON CONFLICT (event_id) DO NOTHING""",
+        *_identity(event),
+    )
+    after_commit(tx, waker(retries_topic(schema)))
+
+
+def _identity(event: Event) -> tuple[Any, ...]:
+    return event.id, event.workspace_id, event.source, event.subject, event.sequence, event.cloudevent()
 
 
 async def settle(tx: Connection, schema: str, event_ids: Sequence[UUID]) -> None:
@@ -136,19 +161,27 @@ async def settle(tx: Connection, schema: str, event_ids: Sequence[UUID]) -> None
 async def claim_due(tx: Connection, schema: str, *, limit: int, lease_seconds: float) -> list[Waiting]:
     """Retry rows that are due, in the order of their subjects; for so long nobody else claims them.
 
-    The try is counted by the claim, so that one that ends the process is counted too.
+    The try is counted by the claim, so that one that ends the process is counted too. What was left unjudged before is
+    claimed alone, so that no other event is counted with one that ends processes.
     """
-    rows = await tx.fetch(
-        f"""UPDATE {quote(schema)}.retries SET tries = tries + 1, due_at = clock_timestamp() + make_interval(secs => $2)
+    rows = await _claim(tx, schema, "unjudged = 0", limit, lease_seconds)
+    if not rows:
+        rows = await _claim(tx, schema, "unjudged > 0", 1, lease_seconds)
+    rows.sort(key=lambda row: (row["source"], row["subject"], row["sequence"]))
+    return [Waiting(Event.from_cloudevent(row["event"]), row["tries"], row["unjudged"]) for row in rows]
+
+
+async def _claim(tx: Connection, schema: str, which: str, limit: int, lease_seconds: float) -> "list[asyncpg.Record]":
+    return await tx.fetch(
+        f"""UPDATE {quote(schema)}.retries
+            SET tries = tries + 1, unjudged = unjudged + 1, due_at = clock_timestamp() + make_interval(secs => $2)
             WHERE event_id IN (
-                SELECT event_id FROM {quote(schema)}.retries WHERE due_at <= clock_timestamp()
+                SELECT event_id FROM {quote(schema)}.retries WHERE due_at <= clock_timestamp() AND {which}
                 ORDER BY due_at FOR UPDATE SKIP LOCKED LIMIT $1)
-            RETURNING event, tries, code, source, subject, sequence""",
+            RETURNING event, tries, unjudged, source, subject, sequence""",
         limit,
         lease_seconds,
     )
-    rows.sort(key=lambda row: (row["source"], row["subject"], row["sequence"]))
-    return [Waiting(Event.from_cloudevent(row["event"]), row["tries"], row["code"]) for row in rows]
 
 
 async def next_due_seconds(tx: Connection, schema: str) -> float | None:

@@ -12,6 +12,9 @@ MOST_TRIES = 10
 MOST_GAP_TRIES = 65
 """About an hour. Waiting for an earlier event is not the event's own failure, and a closing gap wakes it at once."""
 
+MOST_UNJUDGED_TRIES = 5
+"""An event during whose tries the process ended so often in a row ended it."""
+
 FIRST_PAUSE_SECONDS = 0.5
 FIRST_GAP_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 300.0
@@ -62,9 +65,9 @@ def verdict(error: Exception, tries: int) -> Verdict:
     return Retry(max(_pause(tries, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS), least))
 
 
-def ended_the_process(code: str, tries: int) -> bool:
-    """Whether a retry row can only have so many tries because the last ones were never judged."""
-    return tries > (MOST_GAP_TRIES if code == "sequence-gap" else MOST_TRIES)
+def ended_the_process(unjudged: int) -> bool:
+    """Whether so many tries in a row, the present one included, were begun that the event must be what ended them."""
+    return unjudged > MOST_UNJUDGED_TRIES
 
 
 def reason(error: Exception) -> tuple[str, str]:

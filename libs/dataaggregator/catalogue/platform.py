@@ -6,6 +6,20 @@ PLATFORM: dict[str, Entry] = {
     "already-running": Entry(
         "A platform runs on this home already", "Use the one that runs, stop it, or set another DATAAGGREGATOR_HOME."
     ),
+    "bus-refused": Entry(
+        "RabbitMQ refuses us",
+        "Check user and password in RABBITMQ_URL, and that the user may configure, write and read in its virtual host.",
+    ),
+    "bus-topology-differs": Entry(
+        "Queues or bindings on RabbitMQ are not what they should be",
+        "Missing ones are made anew by themselves. One with other properties must be drained, deleted, and made with "
+        "`dataaggregator bus declare`.",
+    ),
+    "bus-unavailable": Entry(
+        "RabbitMQ does not answer",
+        "Check that RabbitMQ runs, that RABBITMQ_URL reaches it, and that it raised no memory or disk alarm; events "
+        "wait in the database meanwhile and go out by themselves.",
+    ),
     "database-busy": Entry(
         "The database could not do it now",
         "Repeat the call; if it stays, look at /metrics (dataaggregator_db_pool_*) and for long locks in PostgreSQL.",
@@ -24,6 +38,10 @@ PLATFORM: dict[str, Entry] = {
     "event-poisonous": Entry(
         "The process ended while an event was delivered",
         "Look at the logs before each end (out of memory, a crash), cure that, then replay the event from `parked`.",
+    ),
+    "event-redelivered": Entry(
+        "An event was delivered before, with an end unknown",
+        "Nothing to do: it is tried alone, and set aside if the process ends in it again and again.",
     ),
     "event-unreadable": Entry(
         "An event is not what its type says",

@@ -1,9 +1,10 @@
-"""Commands that start the platform: `up` and `demo`."""
+"""Commands that start the platform, or a part of it: `up`, `demo`, `serve`."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import click
 import uvloop
@@ -12,11 +13,15 @@ from dataaggregator.cli.demo.setting import Setting
 from dataaggregator.cli.demo.story import tell
 from dataaggregator.cli.session import EXIT_WRONG_USE
 from dataaggregator.client import ApiError, Client
+from dataaggregator.composition import addresses, compose, require_migrated, require_servers
 from dataaggregator.embedded.composition import EmbeddedPlatform
 from dataaggregator.errors import PlatformError
-from dataaggregator.host import LoopEndedError
+from dataaggregator.host import Host, LoopEndedError
+from dataaggregator.installed import installed
 from dataaggregator.settings import Settings, SettingsError
+from dataaggregator.telemetry import logs
 
+T = TypeVar("T")
 Work = Callable[[EmbeddedPlatform], Coroutine[None, None, None]]
 
 
@@ -48,6 +53,26 @@ def demo() -> None:
     click.echo("\nDone. `make up` serves the same pipelines.")
 
 
+@click.command("serve")
+@click.argument("services", nargs=-1, required=True, metavar="SERVICE...")
+def serve(services: tuple[str, ...]) -> None:
+    """Run one or several services in this process, against the servers named in the environment, until a signal."""
+
+    async def work() -> None:
+        settings = Settings.load()
+        require_servers(settings)
+        logs.configure(settings)
+        chosen = installed(services)
+        await require_migrated(settings, chosen)
+        ports = compose(settings, "-".join(services))
+        async with Host(
+            [service.build(ports) for service in chosen], ports, addresses=addresses(settings, services)
+        ) as host:
+            await host.stopped()
+
+    telling(lambda: uvloop.run(work()))
+
+
 @asynccontextmanager
 async def _demo(platform: EmbeddedPlatform) -> AsyncIterator[tuple[Client, Setting]]:
     """The demo's sources and definitions, and the administrator's client."""
@@ -62,11 +87,20 @@ async def _demo(platform: EmbeddedPlatform) -> AsyncIterator[tuple[Client, Setti
 
 
 def _start(load: Callable[[], Settings], work: Work) -> None:
-    """Start the platform, do the work, stop; what goes wrong is one sentence and the exit code 2."""
+    """Start the platform, do the work, stop."""
     began = time.monotonic()
-    try:
+
+    def act() -> None:
         with EmbeddedPlatform(load()) as platform:
             uvloop.run(_run(platform, work, began))
+
+    telling(act)
+
+
+def telling(act: Callable[[], T]) -> T:
+    """What goes wrong is one sentence and the exit code 2."""
+    try:
+        return act()
     except SettingsError as error:
         click.echo(str(error), err=True)
         raise click.exceptions.Exit(EXIT_WRONG_USE) from error
@@ -98,4 +132,4 @@ async def _run(platform: EmbeddedPlatform, work: Work, began: float) -> None:
             await asyncio.wait((doing, ending))
 
 
-COMMANDS = {"up": up, "demo": demo}
+COMMANDS = {"up": up, "demo": demo, "serve": serve}

@@ -11,6 +11,7 @@ from dataaggregator.cli.session import Session
 # A room is imported when one of its commands is asked for: `version` need not wait for Arrow.
 ROOMS = {
     "apply": "definitions",
+    "bus": "bus",
     "cancel": "runs",
     "connectors": "definitions",
     "db": "database",
@@ -21,6 +22,7 @@ ROOMS = {
     "rejected": "runs",
     "run": "runs",
     "runs": "runs",
+    "serve": "platform",
     "transform": "definitions",
     "up": "platform",
     "users": "identity",

@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from pydantic import Field, ValidationError
 
-from dataaggregator.contracts import connector, identity, pipeline, run
+from dataaggregator.contracts import connector, identity, pipeline, platform, run
 from dataaggregator.contracts.base import Message, Time, Told
 from dataaggregator.errors import Invalid
 
@@ -46,6 +46,7 @@ MESSAGES: dict[str, type[Message]] = {
         identity.LoginFailed,
         identity.IdentityRevoked,
         identity.AuditEntry,
+        platform.BusResendRequested,
     )
 }
 

@@ -117,3 +117,13 @@ def create_bus_tables(op: Executes, schema: str) -> None:
         enable_isolation(op, schema, table)
     for index in BUS_INDEXES:
         op.execute(index.format(schema=quote(schema)))
+
+
+def count_unjudged_tries(op: Executes, schema: str) -> None:
+    """How often a try of a retry row was begun and never judged, because the process ended in it."""
+    op.execute(f"ALTER TABLE {quote(schema, 'retries')} ADD COLUMN unjudged integer NOT NULL DEFAULT 0")
+
+
+def forget_unjudged_tries(op: Executes, schema: str) -> None:
+    """The opposite of `count_unjudged_tries`."""
+    op.execute(f"ALTER TABLE {quote(schema, 'retries')} DROP COLUMN unjudged")

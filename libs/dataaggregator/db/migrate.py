@@ -46,6 +46,12 @@ async def check(url: str, schema: str, folder: Path) -> bool:
     return await current(url, schema) == head(folder)
 
 
+async def behind(url: str, schema: str, folder: Path) -> bool:
+    """Whether the schema lacks revisions of this folder; one that a newer version has moved on is not behind."""
+    found = await current(url, schema)
+    return found is None or found < head(folder)
+
+
 async def prepare(url: str) -> None:
     """The two roles, which `upgrade` makes too."""
     async with _connected(url) as connection:

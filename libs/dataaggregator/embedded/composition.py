@@ -8,18 +8,12 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from dataaggregator.bus import EmbeddedBus
-from dataaggregator.clock import SystemClock
-from dataaggregator.db import Database, migrate
-from dataaggregator.directory import Directory
+from dataaggregator.composition import compose
+from dataaggregator.db import migrate
 from dataaggregator.embedded.home import Home
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from dataaggregator.host import Host
 from dataaggregator.installed import installed_services
-from dataaggregator.limits.in_process import InProcessLimits
-from dataaggregator.ports import Ports
-from dataaggregator.revocations.in_process import InProcessRevocations
-from dataaggregator.secrets import KeyRing
 from dataaggregator.settings import Settings
 from dataaggregator.telemetry import logs
 
@@ -79,7 +73,7 @@ class EmbeddedPlatform:
         for service in installed_services():
             if service.migrations is not None:
                 await migrate.upgrade(self.server_url, service.name, service.migrations)
-        ports = self._ports()
+        ports = compose(self._settings)
         self._host = Host([service.build(ports) for service in installed_services()], ports)
         async with self._host:
             self.home.announce(self.url)
@@ -108,18 +102,4 @@ class EmbeddedPlatform:
                 "files_allowed_roots": given.files_allowed_roots or (Path("/"),),
                 "egress_allow": given.egress_allow or NEAR_NETWORKS,
             }
-        )
-
-    def _ports(self) -> Ports:
-        settings, clock = self._settings, SystemClock()
-        database = Database(self.server_url, settings)
-        return Ports(
-            settings=settings,
-            database=database,
-            bus=EmbeddedBus(database, settings),
-            limits=InProcessLimits(settings.rates()),
-            revocations=InProcessRevocations(clock),
-            directory=Directory(),
-            keys=KeyRing(self._secret_key, [key.get_secret_value() for key in settings.secret_key_previous]),
-            clock=clock,
         )

@@ -73,7 +73,8 @@ def make_app(service: Served, ports: Ports) -> web.Application:
 def served_routes(service: Served, ports: Ports) -> list[Route]:
     """Its routes, and those that every service has."""
     # Who does not know what is revoked refuses every token, and says so.
-    routes = [*service.routes, *health.routes([*service.needs, ports.revocations])]
+    wants = (ports.bus,) if service.schema is not None else ()
+    routes = [*service.routes, *health.routes([*service.needs, ports.revocations], wants)]
     if service.schema is not None:
         routes += parked.routes(service.name, service.schema, ports.database)
     return routes

@@ -36,7 +36,7 @@ class Check(BaseModel):
 
 
 class Readiness(BaseModel):
-    """``ready``, or ``not_ready`` with the needs that cannot be used."""
+    """``ready`` or ``not_ready``, and everything that was asked; without the bus a service still takes work."""
 
     status: str
     checks: list[Check]
@@ -68,13 +68,14 @@ async def check(need: Resource) -> Check:
     return Check(name=need.name, ok=False, detail=detail, code=error.code, help=help_section(error.code))
 
 
-def readiness(needs: Sequence[Resource]) -> Route:
-    """GET /health/ready over a service's own needs."""
+def readiness(needs: Sequence[Resource], wants: Sequence[Resource] = ()) -> Route:
+    """GET /health/ready over a service's own needs; what it can do without for a while is told and not counted."""
 
     async def ready(_call: Call) -> Answer:
-        checks = list(await asyncio.gather(*(check(need) for need in needs)))
-        ok = all(found.ok for found in checks)
-        return Answer(Readiness(status="ready" if ok else "not_ready", checks=checks), 200 if ok else 503)
+        needed, wanted = await asyncio.gather(_ask(needs), _ask(wants))
+        ok = all(found.ok for found in needed)
+        told = Readiness(status="ready" if ok else "not_ready", checks=[*needed, *wanted])
+        return Answer(told, 200 if ok else 503)
 
     return Route(
         "GET", "/health/ready", ready, "Can the service do its work?", "health", None,
@@ -82,15 +83,19 @@ def readiness(needs: Sequence[Resource]) -> Route:
     )  # fmt: skip
 
 
+async def _ask(resources: Sequence[Resource]) -> list[Check]:
+    return list(await asyncio.gather(*(check(resource) for resource in resources)))
+
+
 async def exposition(_call: Call) -> Answer:
     """Prometheus' text format."""
     return TextAnswer(text=metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def routes(needs: Sequence[Resource]) -> list[Route]:
+def routes(needs: Sequence[Resource], wants: Sequence[Resource] = ()) -> list[Route]:
     """What every service serves beside its own routes."""
     return [
         Route("GET", "/health/live", live, "Is the service alive?", "health", None, answers={200: Alive}),
-        readiness(needs),
+        readiness(needs, wants),
         Route("GET", "/metrics", exposition, "Metrics for Prometheus", "health", None, produces="text/plain"),
     ]

@@ -26,6 +26,10 @@ class BusConformance:
     def make_bus(self, database: Database, settings: Settings) -> Bus:
         raise NotImplementedError
 
+    async def idle(self, bus: Bus) -> bool:
+        """Whether nothing is between outbox and inbox; an adapter that keeps events elsewhere says so."""
+        return True
+
     @pytest.fixture
     async def rig(
         self, database: Database, database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -33,9 +37,9 @@ class BusConformance:
         monkeypatch.setattr(verdict, "FIRST_PAUSE_SECONDS", 0.002)
         await make_schemas(database_url)
         bus = self.make_bus(database, settings)
-        await bus.open()
-        rig = Rig(database, bus)
+        rig = Rig(database, bus, idle=lambda: self.idle(bus))
         rig.subscribe()
+        await bus.open()
         yield rig
         await rig.stop()
         await bus.close()
@@ -131,6 +135,16 @@ class BusConformance:
         for schema in (LISTENER, ORDERLY):
             assert [effect["sequence"] for effect in await rig.effects(schema)] == list(range(1, 21))
 
+    async def test_a_copy_of_an_event_that_waits_for_another_try_changes_nothing(self, rig: Rig) -> None:
+        await self._fail(rig, Transient("database-busy", "not now", retry_after=3600), times=1, settled=False)
+        await eventually(lambda: rig.value(f"SELECT count(*) = 1 FROM {LISTENER}.retries"))
+        await rig.execute(f"UPDATE {SPEAKER}.outbox SET published_at = NULL")
+        await rig.say("another")
+        await eventually(lambda: rig.value(f"SELECT count(*) = 1 FROM {LISTENER}.effects"))
+        await eventually(lambda: rig.value(f"SELECT count(*) = 0 FROM {SPEAKER}.outbox WHERE published_at IS NULL"))
+        assert [row["subject"] for row in await rig.effects(LISTENER)] == ["another"]
+        assert await rig.value(f"SELECT count(*) FROM {LISTENER}.retries") == 1
+
     async def test_stopped_anywhere_every_event_is_applied_once(self, rig: Rig, dice: random.Random) -> None:
         for number in range(15):
             rig.start()
@@ -179,7 +193,7 @@ class BusConformance:
         await self._fail(rig, Conflict("conflict", "already there"), times=1)
         assert await rig.effects(LISTENER) == []
         assert await rig.value(f"SELECT count(*) FROM {LISTENER}.parked") == 0
-        assert await rig.value(f"SELECT count(*) FROM {LISTENER}.inbox") == 1
+        assert await rig.value(f"SELECT count(*) FROM {LISTENER}.inbox WHERE source = '{SPEAKER}'") == 1
 
     @pytest.mark.parametrize("error", [Transient("database-busy", "not now"), ZeroDivisionError("a bug")])
     async def test_what_may_pass_is_tried_again(self, rig: Rig, error: Exception) -> None:
@@ -252,7 +266,7 @@ class BusConformance:
         await self._hold_back(rig, events[:2])
         rig.start()
         await eventually(lambda: rig.value(f"SELECT count(*) = 3 FROM {ORDERLY}.retries"))
-        assert len(await rig.effects(LISTENER)) == 3
+        await eventually(lambda: rig.value(f"SELECT count(*) = 3 FROM {LISTENER}.effects"))
         assert await rig.effects(ORDERLY) == []
         await self._release(rig, events[1:2])
         await self._release(rig, events[:1])
@@ -353,28 +367,43 @@ class BusConformance:
     ) -> None:
         seen: list[Event] = []
         stop = rig.bus.observe(seen.append)
+        rig.start()
         progress = RunProgressed(run_id=uuid4(), pipeline_id=uuid4(), attempt=1, rows_read=5)
         event = ephemeral(progress, subject=progress.run_id, workspace=WORKSPACE, source=SPEAKER)
-        await rig.bus.publish_ephemeral(event)
 
         async def arrived() -> bool:
-            return bool(seen) and bool(await rig.value(f"SELECT count(*) FROM {LISTENER}.effects"))
+            await rig.bus.publish_ephemeral(event)  # again, because it may be lost
+            return bool(seen) and bool(await rig.effects(LISTENER))
 
         await eventually(arrived)
         assert seen[0].read(RunProgressed) == progress
         assert await rig.value(f"SELECT count(*) FROM {LISTENER}.inbox") == 0
         stop()
+        await self._handles_another(rig)
+        before = len(seen)
+        await self._handles_another(rig)
+        assert len(seen) == before
+
+    async def _handles_another(self, rig: Rig) -> None:
+        progress = RunProgressed(run_id=uuid4(), pipeline_id=uuid4(), attempt=1)
+        event = ephemeral(progress, subject=progress.run_id, workspace=WORKSPACE, source=SPEAKER)
         await rig.bus.publish_ephemeral(event)
-        assert len(seen) == 1
+        await eventually(
+            lambda: rig.value(f"SELECT count(*) > 0 FROM {LISTENER}.effects WHERE event_id = $1", event.id)
+        )
 
     async def test_an_ephemeral_event_that_fails_is_lost_and_harms_nobody(self, rig: Rig) -> None:
         async def refuse(event: Event, tx: Connection) -> None:
             raise ZeroDivisionError("no")
 
         rig.hooks[LISTENER] = refuse
+        rig.start()
         progress = RunProgressed(run_id=uuid4(), pipeline_id=uuid4(), attempt=1)
         await rig.bus.publish_ephemeral(ephemeral(progress, subject="x", workspace=WORKSPACE, source=SPEAKER))
+        await rig.say()
+        await rig.settled()
         assert await rig.effects(LISTENER) == []
+        assert len(await rig.effects(ORDERLY)) == 1
 
     # Faults
 
@@ -396,7 +425,7 @@ class BusConformance:
 
     # Pieces
 
-    async def _fail(self, rig: Rig, error: Exception, *, times: int) -> int:
+    async def _fail(self, rig: Rig, error: Exception, *, times: int, settled: bool = True) -> int:
         """One event, whose first deliveries to the listener fail; returns how often it was tried."""
         tries = 0
 
@@ -409,7 +438,8 @@ class BusConformance:
         rig.hooks[LISTENER] = fail
         rig.start()
         await rig.say()
-        await rig.settled()
+        if settled:
+            await rig.settled()
         return tries
 
     async def _hold_back(self, rig: Rig, events: list[UUID]) -> None:

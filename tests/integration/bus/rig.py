@@ -21,11 +21,20 @@ SCHEMAS = (SPEAKER, LISTENER, ORDERLY)
 WORKSPACE = uuid4()
 CONNECTOR_MESSAGES: tuple[type[Message], ...] = (ConnectorCreated, ConnectorUpdated, ConnectorDeleted, ConnectorTested)
 OTHER_MESSAGES: tuple[type[Message], ...] = (UserCreated, UserUpdated, LoginFailed, RunProgressed)
+LISTENED: dict[str, tuple[type[Message], ...]] = {
+    SPEAKER: (),
+    LISTENER: (*CONNECTOR_MESSAGES, *OTHER_MESSAGES),
+    ORDERLY: CONNECTOR_MESSAGES,
+}
 EFFECTS = """
     number bigint GENERATED ALWAYS AS IDENTITY, workspace_id uuid NOT NULL, event_id uuid NOT NULL,
     type text NOT NULL, subject text NOT NULL, sequence bigint NOT NULL, traceparent text"""
 
 Hook = Callable[[Event, Connection], Awaitable[None]]
+
+
+async def _always() -> bool:
+    return True
 
 
 class Statements:
@@ -44,6 +53,7 @@ async def make_schemas(url: str) -> None:
         op.execute(f"CREATE SCHEMA {schema}")
         ddl.grant(op, schema)
         ddl.create_bus_tables(op, schema)
+        ddl.count_unjudged_tries(op, schema)
         op.execute(f"CREATE TABLE {schema}.effects ({EFFECTS})")
         ddl.enable_isolation(op, schema, "effects")
     connection = await asyncpg.connect(url)
@@ -70,10 +80,11 @@ class Rig:
     bus: Bus
     hooks: dict[str, Hook] = field(default_factory=dict)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    idle: Callable[[], Awaitable[bool]] = _always
+    """Whether the adapter holds nothing between outbox and inbox."""
 
     def subscribe(self) -> None:
-        for schema in (LISTENER, ORDERLY):
-            messages = (*CONNECTOR_MESSAGES, *OTHER_MESSAGES) if schema == LISTENER else CONNECTOR_MESSAGES
+        for schema, messages in LISTENED.items():
             ordered = schema == ORDERLY
             self.bus.subscribe(schema, [Handler(schema, m, self._effect(schema), ordered) for m in messages])
 
@@ -132,13 +143,25 @@ class Rig:
         return list(await self.rows(f"SELECT * FROM {schema}.effects ORDER BY number"))
 
     async def settled(self) -> None:
-        """Nothing is on its way any more: all published, no retry waits."""
+        """Nothing is on its way any more: all published, each applied or parked by whoever listens, no retry waits."""
+        await eventually(self._quiet, 60)
 
-        async def quiet() -> bool:
-            waiting = " + ".join(
-                f"(SELECT count(*) FROM {s}.outbox WHERE published_at IS NULL) + (SELECT count(*) FROM {s}.retries)"
-                for s in SCHEMAS
-            )
-            return bool(await self.value(f"SELECT {waiting}") == 0)
-
-        await eventually(quiet, 60)
+    async def _quiet(self) -> bool:
+        waiting = " + ".join(
+            f"(SELECT count(*) FROM {s}.outbox WHERE published_at IS NULL) + (SELECT count(*) FROM {s}.retries)"
+            for s in SCHEMAS
+        )
+        missing = " + ".join(
+            f"""(SELECT count(*) FROM {SPEAKER}.outbox o WHERE type = ANY(${number}) AND published_at IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM {listener}.inbox WHERE event_id = o.id)
+                 AND NOT EXISTS (SELECT 1 FROM {listener}.parked WHERE event_id = o.id))"""
+            for number, listener in enumerate(LISTENED, start=1)
+        )
+        types = [[message.event_type for message in messages] for messages in LISTENED.values()]
+        if (
+            not await self.idle()
+            or await self.value(f"SELECT {waiting}")
+            or await self.value(f"SELECT {missing}", *types)
+        ):
+            return False
+        return await self.idle()

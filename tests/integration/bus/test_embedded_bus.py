@@ -10,7 +10,7 @@ from dataaggregator.bus import Bus, EmbeddedBus, Handler, ephemeral
 from dataaggregator.bus.consumer import Consumer
 from dataaggregator.bus.recovery import MOST_RECOVERIES
 from dataaggregator.bus.relay import EVENT_COLUMNS, Relay
-from dataaggregator.bus.verdict import MOST_TRIES, Park
+from dataaggregator.bus.verdict import MOST_UNJUDGED_TRIES, Park
 from dataaggregator.contracts.connector import ConnectorCreated, ConnectorTested
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, Database
@@ -138,13 +138,13 @@ class TestEmbeddedBus(BusConformance):
         consumer = Consumer(rig.database, "listener", [Handler("listener", ConnectorTested, die)])
         (row,) = await rig.rows(f"SELECT {EVENT_COLUMNS} FROM {SPEAKER}.outbox")
         await consumer.deliver(Event.model_validate(dict(row)))
-        for _ in range(MOST_TRIES - 1):
+        for _ in range(MOST_UNJUDGED_TRIES):
             await rig.execute("UPDATE listener.retries SET due_at = now()")
             with pytest.raises(BaseExceptionGroup):
                 await consumer.retry_due()
         await rig.execute("UPDATE listener.retries SET due_at = now()")
         assert await consumer.retry_due() == 1
-        assert deaths == MOST_TRIES
+        assert deaths == 1 + MOST_UNJUDGED_TRIES
         assert await rig.value("SELECT event_id FROM listener.parked WHERE code = 'event-poisonous'") == event_id
 
 
