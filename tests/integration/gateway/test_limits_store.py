@@ -31,13 +31,14 @@ async def deserted(replicas: list[Platform], redis_server: PrivateRedis) -> Asyn
 
 
 async def logins(replicas: list[Platform], count: int) -> list[int]:
-    """The statuses of logins that come from one address for ever new accounts, at the replicas in turn."""
-    statuses = []
-    for number in range(count):
+    """The statuses, sorted, of logins at once from one address for ever new accounts, at the replicas in turn."""
+
+    async def login(number: int) -> int:
         body = {"email": f"{number}@example.org", "password": "x"}
         status, _, _ = await replicas[number % len(replicas)].call("POST", "/api/auth/login", body, token="")
-        statuses.append(status)
-    return statuses
+        return status
+
+    return sorted(await asyncio.gather(*(login(number) for number in range(count))))
 
 
 async def test_replicas_share_one_limit(replicas: list[Platform]) -> None:

@@ -57,6 +57,20 @@ async def opened(url: str, rates: dict[str, Rate] = SLOW, count: int = 1) -> Asy
         await limits.close()
 
 
+@asynccontextmanager
+async def standing(url: str) -> AsyncIterator[RedisLimits]:
+    """Limits for which no lease ends."""
+    limits = RedisLimits(url, SLOW, monotonic=lambda: 0.0)
+    await limits.open()
+    yield limits
+    await limits.close()
+
+
+def held_by(limits: RedisLimits) -> int:
+    """The tokens leased and not used."""
+    return sum(lease.left for lease in limits._leases.values())
+
+
 async def until_it_answers(limits: RedisLimits) -> None:
     """Wait until Redis is found again."""
     async with asyncio.timeout(10):
@@ -92,6 +106,9 @@ async def test_a_login_takes_no_lease_and_is_exact_over_processes(redis_url: str
         decisions = await asyncio.gather(*taken)
         assert sum(decision.allowed for decision in decisions) == 10
         assert not (await several[0].take("login", "ip:1")).allowed
+        for _ in range(4):
+            assert (await several[1].take("login", "ip:2")).allowed
+        assert [(await several[2].take("login", "ip:2")).allowed for _ in range(7)] == [True] * 6 + [False]
 
 
 async def test_a_busy_caller_is_answered_without_asking_redis(redis_url: str) -> None:
@@ -146,10 +163,45 @@ async def test_an_unused_lease_goes_back_by_itself(redis_url: str) -> None:
     async with opened(redis_url, count=2) as [busy, other]:
         for _ in range(50):
             await busy.take("api", "user:1")
-        held = sum(lease.left for lease in busy._leases.values())
-        assert held > 0
+        assert held_by(busy) > 0
         await eventually(other, remaining=550)
         assert busy._leases == {}
+
+
+async def test_a_lease_is_a_quarter_of_what_is_left_at_most(redis_url: str) -> None:
+    async with standing(redis_url) as limits:
+        most = 0
+        for left in range(599, -1, -1):
+            assert (await limits.take("api", "user:1")).remaining == left
+            assert held_by(limits) <= left / 4
+            most = max(most, held_by(limits))
+        assert most > 50
+        assert not (await limits.take("api", "user:1")).allowed
+
+
+async def test_what_a_lease_did_not_use_goes_back_once(redis_url: str) -> None:
+    async with standing(redis_url) as limits:
+        for _ in range(50):
+            await limits.take("api", "user:1")
+        assert held_by(limits) > 0
+        cost = held_by(limits) + 1
+        left = 550 - cost
+        assert (await limits.take("api", "user:1", cost=cost)).remaining == left
+        for _ in range(50):
+            left -= 1
+            assert (await limits.take("api", "user:1")).remaining == left
+        assert held_by(limits) > 0
+        for _ in range(3):
+            await limits._give_back(limits._leases)
+        async with standing(redis_url) as other:
+            assert (await other.take("api", "user:1", cost=0)).remaining == left
+
+
+async def test_calls_at_once_use_what_one_of_them_leased(redis_url: str) -> None:
+    async with opened(redis_url, {"api": Rate(10, 1000)}) as [limits]:
+        assert (await limits.take("api", "user:1")).allowed
+        decisions = await asyncio.gather(*(limits.take("api", "user:1") for _ in range(20)))
+        assert sum(decision.allowed for decision in decisions) == 9
 
 
 async def test_an_ended_lease_is_not_used(redis_url: str) -> None:
@@ -158,7 +210,7 @@ async def test_an_ended_lease_is_not_used(redis_url: str) -> None:
     await limits.open()
     for _ in range(50):
         await limits.take("api", "user:1")
-    assert sum(lease.left for lease in limits._leases.values()) > 0
+    assert held_by(limits) > 0
     async with linked(redis_url) as redis:
         await redis.call("HSET", "rate_limit:api:user:1", "tokens", "-1000")
         now += LEASE_SECONDS

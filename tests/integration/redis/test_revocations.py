@@ -150,8 +150,24 @@ async def test_a_pulse_alone_teaches_nobody_the_whole(redis_url: str) -> None:
     await auth.open()
     await auth.tell([])
     await auth.tell([V])
-    await within(5, lambda: bool(other._memory.concerns(token(user_id="v"))))
+    await within(5, lambda: other._memory.concerns(token(user_id="v")))
     assert _unknown(other)
+    pulsing = asyncio.create_task(pulse(auth, Table()))
+    table.answers = True
+    await within(5, lambda: not _unknown(other))
+    pulsing.cancel()
+    await asyncio.wait([pulsing])
+    await other.close()
+    await auth.close()
+
+
+async def test_a_revocation_is_told_at_once_and_waits_for_no_pulse(redis_url: str) -> None:
+    table = Table(answers=False)
+    auth, other = (RedisRevocations(redis_url, SetClock(), table.ask) for _ in range(2))
+    await other.open()
+    await auth.open()
+    await auth.revoke(U)
+    await within(5, lambda: other._memory.concerns(token(user_id="u")))
     await other.close()
     await auth.close()
 
@@ -209,10 +225,15 @@ async def test_what_was_told_while_a_process_was_cut_off_is_asked_for(house: Hou
     link = RedisLink(redis_url)
     await link.open()
     for number in range(5):
-        await link.call("CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes")
-        await link.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        wire = house.other._link._wire
+        assert wire is not None
+        assert wire._transport is not None
+        host, port = wire._transport.get_extra_info("sockname")
+        assert await link.call("CLIENT", "KILL", "ADDR", f"{host}:{port}") == 1
         await house.write(Revocation("user", f"w{number}", NOW, LATER))
+        assert not house.other._link.up
         await house.obeyed(f"w{number}")
+        await within(5, lambda: house.other._link.up)
     await link.close()
 
 
