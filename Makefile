@@ -13,7 +13,7 @@ TOOLS := tests/contract/tools
 BUF := $(NODE) $(TOOLS)/node_modules/@bufbuild/buf/bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-faults test-contract check check-contracts release-contracts reference format lock bench clean
+.PHONY: help setup demo up test test-faults test-contract test-compose check check-contracts release-contracts reference format lock bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +81,9 @@ test-faults: $(READY_DEV) ## the whole count of kills and cuts, each printing it
 
 test-contract: $(READY_DEV) ## the served document against the running platform, 100 made-up calls an operation
 	@CONTRACT=all $(BIN)/python -m pytest tests/contract/test_served_document.py
+
+test-compose: $(READY_DEV) ## docker-compose.yml for real: an engine of its own, the demo's jobs, no trace left (root; minutes)
+	@COMPOSE=1 $(BIN)/python -m pytest tests/compose
 
 bench: $(READY_DEV) ## the benchmarks, each beside its limit or peer in the same run
 	@$(BIN)/python -m tests.bench

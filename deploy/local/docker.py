@@ -74,6 +74,11 @@ class DockerEngine:
         self._held.close()
 
     @property
+    def client(self) -> Path:
+        """The client's program."""
+        return self._root / "usr/bin/docker"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the client needs to find this engine and its plugins."""
         return {
@@ -91,9 +96,8 @@ class DockerEngine:
             raise Permanent("server-start-failed", f"No Docker engine can be started here: {reason}.")
         make_private(self.folder)
         self._root = debian.fetch("docker.io", PARTS, _link_programs)
-        client = debian.fetch("docker-cli", "", _nothing) if not (self._root / "usr/bin/docker").exists() else None
-        if client is not None:
-            (self._root / "usr/bin/docker").symlink_to(client / "usr/bin/docker")
+        if not self.client.exists():  # newer Debians have it in a package of its own
+            self.client.symlink_to(debian.fetch("docker-cli", "", _nothing) / "usr/bin/docker")
         # A socket's path may have no more than 108 characters.
         self._short = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="docker-")))
         traces = Traces(self._root, self.folder / "before.json")
@@ -106,7 +110,7 @@ class DockerEngine:
 
     def docker(self, *arguments: str, seconds: float = 120.0, stdin: bytes | None = None) -> str:
         """What a command of the client says; raises with the end of its output where it fails."""
-        done = self.run([str(self._root / "usr/bin/docker"), *arguments], seconds=seconds, stdin=stdin)
+        done = self.run([str(self.client), *arguments], seconds=seconds, stdin=stdin)
         if done.returncode != 0:
             said = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()[-25:]
             raise CommandFailedError(f"docker {' '.join(arguments[:6])} failed:\n" + "\n".join(said))
@@ -166,7 +170,7 @@ class DockerEngine:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while self.run([str(self._root / "usr/bin/docker"), "version"]).returncode != 0:
+        while self.run([str(self.client), "version"]).returncode != 0:
             if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
                 tail = (self.folder / "dockerd.log").read_text(errors="replace").splitlines()[-5:]
                 raise Permanent("server-start-failed", f"The Docker engine did not start: {' / '.join(tail)}")

@@ -119,6 +119,18 @@ class Settings(BaseModel):
     db_max_overflow: Annotated[int, Field(ge=0, le=1000)] = Field(
         10, description="Database connections a process may open beyond DB_POOL_SIZE at a peak."
     )
+    db_call_seconds: Seconds = Field(
+        20.0, description="How long one statement of a call may take before the database ends it, seconds."
+    )
+    db_loop_seconds: Seconds = Field(
+        60.0, description="How long one statement of a loop (claims, relay, sweeps) may take, seconds."
+    )
+    db_idle_seconds: Seconds = Field(
+        120.0, description="A transaction in which nothing is said for so long is undone by the database, seconds."
+    )
+    db_silence_seconds: Seconds = Field(
+        10.0, description="A database connection on which an answer is overdue for so long is given up, seconds."
+    )
     relay_poll_seconds: Seconds = Field(1.0, description="How often the relay looks into the outbox unasked, seconds.")
     queue_limit_seconds: Seconds = Field(
         86_400.0, description="How long a run may wait in the queue before it is timed out, seconds."

@@ -3,7 +3,7 @@
 import asyncio
 
 from dataaggregator.bus.signals import Signal, concerns_us
-from dataaggregator.db import Connection, Database
+from dataaggregator.db import Database
 from dataaggregator.errors import Transient
 from dataaggregator.telemetry import logs
 from services.executor.store.runs import WAKE_CHANNEL
@@ -27,22 +27,11 @@ class Waker:
         """Loop: listen, and listen again when the connection was lost."""
         while True:
             try:
-                await self._listen()
+                await self._database.listen(WAKE_CHANNEL, self._heard)
             except Transient as error:
                 _log.warning("wake_connection_failed", detail=error.detail)
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _listen(self) -> None:
-        connection = await self._database.connect("platform")
-        ended = asyncio.Event()
-        try:
-            connection.add_termination_listener(lambda _: ended.set())
-            await connection.add_listener(WAKE_CHANNEL, self._heard)
-            self.signal.fire()
-            await ended.wait()
-        finally:
-            connection.terminate()
-
-    def _heard(self, _connection: Connection, _pid: int, _channel: str, said: object) -> None:
+    def _heard(self, said: object) -> None:
         if concerns_us(said):
             self.signal.fire()

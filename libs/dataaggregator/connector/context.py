@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataaggregator.connector.egress import Egress
+from dataaggregator.connector.kept import Kept
 
 
 @dataclass(frozen=True)
@@ -15,3 +16,5 @@ class Context:
     folder: Path
     allowed_roots: tuple[Path, ...] = ()
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("dataaggregator.connector"))
+    kept: Kept | None = None
+    """Where connections may be left for the next job; None: everything ends with this one."""

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import Destination
 from dataaggregator.connector.egress import Egress, EgressPolicy, HostList
+from dataaggregator.connector.kept import Kept
 from dataaggregator.connector.registry import connector_type
 from dataaggregator.connector.source import Source
 from dataaggregator.connector.spec import Config, ConnectorType
@@ -24,7 +25,7 @@ CLOSE_SECONDS = 5.0
 class Opening:
     """Makes sources and destinations of one job. `close` closes them, the last one first."""
 
-    def __init__(self, settings: JobSettings, folder: Path, log: logging.Logger) -> None:
+    def __init__(self, settings: JobSettings, folder: Path, log: logging.Logger, kept: Kept | None = None) -> None:
         policy = EgressPolicy(
             allow=HostList.parse(settings.egress_allow),
             deny=HostList.parse(settings.egress_deny),
@@ -35,6 +36,7 @@ class Opening:
             folder=folder,
             allowed_roots=tuple(Path(root) for root in settings.allowed_roots),
             log=log,
+            kept=kept,
         )
         self._closing = contextlib.AsyncExitStack()
 

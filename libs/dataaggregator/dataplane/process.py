@@ -15,6 +15,7 @@ from typing import Any
 
 import uvloop
 
+from dataaggregator.connector.kept import Kept
 from dataaggregator.connector.registry import connector_types
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.job import Answered, Cancel, Finished, Prepare, ProbeJob, Ready, RunJob, read_order
@@ -35,6 +36,7 @@ class RunProcess:
         self._wire = wire
         self._failpoints = failpoints
         self._report = Reporter(wire)
+        self._kept = Kept()
         self._sandboxes: WarmSandbox | None = None
         self._runner: Runner | None = None
         self._work: asyncio.Task[None] | None = None
@@ -68,7 +70,7 @@ class RunProcess:
     async def _result(self, job: RunJob | ProbeJob, sandboxes: WarmSandbox) -> Finished | Answered:
         if isinstance(job, ProbeJob):
             return await answer(job, sandboxes, self._report)
-        self._runner = Runner(job, self._report, sandboxes, self._failpoints)
+        self._runner = Runner(job, self._report, sandboxes, self._failpoints, self._kept)
         try:
             return Finished(outcome=await self._runner.run())
         finally:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from dataaggregator.clock import SystemClock
 from dataaggregator.connector.destination import LoadRequest, SchemaPolicy, WriteKind
+from dataaggregator.connector.kept import Kept
 from dataaggregator.connector.source import Source
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.pipeline import ResolvedDestination
@@ -38,13 +39,15 @@ COMMIT_GRACE_SECONDS = 5.0
 class Runner:
     """`run` once; `cancel` at any time from the same loop."""
 
-    def __init__(self, job: RunJob, report: Reporter, sandboxes: WarmSandbox, failpoints: Failpoints) -> None:
+    def __init__(
+        self, job: RunJob, report: Reporter, sandboxes: WarmSandbox, failpoints: Failpoints, kept: Kept | None = None
+    ) -> None:
         self._job = job
         self._report = report
         self._folder = Path(job.folder)
         self._failpoints = failpoints
         self._sandboxes = sandboxes
-        self._opening = Opening(job.settings, self._folder, logging.getLogger("dataaggregator.connector"))
+        self._opening = Opening(job.settings, self._folder, logging.getLogger("dataaggregator.connector"), kept)
         self._loads: list[Load] = []
         self._books = Books(job.run_id)
         self._meter = Meter(report, SystemClock())

@@ -79,6 +79,11 @@ class RunProcess:
             raise RuntimeError("a run process is never given to a second workspace")
         self.workspace = workspace
 
+    async def prepare(self, sandbox: SandboxSettings) -> None:
+        """Its first order. One that is already dead tells how in `wait_ready`."""
+        with contextlib.suppress(WireClosedError):
+            await self._wire.send(encode(Prepare(sandbox=sandbox, spill_folder=str(self._spill))))
+
     async def wait_ready(self) -> None:
         """Returns when the process is warm; asked before every job, as it warms a new sandbox after each."""
         if self._ready:
@@ -214,13 +219,19 @@ async def spawn(folder: Path, sandbox: SandboxSettings, memory_bytes: int) -> Ru
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # killed as a group, with whatever it started
         )
-    except OSError as error:
+    except BaseException as error:
         ours.close()
-        raise Transient("run-process-lost", f"A run process cannot be started: {error.strerror}.") from error
+        shutil.rmtree(spill, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise Transient("run-process-lost", f"A run process cannot be started: {error.strerror}.") from error
+        raise
     finally:
         theirs.close()
-    wire = await Wire.over(ours)
-    running = RunProcess(process, wire, spill, memory_bytes)
-    with contextlib.suppress(WireClosedError):  # already dead: wait_ready() tells how
-        await wire.send(encode(Prepare(sandbox=sandbox, spill_folder=str(spill))))
+    running = RunProcess(process, await Wire.over(ours), spill, memory_bytes)
+    try:
+        await running.prepare(sandbox)
+    except BaseException:
+        running.kill()
+        await running.wait_ended()
+        raise
     return running

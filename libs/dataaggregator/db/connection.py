@@ -1,5 +1,6 @@
 """The database: the one typed door to the driver's connections; jsonb goes in and out as Python values."""
 
+import socket
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
@@ -46,6 +47,23 @@ async def keep(_: Connection) -> None:
 
 def _encode(value: Any) -> str:
     return orjson.dumps(value, default=str).decode()
+
+
+def keep_alive(connection: Connection, silence_seconds: float) -> None:
+    """Let this machine's kernel look after the connection: it is lost when the other side is silent for so long."""
+    transport = getattr(connection, "_transport", None)  # the driver has no other way to its socket
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    each = max(1, round(silence_seconds / 4))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, 2 * each),
+        (socket.TCP_KEEPINTVL, each),
+        (socket.TCP_KEEPCNT, 2),
+        (socket.TCP_USER_TIMEOUT, round(silence_seconds * 1000)),
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def prepare(connection: Connection) -> None:

@@ -1,8 +1,13 @@
-"""The database: two pools, one a role, and the one door of transactions."""
+"""The database: two pools, one a role, and the one door of transactions.
 
+Nothing here waits for ever. A statement that takes too long is ended by the server; one whose answer does not come is
+given up by the driver a little later, and its connection with it; the kernels of both sides look after silent ones.
+"""
+
+import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
@@ -10,18 +15,23 @@ from uuid import UUID
 import asyncpg
 
 from dataaggregator.db.commits import watched
-from dataaggregator.db.connection import Connection, PooledConnection, keep, prepare
+from dataaggregator.db.connection import Connection, PooledConnection, keep, keep_alive, prepare
 from dataaggregator.db.errors import connecting, translated
 from dataaggregator.db.roles import ROLE_NAMES, Role
 from dataaggregator.errors import Transient
 from dataaggregator.settings import Settings
-from dataaggregator.telemetry import metrics
+from dataaggregator.telemetry import logs, metrics
 
 if TYPE_CHECKING:
     from asyncpg.pool import Pool, PoolConnectionProxy
 
+log = logs.get("db")
+
 ACQUIRE_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 10.0
+UNDO_SECONDS = 2.0
+"""How long a transaction that failed waits for the server to undo it; dropping its connection undoes it as well."""
 STATES = ("idle", "used")
 
 
@@ -33,6 +43,12 @@ class Database:
     def __init__(self, url: str, settings: Settings, service: str = "platform") -> None:
         self._url = url
         self._service = service
+        self._idle_seconds = settings.db_idle_seconds
+        self._silence_seconds = settings.db_silence_seconds
+        self._statement_seconds: dict[Role, float] = {
+            "workspace": settings.db_call_seconds,
+            "platform": settings.db_loop_seconds,
+        }
         most = settings.db_pool_size + settings.db_max_overflow
         self._most: dict[Role, int] = {"workspace": max(1, most * 2 // 3), "platform": max(1, most // 3)}
         self._pools: dict[Role, Pool[asyncpg.Record]] = {}
@@ -46,7 +62,8 @@ class Database:
                     min_size=1,
                     max_size=most,
                     timeout=CONNECT_SECONDS,
-                    init=prepare,
+                    command_timeout=self._statement_seconds[role] + self._silence_seconds,
+                    init=self._prepare,
                     reset=keep,
                     connection_class=PooledConnection,
                     server_settings=self._server_settings(role),
@@ -55,10 +72,10 @@ class Database:
             metrics.DB_POOL_CONNECTIONS.of(self._service, state).set_function(partial(self._count, state))
 
     async def close(self) -> None:
-        """Close both pools, waiting for transactions under way."""
-        while self._pools:
-            _, pool = self._pools.popitem()
-            await pool.close()
+        """Close both pools, waiting for transactions under way, but not for a server that is silent."""
+        pools = list(self._pools.values())
+        self._pools.clear()
+        await asyncio.gather(*(_close(pool) for pool in pools))
 
     async def ping(self) -> None:
         """One round trip."""
@@ -79,13 +96,35 @@ class Database:
             yield tx
 
     async def connect(self, role: Role) -> Connection:
-        """A connection of its own (heartbeat, LISTEN); the caller closes it."""
+        """A connection of its own (heartbeat, relay); the caller closes it. No statement on it may take long."""
         with connecting():
             connection = await asyncpg.connect(
-                self._url, timeout=CONNECT_SECONDS, server_settings=self._server_settings(role)
+                self._url,
+                timeout=CONNECT_SECONDS,
+                command_timeout=self._silence_seconds,
+                server_settings=self._server_settings(role),
             )
-        await prepare(connection)
+            await self._prepare(connection)
         return connection
+
+    async def listen(self, channel: str, heard: Callable[[object], None]) -> None:
+        """Call `heard` with what each NOTIFY says, and once it listens with None: what was said before is missed.
+
+        Raises Transient as soon as the connection is lost or silent.
+        """
+        connection = await self.connect("platform")
+        lost = asyncio.Event()
+        try:
+            connection.add_termination_listener(lambda _: lost.set())
+            with translated():
+                await connection.add_listener(channel, lambda _connection, _pid, _channel, said: heard(said))
+                heard(None)
+                while True:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(lost.wait(), self._silence_seconds / 2)
+                    await connection.fetchval("SELECT 1")
+        finally:
+            connection.terminate()
 
     def connections(self) -> dict[str, int]:
         """Connections of both pools by state."""
@@ -102,14 +141,17 @@ class Database:
         connection = await self._acquire(pool)
         try:
             with translated():
-                with watched(connection) as callbacks:
+                with watched(connection) as callbacks, _undone_in_time(connection) as failed:
                     async with cast("PooledConnection", connection).begin(settings):
-                        yield connection
+                        try:
+                            yield connection
+                        except BaseException as error:
+                            failed(error)
+                            raise
                 for callback in callbacks:
                     callback()
         finally:
-            with translated():
-                await pool.release(connection)
+            await _give_back(pool, connection)
 
     def _pool(self, role: Role) -> "Pool[asyncpg.Record]":
         if role not in self._pools:
@@ -124,6 +166,67 @@ class Database:
         finally:
             metrics.DB_POOL_WAIT.observe(time.perf_counter() - begun)
 
+    async def _prepare(self, connection: Connection) -> None:
+        keep_alive(connection, self._silence_seconds)
+        await prepare(connection)
+
     def _server_settings(self, role: Role) -> dict[str, str]:
-        # jit: our statements are short, compiling them costs more than they take.
-        return {"role": ROLE_NAMES[role], "application_name": f"dataaggregator-{self._service}-{role}", "jit": "off"}
+        each = max(1, round(self._silence_seconds / 4))
+        return {
+            "role": ROLE_NAMES[role],
+            "application_name": f"dataaggregator-{self._service}-{role}",
+            "jit": "off",  # our statements are short, compiling them costs more than they take
+            "statement_timeout": _milliseconds(self._statement_seconds[role]),
+            "idle_in_transaction_session_timeout": _milliseconds(self._idle_seconds),
+            # The locks of a client that vanished without a word go with its connection.
+            "tcp_keepalives_idle": str(2 * each),
+            "tcp_keepalives_interval": str(each),
+            "tcp_keepalives_count": "2",
+            "tcp_user_timeout": _milliseconds(self._silence_seconds),
+        }
+
+
+@contextmanager
+def _undone_in_time(connection: Connection) -> Iterator[Callable[[BaseException], None]]:
+    """Gives what to call when a transaction fails: a server that is silent then is not asked to undo it for long.
+
+    Why it failed is raised, whatever undoing it says: a loop that was cancelled must hear of that and nothing else.
+    """
+    causes: list[BaseException] = []
+    timers: list[asyncio.TimerHandle] = []
+
+    def failed(cause: BaseException) -> None:
+        causes.append(cause)
+        if isinstance(cause, TimeoutError):
+            connection.terminate()
+        else:
+            timers.append(asyncio.get_running_loop().call_later(UNDO_SECONDS, connection.terminate))
+
+    try:
+        yield failed
+    except BaseException as error:
+        if isinstance(error, TimeoutError):  # of the commit
+            connection.terminate()
+        if causes:
+            raise causes[0] from None
+        raise
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+async def _close(pool: "Pool[asyncpg.Record]") -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(pool.close(), CLOSE_SECONDS)  # given up, it drops what is still open
+
+
+async def _give_back(pool: "Pool[asyncpg.Record]", connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+    """A connection that cannot go back is dropped by the pool; what was committed on it is committed all the same."""
+    try:
+        await pool.release(connection)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        log.info("connection_dropped", reason=type(error).__name__)
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))

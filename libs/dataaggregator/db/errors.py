@@ -14,12 +14,15 @@ UNAVAILABLE = (
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ConnectionDoesNotExistError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    TimeoutError,  # no answer within the driver's limit
     asyncpg.InternalClientError,  # what the driver raises between the server's last words and the end of the line
 )
 BUSY = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,  # by statement_timeout: nobody else cancels our statements
     asyncpg.OutOfMemoryError,
     asyncpg.DiskFullError,
 )
@@ -27,7 +30,9 @@ BUSY = (
 
 def unavailable(error: BaseException) -> Transient:
     """The database does not answer; the reason without host, user or password."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    reason = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror
     return Transient("database-unavailable", f"The database does not answer: {reason}.", retry_after=2.0)
 
 
@@ -36,7 +41,7 @@ def connecting() -> Iterator[None]:
     """Around the making of a connection, where any network error means the database."""
     try:
         yield
-    except (OSError, TimeoutError, *UNAVAILABLE, asyncpg.InterfaceError) as error:
+    except (OSError, *UNAVAILABLE, asyncpg.InterfaceError) as error:
         raise unavailable(error) from error
     except asyncpg.InvalidParameterValueError as error:
         raise Transient("database-not-migrated", "The database lacks our roles: it was never migrated.") from error

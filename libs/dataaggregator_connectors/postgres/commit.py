@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import CommitUnknown, LoadRequest, Receipt
@@ -24,9 +25,15 @@ class Backend:
 
     @classmethod
     async def of(cls, connection: Connection) -> "Backend":
+        if (known := _known.get(connection)) is not None:
+            return known
         row = await connection.fetchrow("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
         assert row is not None  # noqa: S101  (a session always sees itself)
-        return cls(row["pid"], row["backend_start"])
+        found = _known[connection] = cls(row["pid"], row["backend_start"])
+        return found
+
+
+_known: "WeakKeyDictionary[Connection, Backend]" = WeakKeyDictionary()
 
 
 async def settle(

@@ -33,6 +33,11 @@ async def connect(
     """An open connection to the address the egress resolved; errors come as PlatformErrors."""
     to = target(config)
     address = await context.egress.resolve(to.host, to.port)
+    return await connect_to(to, address, application_name, **settings)
+
+
+async def connect_to(to: Target, address: Address, application_name: str, **settings: str) -> Connection:
+    """The same, to an address that the egress has judged for this very connection."""
     session = {**to.options, **SESSION, "application_name": application_name, **settings}
     by_wish = to.sslmode in ("prefer", "allow")
     with translated(f"PostgreSQL at {to.host}:{to.port}"):
@@ -58,7 +63,6 @@ async def _open(to: Target, address: Address, session: Mapping[str, str], tls: s
         direct_tls=False,
         timeout=to.connect_timeout,
         server_settings=dict(session),
-        statement_cache_size=0,
     )
 
 
@@ -165,35 +169,6 @@ async def connected(config: PostgresConfig, context: Context, **settings: str) -
             yield connection
     finally:
         await close(connection)
-
-
-class Errands:
-    """The short errands of one source or destination, over one connection as long as none of them fails."""
-
-    def __init__(self, config: PostgresConfig, context: Context) -> None:
-        self._config, self._context = config, context
-        self._idle: Connection | None = None
-
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        connection, self._idle = self._idle, None
-        if connection is None or connection.is_closed():
-            connection = await connect(self._config, self._context)
-        try:
-            with translated(f"PostgreSQL at {target(self._config).host}"):
-                yield connection
-        except BaseException:
-            await close(connection)
-            raise
-        if self._idle is None:
-            self._idle = connection
-        else:
-            await close(connection)
-
-    async def close(self) -> None:
-        connection, self._idle = self._idle, None
-        if connection is not None:
-            await close(connection)
 
 
 async def close(connection: Connection) -> None:

@@ -21,10 +21,6 @@ from dataaggregator_connectors.postgres.config import PostgresConfig, target
 from dataaggregator_connectors.postgres.connection import (
     LOST,
     Connection,
-    Errands,
-    close,
-    connect,
-    connected,
     translated,
 )
 from dataaggregator_connectors.postgres.copying import CopyIn
@@ -32,15 +28,18 @@ from dataaggregator_connectors.postgres.encode import Encoder, encoder_for
 from dataaggregator_connectors.postgres.ledger import (
     Counts,
     create_ledger,
+    fenced_receipt,
     find_receipt,
     raise_fence,
+    receipt_of,
     take_fence,
     write_ledger,
 )
 from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, merge_stage
+from dataaggregator_connectors.postgres.sessions import Sessions
 from dataaggregator_connectors.postgres.sql import parse_table
 from dataaggregator_connectors.postgres.tables import prepare_table, table_columns
-from dataaggregator_connectors.postgres.types import Column, columns_of
+from dataaggregator_connectors.postgres.types import Column, look_at
 
 FENCE_WAIT_SECONDS = 60.0
 COMMIT_SECONDS = 120.0
@@ -58,6 +57,8 @@ class Loading:
     deleted: int = 0
     written: int = 0
     columns: Sequence[Column] = ()
+    there: Sequence[Column] | None = None
+    """All columns of the table, as seen in this transaction."""
     copy: CopyIn | None = None
     encoder: Encoder | None = None
 
@@ -67,33 +68,40 @@ class PostgresDestination:
 
     def __init__(self, config: PostgresConfig, context: Context) -> None:
         self._config, self._context = config, context
-        self._errands = Errands(config, context)
+        self._sessions = Sessions(config, context)
         self._where = f"PostgreSQL at {target(config).host}"
+        self._has_ledger = False
+        self._loaded: list[Connection] = []
+        """Given back only at the end: what was loaded over one of them is read back over another."""
         self._loading: Loading | None = None
 
     async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
-        async with self._errands.connection() as connection:
-            await create_ledger(connection)
-            return await prepare_table(connection, load, schema)
+        async with self._sessions.errand() as connection:
+            look = await look_at(connection, parse_table(load.stream).sql)
+            if not look.ledger:
+                await create_ledger(connection)
+            self._has_ledger = True
+            return await prepare_table(connection, load, schema, look)
 
     async def begin(self, load: LoadRequest) -> Begun:
         await self.rollback()
-        connection = await connect(self._config, self._context, loader_name(load))
+        # What waits for the fence gives up after two seconds, to look who holds it.
+        connection = await self._sessions.open(loader_name(load), lock_timeout="2s")
         try:
             with translated(self._where):
-                await create_ledger(connection)
+                if not self._has_ledger:
+                    await create_ledger(connection)
                 cursors = await self._fence(connection, load)
-                receipt = await find_receipt(connection, load)
+                receipt = await fenced_receipt(connection, load)
                 backend = await Backend.of(connection)
         except BaseException:
-            connection.terminate()
+            self._sessions.hang_up(connection)
             raise
         self._loading = Loading(load, connection, backend, cursors, hashlib.sha256())
         return Begun(cursors, receipt)
 
     async def _fence(self, connection: Connection, load: LoadRequest) -> Mapping[str, Cursor]:
         """Raise the fence, then hold it in the load's transaction; loads of older epochs that hold it are ended."""
-        await connection.execute("SET lock_timeout = '2s'")
         deadline = asyncio.get_running_loop().time() + FENCE_WAIT_SECONDS
         while True:
             try:
@@ -108,7 +116,6 @@ class PostgresDestination:
                         "destination-locked", f"Another load into {load.stream} has held it for {FENCE_WAIT_SECONDS} s."
                     ) from error
                 continue
-            await connection.execute("SET LOCAL lock_timeout = 0")
             return cursors
 
     async def write(self, rows: pa.RecordBatch) -> None:
@@ -145,8 +152,12 @@ class PostgresDestination:
         if copy.dialect != "postgres":
             return False
         schema = pa.schema([pa.field(name, pa.null()) for name in copy.columns])
-        async with self._errands.connection() as connection:
-            found = {column.name: column for column in await existing_columns(connection, load)}
+        if self._loading is None:
+            async with self._sessions.errand() as connection:
+                there = (await look_at(connection, parse_table(load.stream).sql)).columns
+        else:
+            there = await self._columns_there(self._loading)
+        found = {column.name: column for column in there}
         return all(
             (column := found.get(name)) is not None
             and column.builtin
@@ -155,10 +166,16 @@ class PostgresDestination:
             for name, type_ in zip(schema.names, copy.types, strict=True)
         )
 
+    async def _columns_there(self, loading: Loading) -> Sequence[Column]:
+        if loading.there is None:
+            with translated(self._where):
+                loading.there = (await look_at(loading.connection, parse_table(loading.request.stream).sql)).columns
+        return loading.there
+
     async def write_binary(self, copy: BinaryCopy) -> int:
         loading = self._open()
         with translated(self._where):
-            found = {column.name: column for column in await existing_columns(loading.connection, loading.request)}
+            found = {column.name: column for column in await self._columns_there(loading)}
             loading.columns = [found[name] for name in copy.columns]
             loading.copy = await self._copy_in(loading, "binary")
             async for chunk in copy.chunks:
@@ -177,14 +194,13 @@ class PostgresDestination:
         try:
             await asyncio.wait_for(connection.execute("COMMIT"), COMMIT_SECONDS)
         except LOST as error:
-            connection.terminate()
+            self._sessions.hang_up(connection)
             self._loading = None
             return await settle(self._config, self._context, load, loading.backend, error)
         except asyncpg.PostgresError as error:
             with translated(self._where):
                 raise error
-        self._loading = None
-        await close(connection)
+        self._loading, self._loaded = None, [*self._loaded, connection]
         return receipt
 
     async def _finish(self, loading: Loading) -> Counts:
@@ -216,17 +232,26 @@ class PostgresDestination:
         if loading is None:
             return
         if loading.copy is not None:
-            loading.connection.terminate()
+            self._sessions.hang_up(loading.connection)
             await loading.copy.abandon()
-        await close(loading.connection)
+            return
+        try:
+            await loading.connection.execute("ROLLBACK")
+        except (asyncpg.PostgresError, *LOST):
+            self._sessions.hang_up(loading.connection)
+            return
+        await self._sessions.give_back(loading.connection)
 
     async def read_back(self, load: LoadRequest) -> Receipt | None:
-        async with connected(self._config, self._context) as connection:
-            return await find_receipt(connection, load)
+        """Over the session of the errands, never one that loaded."""
+        async with self._sessions.errand() as connection:
+            return await (receipt_of if self._has_ledger else find_receipt)(connection, load)
 
     async def close(self) -> None:
         await self.rollback()
-        await self._errands.close()
+        while self._loaded:
+            await self._sessions.give_back(self._loaded.pop())
+        await self._sessions.close()
 
     def _open(self) -> Loading:
         if self._loading is None:
@@ -249,8 +274,3 @@ async def end_older_loads(connection: Connection, load: LoadRequest) -> None:
           AND substr(application_name, length($1) + 1)::int8 < $2""",
         prefix, load.epoch,
     )  # fmt: skip
-
-
-async def existing_columns(connection: Connection, load: LoadRequest) -> Sequence[Column]:
-    oid = await connection.fetchval("SELECT to_regclass($1)::oid::int8", parse_table(load.stream).sql)
-    return [] if oid is None else await columns_of(connection, oid)

@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.loads (
     cursors_from jsonb NOT NULL, cursors_to jsonb NOT NULL, committed_at timestamptz NOT NULL,
     PRIMARY KEY (run_id, stream, chunk));
 """
+RECEIPT = (
+    "run_id, stream, chunk, rows, inserted, updated, unchanged, superseded, deleted, checksum, committed_at, cursors_to"
+)
 # The fence is the row without a source stream; the rows with one hold the cursors.
 FENCE = ""
 
@@ -91,20 +94,23 @@ async def write_ledger(
 ) -> Receipt:
     """The ledger row and the cursors (from, to), in the load's own transaction."""
     before, after = cursors
-    await connection.executemany(
-        f"""INSERT INTO {SCHEMA}.state (pipeline_id, stream, source_stream, epoch, cursor) VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (pipeline_id, stream, source_stream)
-        DO UPDATE SET epoch = EXCLUDED.epoch, cursor = EXCLUDED.cursor, changed_at = now()""",
-        [
-            (load.pipeline_id, load.stream, source, load.epoch, json.dumps(cursor.to_json()))
-            for source, cursor in after.items()
-            if source != FENCE
-        ],
-    )
+    moved = [
+        (load.pipeline_id, load.stream, source, load.epoch, json.dumps(cursor.to_json()))
+        for source, cursor in after.items()
+        if source != FENCE
+    ]
+    if moved:
+        await connection.executemany(
+            f"""INSERT INTO {SCHEMA}.state (pipeline_id, stream, source_stream, epoch, cursor)
+            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (pipeline_id, stream, source_stream)
+            DO UPDATE SET epoch = EXCLUDED.epoch, cursor = EXCLUDED.cursor, changed_at = now()""",
+            moved,
+        )
     row = await connection.fetchrow(
         f"""INSERT INTO {SCHEMA}.loads (run_id, stream, chunk, pipeline_id, epoch, write, rows, inserted, updated,
             unchanged, superseded, deleted, checksum, cursors_from, cursors_to, committed_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp()) RETURNING *""",
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp())
+        RETURNING {RECEIPT}""",
         load.run_id, load.stream, load.chunk, load.pipeline_id, load.epoch, load.write.value, counts.rows,
         counts.inserted, counts.updated, counts.unchanged, counts.superseded, counts.deleted, checksum,
         _cursors(before), _cursors(after),
@@ -121,11 +127,27 @@ async def find_receipt(connection: Connection, load: LoadRequest) -> Receipt | N
     """The ledger row of this chunk; None also where nothing was ever loaded."""
     if not await has_ledger(connection):
         return None
+    return await receipt_of(connection, load)
+
+
+async def receipt_of(connection: Connection, load: LoadRequest) -> Receipt | None:
+    """The ledger row of this chunk, where it is known that there is a ledger."""
     row = await connection.fetchrow(
-        f"SELECT * FROM {SCHEMA}.loads WHERE run_id = $1 AND stream = $2 AND chunk = $3",
+        f"SELECT {RECEIPT} FROM {SCHEMA}.loads WHERE run_id = $1 AND stream = $2 AND chunk = $3",
         load.run_id, load.stream, load.chunk,
     )  # fmt: skip
     return None if row is None else _receipt(row)
+
+
+async def fenced_receipt(connection: Connection, load: LoadRequest) -> Receipt | None:
+    """The same behind the fence, where from now on no lock is waited for only so long any more."""
+    row = await connection.fetchrow(
+        f"""SELECT l.* FROM (SELECT set_config('lock_timeout', '0', true)) AS s (done)
+        LEFT JOIN (SELECT {RECEIPT} FROM {SCHEMA}.loads WHERE run_id = $1 AND stream = $2 AND chunk = $3) l
+            ON s.done IS NOT NULL""",
+        load.run_id, load.stream, load.chunk,
+    )  # fmt: skip
+    return None if row is None or row["run_id"] is None else _receipt(row)
 
 
 def _receipt(row: asyncpg.Record) -> Receipt:

@@ -16,15 +16,20 @@ from dataaggregator.errors import Invalid, NotFound
 from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.connection import (
     Connection,
-    Errands,
-    close,
-    connect,
     libpq_words,
     translated,
 )
 from dataaggregator_connectors.postgres.reading import ArrowReader
+from dataaggregator_connectors.postgres.sessions import Sessions
 from dataaggregator_connectors.postgres.sql import Table, parse_table, quote
-from dataaggregator_connectors.postgres.types import ORDERED, Column, columns_by_type, columns_of, columns_of_all
+from dataaggregator_connectors.postgres.types import (
+    ORDERED,
+    Column,
+    columns_by_type,
+    columns_of,
+    columns_of_all,
+    look_at,
+)
 
 # Types with a value above all others.
 ENDLESS = frozenset({"date", "timestamp", "timestamptz", "float4", "float8", "numeric"})
@@ -59,11 +64,11 @@ class PostgresSource:
 
     def __init__(self, config: PostgresConfig, context: Context) -> None:
         self._config, self._context = config, context
-        self._errands = Errands(config, context)
+        self._sessions = Sessions(config, context)
         self._readers: set[ArrowReader] = set()
 
     async def discover(self, pattern: str | None = None) -> Sequence[StreamInfo]:
-        async with self._errands.connection() as connection:
+        async with self._sessions.errand() as connection:
             rows = [
                 (Table(row["nspname"], row["relname"]), row)
                 for row in await connection.fetch(STREAMS)
@@ -82,8 +87,8 @@ class PostgresSource:
         ]
 
     async def schema(self, request: ReadRequest) -> pa.Schema:
-        async with self._errands.connection() as connection:
-            return pa.schema([column.field for column in await self._columns(connection, request)])
+        async with self._sessions.errand() as connection:
+            return pa.schema([column.field for column in _wanted(await self._all(connection, request), request)])
 
     async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         plan = await self._plan(request, decoded=True)
@@ -109,7 +114,7 @@ class PostgresSource:
             dialect="postgres",
             columns=tuple(column.name for column in plan.columns),
             types=tuple(column.base if column.builtin else column.declared for column in plan.columns),
-            chunks=self._chunks(plan, finished),
+            chunks=self._chunks(plan, finished, own=request.query is None),
             finished=finished,
         )
 
@@ -117,10 +122,12 @@ class PostgresSource:
         for reader in tuple(self._readers):
             await reader.close()
         self._readers.clear()
-        await self._errands.close()
+        await self._sessions.close()
 
-    async def _chunks(self, plan: Plan, finished: BinaryCopyEnd) -> AsyncIterator[bytes]:
-        connection = await connect(self._config, self._context, "dataaggregator read")
+    async def _chunks(self, plan: Plan, finished: BinaryCopyEnd, *, own: bool) -> AsyncIterator[bytes]:
+        connection = await self._sessions.any()
+        if not own:
+            self._sessions.taint(connection)
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=32)
 
         async def copy() -> str:
@@ -138,41 +145,49 @@ class PostgresSource:
                     yield chunk
                 finished.rows = int((await task).removeprefix("COPY "))
         finally:
-            await _abandon(task, connection)
+            if not task.done():
+                self._sessions.hang_up(connection)  # the reader left: the COPY ends with its session
+                task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()
+            await self._sessions.rest(connection)
 
     async def _plan(self, request: ReadRequest, *, decoded: bool) -> Plan:
-        async with self._errands.connection() as connection:
-            columns = await self._columns(connection, request)
+        async with self._sessions.errand() as connection:
+            every = await self._all(connection, request)
+            columns = _wanted(every, request)
             origin = _origin(request)
             shown = [column.expression if decoded else quote(column.name) for column in columns]
             limit = "" if request.limit is None else f" LIMIT {int(request.limit)}"
             sql = f"SELECT {', '.join(shown)} FROM {origin}"
             if request.mode is ReadMode.FULL_REFRESH:
                 return Plan(sql + limit, columns, {}, None)
-            settings, where, cursor = await _bounds(connection, request, origin, await self._all(connection, request))
+            settings, where, cursor = await _bounds(connection, request, origin, every)
             return Plan(f"{sql} WHERE {where}{limit}", columns, settings, cursor)
-
-    async def _columns(self, connection: Connection, request: ReadRequest) -> list[Column]:
-        found = {column.name: column for column in await self._all(connection, request)}
-        wanted = list(found) if request.columns is None else list(request.columns)
-        given = parse_schema(request.schema or {})
-        if unknown := [name for name in (*wanted, *given) if name not in found]:
-            where = request.stream or "The query"
-            raise Invalid("column-missing", f"{where} has no column {', '.join(map(repr, unknown))}.")
-        if not wanted:
-            raise Invalid("column-missing", f"{request.stream or 'The query'} has no column to read.")
-        return [found[name].read_as(given[name]) if name in given else found[name] for name in wanted]
 
     async def _all(self, connection: Connection, request: ReadRequest) -> Sequence[Column]:
         if request.query is not None:
+            self._sessions.taint(connection)
             return await _query_columns(connection, _query(request))
-        table = parse_table(request.stream or "")
-        oid = await connection.fetchval("SELECT to_regclass($1)::oid::int8", table.sql)
-        if oid is None:
+        look = await look_at(connection, parse_table(request.stream or "").sql)
+        if look.oid is None:
             raise NotFound(
                 "stream-missing", f"There is no table {request.stream}, or this user may not see its schema."
             )
-        return await columns_of(connection, oid)
+        return look.columns
+
+
+def _wanted(every: Sequence[Column], request: ReadRequest) -> list[Column]:
+    found = {column.name: column for column in every}
+    wanted = list(found) if request.columns is None else list(request.columns)
+    given = parse_schema(request.schema or {})
+    if unknown := [name for name in (*wanted, *given) if name not in found]:
+        where = request.stream or "The query"
+        raise Invalid("column-missing", f"{where} has no column {', '.join(map(repr, unknown))}.")
+    if not wanted:
+        raise Invalid("column-missing", f"{request.stream or 'The query'} has no column to read.")
+    return [found[name].read_as(given[name]) if name in given else found[name] for name in wanted]
 
 
 def _origin(request: ReadRequest) -> str:
@@ -262,14 +277,3 @@ async def _moved(connection: Connection, before: Cursor, after: Cursor) -> bool:
 async def _carry(connection: Connection, settings: dict[str, str], *, local: bool = True) -> None:
     for name, value in settings.items():
         await connection.execute("SELECT set_config($1, $2, $3)", name, value, local)
-
-
-async def _abandon(task: "asyncio.Task[str]", connection: Connection) -> None:
-    """End a copy whose reader left: cancelling the task cancels the COPY; then the connection goes."""
-    if not task.done():
-        task.cancel()
-        connection.terminate()
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.exception()
-    await close(connection)

@@ -11,7 +11,7 @@ from dataaggregator.errors import FieldError, Invalid
 from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.fit import declared_type, fits, origin_type
 from dataaggregator_connectors.postgres.sql import Table, parse_table, quote, quote_all
-from dataaggregator_connectors.postgres.types import Column, columns_of
+from dataaggregator_connectors.postgres.types import Column, Look, columns_of, look_at
 
 UNIQUE_KEY = """
 SELECT EXISTS (
@@ -21,13 +21,25 @@ SELECT EXISTS (
       AND (SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE "C") FROM pg_attribute a
            WHERE a.attrelid = i.indrelid AND a.attnum = ANY((i.indkey::int2[])[0:i.indnkeyatts - 1])) = $2::text[])
 """
+TABLES = ("r", "p")
 OF_TABLE = "SELECT c.oid::int8 AS oid, c.relkind::text AS kind FROM pg_class c WHERE c.oid = to_regclass($1)"
 
 
-async def prepare_table(connection: Connection, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
-    """Make the table fit the rows; what cannot fit is refused with every column named, and nothing is changed."""
+async def prepare_table(
+    connection: Connection, load: LoadRequest, schema: pa.Schema, look: Look
+) -> Sequence[SchemaDifference]:
+    """Make the table fit the rows; what cannot fit is refused with every column named, and nothing is changed.
+
+    `look` is how it is now: if nothing is missing, nothing is locked.
+    """
     _check_names(load, schema)
     table = parse_table(load.stream)
+    there = {column.name for column in look.columns}
+    if look.kind in TABLES and all(name in there for name in schema.names):
+        fitting_columns(look.columns, load, schema)
+        if load.write is WriteKind.MERGE:
+            await _check_key(connection, load, table)
+        return []
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = '10s'")
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"dataaggregator {table}")
@@ -44,9 +56,14 @@ async def prepare_table(connection: Connection, load: LoadRequest, schema: pa.Sc
 
 async def table_columns(connection: Connection, load: LoadRequest, schema: pa.Schema) -> Sequence[Column]:
     """The table's columns in the order of the rows' fields; Invalid names every one that is missing or unfit."""
+    look = await look_at(connection, parse_table(load.stream).sql)
+    return fitting_columns(look.columns, load, schema)
+
+
+def fitting_columns(found: Sequence[Column], load: LoadRequest, schema: pa.Schema) -> Sequence[Column]:
+    """Of these columns those of the rows' fields, in their order; else Invalid."""
     table = parse_table(load.stream)
-    oid = await connection.fetchval("SELECT to_regclass($1)::oid::int8", table.sql)
-    there = {column.name: column for column in (await columns_of(connection, oid) if oid is not None else [])}
+    there = {column.name: column for column in found}
     columns, errors = [], []
     for field in schema:
         column = there.get(field.name)
@@ -92,7 +109,7 @@ async def _create(
 async def _grow(
     connection: Connection, load: LoadRequest, table: Table, schema: pa.Schema, found: asyncpg.Record
 ) -> Sequence[SchemaDifference]:
-    if found["kind"] not in ("r", "p"):
+    if found["kind"] not in TABLES:
         raise Invalid("stream-not-a-table", f"{table} is not a table; rows can only be loaded into tables.")
     there = {column.name for column in await columns_of(connection, found["oid"])}
     missing = [field for field in schema if field.name not in there]

@@ -154,12 +154,45 @@ OF_RELATIONS = LAYERS.format(
            a.attgenerated <> '' AS generated
     FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped"""
 )
+LOOK = f"""
+SELECT l.ledger, c.oid::int8 AS oid, c.relkind::text AS kind, x.*
+FROM (SELECT to_regclass($1) AS oid, to_regclass('_dataaggregator.loads') IS NOT NULL AS ledger) l
+LEFT JOIN pg_class c ON c.oid = l.oid
+LEFT JOIN ({
+    LAYERS.format(
+        seed='''
+    SELECT a.attrelid AS relation, a.attnum::int AS number, a.attname::text AS name, a.atttypid AS declared_type,
+           a.atttypmod AS declared_typmod, a.atttypid AS type, a.atttypmod AS typmod, a.attnotnull AS not_null,
+           a.attgenerated <> '' AS generated
+    FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped'''
+    )
+}) x ON true
+"""
 OF_TYPES = LAYERS.format(
     seed="""
     SELECT 0::oid AS relation, q.number::int, q.name, q.type AS declared_type, -1 AS declared_typmod, q.type,
            -1 AS typmod, false AS not_null, false AS generated
     FROM unnest($1::oid[], $2::text[]) WITH ORDINALITY AS q(type, name, number)"""
 )
+
+
+@dataclass(frozen=True)
+class Look:
+    """What stands under a name: no `oid`, nothing; and whether the database has a ledger of ours."""
+
+    oid: int | None
+    kind: str | None
+    columns: Sequence[Column]
+    ledger: bool
+
+
+async def look_at(connection: Connection, name: str) -> Look:
+    """A table or view by its quoted name, with its columns in their order; one round trip."""
+    rows = await connection.fetch(LOOK, name)
+    first = dict(rows[0])
+    named = [row for row in rows if row["relation"] is not None]
+    columns = [Column(**{part: row[part] for part in _PARTS}) for row in named]
+    return Look(first["oid"], first["kind"], columns, first["ledger"])
 
 
 async def columns_of(connection: Connection, relation: int) -> Sequence[Column]:
@@ -175,6 +208,9 @@ async def columns_of_all(connection: Connection, relations: Sequence[int]) -> di
 async def columns_by_type(connection: Connection, types: Sequence[int], names: Sequence[str]) -> Sequence[Column]:
     """Columns of which only the types' oids are known: numerics are without bounds here."""
     return _by_relation(await connection.fetch(OF_TYPES, types, names)).get(0, [])
+
+
+_PARTS = ("name", "declared", "base", "typname", "typmod", "element", "builtin", "not_null", "generated")
 
 
 def _by_relation(rows: Sequence[asyncpg.Record]) -> dict[int, list[Column]]:

@@ -1,14 +1,16 @@
 """The pool: warm ahead, one workspace in a process's life, every end explained."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from dataaggregator.dataplane.processes import PoolSettings, ProcessPool
-from dataaggregator.errors import Permanent
+from dataaggregator.errors import Permanent, Transient
 
-from .conftest import pool_of
+from .conftest import WORKSPACE, Bench, pool_of
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 
@@ -58,3 +60,55 @@ async def test_a_closed_pool_leaves_neither_process_nor_spill_behind(tmp_path: P
         pid = process.pid
     assert not alive(pid)
     assert names_in(tmp_path) == []
+
+
+async def test_one_job_after_the_other_goes_over_the_same_sessions(
+    bench: Bench, orders: Callable[[int], Awaitable[None]], db: asyncpg.Connection
+) -> None:
+    await orders(10)
+    job = bench.job({"orders": {"connector": "pg", "stream": "orders"}}, [_copy("public.a")])
+    assert (await bench.run(job)).status == "succeeded"
+    before = await _sessions(db)
+    for _ in range(3):
+        job = bench.job({"orders": {"connector": "pg", "stream": "orders"}}, [_copy("public.a")])
+        assert (await bench.run(job)).status == "succeeded"
+    assert await _sessions(db) == before
+    assert await db.fetchval("SELECT count(*) FROM a") == 40
+
+
+async def test_a_process_killed_in_a_later_job_leaves_no_half_load(
+    tmp_path: Path, bench: Bench, orders: Callable[[int], Awaitable[None]], db: asyncpg.Connection
+) -> None:
+    await orders(10)
+    sources, destinations = {"orders": {"connector": "pg", "stream": "orders"}}, [_copy("public.a")]
+    async with pool_of(tmp_path / "own", warm=0) as pool:
+        bench.pool = pool
+        assert (await bench.run(bench.job(sources, destinations))).status == "succeeded"
+        await orders(300_000)
+        job = bench.job(sources, destinations)
+        async with pool.take(WORKSPACE) as process:
+            first = process.pid
+
+            async def kill(_: object) -> None:
+                process.kill()
+
+            assert process.jobs == 1
+            with pytest.raises(Transient) as lost:
+                await process.run(job, kill)
+            assert lost.value.code == "run-process-lost"
+        assert (await bench.run(bench.again(job))).status == "succeeded"
+        async with pool.take(WORKSPACE) as process:
+            assert process.pid != first
+    assert await db.fetchval("SELECT count(*) FROM a") == 300_010
+
+
+def _copy(stream: str) -> dict[str, str]:
+    return {"connector": "pg", "stream": stream, "write": "append", "input": "orders"}
+
+
+async def _sessions(db: asyncpg.Connection) -> set[int]:
+    rows = await db.fetch(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND backend_type = 'client backend'"
+    )
+    return {row["pid"] for row in rows}
