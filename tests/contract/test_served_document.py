@@ -93,7 +93,7 @@ async def there(client: Client, tmp_path_factory: pytest.TempPathFactory) -> dic
     }
 
 
-@pytest.mark.timeout(3600 if WHOLE else 170)
+@pytest.mark.timeout(3600 if WHOLE else 300)
 def test_no_call_gets_an_error_of_ours_or_an_answer_that_is_not_declared(
     platform: Platform, client: Client, there: dict[str, str], tmp_path: Path
 ) -> None:

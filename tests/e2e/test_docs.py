@@ -18,6 +18,8 @@ from tests.e2e.platform import Platform
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ELSEWHERE = ("docker", "python", "node")
+"""Run by tests/compose, and those of docs/examples/ by tests/contract/test_examples.py."""
 NEEDS_NOTHING = (".", "cd", "export")
 
 
@@ -38,7 +40,7 @@ def commands(program: str) -> list[str]:
 def test_nothing_is_shown_that_is_not_tried_here() -> None:
     lines = [line.partition("  #")[0].strip() for _, text in blocks("sh") for line in text.splitlines()]
     programs = {line.split(" ")[0] for line in lines if line and not line.startswith("#")}
-    assert programs <= {"make", "dataaggregator", "curl", "docker", *NEEDS_NOTHING}  # docker: in tests/compose
+    assert programs <= {"make", "dataaggregator", "curl", *ELSEWHERE, *NEEDS_NOTHING}
 
 
 @pytest.mark.parametrize("line", commands("dataaggregator"))

@@ -12,6 +12,7 @@ from dataaggregator.contracts.pipeline import ResolvedPipeline
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "skipped"]
 RunTrigger = Literal["manual", "cron", "every", "retry"]
 Share = Annotated[float, Field(ge=0, le=1)]
+Attempt = Annotated[int, Field(description="Counted from 1.")]
 
 
 class RunError(Told):
@@ -72,10 +73,10 @@ class RunQueued(_AboutRun):
     pipeline_version: int
     trigger: RunTrigger
     parameters: dict[str, Any] = Field(default_factory=dict)
-    full_refresh: bool = False
+    full_refresh: bool = Field(False, description="Read everything again, whatever the cursors say.")
     interval_start: Time | None = None
     interval_end: Time | None = None
-    parent_run_id: UUID | None = None
+    parent_run_id: UUID | None = Field(None, description="The run that this one repeats.")
     definition: ResolvedPipeline
     queued_at: Time
 
@@ -85,8 +86,8 @@ class RunStarted(_AboutRun):
 
     event_type: ClassVar[str] = "run.started.v1"
     said_by: ClassVar[str] = "executor"
-    attempt: int
-    executor: str
+    attempt: Attempt
+    executor: str = Field(description="Which one, as a name for people.")
     started_at: Time
 
 
@@ -96,8 +97,8 @@ class RunProgressed(_AboutRun):
     event_type: ClassVar[str] = "run.progressed.v1"
     said_by: ClassVar[str] = "executor"
     ephemeral: ClassVar[bool] = True
-    attempt: int
-    progress: Share | None = None
+    attempt: Attempt
+    progress: Share | None = Field(None, description="From 0 to 1, where the sources tell how much there is.")
     stages: tuple[StageProgress, ...] = ()
     rows_read: int = 0
     rows_written: int = 0
@@ -108,9 +109,9 @@ class RunAttemptFailed(_AboutRun):
 
     event_type: ClassVar[str] = "run.attempt_failed.v1"
     said_by: ClassVar[str] = "executor"
-    attempt: int
+    attempt: Attempt
     error: RunError
-    retry_at: Time | None = None
+    retry_at: Time | None = Field(None, description="When the next attempt may begin; without it this was the last.")
 
 
 class RunCancelRequested(_AboutRun):
@@ -118,18 +119,18 @@ class RunCancelRequested(_AboutRun):
 
     event_type: ClassVar[str] = "run.cancel_requested.v1"
     said_by: ClassVar[str] = "scheduler"
-    requested_by: str
+    requested_by: str = Field(description="Their e-mail.")
     requested_at: Time
 
 
 class RunEnded(_AboutRun):
     """What the four ends of a run say; an ended run never changes."""
 
-    attempt: int
+    attempt: Attempt
     started_at: Time | None = None
     finished_at: Time
     counts: RunCounts = RunCounts()
-    balanced: bool | None = None
+    balanced: bool | None = Field(None, description="Does the ledger add up? Not known of what never came so far.")
     destinations: tuple[DestinationOutcome, ...] = ()
     warnings: tuple[str, ...] = ()
     error: RunError | None = None
