@@ -15,9 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 import pytest
-from dataaggregator.bus.rabbitmq import RabbitBus, declare_all
 
 from dataaggregator.bus import emit, ephemeral
+from dataaggregator.bus.rabbitmq import RabbitBus, declare_all
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.envelope import MESSAGES
 from dataaggregator.db import Database
