@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import ssl
 import tempfile
 import time
@@ -24,6 +25,8 @@ SESSION = {"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgre
 TLS_ASKED_SECONDS = 60.0
 # Servers that said they have no TLS, and when: asking each time would cost a second connection each time.
 _without_tls: dict[Address, float] = {}
+# Where a COPY failed; what may follow is the value, which an error should not show.
+COPIED = re.compile(r"COPY .+, line \d+, column ([^:]+)")
 LOST = (ConnectionError, OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 
@@ -156,7 +159,9 @@ def meaning(error: Exception, where: str) -> PlatformError:
 
 
 def _detail(error: asyncpg.PostgresError) -> str:
-    words = [str(part) for part in (getattr(error, "column_name", None), getattr(error, "detail", None)) if part]
+    copied = COPIED.match(getattr(error, "context", None) or "")
+    column = getattr(error, "column_name", None) or (copied and f"column {copied[1]}")
+    words = [str(part) for part in (column, getattr(error, "detail", None)) if part]
     return f" ({'; '.join(words)})" if words else ""
 
 

@@ -39,7 +39,7 @@ from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, 
 from dataaggregator_connectors.postgres.sessions import Sessions
 from dataaggregator_connectors.postgres.sql import parse_table
 from dataaggregator_connectors.postgres.tables import prepare_table, table_columns
-from dataaggregator_connectors.postgres.types import Column, look_at
+from dataaggregator_connectors.postgres.types import NOT_BINARY, Column, look_at
 
 FENCE_WAIT_SECONDS = 60.0
 COMMIT_SECONDS = 120.0
@@ -163,6 +163,7 @@ class PostgresDestination:
             and column.builtin
             and not column.generated
             and column.declared == type_
+            and NOT_BINARY.isdisjoint((column.typname, column.element))
             for name, type_ in zip(schema.names, copy.types, strict=True)
         )
 

@@ -1,7 +1,6 @@
 """Arrow rows as the bytes of a COPY: in binary form where the encoder knows every type, in text form else."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 import pgpq
@@ -11,11 +10,14 @@ from pgpq import encoders
 from pgpq.schema import Jsonb, Text
 
 from dataaggregator.errors import Invalid
-from dataaggregator_connectors.postgres.fit import Fit, fits
+from dataaggregator_connectors.postgres.fit import LISTS, Fit, fits
+from dataaggregator_connectors.postgres.literals import written
+from dataaggregator_connectors.postgres.sql import LONGEST_BYTES
 from dataaggregator_connectors.postgres.types import Column
 
 Array: TypeAlias = "pa.Array[Any]"
 TIMES = ("time", "timestamp", "timestamptz")
+BOUNDED = ("varchar", "bpchar")
 MICROSECOND_DIGITS = 6
 REFUSED = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
 
@@ -99,29 +101,51 @@ def cast(array: Array, fit: Fit) -> Array:
     plain = array.storage if isinstance(array, pa.ExtensionArray) else array
     target = _stored(fit.type)
     try:
-        if pa.types.is_integer(plain.type) and isinstance(target, pa.Decimal128Type | pa.Decimal256Type):
-            plain = pc.cast(plain, pa.decimal128(20, 0))
-        made: Any = plain if plain.type == target else pc.cast(plain, target)
+        fitted: Array = plain if plain.type == target else pc.cast(_whole_as_decimal(plain, target), target)
     except REFUSED as error:
-        raise Invalid("value-does-not-fit", f"Column {fit.column} ({fit.declared}): {error}") from error
-    if fit.typmod >= 0 and (said := _rounded(made.flatten() if pa.types.is_list(target) else made, fit)):
-        raise Invalid("value-does-not-fit", f"Column {fit.column} ({fit.declared}): {said}")
-    fitted: Array = made
+        raise _does_not_fit(fit, error) from error
+    if said := _changed(fitted, fit):
+        raise _does_not_fit(fit, said)
     return fitted
 
 
-def _rounded(values: Any, fit: Fit) -> str | None:
-    """What PostgreSQL would take, and change without a word: it rounds seconds, and cuts blanks off the end."""
+def _does_not_fit(fit: Fit, said: object) -> Invalid:
+    return Invalid("value-does-not-fit", f"Column {fit.column} ({fit.declared}): {said}")
+
+
+def _whole_as_decimal(array: Array, target: pa.DataType) -> Array:
+    """Whole numbers on their way to decimals: straight there Arrow asks for room for the longest there could be."""
+    given, wanted, listed = array.type, target, False
+    if isinstance(given, LISTS) and isinstance(wanted, pa.ListType):
+        given, wanted, listed = given.value_type, wanted.value_type, True
+    if not (pa.types.is_integer(given) and pa.types.is_decimal(wanted)):
+        return array
+    whole = pa.decimal128(20, 0)
+    made: Any = pc.cast(array, pa.list_(whole) if listed else whole)
+    decimals: Array = made
+    return decimals
+
+
+def _changed(array: Array, fit: Fit) -> str | None:
+    """What PostgreSQL would take, and change without a word: it rounds seconds, cuts blanks and the end of a name."""
     kind = fit.typname.removeprefix("_")
+    if kind not in (*TIMES, *BOUNDED, "name") or (fit.typmod < 0 and kind != "name"):
+        return None
+    values: Any = array.flatten() if isinstance(array, pa.ListArray) else array
     if kind in TIMES and fit.typmod < MICROSECOND_DIGITS:
         step, micros = 10 ** (MICROSECOND_DIGITS - fit.typmod), values.cast(pa.int64())
         whole: Any = pc.multiply(pc.divide(micros, step), step)
-        if not pc.all(pc.equal(micros, whole)).as_py():
+        # Of no values at all, `any` knows nothing: not even that none is wrong.
+        if pc.any(pc.not_equal(micros, whole)).as_py():
             return "a value has more digits of a second than the column keeps"
-    if kind == "varchar":
+    if kind in BOUNDED:
         longest = pc.max(pc.utf8_length(values)).as_py()
         if longest is not None and longest > fit.typmod - 4:
             return f"a value has {longest} characters"
+    if kind == "name":
+        longest = pc.max(pc.binary_length(values)).as_py()
+        if longest is not None and longest > LONGEST_BYTES:
+            return f"a value has {longest} bytes"
     return None
 
 
@@ -130,56 +154,13 @@ def _stored(type_: pa.DataType) -> pa.DataType:
 
 
 def _texts(array: Array, fit: Fit) -> Array:
-    values = array if fit.keep or isinstance(array, pa.UuidArray) else cast(array, fit)
-    texts = _plain_texts(values, as_json=fit.typname in ("json", "jsonb"))
+    values = array if fit.keep else cast(array, fit)
+    if fit.type == pa.uuid() and not fit.keep:
+        values = pa.ExtensionArray.from_storage(pa.uuid(), values)
+    try:
+        texts = written(values, as_json=fit.typname in ("json", "jsonb"))
+    except (*REFUSED, ValueError, OverflowError) as error:
+        raise _does_not_fit(fit, error) from error
     for raw, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
         texts = pc.replace_substring(texts, raw, escaped)
     return texts
-
-
-def _plain_texts(array: Array, *, as_json: bool) -> Array:
-    plain: Any = (
-        array.storage if isinstance(array, pa.ExtensionArray) and not isinstance(array, pa.UuidArray) else array
-    )
-    if _by_value(plain.type):
-        say: Callable[[Any], str] = _as_json if as_json else literal
-        return pa.array([None if value is None else say(value) for value in plain.to_pylist()], pa.string())
-    texts: Array = pc.cast(plain, pa.string())
-    return texts
-
-
-def _by_value(type_: pa.DataType) -> bool:
-    """Types without a text form in Arrow that PostgreSQL reads."""
-    return (
-        pa.types.is_nested(type_)
-        or pa.types.is_binary(type_)
-        or pa.types.is_large_binary(type_)
-        or pa.types.is_fixed_size_binary(type_)
-        or isinstance(type_, pa.BaseExtensionType)
-        or pa.types.is_interval(type_)
-        or pa.types.is_duration(type_)
-    )
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False, allow_nan=False)
-
-
-def literal(value: Any) -> str:
-    """One value in PostgreSQL's input form; a list as an array."""
-    if isinstance(value, list):
-        return "{" + ",".join("NULL" if item is None else _item(item) for item in value) + "}"
-    if isinstance(value, bytes):
-        return "\\x" + value.hex()
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return _as_json(value)
-    if isinstance(value, pa.MonthDayNano):
-        return f"{value.months} mons {value.days} days {value.nanoseconds / 1000:f} microseconds"
-    return str(value)
-
-
-def _item(value: Any) -> str:
-    text = literal(value)
-    return text if isinstance(value, list) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -19,6 +19,14 @@ from dataaggregator_connectors.postgres.types import (
 Field: TypeAlias = "pa.Field[Any]"
 INTEGERS = ("int2", "int4", "int8")
 TEXTS = ("text", "varchar", "bpchar", "name")
+LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
+# An array carries the oid of its element type, and the server takes no other than the column's. The encoder knows
+# these; it writes text for varchar and timestamp for timestamptz.
+ENCODED = frozenset(
+    {"bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "bytea", "date", "time", "timestamp"}
+)
+# What PostgreSQL rounds or cuts as it reads it from text, where the column says how long a value may be.
+SHORTENED = frozenset({"numeric", "time", "timetz", "timestamp", "timestamptz", "interval", "varchar", "bpchar"})
 
 DECLARED: tuple[tuple[Any, str], ...] = (
     (is_.is_boolean, "boolean"),
@@ -47,17 +55,32 @@ class Fit:
 
 def fits(field: Field, column: Column) -> Fit:
     """How this field goes into this column without change; Invalid "column-incompatible" names it if it cannot."""
-    given = field.type.value_type if isinstance(field.type, pa.DictionaryType) else field.type
-    if isinstance(given, pa.JsonType):
-        given = pa.string()
+    given = _plain(field.type)
     fit = _text_only(given, column) or _native(given, column)
     if fit is None:
-        raise Invalid(
-            "column-incompatible",
-            f"Column {column.name} is {column.declared} at the destination and {field.type} in the rows.",
-            errors=[FieldError(column.name, f"{field.type} does not fit {column.declared}", "column-incompatible")],
-        )
+        raise _unfit(field, column, "")
+    if fit.keep and _shortens(column) and given != pa.uuid() and origin_type(field) != column.base:
+        raise _unfit(field, column, ": it would be rounded or cut without a word")
     return fit
+
+
+def _plain(given: pa.DataType) -> pa.DataType:
+    """The type without its dictionary; a document is text."""
+    if isinstance(given, pa.DictionaryType):
+        given = given.value_type
+    return pa.string() if isinstance(given, pa.JsonType) else given
+
+
+def _unfit(field: Field, column: Column, why: str) -> Invalid:
+    return Invalid(
+        "column-incompatible",
+        f"Column {column.name} is {column.declared} at the destination and {field.type} in the rows{why}.",
+        errors=[FieldError(column.name, f"{field.type} does not fit {column.declared}{why}", "column-incompatible")],
+    )
+
+
+def _shortens(column: Column) -> bool:
+    return column.builtin and column.typmod >= 0 and (column.element or column.typname) in SHORTENED
 
 
 def _made(column: Column, type_: pa.DataType, *, as_text: bool = False, keep: bool = False) -> Fit:
@@ -78,12 +101,15 @@ def _text_only(given: pa.DataType, column: Column) -> Fit | None:
         return stays
     if column.typname in ("json", "jsonb") and is_.is_nested(given):
         return stays
-    if column.element is not None and (_is_text(given) or not column.builtin):
+    if column.element is not None and _is_text(given):
         return stays
     return None
 
 
 def _native(given: pa.DataType, column: Column) -> Fit | None:
+    if not column.builtin:
+        # A type of the user's own may have the name of one of these.
+        return None
     if column.element is not None:
         return _list(given, column)
     wanted = _wanted(given, column.typname, column.typmod)
@@ -93,14 +119,12 @@ def _native(given: pa.DataType, column: Column) -> Fit | None:
 
 
 def _list(given: pa.DataType, column: Column) -> Fit | None:
-    if not isinstance(given, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+    if not isinstance(given, LISTS) or is_.is_nested(item := _plain(given.value_type)):
         return None
-    if is_.is_nested(given.value_type):
-        return None
-    wanted = _wanted(given.value_type, column.element or "", column.typmod)
+    wanted = _wanted(item, column.element or "", column.typmod)
     if wanted is None:
         return None
-    by_text = isinstance(wanted, pa.BaseExtensionType | pa.Decimal256Type) or column.element in ("json", "jsonb")
+    by_text = column.element not in ENCODED or isinstance(wanted, pa.Decimal256Type)
     return _made(column, pa.list_(wanted), as_text=by_text)
 
 

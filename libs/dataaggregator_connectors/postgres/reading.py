@@ -65,9 +65,20 @@ class ArrowReader:
         try:
             return await asyncio.shield(future)
         except dbapi.Error as error:
-            raise _meaning(error) from error
+            raise self._not_plain(error) or _meaning(error) from error
         except (OSError, pa.ArrowException) as error:
-            raise _broken_off(error) from error
+            raise self._not_plain(error) or _broken_off(error) from error
+
+    def _not_plain(self, error: Exception) -> Invalid | None:
+        """What the server said where a column's expression was made to fail."""
+        for column in self._columns:
+            if column.not_plain in str(error):
+                return Invalid(
+                    "value-not-representable",
+                    f"Column {column.name} ({column.base}) holds an array of several dimensions or with a lower bound "
+                    "other than 1. Leave these rows out with a query, or read the column as text with `schema`.",
+                )
+        return None
 
     def _open(self) -> None:
         self._connection = dbapi.connect(self._words)

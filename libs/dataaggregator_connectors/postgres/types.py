@@ -37,6 +37,8 @@ SIMPLE: dict[str, pa.DataType] = {
 }
 # Element types whose arrays cross as Arrow lists; arrays of anything else cross as PostgreSQL's own text.
 LISTED = frozenset(SIMPLE) - {"oid", "json", "jsonb", "uuid", "name", "bpchar"} | {"numeric"}
+# The server has no binary form of these, or does not take back its own: of a vector without elements, for one.
+NOT_BINARY = frozenset({"int2vector", "oidvector", "aclitem"})
 ORDERED = frozenset(SIMPLE) - {"bool", "json", "jsonb", "bytea"} | {"numeric"}
 
 
@@ -92,9 +94,13 @@ class Column:
             return f"{name}::text AS {name}"
         return name if self.declared == self.base else f"{name}::{self.base} AS {name}"
 
+    @property
+    def not_plain(self) -> str:
+        return f"column {self.name} holds an array that is not a plain list"
+
     def _plain_list(self, name: str) -> str:
         """Readers flatten further dimensions and drop lower bounds without a word; the failing cast here says it."""
-        said = f"column {self.name} holds an array that is not a plain list".replace("'", "''")
+        said = self.not_plain.replace("'", "''")
         return (
             f"CASE WHEN array_ndims({name}) > 1 OR array_lower({name}, 1) <> 1 "
             f"THEN ('{said}' || left({name}::text, 0))::{self.base} ELSE {name}::{self.base} END"
@@ -135,7 +141,7 @@ WITH RECURSIVE layer AS (
     FROM layer l JOIN pg_type t ON t.oid = l.type WHERE t.typtype = 'd'
 )
 SELECT l.relation::int8 AS relation, l.name, l.not_null, l.generated, l.typmod, t.typname,
-       CASE WHEN t.typcategory = 'A' THEN e.typname END AS element, n.nspname = 'pg_catalog' AS builtin,
+       CASE WHEN e.typarray = t.oid THEN e.typname END AS element, n.nspname = 'pg_catalog' AS builtin,
        CASE WHEN n.nspname = 'pg_catalog' THEN format_type(l.type, l.typmod)
             ELSE quote_ident(n.nspname) || '.' || quote_ident(t.typname) END AS base,
        CASE WHEN dn.nspname = 'pg_catalog' THEN format_type(l.declared_type, l.declared_typmod)

@@ -30,6 +30,7 @@ WORDS = st.one_of(AWKWARD, TEXT)
 DAYS = st.dates(datetime.date(1, 1, 2), datetime.date(9999, 12, 30))
 MOMENTS = st.datetimes(datetime.datetime(1, 1, 2), datetime.datetime(9999, 12, 30))  # noqa: DTZ001 (naive is meant)
 AWARE = MOMENTS.map(lambda moment: moment.replace(tzinfo=datetime.UTC))
+WHOLE_SECONDS = AWARE.map(lambda moment: moment.replace(microsecond=0))
 DOUBLES = st.floats(allow_subnormal=True)
 SINGLES = st.floats(width=32)
 
@@ -72,6 +73,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "time with time zone": st.times().map(lambda moment: moment.replace(tzinfo=datetime.UTC)),
     "timestamp without time zone": MOMENTS,
     "timestamp with time zone": AWARE,
+    "timestamp(0) with time zone": WHOLE_SECONDS,
     "interval": st.timedeltas(datetime.timedelta(days=-9_999), datetime.timedelta(days=9_999)),
     "uuid": st.uuids(),
     "json": JSONS,
@@ -80,7 +82,21 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int4range": st.sampled_from(["[1,3)", "empty", "(,5)"]),
     "mood": st.sampled_from(["glad", 'so "so"']),
     "integer[]": lists(whole(32)),
+    "smallint[]": lists(whole(16)),
+    "bigint[]": lists(whole(64)),
+    "real[]": lists(SINGLES),
+    "numeric(38,10)[]": lists(exact(38, 10)),
     "text[]": lists(WORDS),
+    "character varying(40)[]": lists(WORDS),
+    "character(3)[]": lists(st.text("abc ", max_size=3)),
+    "time without time zone[]": lists(st.times()),
+    "timestamp without time zone[]": lists(MOMENTS),
+    "timestamp(0) with time zone[]": lists(WHOLE_SECONDS),
+    "interval[]": lists(st.timedeltas(datetime.timedelta(days=-9_999), datetime.timedelta(days=9_999))),
+    "jsonb[]": lists(JSONS),
+    "inet[]": lists(st.sampled_from(["10.0.0.1/8", "::1"])),
+    "int4range[]": lists(st.sampled_from(["[1,3)", "empty", "(,5)"])),
+    "mood[]": lists(st.sampled_from(["glad", 'so "so"'])),
     "boolean[]": lists(st.booleans()),
     "numeric(12,2)[]": lists(exact(12, 2)),
     "double precision[]": lists(DOUBLES),
@@ -116,7 +132,8 @@ async def make(db: asyncpg.Connection, name: str, table: Held) -> None:
     columns = [f'"{column}" {type_}' for column, type_ in zip(table.names[1:], table.types, strict=True)]
     await db.execute(f"CREATE TABLE {name} ({', '.join(['id bigint PRIMARY KEY', *columns])})")
     given = [
-        f"${at}::text::{type_}" if type_ in GIVEN_AS_TEXT else f"${at}" for at, type_ in enumerate(table.types, start=2)
+        f"${at}::text{'[]' * type_.endswith('[]')}::{type_}" if type_.startswith(GIVEN_AS_TEXT) else f"${at}"
+        for at, type_ in enumerate(table.types, start=2)
     ]
     sql = f"INSERT INTO {name} VALUES ({', '.join(['$1', *given])})"
     await db.executemany(sql, [(number, *row) for number, row in enumerate(table.rows)])
@@ -161,11 +178,9 @@ def plain(value: Any) -> Any:
 async def in_parquet(db: asyncpg.Connection, name: str, path: Path, table: Held) -> None:
     """Each column as the reader of the file sees it; types Arrow has no word for are PostgreSQL's text there."""
     written = {row["id"]: row for row in pq.read_table(path).to_pylist()}
-    texts = ("time with time", "interval", "json", "uuid[]", "numeric(60", *GIVEN_AS_TEXT)
+    texts = ("time with time", "interval", "json", "uuid[]", "character(3)[]", *GIVEN_AS_TEXT)
     shown = [
-        f'"{column}"::text AS "{column}"'
-        if type_.startswith(texts) and not type_.startswith("numeric")
-        else f'"{column}"'
+        f'"{column}"::text AS "{column}"' if type_.startswith(texts) else f'"{column}"'
         for column, type_ in zip(table.names[1:], table.types, strict=True)
     ]
     held = await db.fetch(f"SELECT {', '.join(['id', *shown])} FROM {name}")
