@@ -26,7 +26,7 @@ TLS_ASKED_SECONDS = 60.0
 # Servers that said they have no TLS, and when: asking each time would cost a second connection each time.
 _without_tls: dict[Address, float] = {}
 # Where a COPY failed; what may follow is the value, which an error should not show.
-COPIED = re.compile(r"COPY .+, line \d+, column ([^:]+)")
+COPIED = re.compile(r"^COPY .+, line \d+, column ([^:\n]+)", re.MULTILINE)
 LOST = (ConnectionError, OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 
@@ -159,7 +159,7 @@ def meaning(error: Exception, where: str) -> PlatformError:
 
 
 def _detail(error: asyncpg.PostgresError) -> str:
-    copied = COPIED.match(getattr(error, "context", None) or "")
+    copied = COPIED.search(getattr(error, "context", None) or "")
     column = getattr(error, "column_name", None) or (copied and f"column {copied[1]}")
     words = [str(part) for part in (column, getattr(error, "detail", None)) if part]
     return f" ({'; '.join(words)})" if words else ""

@@ -10,15 +10,12 @@ from pgpq import encoders
 from pgpq.schema import Jsonb, Text
 
 from dataaggregator.errors import Invalid
+from dataaggregator_connectors.postgres.exactness import changed
 from dataaggregator_connectors.postgres.fit import LISTS, Fit, fits
 from dataaggregator_connectors.postgres.literals import written
-from dataaggregator_connectors.postgres.sql import LONGEST_BYTES
 from dataaggregator_connectors.postgres.types import Column
 
 Array: TypeAlias = "pa.Array[Any]"
-TIMES = ("time", "timestamp", "timestamptz")
-BOUNDED = ("varchar", "bpchar")
-MICROSECOND_DIGITS = 6
 REFUSED = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
 
 
@@ -104,7 +101,7 @@ def cast(array: Array, fit: Fit) -> Array:
         fitted: Array = plain if plain.type == target else pc.cast(_whole_as_decimal(plain, target), target)
     except REFUSED as error:
         raise _does_not_fit(fit, error) from error
-    if said := _changed(fitted, fit):
+    if said := changed(fitted, fit):
         raise _does_not_fit(fit, said)
     return fitted
 
@@ -126,29 +123,6 @@ def _whole_as_decimal(array: Array, target: pa.DataType) -> Array:
     return decimals
 
 
-def _changed(array: Array, fit: Fit) -> str | None:
-    """What PostgreSQL would take, and change without a word: it rounds seconds, cuts blanks and the end of a name."""
-    kind = fit.typname.removeprefix("_")
-    if kind not in (*TIMES, *BOUNDED, "name") or (fit.typmod < 0 and kind != "name"):
-        return None
-    values: Any = array.flatten() if isinstance(array, pa.ListArray) else array
-    if kind in TIMES and fit.typmod < MICROSECOND_DIGITS:
-        step, micros = 10 ** (MICROSECOND_DIGITS - fit.typmod), values.cast(pa.int64())
-        whole: Any = pc.multiply(pc.divide(micros, step), step)
-        # Of no values at all, `any` knows nothing: not even that none is wrong.
-        if pc.any(pc.not_equal(micros, whole)).as_py():
-            return "a value has more digits of a second than the column keeps"
-    if kind in BOUNDED:
-        longest = pc.max(pc.utf8_length(values)).as_py()
-        if longest is not None and longest > fit.typmod - 4:
-            return f"a value has {longest} characters"
-    if kind == "name":
-        longest = pc.max(pc.binary_length(values)).as_py()
-        if longest is not None and longest > LONGEST_BYTES:
-            return f"a value has {longest} bytes"
-    return None
-
-
 def _stored(type_: pa.DataType) -> pa.DataType:
     return type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_
 
@@ -161,6 +135,8 @@ def _texts(array: Array, fit: Fit) -> Array:
         texts = written(values, as_json=fit.typname in ("json", "jsonb"))
     except (*REFUSED, ValueError, OverflowError) as error:
         raise _does_not_fit(fit, error) from error
+    if pc.any(pc.match_substring(texts, "\0")).as_py():
+        raise _does_not_fit(fit, "a text has the character 0, which PostgreSQL does not hold")
     for raw, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
         texts = pc.replace_substring(texts, raw, escaped)
     return texts

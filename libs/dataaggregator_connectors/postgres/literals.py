@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataaggregator.connector.documents import finite, plain_text
+
 Array: TypeAlias = "pa.Array[Any]"
 JULIAN_DAY_OF_1970 = 2_440_588
 DAY_MICROSECONDS = 86_400_000_000
@@ -18,7 +20,7 @@ def written(array: Array, *, as_json: bool = False) -> Array:
         array.storage if isinstance(array, pa.ExtensionArray) and not isinstance(array, pa.UuidArray) else array
     )
     if as_json and pa.types.is_nested(plain.type):
-        return _by_value(plain, as_json_text)
+        return _by_value(plain, _json)
     if pa.types.is_list(plain.type):
         return _arrays(plain)
     if pa.types.is_date32(plain.type):
@@ -31,8 +33,8 @@ def written(array: Array, *, as_json: bool = False) -> Array:
     return texts
 
 
-def as_json_text(value: Any) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False, allow_nan=False)
+def _json(value: Any) -> str:
+    return json.dumps(finite(value), default=plain_text, ensure_ascii=False, allow_nan=False)
 
 
 def _by_value(array: Array, say: Callable[[Any], str]) -> Array:

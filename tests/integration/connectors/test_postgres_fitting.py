@@ -17,6 +17,7 @@ from dataaggregator_connectors.postgres.destination import PostgresDestination
 UTC = pa.timestamp("us", "UTC")
 DAY = 86_400_000_000
 KEY = bytes(15) + b"\1"
+STRUCT = pa.struct([("x", pa.float64()), ("at", pa.timestamp("us")), ("raw", pa.binary())])
 UUID = "00000000-0000-0000-0000-000000000001"
 
 
@@ -46,8 +47,7 @@ async def loaded(url: str, context: Context, values: "pa.Array[Any]", declared: 
 
 def lists(items: list[Any], type_: pa.DataType) -> "pa.Array[Any]":
     """A list of these and a NULL, no list, and an empty one; not at the start of what Arrow holds."""
-    made: Any = pa.array([None, [*items, None], None, []], pa.list_(type_))
-    return made.slice(1)
+    return pa.array([None, [*items, None], None, []], pa.list_(type_)).slice(1)
 
 
 FITTING: dict[str, tuple["pa.Array[Any]", str | None, list[str | None]]] = {
@@ -77,6 +77,10 @@ FITTING: dict[str, tuple["pa.Array[Any]", str | None, list[str | None]]] = {
     "list of nothing": (pa.array([[None], None, []], pa.list_(pa.null())), "timestamptz[]", ["{NULL}", None, "{}"]),
     "fixed list": (pa.array([[1, None], None], pa.list_(pa.int8(), 2)), "numeric(3,1)[]", ["{1.0,NULL}", None]),
     "large list": (pa.array([["a"], None], pa.large_list(pa.string())), None, ["{a}", None]),
+    "documents": (
+        pa.array([{"x": float("nan"), "at": 0, "raw": b"\0"}], STRUCT), None,
+        ['{"x": "NaN", "at": "1970-01-01T00:00:00", "raw": "AA=="}'],
+    ),
     "list of lists": (pa.array([[[1], None], []], pa.list_(pa.list_(pa.int8()))), None, ["[[1], null]", "[]"]),
 }  # fmt: skip
 
@@ -90,7 +94,6 @@ async def test_values_take_the_form_of_their_column(
     assert await loaded(empty_database_url, context, values, declared, beside) == there
 
 
-STRUCT = pa.struct({"x": pa.float64(), "at": pa.timestamp("us")})
 REFUSED: dict[str, tuple["pa.Array[Any]", str | None, str]] = {
     "long name": (pa.array(["n" * 63 + "é"]), "name", "value-does-not-fit"),
     "long names": (lists(["n" * 64], pa.string()), "name[]", "value-does-not-fit"),
@@ -99,8 +102,13 @@ REFUSED: dict[str, tuple["pa.Array[Any]", str | None, str]] = {
     "more digits": (lists([1], pa.time64("us")), "time(3)[]", "value-does-not-fit"),
     "more scale": (lists([Decimal("0.25")], pa.decimal128(9, 2)), "numeric(9,1)[]", "value-does-not-fit"),
     "nanoseconds": (pa.array([(0, 0, 1_500)], pa.month_day_nano_interval()), "interval", "value-does-not-fit"),
-    "no JSON number": (pa.array([{"x": float("nan")}], STRUCT), "jsonb", "value-does-not-fit"),
-    "no day of Python's": (pa.array([{"at": 2**62}], STRUCT), "jsonb", "value-does-not-fit"),
+    "before 4714 BC": (pa.array([-2_440_589], pa.int32()).cast(pa.date32()), "date", "value-does-not-fit"),
+    "after 5874897": (lists([2_145_042_906], pa.date32()), "date[]", "value-does-not-fit"),
+    "endless": (pa.array([946_684_800_000_000 - 2**63], UTC), "timestamptz", "value-does-not-fit"),
+    "24 o'clock": (pa.array([DAY], pa.int64()).cast(pa.time64("us")), "time", "value-does-not-fit"),
+    "below 0": (pa.array([-1], pa.int8()), "oid", "value-does-not-fit"),
+    "the character 0": (pa.array(["{a\0}"]), "text[]", "value-does-not-fit"),
+    "no day of Python's": (pa.array([{"x": None, "at": 2**62}], STRUCT), "jsonb", "value-does-not-fit"),
     "text into fewer digits": (pa.array(["{0.25}"]), "numeric(9,1)[]", "column-incompatible"),
     "text into seconds": (pa.array(["00:00:01.5+00"]), "time(0) with time zone", "column-incompatible"),
     "text into less": (pa.array(['{"abc "}']), "varchar(3)[]", "column-incompatible"),
@@ -108,6 +116,7 @@ REFUSED: dict[str, tuple["pa.Array[Any]", str | None, str]] = {
     "numbers into an enum's": (lists([1], pa.int32()), "own.int4[]", "column-incompatible"),
     "text into an enum's": (lists(["one"], pa.string()), "own.text[]", "column-incompatible"),
     "lists into a list": (pa.array([[[1]]], pa.list_(pa.list_(pa.int32()))), "integer[]", "column-incompatible"),
+    "no document": (pa.array(["nope"]), "jsonb", "connector-refused"),
     "what the server refuses": (pa.array(["{101,1}"]), "bit(3)[]", "connector-refused"),
 }
 
