@@ -68,13 +68,17 @@ class Installation:
 
     def up(self, *arguments: str) -> None:
         """What a user types, in the background; return when everything is healthy."""
-        self.compose("up", "--detach", "--pull", "never", "--quiet-pull", *arguments)
+        done = self.try_compose("up", "--detach", "--pull", "never", *arguments)
+        assert done.returncode == 0, f"up failed\n{done.stderr.decode()[-1000:]}\n{self._last_lines()}"
         deadline = time.monotonic() + HEALTHY_SECONDS
         while waiting := [one for one in self.containers() if one["Health"] not in ("", "healthy")]:
             said = {one["Name"]: f"{one['State']} {one['Health']}" for one in waiting}
-            assert time.monotonic() < deadline, f"not healthy: {said}\n{self.compose('logs', '--tail=30')[-6000:]}"
+            assert time.monotonic() < deadline, f"not healthy: {said}\n{self._last_lines()}"
             time.sleep(POLL_SECONDS)
         self.url = f"http://{self.compose('port', 'gateway', '8001').strip()}"
+
+    def _last_lines(self) -> str:
+        return self.compose("logs", "--no-color", "--tail", "30")[-8000:]
 
     def containers(self) -> list[Json]:
         """All of them, those that have ended as well."""

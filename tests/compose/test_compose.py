@@ -109,12 +109,15 @@ def test_a_container_can_do_little(installation: Installation, service: str) -> 
 
 
 def test_only_executors_and_the_gateway_have_a_way_out(installation: Installation) -> None:
-    out = set()
-    for name in (*SERVICES, "postgres", "rabbitmq", "redis"):
-        routes = installation.run_in(name, "cat", "/proc/net/route").splitlines()[1:]
-        if any(line.split()[1] == "00000000" for line in routes):
-            out.add(name)
-    assert out == {"gateway", "executor", "postgres"}  # PostgreSQL, because this test looks into it from outside
+    [inside, outside] = json.loads(
+        installation.engine.docker("network", "inspect", "dataaggregator_inside", "dataaggregator_outside")
+    )
+    assert (inside["Internal"], outside["Internal"]) == (True, False)
+    networks = {name: set(installation.inspect(name)["NetworkSettings"]["Networks"]) for name in (*SERVICES, *SERVERS)}
+    # PostgreSQL as well here, because this test looks into it.
+    out = {"gateway", "executor", "postgres"}
+    assert {name for name, joined in networks.items() if joined != {"dataaggregator_inside"}} == out
+    assert installation.inspect("secrets")["HostConfig"]["NetworkMode"] == "none"
 
 
 def test_no_secret_is_seen_from_outside(installation: Installation) -> None:
