@@ -115,8 +115,8 @@ class Edge:
         service, target, address = where
         body = await read_body(request, KEYED_BODY_BYTES)
 
-        async def carry() -> Kept:
-            fetched = await self._upstreams.fetch(service, request, target, address, body=body)
+        async def carry(id_: UUID) -> Kept:
+            fetched = await self._upstreams.fetch(service, request, target, address, body=body, id_=id_)
             return Kept(fetched.status, fetched.headers, fetched.body)
 
         kept, again = await self._idempotency.once(owner, key, fingerprint(request.method, target, body), carry)

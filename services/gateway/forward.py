@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from uuid import UUID
 
 import aiohttp
 from aiohttp import web
@@ -53,6 +54,7 @@ _NOT_ON = _HOP_BY_HOP | {
     "x-request-id",
     "traceparent",
     "idempotency-key",
+    "idempotency-id",
 }
 _NOT_BACK = _HOP_BY_HOP | {"server", "date"}
 _REQUEST_ID = re.compile(r"^[\x21-\x7e]{1,128}$")
@@ -112,9 +114,12 @@ class Upstreams:
         async with self._send(service, request.method, target, headers, data) as answer:
             return await _hand_back(request, answer)
 
-    async def fetch(self, service: str, request: web.Request, target: str, address: str, *, body: bytes) -> Fetched:
-        """Hand a call on with a body read before; the whole answer."""
+    async def fetch(
+        self, service: str, request: web.Request, target: str, address: str, *, body: bytes, id_: UUID
+    ) -> Fetched:
+        """Hand a call on with a body read before, under the id of its Idempotency-Key; the whole answer."""
         headers = _onward(request, address)
+        headers["Idempotency-Id"] = str(id_)
         headers.popall("Content-Length", None)
         headers.popall("Accept-Encoding", None)  # kept as it is: who asks again may take another coding
         async with self._send(service, request.method, target, headers, BytesIO(body)) as answer:

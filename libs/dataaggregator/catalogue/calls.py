@@ -31,10 +31,6 @@ CALLS: dict[str, Entry] = {
     "idempotency-key-reused": Entry(
         "The key belongs to another request", "Take a new Idempotency-Key for a request that is not the same."
     ),
-    "idempotency-outcome-unknown": Entry(
-        "Whether it was done is not known",
-        "Look whether the thing is there or the run was started; if not, send it again with a new Idempotency-Key.",
-    ),
     "identifier-invalid": Entry(
         "The other system cannot hold this name", "Choose a shorter name, or rename the column in a step."
     ),

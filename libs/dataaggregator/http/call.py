@@ -43,6 +43,17 @@ class Call:
             raise Denied("no-workspace", "You are not a member of any workspace.")
         return self.workspace_id
 
+    @property
+    def idempotency_id(self) -> UUID | None:
+        """The id of the call's Idempotency-Key, given by the gateway: the same call again comes with the same one.
+
+        What is started under it takes it for its own id, so that a second one cannot be there.
+        """
+        try:
+            return UUID(self.headers.get("Idempotency-Id", ""))
+        except ValueError:
+            return None
+
     def body_as(self, model: type[M]) -> M:
         """The body, typed; ``model`` is the one the route declares."""
         if not isinstance(self.body, model):

@@ -3,14 +3,14 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from enum import Enum
 from uuid import UUID
 
 from dataaggregator.errors import Conflict, FieldError, Invalid
 
 KEEP_SECONDS = 24 * 3600
 LONGEST_KEY = 255
-# Longer than the gateway waits for a silent service: whoever began it is gone, without having said how it ended.
+# Longer than the gateway waits for a silent service: whoever carried it out is gone without having said how it ended.
 LOST_AFTER_SECONDS = 300
 
 
@@ -33,8 +33,9 @@ class Kept:
 
 @dataclass(frozen=True)
 class Record:
+    """What a key stands for: without an answer it is being carried out."""
+
     fingerprint: bytes
-    begun_at: datetime
     kept: Kept | None
 
 
@@ -51,24 +52,27 @@ def fingerprint(method: str, target: str, body: bytes) -> bytes:
     return hashlib.sha256(b"\x00".join((method.encode(), target.encode(), body))).digest()
 
 
-def answer_of(record: Record, asked: bytes, now: datetime) -> Kept:
+def answer_of(record: Record, asked: bytes) -> Kept:
     """The answer to give again; raises Invalid for another request, Conflict while there is no answer."""
     if record.fingerprint != asked:
         raise Invalid("idempotency-key-reused", "This Idempotency-Key was sent with another request before.")
-    if record.kept is not None:
-        return record.kept
-    if now - record.begun_at < timedelta(seconds=LOST_AFTER_SECONDS):
+    if record.kept is None:
         raise Conflict("idempotency-in-flight", "The first request with this Idempotency-Key is still at work.")
-    raise outcome_unknown()
+    return record.kept
 
 
-def outcome_unknown() -> Conflict:
-    return Conflict(
-        "idempotency-outcome-unknown",
-        "The first request with this Idempotency-Key got no answer; whether it was carried out is not known.",
-    )
+class Outcome(Enum):
+    """What a service's answer says about the request."""
+
+    FINAL = "final"
+    """This is what it will always be answered."""
+    NOT_DONE = "not_done"
+    """Nothing was decided about it yet."""
+    UNKNOWN = "unknown"
+    """The service failed, at the commit perhaps: it may or may not have been carried out."""
 
 
-def final(status: int) -> bool:
-    """Is this what the request will always be answered? Not where nothing was decided about it yet."""
-    return status < 500 and status not in (401, 408, 429)
+def outcome(status: int) -> Outcome:
+    if status >= 500:
+        return Outcome.UNKNOWN
+    return Outcome.NOT_DONE if status in (401, 408, 429) else Outcome.FINAL

@@ -1,16 +1,21 @@
 """Idempotency store: all SQL over kept answers."""
 
 from datetime import datetime
+from uuid import UUID
 
 from dataaggregator.db import Connection
+from dataaggregator.ids import new_id
 
 from .domain import Kept, Owner, Record
 
 
 async def claim(
-    tx: Connection, owner: Owner, key: str, fingerprint: bytes, *, now: datetime, outlived: datetime
-) -> Record | None:
-    """None when the key is now ours to carry out, else what it already stands for."""
+    tx: Connection, owner: Owner, key: str, fingerprint: bytes, *, now: datetime, outlived: datetime, lost: datetime
+) -> UUID | Record:
+    """The id under which the request is now ours to carry out, else what the key already stands for.
+
+    Ours to carry out is also what was let go, or begun before `lost`: under the id it had, so that it is done once.
+    """
     await tx.execute(
         """DELETE FROM gateway.idempotency_keys
            WHERE workspace_id = $1 AND user_id = $2 AND key = $3 AND begun_at <= $4""",
@@ -19,28 +24,35 @@ async def claim(
         key,
         outlived,
     )
-    claimed = await tx.fetchval(
-        """INSERT INTO gateway.idempotency_keys (workspace_id, user_id, key, fingerprint, begun_at)
-           VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING true""",
+    claimed: UUID | None = await tx.fetchval(
+        """INSERT INTO gateway.idempotency_keys AS k
+               (workspace_id, user_id, key, fingerprint, begun_at, carried_at, id)
+           VALUES ($1, $2, $3, $4, $5, $5, $6)
+           ON CONFLICT (workspace_id, user_id, key) DO UPDATE SET carried_at = excluded.carried_at
+           WHERE k.status IS NULL AND k.fingerprint = excluded.fingerprint
+               AND coalesce(k.carried_at, '-infinity') <= $7
+           RETURNING id""",
         owner.workspace_id,
         owner.user_id,
         key,
         fingerprint,
         now,
+        new_id(),
+        lost,
     )
-    if claimed:
-        return None
+    if claimed is not None:
+        return claimed
     row = await tx.fetchrow(
-        """SELECT fingerprint, begun_at, status, headers, body FROM gateway.idempotency_keys
+        """SELECT fingerprint, status, headers, body FROM gateway.idempotency_keys
            WHERE workspace_id = $1 AND user_id = $2 AND key = $3""",
         owner.workspace_id,
         owner.user_id,
         key,
     )
     if row is None:  # given up between the two statements: as good as in flight
-        return Record(fingerprint, now, None)
+        return Record(fingerprint, None)
     kept = None if row["status"] is None else Kept(row["status"], row["headers"], row["body"])
-    return Record(row["fingerprint"], row["begun_at"], kept)
+    return Record(row["fingerprint"], kept)
 
 
 async def keep(tx: Connection, owner: Owner, key: str, kept: Kept, now: datetime) -> None:
@@ -57,7 +69,18 @@ async def keep(tx: Connection, owner: Owner, key: str, kept: Kept, now: datetime
     )
 
 
+async def let_go(tx: Connection, owner: Owner, key: str) -> None:
+    """Nobody carries it out now; whether somebody did is not known."""
+    await tx.execute(
+        "UPDATE gateway.idempotency_keys SET carried_at = NULL WHERE workspace_id = $1 AND user_id = $2 AND key = $3",
+        owner.workspace_id,
+        owner.user_id,
+        key,
+    )
+
+
 async def give_up(tx: Connection, owner: Owner, key: str) -> None:
+    """It was not carried out: the key is free again."""
     await tx.execute(
         "DELETE FROM gateway.idempotency_keys WHERE workspace_id = $1 AND user_id = $2 AND key = $3",
         owner.workspace_id,

@@ -12,7 +12,7 @@ from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.runs import store
-from services.scheduler.runs.commands import RunCommands
+from services.scheduler.runs.commands import RunCommands, Wish
 from services.scheduler.runs.domain import Run, Status
 from services.scheduler.runs.resource import HistoryQuery, RunQuery, RunShown, RunWish, shown
 
@@ -53,13 +53,12 @@ class RunsApi:
 
     async def start(self, call: Call) -> Answer:
         wish = call.body_as(RunWish)
-        pipeline = call.path["pipeline"]
-        return _accepted(
-            await self.commands.start(call.workspace, pipeline, author(call), wish.parameters, wish.full_refresh)
-        )
+        asked = Wish(wish.parameters, wish.full_refresh, call.idempotency_id)
+        return _accepted(await self.commands.start(call.workspace, call.path["pipeline"], author(call), asked))
 
     async def retry(self, call: Call) -> Answer:
-        return _accepted(await self.commands.retry(call.workspace, call.id("run"), author(call)))
+        run = await self.commands.retry(call.workspace, call.id("run"), author(call), call.idempotency_id)
+        return _accepted(run)
 
     async def cancel(self, call: Call) -> Answer:
         return _accepted(await self.commands.cancel(call.workspace, call.id("run"), author(call)))

@@ -27,26 +27,39 @@ class OverlapSkipped(Conflict):
 
 
 @dataclass(frozen=True)
+class Wish:
+    """A run that a person asks for; asked for again under the same `run_id` it is the same run."""
+
+    parameters: Mapping[str, Any]
+    full_refresh: bool = False
+    run_id: UUID | None = None
+
+
+@dataclass(frozen=True)
 class RunCommands:
     """What people ask for; each command is one transaction."""
 
     database: Database
 
-    async def start(
-        self, workspace: UUID, pipeline: str, author: Author, given: Mapping[str, Any], full_refresh: bool
-    ) -> Run:
+    async def start(self, workspace: UUID, pipeline: str, author: Author, wish: Wish) -> Run:
         """A run by hand; it waits, with `overlap: queue`, until the one before it has ended."""
         async with self.database.transaction(workspace) as tx:
             asked_of = await pipelines.get(tx, workspace, pipeline, lock="FOR UPDATE")
-            asked = Asked("manual", parameters(asked_of.definition, given), full_refresh)
-            return await self._asked_for(tx, asked_of, asked, author)
+            if (there := await _find(tx, workspace, wish.run_id)) is not None:
+                return there
+            given = parameters(asked_of.definition, wish.parameters)
+            return await self._asked_for(
+                tx, asked_of, Asked("manual", given, wish.full_refresh, run_id=wish.run_id), author
+            )
 
-    async def retry(self, workspace: UUID, id_: UUID, author: Author) -> Run:
+    async def retry(self, workspace: UUID, id_: UUID, author: Author, run_id: UUID | None = None) -> Run:
         """A new run like an ended one: its parameters and interval, the pipeline as it is now."""
         async with self.database.transaction(workspace) as tx:
             before = await store.get(tx, workspace, id_)
             before.must_have_ended()
             pipeline = await pipelines.get(tx, workspace, str(before.pipeline_id), lock="FOR UPDATE")
+            if (there := await _find(tx, workspace, run_id)) is not None:
+                return there
             known = pipeline.definition.parameters
             given = {name: value for name, value in before.asked.parameters.items() if name in known}
             asked = Asked(
@@ -56,6 +69,7 @@ class RunCommands:
                 before.asked.interval_start,
                 before.asked.interval_end,
                 parent_run_id=before.id,
+                run_id=run_id,
             )
             return await self._asked_for(tx, pipeline, asked, author)
 
@@ -91,6 +105,11 @@ class RunCommands:
         return run
 
 
+async def _find(tx: Connection, workspace: UUID, id_: UUID | None) -> Run | None:
+    """The run that the same call asked for before; the caller has locked the pipeline, so that it has committed."""
+    return None if id_ is None else await store.find(tx, workspace, id_)
+
+
 async def queue(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
     """A run of an active pipeline that the caller has locked, handed over unless another one has its turn.
 
@@ -112,7 +131,7 @@ async def new(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
     """With the whole resolved definition: what it uses by name, in the newest version."""
     resolved = await material.resolved(tx, pipeline)
     return Run(
-        id=new_id(),
+        id=asked.run_id or new_id(),
         workspace_id=pipeline.workspace_id,
         pipeline_id=pipeline.id,
         pipeline_name=pipeline.name,

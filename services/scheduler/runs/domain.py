@@ -64,7 +64,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Asked:
-    """What somebody or something asks for; `trigger` says who: manual, schedule or retry."""
+    """What somebody or something asks for; `trigger` says who: manual, schedule or retry.
+
+    `run_id` is the id the run is to have, where the same may be asked twice and meant once.
+    """
 
     trigger: str
     parameters: Mapping[str, Any]
@@ -72,6 +75,7 @@ class Asked:
     interval_start: datetime | None = None
     interval_end: datetime | None = None
     parent_run_id: UUID | None = None
+    run_id: UUID | None = None
 
 
 @dataclass(frozen=True)

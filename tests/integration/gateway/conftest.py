@@ -62,6 +62,8 @@ class Upstream:
     """A service named scheduler: says what it was sent, counts what it did, and breaks when it is told to."""
 
     started: int = 0
+    ids: list[str] = field(default_factory=list)
+    """What each start was asked for under."""
     runs: dict[str, str] = field(default_factory=dict)
     hold: asyncio.Event | None = None
     holding: asyncio.Event = field(default_factory=asyncio.Event)
@@ -126,6 +128,7 @@ class Upstream:
 
     async def start(self, call: Call) -> Answer:
         self.started += 1
+        self.ids.append(str(call.idempotency_id))
         if call.path["pipeline"] == "cut":
             assert call.request.transport is not None
             call.request.transport.abort()
