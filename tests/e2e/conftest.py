@@ -1,6 +1,10 @@
 """One platform for all end-to-end tests of a worker, what it is connected to, and those who call it."""
 
+import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import aiohttp
 import asyncpg
@@ -9,7 +13,10 @@ from aiohttp import web
 
 from dataaggregator.client import Client
 from dataaggregator.embedded.postgres import EmbeddedPostgres
+from deploy.local.rabbitmq import Broker
+from deploy.local.redis import PrivateRedis
 from tests.e2e.api import PASSWORD, Api
+from tests.e2e.full import FullPlatform, Servers
 from tests.e2e.platform import Platform
 from tests.e2e.world import Disk, Site, Warehouse
 
@@ -17,27 +24,46 @@ from tests.e2e.world import Disk, Site, Warehouse
 LIMITS = {"RATE_LIMIT_API": "1000000/60", "RATE_LIMIT_LOGIN": "10000/60", "RATE_LIMIT_RUN": "10000/60"}
 
 
-@pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A platform that is up."""
-    started = Platform(tmp_path_factory.mktemp("platform"), LIMITS)
-    started.start()
-    try:
+@pytest.fixture(scope="session", params=["embedded", "full"])
+def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform that is up, in each of the two compositions."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with ExitStack() as held:
+        if request.param == "embedded":
+            started = Platform(folder, LIMITS)
+        else:
+            started = FullPlatform(folder, held.enter_context(servers(request, folder)), LIMITS)
+        held.enter_context(started.running())
         yield started
+
+
+@contextmanager
+def servers(request: pytest.FixtureRequest, folder: Path) -> Iterator[Servers]:
+    """A database, a virtual host and a Redis for one full platform."""
+    postgres: EmbeddedPostgres = request.getfixturevalue("postgres_server")
+    broker: Broker = request.getfixturevalue("rabbit_server")
+    name = f"platform_{secrets.token_hex(4)}"
+    asyncio.run(_execute(postgres.url, f"CREATE DATABASE {name}"))
+    with PrivateRedis(folder / "redis") as redis:
+        yield Servers(postgres.url.rpartition("/")[0] + f"/{name}", broker.make_vhost(name), broker, redis.url)
+    broker.drop_vhost(name)
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
     finally:
-        assert started.stop() == 0, started.printed()
+        await connection.close()
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform as `make up` starts it: with the demo's sources and pipelines."""
     started = Platform(tmp_path_factory.mktemp("demo"), demo=True)
-    started.start()
-    started.wait_for_output("The demo's pipelines are ready")
-    try:
+    with started.running():
+        started.wait_for_output("The demo's pipelines are ready")
         yield started
-    finally:
-        assert started.stop() == 0, started.printed()
 
 
 @pytest.fixture
@@ -101,10 +127,9 @@ async def disk(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Disk:
 @pytest.fixture(scope="session")
 async def warehouse(api: Api, postgres_server: EmbeddedPostgres) -> Warehouse:
     """A database on a server of its own, and the connector `warehouse` to it."""
-    connection = await asyncpg.connect(postgres_server.url)
-    await connection.execute("CREATE DATABASE warehouse")
-    await connection.close()
-    url = postgres_server.url.rpartition("/")[0] + "/warehouse"
+    name = f"warehouse_{secrets.token_hex(4)}"
+    await _execute(postgres_server.url, f"CREATE DATABASE {name}")
+    url = postgres_server.url.rpartition("/")[0] + f"/{name}"
     await api.post("/api/connectors", {"name": "warehouse", "type": "postgres", "config": {"url": url}})
     return Warehouse(url)
 

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from dataaggregator.client import Client
@@ -69,6 +70,19 @@ class Platform:
             assert self._process.poll() is None, f"the platform ended by itself:\n{self.printed()}"
             assert time.monotonic() < deadline, f"the platform did not come up:\n{self.printed()}"
             time.sleep(0.02)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Started, and asked to stop at the end; killed if it does not come up."""
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        try:
+            yield
+        finally:
+            assert self.stop() == 0, self.printed()
 
     def wait_for_output(self, text: str) -> None:
         """Wait until it has printed this."""
