@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
+from dataaggregator.bus.rabbitmq.topology import exchange_of
+from dataaggregator.bus.rabbitmq.wire import to_message
 from dataaggregator.contracts import asyncapi
-from dataaggregator.contracts.envelope import PUBLIC
+from dataaggregator.contracts.envelope import PUBLIC, Event
 from tests.contract.conftest import Tools
 from tests.contract.test_golden import golden
 
@@ -21,15 +22,17 @@ def faults(schema: str, value: object) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
 
 
-def headers(event: dict[str, Any]) -> dict[str, Any]:
-    return {f"cloudEvents_{name}": value for name, value in event.items() if name not in ("data", "datacontenttype")}
-
-
 @pytest.mark.parametrize("name", sorted(PUBLIC))
-def test_an_event_is_what_the_document_says(name: str) -> None:
-    event = golden(name)
-    assert faults(PUBLIC[name].__name__, event["data"]) == []
-    assert faults("Attributes", headers(event)) == []
+def test_what_the_bus_sends_is_what_the_document_says(name: str) -> None:
+    sent = to_message(Event.from_cloudevent(golden(name)))
+    assert faults(PUBLIC[name].__name__, json.loads(sent.body)) == []
+    assert faults("Attributes", dict(sent.headers)) == []
+    assert sent.content_type == DOCUMENT["components"]["messages"][name]["contentType"]
+    assert sent.type == DOCUMENT["components"]["messages"][name]["bindings"]["amqp"]["messageType"]
+    assert sent.message_id == sent.headers["cloudEvents_id"]
+    assert sent.delivery_mode == DOCUMENT["operations"][name]["bindings"]["amqp"]["deliveryMode"]
+    channel = DOCUMENT["channels"][name]
+    assert (channel["address"], channel["bindings"]["amqp"]["exchange"]["name"]) == (name, exchange_of(name))
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
