@@ -3,10 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-D = TypeVar("D")
+from pydantic import BaseModel, ValidationError
+
+from dataaggregator.errors import Invalid
+
+D = TypeVar("D", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -21,15 +26,39 @@ class Author:
 
 @dataclass(frozen=True)
 class Saved(Generic[D]):
-    """A definition under its id; `definition` is as its author wrote it."""
+    """A definition under its id; `written` is as its author wrote it, and as it is stored.
+
+    It is read where it is used: what another version of the platform stored, and this one cannot read, stays a row
+    that can be listed, replaced and deleted, and stops nobody else.
+    """
 
     id: UUID
     workspace_id: UUID
+    name: str
     version: int
-    definition: D
+    model: type[D]
+    written: Mapping[str, Any]
     created_at: datetime
     updated_at: datetime
     created_by: UUID | None
+
+    @cached_property
+    def definition(self) -> D:
+        """Raises Invalid("definition-unreadable") saying what is wrong with it."""
+        try:
+            return self.model.model_validate(self.written)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "as a whole"
+            detail = f"The stored definition of {self.name!r} cannot be read: {place}: {first['msg']}."
+            raise Invalid("definition-unreadable", detail) from None
+
+    def find_definition(self) -> D | None:
+        """None if it cannot be read."""
+        try:
+            return self.definition
+        except Invalid:
+            return None
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -37,6 +66,7 @@ class Saved(Generic[D]):
         return {
             "id": self.id,
             "workspace_id": self.workspace_id,
+            "name": self.name,
             "version": self.version,
             "created_at": self.created_at,
             "updated_at": self.updated_at,
@@ -49,7 +79,7 @@ class Edit(Generic[D]):
     """A change to the version that is there: `expect` refuses one the caller did not mean, `change` makes the next."""
 
     expect: Callable[[int], None]
-    change: Callable[[D], D]
+    change: Callable[[Saved[D]], D]
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class ConnectorCommands:
         async with self.database.transaction(workspace) as tx:
             before = await store.get(tx, workspace, reference, lock=True)
             edit.expect(before.version)
-            wanted = edit.change(before.definition)
+            wanted = edit.change(before)
             if wanted.type != before.definition.type:
                 message = f"stays {before.definition.type!r}: make another connector for another type"
                 wrong = FieldError("type", message, "type-fixed")

@@ -36,10 +36,6 @@ class ConnectorDefinition(BaseModel):
 class Connector(Saved[ConnectorDefinition]):
     """A saved connector; in its definition every secret is masked."""
 
-    @property
-    def name(self) -> str:
-        return self.definition.name
-
 
 @dataclass(frozen=True)
 class Parted:

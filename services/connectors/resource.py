@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from dataaggregator.connector.spec import ConnectorType, config_schema
+from dataaggregator.http import definition
 from dataaggregator.http.paging import PageQuery
 from services.connectors.discoveries import Discovery
 from services.connectors.domain import Connector, ConnectorDefinition
@@ -155,7 +156,7 @@ def shown_type(type_: ConnectorType) -> ConnectorTypeShown:
 
 
 def shown(connector: Connector) -> ConnectorShown:
-    return ConnectorShown.model_validate({**dict(connector.definition), **connector.meta})
+    return definition.shown(ConnectorShown, connector)
 
 
 def shown_discovery(discovery: Discovery) -> DiscoveryShown:

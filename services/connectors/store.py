@@ -136,8 +136,10 @@ def _connector(row: Record) -> Connector:
     return Connector(
         id=row["id"],
         workspace_id=row["workspace_id"],
+        name=row["name"],
         version=row["version"],
-        definition=ConnectorDefinition(name=row["name"], type=row["type"], config=row["config"]),
+        model=ConnectorDefinition,
+        written={"name": row["name"], "type": row["type"], "config": row["config"]},
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         created_by=row["created_by"],

@@ -13,14 +13,15 @@ from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.run import RunError
 from dataaggregator.contracts.triggers import CronTrigger
 from dataaggregator.db import Connection, Database, after_commit
-from dataaggregator.errors import Invalid, PlatformError
+from dataaggregator.db.errors import translated
+from dataaggregator.errors import Conflict, Invalid, PlatformError, Transient
 from dataaggregator.settings import Settings
 from dataaggregator.telemetry import logs, metrics, traces
 from services.scheduler.pipelines import commands as pipeline_commands
 from services.scheduler.pipelines import schedules
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.pipelines.domain import Pipeline, Status, parameters
-from services.scheduler.pipelines.schedules import Schedule, Slot
+from services.scheduler.pipelines.schedules import DueSchedule, Schedule, Slot
 from services.scheduler.runs import commands as runs
 from services.scheduler.runs import store as run_store
 from services.scheduler.runs.commands import OverlapSkipped
@@ -58,9 +59,15 @@ class Ticker:
                 due = await schedules.find_due(tx)
                 if due is None:
                     return False
-                workspace, pipeline_id, schedule_id = due
-                pipeline = await pipelines.get(tx, workspace, str(pipeline_id))
-                await _decide(tx, pipeline, await schedules.get(tx, schedule_id))
+                pipeline = await pipelines.get(tx, due.workspace_id, str(due.pipeline_id))
+                try:
+                    with translated():
+                        async with tx.transaction():
+                            await _decide(tx, pipeline, await schedules.get(tx, due.id))
+                except (Transient, Conflict):
+                    raise
+                except Exception as error:
+                    await _set_aside(tx, pipeline, due, error)
                 return True
 
     async def expire(self) -> None:
@@ -69,6 +76,17 @@ class Ticker:
         async with self.database.platform() as tx:
             for run in await run_store.waiting_too_long(tx, limit, EXPIRED_AT_ONCE):
                 await runs.skip(tx, run, "run-waited-too-long", f"It waited {limit:g} seconds for the run before it.")
+
+
+async def _set_aside(tx: Connection, pipeline: Pipeline, due: DueSchedule, error: Exception) -> None:
+    """What cannot be decided on stops nobody: its slot is evidence, the pipeline is blocked, others go on."""
+    code, why = "internal-error", f"deciding on its slot failed with {type(error).__name__}; the log has more"
+    if isinstance(error, PlatformError):
+        code, why = error.code, error.detail
+    log.bug("slot_undecided", error, code=code, pipeline_id=str(pipeline.id), slot_at=due.slot_at.isoformat())
+    await schedules.set_aside(tx, due, code)
+    if pipeline.status is Status.ACTIVE:
+        await pipeline_commands.block(tx, pipeline, why)
 
 
 async def _decide(tx: Connection, pipeline: Pipeline, schedule: Schedule) -> None:
@@ -109,12 +127,14 @@ def _due(schedule: Schedule, moment: datetime) -> list[datetime]:
 
 async def _come_to_run(tx: Connection, pipeline: Pipeline, schedule: Schedule, due: Due) -> Slot:
     kind = "cron" if isinstance(schedule.trigger, CronTrigger) else "every"
-    asked = Asked(kind, parameters(pipeline.definition, {}), interval_start=due.previous, interval_end=due.slot_at)
     try:
-        run = await runs.queue(tx, pipeline, asked)
-    except OverlapSkipped as overlap:
-        run = await _skipped_run(tx, pipeline, asked, overlap, due.now)
-        return Slot(schedule.id, due.slot_at, "skipped", overlap.code, run.id)
+        given = parameters(pipeline.definition, {})
+        asked = Asked(kind, given, interval_start=due.previous, interval_end=due.slot_at)
+        try:
+            run = await runs.queue(tx, pipeline, asked)
+        except OverlapSkipped as overlap:
+            run = await _skipped_run(tx, pipeline, asked, overlap, due.now)
+            return Slot(schedule.id, due.slot_at, "skipped", overlap.code, run.id)
     except Invalid as error:
         await pipeline_commands.block(tx, pipeline, error.detail)
         return Slot(schedule.id, due.slot_at, "skipped", error.code)

@@ -29,8 +29,9 @@ DEFINITIONS: dict[str, Entry] = {
         "The definition is wrong", "Correct each field named under errors; each message says what would be right."
     ),
     "definition-unreadable": Entry(
-        "The run's definition cannot be read",
-        "Another version of the platform asked for the run: update all services to one version, then retry the run.",
+        "A stored definition cannot be read",
+        "Another version of the platform stored it: update all services to one version, or save the definition anew; "
+        "then resume the pipeline and retry its runs.",
     ),
     "destination-count": Entry(
         "The destination took another number of rows", "The load was undone and is tried again; report it if it stays."

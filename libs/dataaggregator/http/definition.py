@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from dataaggregator.definition import Author, Edit
+from dataaggregator.definition import Author, Edit, Saved
 from dataaggregator.http import etag, patch
 from dataaggregator.http.call import Call
 
@@ -33,7 +33,16 @@ def patching(call: Call, model: type[M]) -> Edit[M]:
     """PATCH: the body merged into what its author wrote; raises Invalid naming every field that then is wrong."""
     changes: Any = call.body
 
-    def change(current: M) -> M:
-        return patch.apply(model, current.model_dump(mode="json", exclude_unset=True), changes)
+    def change(current: Saved[M]) -> M:
+        return patch.apply(model, current.written, changes)
 
     return Edit(expect(call), change)
+
+
+def shown(model: type[M], saved: Saved[Any], **more: Any) -> M:
+    """A definition as an answer shows it; one that cannot be read is shown as it is stored."""
+    fields = {**saved.meta, **more}
+    definition = saved.find_definition()
+    if definition is None:
+        return model.model_construct(**{**saved.written, **fields})
+    return model.model_validate({**dict(definition), **fields})

@@ -113,7 +113,8 @@ class Door:
         if body is None:
             return b""
         if isinstance(body, BaseModel):
-            return body.__pydantic_serializer__.to_json(body, by_alias=True)
+            # Without warnings: a definition that cannot be read is shown as it is stored.
+            return body.__pydantic_serializer__.to_json(body, by_alias=True, warnings=False)
         return orjson.dumps(body, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
 
     async def _stream(self, request: web.Request, answer: StreamAnswer, headers: dict[str, str]) -> web.StreamResponse:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.contracts.triggers import CronTrigger
 from dataaggregator.db import Database
-from dataaggregator.definition import Edit
+from dataaggregator.definition import Edit, Saved
 from dataaggregator.errors import Denied, FieldError, Invalid
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
@@ -157,9 +157,9 @@ class PipelinesApi:
             return now
 
     async def _save(self, call: Call, edit: Edit[PipelineDefinition]) -> Answer:
-        def change(current: PipelineDefinition) -> PipelineDefinition:
+        def change(current: Saved[PipelineDefinition]) -> PipelineDefinition:
             wanted = edit.change(current)
-            _may_query(call, wanted, current)
+            _may_query(call, wanted, current.find_definition())
             return wanted
 
         reference = call.path["pipeline"]

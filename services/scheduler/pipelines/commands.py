@@ -48,13 +48,13 @@ class PipelineCommands:
     async def save(self, workspace: UUID, reference: str, author: Author, edit: Edit[PipelineDefinition]) -> Pipeline:
         """A new version; the same definition again changes nothing. A blocked pipeline that is right again goes on."""
         async with self.database.transaction(workspace) as tx:
-            wanted = edit.change((await store.get(tx, workspace, reference)).definition)
+            wanted = edit.change(await store.get(tx, workspace, reference))
         await self._await_connectors(workspace, wanted)
         async with self.database.transaction(workspace) as tx:
             before = await store.get(tx, workspace, reference, lock="FOR UPDATE")
             edit.expect(before.version)
-            definition = edit.change(before.definition)
-            if definition == before.definition:
+            definition = edit.change(before)
+            if definition == before.find_definition():
                 return before
             known, used = await material.checked(tx, workspace, definition, before.id)
             after = await store.save(tx, before, definition, author)
@@ -97,6 +97,7 @@ class PipelineCommands:
             if pipeline.status is Status.ACTIVE:
                 return pipeline
             await material.resolved(tx, pipeline)
+            await schedules.set_triggers(tx, pipeline)
             resumed = await _activate(tx, pipeline)
             await _audit(tx, resumed, author, "pipeline.resumed")
             return resumed

@@ -36,10 +36,6 @@ class Pipeline(Saved[PipelineDefinition]):
     status_reason: str | None
     active_since: datetime
 
-    @property
-    def name(self) -> str:
-        return self.definition.name
-
     def must_be_active(self) -> None:
         if self.status is Status.PAUSED:
             raise Conflict("pipeline-paused", f"The pipeline {self.name!r} is paused; resume it first.")

@@ -1,6 +1,5 @@
 """Pipelines, HTTP door: what answers and queries look like."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -10,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.contracts.run import RunStatus, RunTrigger
 from dataaggregator.contracts.triggers import Trigger
+from dataaggregator.http import definition
 from dataaggregator.http.paging import PageQuery
-from services.scheduler.pipelines.domain import Pipeline
 from services.scheduler.pipelines.store import Shown
 
 
@@ -94,9 +93,6 @@ class Fires(BaseModel):
 
 
 def shown(found: Shown) -> PipelineShown:
-    return _shown(found.pipeline, {"next_run_at": found.next_run_at, "last_run": found.last_run})
-
-
-def _shown(pipeline: Pipeline, more: Mapping[str, Any]) -> PipelineShown:
+    pipeline = found.pipeline
     state = {"status": pipeline.status.value, "status_reason": pipeline.status_reason}
-    return PipelineShown.model_validate({**dict(pipeline.definition), **pipeline.meta, **state, **more})
+    return definition.shown(PipelineShown, pipeline, **state, next_run_at=found.next_run_at, last_run=found.last_run)

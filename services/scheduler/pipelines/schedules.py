@@ -7,12 +7,12 @@ from typing import Any, Literal
 from uuid import UUID
 
 from asyncpg import Record
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from dataaggregator.contracts.triggers import CronTrigger, EveryTrigger, Trigger
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
-from dataaggregator.errors import Conflict
+from dataaggregator.errors import Conflict, Invalid
 from dataaggregator.http.paging import PageQuery
 from dataaggregator.ids import new_id
 from services.scheduler.fires import Fires, fingerprint, fires_of
@@ -38,6 +38,16 @@ class Schedule:
     @property
     def fires(self) -> Fires:
         return fires_of(self.trigger, self.anchor_at)
+
+
+@dataclass(frozen=True)
+class DueSchedule:
+    """A schedule that is due, locked with its pipeline; nothing of it has been read yet."""
+
+    workspace_id: UUID
+    pipeline_id: UUID
+    id: UUID
+    slot_at: datetime
 
 
 @dataclass(frozen=True)
@@ -82,22 +92,42 @@ async def set_triggers(tx: Connection, pipeline: Pipeline) -> None:
         )
 
 
-async def find_due(tx: Connection) -> tuple[UUID, UUID, UUID] | None:
-    """Workspace, pipeline and schedule of the slot that is due longest and nobody is deciding on; both rows locked.
+async def find_due(tx: Connection) -> DueSchedule | None:
+    """That of the slot that is due longest and nobody is deciding on.
 
     Locked means that pausing, editing and deleting wait for the decision, and that another ticker takes the next one.
     """
     row = await tx.fetchrow(
         """
-        SELECT s.workspace_id, s.pipeline_id, s.id
+        SELECT s.workspace_id, s.pipeline_id, s.id, s.next_slot_at
         FROM scheduler.schedules s JOIN scheduler.pipelines p ON p.id = s.pipeline_id
         WHERE s.retired_at IS NULL AND s.next_slot_at <= now()
         ORDER BY s.next_slot_at LIMIT 1 FOR UPDATE OF p, s SKIP LOCKED"""
     )
-    return (row["workspace_id"], row["pipeline_id"], row["id"]) if row is not None else None
+    return DueSchedule(*row.values()) if row is not None else None
+
+
+async def set_aside(tx: Connection, due: DueSchedule, reason: str) -> None:
+    """Its slot is skipped, and there will be no other until the pipeline is saved or resumed."""
+    await tx.execute(
+        """
+        INSERT INTO scheduler.slots (schedule_id, slot_at, workspace_id, pipeline_id, outcome, reason, decided_at)
+        VALUES ($1, $2, $3, $4, 'skipped', $5, clock_timestamp()) ON CONFLICT (schedule_id, slot_at) DO NOTHING""",
+        due.id,
+        due.slot_at,
+        due.workspace_id,
+        due.pipeline_id,
+        reason,
+    )
+    await tx.execute(
+        "UPDATE scheduler.schedules SET last_slot_at = $2, next_slot_at = NULL, retired_at = now() WHERE id = $1",
+        due.id,
+        due.slot_at,
+    )
 
 
 async def get(tx: Connection, id_: UUID) -> Schedule:
+    """Raises Invalid("definition-unreadable")."""
     [row] = await tx.fetch("SELECT * FROM scheduler.schedules WHERE id = $1", id_)
     return _schedule(row)
 
@@ -147,11 +177,16 @@ async def list_slots(
 
 
 def _schedule(row: Record) -> Schedule:
+    try:
+        trigger = _TRIGGER.validate_python(row["trigger"])
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise Invalid("definition-unreadable", f"One of its stored triggers cannot be read: {wrong}.") from None
     return Schedule(
         row["id"],
         row["workspace_id"],
         row["pipeline_id"],
-        _TRIGGER.validate_python(row["trigger"]),
+        trigger,
         row["anchor_at"],
         row["last_slot_at"],
         row["next_slot_at"],

@@ -191,8 +191,10 @@ def _pipeline(row: Record) -> Pipeline:
     return Pipeline(
         id=row["id"],
         workspace_id=row["workspace_id"],
+        name=row["name"],
         version=row["version"],
-        definition=PipelineDefinition.model_validate(row["definition"]),
+        model=PipelineDefinition,
+        written=row["definition"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         created_by=row["created_by"],

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.run import RunCancelled, RunCancelRequested, RunError, RunQueued, RunSkipped
@@ -144,14 +146,22 @@ async def new(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
 
 
 async def hand_over_next(tx: Connection, workspace: UUID, pipeline: UUID) -> Run | None:
-    """The turn of the run that waits longest; the caller has locked the pipeline and ended the run before it."""
-    waiting = await store.find_waiting(tx, workspace, pipeline)
-    if waiting is None:
-        return None
-    run = waiting.handed_over(await store.now(tx))
-    await store.save(tx, run)
-    await say_queued(tx, run)
-    return run
+    """The turn of the run that waits longest; the caller has locked the pipeline and ended the run before it.
+
+    One whose definition cannot be read any more loses its turn: those behind it must not wait for ever.
+    """
+    while (waiting := await store.find_waiting(tx, workspace, pipeline)) is not None:
+        run = waiting.handed_over(await store.now(tx))
+        try:
+            message = _queued(run)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_input=False)[0]["msg"]
+            await skip(tx, waiting, "definition-unreadable", f"The run's stored definition cannot be read: {wrong}.")
+            continue
+        await store.save(tx, run)
+        await outbox.emit(tx, run.workspace_id, run.id, message)
+        return run
+    return None
 
 
 async def skip(tx: Connection, run: Run, code: str, reason: str) -> Run:
@@ -187,8 +197,12 @@ async def say_skipped(tx: Connection, run: Run, reason: str) -> None:
 
 
 async def say_queued(tx: Connection, run: Run) -> None:
+    await outbox.emit(tx, run.workspace_id, run.id, _queued(run))
+
+
+def _queued(run: Run) -> RunQueued:
     asked = run.asked
-    message = RunQueued(
+    return RunQueued(
         run_id=run.id,
         pipeline_id=run.pipeline_id,
         pipeline_name=run.pipeline_name,
@@ -202,4 +216,3 @@ async def say_queued(tx: Connection, run: Run) -> None:
         definition=ResolvedPipeline.model_validate(run.definition),
         queued_at=run.queued_at,
     )
-    await outbox.emit(tx, run.workspace_id, run.id, message)

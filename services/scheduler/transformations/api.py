@@ -16,7 +16,7 @@ from dataaggregator.errors import FieldError, Invalid
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.client import ServiceClient
-from dataaggregator.http.definition import author, expect, patching, replacing
+from dataaggregator.http.definition import author, expect, patching, replacing, shown
 from dataaggregator.http.paging import Page, PageQuery
 from dataaggregator.http.route import MEBIBYTE, Route
 from dataaggregator.permissions import Permission
@@ -89,7 +89,7 @@ class TransformationsApi:
     def routes(self) -> Sequence[Route]:
         read, write = Permission.DEFINITIONS_READ, Permission.DEFINITIONS_WRITE
         one, body = "/api/transformations/{transformation}", TransformationDefinition
-        shown, gone = {200: Transformation}, {204: None}
+        good, gone = {200: Transformation}, {204: None}
         return (
             Route(
                 "GET", "/api/transformations", self.list_page, "List transformations", TAG, read,
@@ -99,14 +99,14 @@ class TransformationsApi:
                 "POST", "/api/transformations", self.create, "Save a transformation", TAG, write,
                 body=body, answers={201: Transformation}, problems=(409,), etag=True, idempotent=True,
             ),
-            Route("GET", one, self.get, "Show a transformation", TAG, read, answers=shown, etag=True),
+            Route("GET", one, self.get, "Show a transformation", TAG, read, answers=good, etag=True),
             Route(
                 "PUT", one, self.replace, "Replace a transformation by a new version", TAG, write,
-                body=body, answers=shown, problems=(409,), etag=True,
+                body=body, answers=good, problems=(409,), etag=True,
             ),
             Route(
                 "PATCH", one, self.patch, "Change parts of a transformation", TAG, write,
-                body=body, merge_patch=True, answers=shown, problems=(409,), etag=True,
+                body=body, merge_patch=True, answers=good, problems=(409,), etag=True,
             ),
             Route(
                 "DELETE", one, self.delete, "Delete an unused transformation", TAG, write,
@@ -206,4 +206,4 @@ def _answer(saved: SavedTransformation) -> Answer:
 
 
 def _shown(saved: SavedTransformation) -> Transformation:
-    return Transformation.model_validate({**dict(saved.definition), **saved.meta})
+    return shown(Transformation, saved)

@@ -37,11 +37,11 @@ class TransformationCommands:
         async with self.database.transaction(workspace) as tx:
             before = await store.get(tx, workspace, reference, lock=True)
             edit.expect(before.version)
-            definition = edit.change(before.definition)
-            if definition == before.definition:
+            definition = edit.change(before)
+            if definition == before.find_definition():
                 return before
             compile_transformation(definition)
-            if definition.name != before.definition.name:
+            if definition.name != before.name:
                 _must_be_unused(before, await store.used_by(tx, before), "renamed")
             after = await store.save(tx, before, definition, author)
             await _users_must_compile(tx, after)
@@ -60,7 +60,7 @@ class TransformationCommands:
 def _must_be_unused(saved: SavedTransformation, users: Sequence[str], action: str) -> None:
     if users:
         named = ", ".join(users)
-        detail = f"The transformation {saved.definition.name!r} cannot be {action}: pipelines use it: {named}."
+        detail = f"The transformation {saved.name!r} cannot be {action}: pipelines use it: {named}."
         raise Conflict("transformation-in-use", detail)
 
 
@@ -69,6 +69,8 @@ async def _users_must_compile(tx: Connection, saved: SavedTransformation) -> Non
         try:
             await material.resolved(tx, pipeline)
         except Invalid as error:
+            if error.code == "definition-unreadable":  # nothing that is saved here can break what is broken
+                continue
             wrong = [
                 FieldError(one.field, f"pipeline {pipeline.name}: {one.message}", one.code) for one in error.errors
             ]
@@ -77,5 +79,5 @@ async def _users_must_compile(tx: Connection, saved: SavedTransformation) -> Non
 
 
 async def _audit(tx: Connection, saved: SavedTransformation, author: Author, action: str) -> None:
-    detail = {"name": saved.definition.name, "version": saved.version}
+    detail = {"name": saved.name, "version": saved.version}
     await outbox.audit(tx, saved.workspace_id, author, Audited(action, "transformation", saved.id, detail))

@@ -109,12 +109,13 @@ def _taken(name: str) -> Conflict:
 
 
 def _saved(row: Record) -> SavedTransformation:
-    definition = TransformationDefinition.model_validate(row["definition"])
     return Saved(
         row["id"],
         row["workspace_id"],
+        row["name"],
         row["version"],
-        definition,
+        TransformationDefinition,
+        row["definition"],
         row["created_at"],
         row["updated_at"],
         row["created_by"],

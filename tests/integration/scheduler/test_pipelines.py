@@ -165,6 +165,30 @@ async def test_a_connector_that_went_all_the_same_blocks_its_pipelines(control: 
     assert (await control.call("POST", "/api/pipelines/copy/resume")).status == 422
 
 
+async def test_a_definition_that_cannot_be_read_is_listed_and_can_be_replaced_or_deleted(
+    control: Control, warehouse: str
+) -> None:
+    """Another version of the platform may have stored it; here a source that names a stream and a query."""
+    for name in ("copy", "other"):
+        await control.pipeline(name)
+    stored = a_pipeline()
+    stored["sources"]["flights"]["query"] = "select 1"
+    async with control.ports.database.platform() as tx:
+        await tx.execute("UPDATE scheduler.pipelines SET definition = $1::json", stored)
+    listed = await control.good("GET", "/api/pipelines")
+    assert [one["name"] for one in listed["items"]] == ["copy", "other"]
+    assert listed["items"][0]["sources"] == stored["sources"]
+    refused = await control.call("POST", "/api/pipelines/copy/runs")
+    assert (refused.status, refused.json["code"]) == (422, "definition-unreadable")
+    await control.good("PUT", "/api/pipelines/copy", a_pipeline())
+    await control.good("PATCH", "/api/pipelines/other", {"name": "other", "sources": {"flights": {"query": None}}})
+    for name in ("copy", "other"):
+        await control.good("POST", f"/api/pipelines/{name}/runs")
+    async with control.ports.database.platform() as tx:
+        await tx.execute("UPDATE scheduler.pipelines SET definition = $1::json", stored)
+    await control.good("DELETE", "/api/pipelines/copy")
+
+
 async def test_roles_may_what_they_may(control: Control, warehouse: str) -> None:
     await control.pipeline()
     assert (await control.call("GET", "/api/pipelines/copy", role=Role.VIEWER)).status == 200

@@ -11,6 +11,7 @@ from asyncpg import UniqueViolationError
 
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.contracts.run import RunSucceeded
+from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.db import Database
 from dataaggregator.definition import Author, Edit
 from dataaggregator.ids import new_id
@@ -21,6 +22,7 @@ from services.scheduler.pipelines.domain import Pipeline
 from services.scheduler.runs import mirror
 from services.scheduler.runs.domain import Fact
 from services.scheduler.ticker import Ticker
+from services.scheduler.transformations.commands import TransformationCommands
 from tests.integration.control import a_pipeline
 
 SOMEBODY = Author(None, "ada@example.org")
@@ -194,6 +196,89 @@ async def test_a_run_that_waits_too_long_is_skipped(database: Database, warehous
     assert waited["error"]["code"] == "run-waited-too-long"
 
 
+async def _spoil(database: Database, pipeline: Pipeline, statement: str) -> None:
+    async with database.platform() as tx:
+        await tx.execute(statement, pipeline.id)
+
+
+async def _shown(database: Database, pipeline: Pipeline) -> Any:
+    async with database.platform() as tx:
+        return await tx.fetchrow("SELECT status, status_reason FROM scheduler.pipelines WHERE id = $1", pipeline.id)
+
+
+async def _fired(database: Database, pipeline: Pipeline) -> bool:
+    return ("fired", pipeline.id) in {(slot["outcome"], slot["pipeline_id"]) for slot in await _slots(database)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ("pipelines SET definition = '{}' WHERE id = $1", "definition-unreadable"),
+        ("pipelines SET definition = '[1]' WHERE id = $1", "definition-unreadable"),
+        ("""schedules SET trigger = '{"cron": "61 * * * *"}' WHERE pipeline_id = $1""", "definition-unreadable"),
+        ("schedules SET anchor_at = 'infinity' WHERE pipeline_id = $1", "internal-error"),
+    ],
+)
+async def test_a_definition_that_cannot_be_read_blocks_its_pipeline_and_nobody_else(
+    database: Database, warehouse: UUID, ticker: Ticker, changed: str, code: str
+) -> None:
+    bad = await _pipeline(database, {"every": "1m"}, 120)
+    good = await _pipeline(database, {"every": "2m"}, 120, name="good")
+    await _spoil(database, bad, f"UPDATE scheduler.{changed}")
+    await _tick(ticker)
+    assert await _fired(database, good)
+    shown = await _shown(database, bad)
+    assert shown["status"] == "blocked"
+    assert shown["status_reason"]
+    slots = [slot for slot in await _slots(database) if slot["pipeline_id"] == bad.id]
+    assert code in {slot["reason"] for slot in slots}
+    async with database.platform() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM scheduler.outbox WHERE type = 'pipeline.blocked.v1'") == 1
+
+
+async def test_a_pipeline_whose_trigger_was_set_aside_fires_again_once_it_is_resumed(
+    database: Database, warehouse: UUID, ticker: Ticker
+) -> None:
+    pipeline = await _pipeline(database, {"every": "1m"}, 60)
+    await _spoil(database, pipeline, """UPDATE scheduler.schedules SET trigger = '"x"' WHERE pipeline_id = $1""")
+    await _tick(ticker)
+    await PipelineCommands(database).resume(WORKSPACE, "copy", SOMEBODY)
+    async with database.transaction(WORKSPACE) as tx:
+        assert (await store.show(tx, WORKSPACE, "copy")).next_run_at is not None
+
+
+async def test_an_unreadable_transformation_blocks_who_uses_it(
+    database: Database, warehouse: UUID, ticker: Ticker
+) -> None:
+    clean = TransformationDefinition.model_validate({"name": "clean", "steps": [{"filter": "delay > 0"}]})
+    await TransformationCommands(database).create(WORKSPACE, SOMEBODY, clean)
+    pipeline = await _pipeline(database, {"every": "1m"}, 60, transformations=["clean"])
+    async with database.platform() as tx:
+        await tx.execute("""UPDATE scheduler.transformations SET definition = '{"name": "clean", "steps": 1}'""")
+    await _tick(ticker)
+    shown = await _shown(database, pipeline)
+    assert shown["status"] == "blocked"
+    assert "'clean' cannot be read: steps" in shown["status_reason"]
+
+
+async def test_a_waiting_run_that_cannot_be_read_lets_the_next_one_pass(
+    database: Database, warehouse: UUID, ticker: Ticker
+) -> None:
+    await _pipeline(database, {"every": "1m", "catch_up": "all"}, 180)
+    await _tick(ticker)
+    first, second, _ = await _runs(database)
+    async with database.platform() as tx:
+        await tx.execute("UPDATE scheduler.runs SET definition = '{}' WHERE id = $1", second["id"])
+        await tx.execute("UPDATE scheduler.runs SET status = 'running' WHERE id = $1", first["id"])
+    ended = {"run_id": first["id"], "pipeline_id": first["pipeline_id"], "attempt": 1}
+    async with database.transaction(WORKSPACE) as tx:
+        over = RunSucceeded(**ended, finished_at=datetime.now().astimezone())
+        await mirror.ended(tx, WORKSPACE, Fact.SUCCEEDED, over)
+    _, second, third = await _runs(database)
+    assert (second["status"], second["error"]["code"]) == ("skipped", "definition-unreadable")
+    assert third["handed_over_at"] is not None
+
+
 async def test_an_edit_elsewhere_leaves_the_slots_alone(database: Database, warehouse: UUID) -> None:
     await _pipeline(database, {"every": "1h"}, 0)
 
@@ -202,7 +287,7 @@ async def test_an_edit_elsewhere_leaves_the_slots_alone(database: Database, ware
             return await tx.fetch("SELECT id, next_slot_at, retired_at FROM scheduler.schedules ORDER BY id")
 
     def edit(**changes: Any) -> Edit[PipelineDefinition]:
-        return Edit(lambda _: None, lambda now: PipelineDefinition.model_validate({**store.written(now), **changes}))
+        return Edit(lambda _: None, lambda now: PipelineDefinition.model_validate({**now.written, **changes}))
 
     before = await schedules()
     commands = PipelineCommands(database)
