@@ -44,7 +44,7 @@ demo: $(READY) ## start the platform, run the main job on real data, show its le
 up: $(READY) ## start the platform with the demo's pipelines and stay up: http://localhost:8001/api/docs
 	@$(BIN)/dataaggregator up --demo
 
-test: $(READY_DEV) $(READY_TOOLS) ## all tests, with a private PostgreSQL that the run brings up itself
+test: $(READY_DEV) $(READY_TOOLS) ## all tests, with private servers that the run brings up itself
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 check: $(READY_DEV) ## format, lint, types, import rules, generated files, contracts, unit tests
