@@ -65,8 +65,10 @@ class Link:
             try:
                 return await asyncio.shield(opening)
             except asyncio.CancelledError:
-                await asyncio.wait([opening])
-                if opening.exception() is None:  # nobody is left to take from it what it already gets
+                if not opening.done():
+                    await asyncio.wait([opening])
+                # Nobody is left to take from it what it already gets.
+                if not opening.cancelled() and opening.exception() is None:
                     await self.close_channel(opening.result()[0])
                 raise
 
@@ -86,11 +88,9 @@ class Link:
         self, prepare: Callable[[AbstractChannel], Awaitable[T]], confirms: bool
     ) -> tuple[AbstractChannel, T]:
         connection = await self.connection()
-        # Without on_return_raises an event that nobody can get comes back as a result and looks sent.
-        channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+        channel = await self._initialize(connection, confirms)
         try:
             async with asyncio.timeout(PREPARE_SECONDS):
-                await channel.initialize()
                 return channel, await prepare(channel)
         except TimeoutError:
             self._drop(connection)
@@ -98,6 +98,17 @@ class Link:
         except BaseException:
             await self._close(channel)
             raise
+
+    async def _initialize(self, connection: AbstractConnection, confirms: bool) -> AbstractChannel:
+        try:
+            # Without on_return_raises an event that nobody can get comes back as a result and looks sent.
+            channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+            async with asyncio.timeout(PREPARE_SECONDS):
+                await channel.initialize()
+        except BaseException:  # the driver may not know yet that the connection is lost
+            self._drop(connection)
+            raise
+        return channel
 
     async def _close(self, channel: AbstractChannel) -> None:
         try:
@@ -137,8 +148,16 @@ async def _unbroken(exchange: Coroutine[Any, Any, None]) -> None:
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
+        if task.cancelled() and not _is_cancelled():
+            return  # by the driver: there is nothing left to exchange with
         await asyncio.wait([task])
         raise
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants our own task to end; the driver cancels what waits for an answer of a lost connection."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 @contextmanager
@@ -148,6 +167,10 @@ def translated() -> Iterator[None]:
         yield
     except PlatformError:
         raise
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        raise Transient("bus-unavailable", "The connection to RabbitMQ was lost.", retry_after=1.0) from error
     except (ProbableAuthenticationError, ChannelAccessRefused) as error:
         raise Transient(
             "bus-refused", "RabbitMQ refuses our user, or does not let it configure, write and read.", retry_after=5.0
@@ -162,3 +185,7 @@ def translated() -> Iterator[None]:
         raise Transient(
             "bus-unavailable", f"RabbitMQ does not answer: {type(error).__name__}.", retry_after=2.0
         ) from error
+    except Exception as error:
+        if type(error) not in (Exception, RuntimeError):  # all that the driver says of what was lost a moment ago
+            raise
+        raise Transient("bus-unavailable", "The connection to RabbitMQ was lost.", retry_after=1.0) from error

@@ -1,0 +1,66 @@
+"""The connection to RabbitMQ: whenever it is lost, that is a passing fault, and the next use makes another."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from aio_pika.abc import AbstractChannel
+
+from dataaggregator.bus.rabbitmq.link import Link
+from dataaggregator.errors import Transient
+
+MOMENTS = 20
+
+
+async def prepare(channel: AbstractChannel) -> str:
+    await channel.declare_exchange("some")
+    return "prepared"
+
+
+def underlay(connection: Any) -> Any:
+    """The driver's own connection; ours learns of its end a little later."""
+    return connection.transport.connection
+
+
+@pytest.mark.parametrize("moment", range(MOMENTS))
+async def test_a_connection_lost_at_any_moment_is_a_passing_fault(rabbitmq_url: str, moment: int) -> None:
+    link = Link(rabbitmq_url, "test")
+    losing = asyncio.ensure_future(underlay(await link.connection()).close())
+    for _ in range(moment):
+        await asyncio.sleep(0)
+    with suppress(Transient):
+        channel, _ = await link.open_channel(prepare)
+        await link.close_channel(channel)
+    await losing
+    async with link.channel(prepare) as prepared:
+        assert prepared == "prepared"
+    await link.close()
+
+
+async def test_closing_a_channel_of_a_lost_connection_ends_nobody(rabbitmq_url: str) -> None:
+    link = Link(rabbitmq_url, "test")
+    channel, _ = await link.open_channel(prepare)
+    losing = asyncio.ensure_future(underlay(await link.connection()).close())
+    await asyncio.sleep(0)
+    await link.close_channel(channel)
+    await losing
+    await link.close()
+
+
+async def test_a_cancel_of_our_own_is_a_cancel(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataaggregator.bus.rabbitmq.link.PREPARE_SECONDS", 0.5)
+    link = Link(rabbitmq_url, "test")
+    begun = asyncio.Event()
+
+    async def wait(_: AbstractChannel) -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    opening = asyncio.create_task(link.open_channel(wait))
+    await begun.wait()
+    opening.cancel()
+    done, _ = await asyncio.wait([opening], timeout=60)
+    assert done
+    assert opening.cancelled()
+    await link.close()
