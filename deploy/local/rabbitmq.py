@@ -19,6 +19,7 @@ from deploy.local import debian
 from deploy.local.process import ServerProcess, free_ports, make_private, write_private
 
 USER = "dataaggregator"
+MEMORY_BYTES = 512 * 1024**2
 NODE = "rabbit@localhost"
 START_SECONDS = 90.0
 CALL_SECONDS = 20.0
@@ -46,7 +47,7 @@ default_user = {user}
 default_pass = {password}
 loopback_users.guest = true
 disk_free_limit.absolute = 50MB
-vm_memory_high_watermark.absolute = 512MiB
+vm_memory_high_watermark.absolute = {memory}
 """
 
 
@@ -205,7 +206,7 @@ class PrivateRabbit:
 
     def clear_alarm(self) -> None:
         """Let publishers go on."""
-        self._evaluate("vm_memory_monitor set_vm_memory_high_watermark [0.6]")
+        self._evaluate(f"vm_memory_monitor set_vm_memory_high_watermark [{{absolute,{MEMORY_BYTES}}}]")
 
     def _running(self) -> ServerProcess:
         if self._node is None:
@@ -240,7 +241,7 @@ class PrivateRabbit:
                 (self.folder / name).mkdir(mode=0o700, exist_ok=True)
         kept = json.loads(known.read_text())
         self.ports, self._password = kept["ports"], kept["password"]
-        text = CONFIGURATION.format(**self.ports, user=USER, password=self._password)
+        text = CONFIGURATION.format(**self.ports, user=USER, password=self._password, memory=MEMORY_BYTES)
         write_private(self.folder / "rabbitmq.conf", text)
 
     def _environment(self, programs: Path) -> dict[str, str]:
