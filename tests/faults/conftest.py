@@ -6,13 +6,20 @@ seed; `FAULT_SEED=n` begins the seeds elsewhere.
 
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from dataaggregator.db import Database
+from dataaggregator.settings import Settings
+from tests.faults.full import FullPlatform, full_platform
+from tests.faults.invariants import Connection
+from tests.faults.mortal import Nursery
 from tests.faults.rows import Files, Warehouse
+from tests.faults.small_bus import small_services
+from tests.integration.bus.rig import Rig
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -46,3 +53,33 @@ async def warehouse(empty_database_url: str) -> AsyncIterator[Warehouse]:
         yield Warehouse(empty_database_url, connection)
     finally:
         await connection.close()
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[Connection]:
+    """For looking into the platform's database, as its owner."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def rig(database: Database, settings: Settings, rabbitmq_url: str) -> AsyncIterator[Rig]:
+    """The bus's three small services on RabbitMQ, declared, and not yet at work in this process."""
+    async with small_services(database, settings, rabbitmq_url) as rig:
+        yield rig
+
+
+@pytest.fixture
+def nursery(settings: Settings, rabbitmq_url: str) -> Nursery:
+    """Where processes with the same services are born that are made to die."""
+    return Nursery(settings, rabbitmq_url)
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FullPlatform]:
+    """The whole platform as separate processes, on servers of its own that may be killed; made once a worker."""
+    with full_platform(tmp_path_factory.mktemp("full")) as full:
+        yield full

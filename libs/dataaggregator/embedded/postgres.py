@@ -48,8 +48,10 @@ class EmbeddedPostgres:
     leaves no server behind: start it from a thread that lives as long as it is needed, such as the main one.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+    def __init__(self, folder: Path, *, durable: bool = True, port: int = 0) -> None:
+        """`port` 0 takes a free one, another at each start."""
         self.folder = folder
+        self._wanted_port = port
         self.data = folder / "data"
         self._durable = durable
         self._user = ServerUser.current()
@@ -84,7 +86,7 @@ class EmbeddedPostgres:
             if not (self.data / "PG_VERSION").exists():
                 self._initialize()
             self._end_predecessor()
-            self.port = _free_port()
+            self.port = self._wanted_port or _free_port()
             self._launch()
         except BaseException:
             self.stop()

@@ -1,0 +1,151 @@
+"""The whole platform in three processes, on a PostgreSQL, a RabbitMQ and a Redis of its own, to do anything to."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from dataaggregator.client import ApiError, Client, UnreachableError
+from dataaggregator.embedded.postgres import EmbeddedPostgres
+from deploy.local.process import free_ports
+from deploy.local.rabbitmq import PrivateRabbit
+from deploy.local.redis import PrivateRedis
+from tests.faults import invariants
+from tests.faults.cluster import Cluster, bus_of
+
+GROUPS = (("gateway", "auth"), ("connectors", "scheduler"), ("executor",))
+SETTINGS = {"BUS_WATCH_SECONDS": "5", "RUN_SLOTS": "4"}
+VHOST = "platform"
+BACK_WITHIN_SECONDS = 30.0
+GONE_WITHIN_SECONDS = 20.0
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FullPlatform:
+    cluster: Cluster
+    postgres: EmbeddedPostgres
+    rabbit: PrivateRabbit
+    redis: PrivateRedis
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """The administrator's."""
+        client = await self.cluster.client()
+        try:
+            yield client
+        finally:
+            await client.__aexit__(None, None, None)
+
+    def kill_postgres(self) -> None:
+        """As a power cut would; returns when none of its processes is left."""
+        postmaster = self.postgres.pid
+        assert postmaster is not None
+        family = [postmaster, *_children(postmaster)]
+        os.kill(postmaster, signal.SIGKILL)
+        self.postgres.stop()
+        deadline = time.monotonic() + GONE_WITHIN_SECONDS
+        while any(Path(f"/proc/{pid}").exists() for pid in family):
+            assert time.monotonic() < deadline, f"of {family} some still run"
+            time.sleep(0.01)
+
+    async def check(self, secrets: Sequence[str] = ()) -> None:
+        """The invariants; then whether all processes are those that were started."""
+        connection = await asyncpg.connect(self.postgres.url)
+        try:
+            platform = invariants.Platform(
+                connection,
+                bus_of(self.cluster),
+                secrets=[self.rabbit.broker.password, self.cluster.environment["SECRET_KEY"], *secrets],
+                files=[self.cluster.log(group) for group in self.cluster.groups],
+                broker=(self.rabbit.broker, VHOST),
+            )
+            await invariants.check_platform(platform)
+        finally:
+            await connection.close()
+        assert self.cluster.alive(), self.cluster.printed()
+
+
+@contextmanager
+def full_platform(folder: Path) -> Iterator[FullPlatform]:
+    """Servers and services, ready. The broker starts while the schemas are made."""
+    with ExitStack() as held:
+        rabbit = PrivateRabbit(folder / "rabbitmq")
+        rabbit.launch()
+        held.callback(rabbit.stop)
+        redis = held.enter_context(PrivateRedis(folder / "redis"))
+        postgres = held.enter_context(EmbeddedPostgres(folder / "postgres", port=free_ports(1)[0]))
+        broker = rabbit.broker
+        settings = {
+            **SETTINGS,
+            "DATABASE_URL": postgres.url,
+            "RABBITMQ_URL": broker.url(VHOST),
+            "RABBITMQ_MANAGEMENT_URL": broker.management_url.replace("://", f"://{broker.user}:{broker.password}@"),
+            "REDIS_URL": redis.url,
+        }
+        cluster = Cluster(folder / "cluster", GROUPS, settings)
+        cluster.command("db", "upgrade")
+        rabbit.wait()
+        rabbit.make_vhost(VHOST)
+        cluster.command("bus", "declare")
+        try:
+            cluster.start()
+            yield FullPlatform(cluster, postgres, rabbit, redis)
+        finally:
+            codes = cluster.stop()
+        assert set(codes) == {0}, cluster.printed()
+
+
+async def back(client: Client, pipeline: str, within_seconds: float = BACK_WITHIN_SECONDS) -> None:
+    """A run can be asked for and goes all its way, and the platform says that it is well; calls may fail at first."""
+    try:
+        async with asyncio.timeout(within_seconds):
+            run: Json = await _answered(lambda: client.start_run(pipeline))
+            path = f"/api/runs/{run['id']}"
+            while run["finished_at"] is None:
+                run = await _answered(lambda: client.get(path))
+            while not is_green(await _answered(lambda: client.get("/api/status"))):
+                pass
+    except TimeoutError as error:
+        status = await client.get("/api/status")
+        raise AssertionError(f"it is not back within {within_seconds:.0f} s: {status}") from error
+    assert run["status"] == "succeeded", run["error"]
+
+
+async def until(client: Client, wanted: Callable[[Json], bool], seconds: float, otherwise: str) -> None:
+    """Ask for the status until it is so."""
+    deadline = time.monotonic() + seconds
+    while not wanted(status := await client.get("/api/status")):
+        assert time.monotonic() < deadline, f"{otherwise} within {seconds:.0f} s: {status}"
+        await asyncio.sleep(0.1)
+
+
+def is_green(status: Json) -> bool:
+    """Whether everything is well, by the platform's own account."""
+    return bool(status["status"] == "ok" and all(check["ok"] for one in status["services"] for check in one["checks"]))
+
+
+async def _answered(ask: Callable[[], Any]) -> Json:
+    """The first answer that is one; the caller's timeout ends it."""
+    while True:
+        try:
+            answer: Json = await ask()
+        except (ApiError, UnreachableError) as error:
+            if isinstance(error, ApiError) and error.status < 500:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            await asyncio.sleep(0.05)
+            return answer
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
