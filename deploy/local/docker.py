@@ -1,12 +1,13 @@
 """A private Docker engine, started by root for a test run and ended with every trace of it."""
 
+import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -28,6 +29,8 @@ STOP_SECONDS = 90.0
 POLL_SECONDS = 0.1
 # What the daemon makes outside the folders it is given.
 STRAY = (Path("/etc/docker"), Path("/opt/containerd"), Path("/run/docker"))
+# Only one engine at a time: rules and networks are the machine's. A socket's path may have no more than 108 characters.
+RUN = Path("/run/dataaggregator-docker")
 _UNSHARE = "/usr/bin/unshare"
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
@@ -56,7 +59,6 @@ class DockerEngine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self._root = Path()
-        self._short = Path()
         self._process: subprocess.Popen[bytes] | None = None
         self._held = ExitStack()
 
@@ -83,7 +85,7 @@ class DockerEngine:
         """What the client needs to find this engine and its plugins."""
         return {
             **os.environ,
-            "DOCKER_HOST": f"unix://{self._short}/docker.sock",
+            "DOCKER_HOST": f"unix://{RUN}/docker.sock",
             "DOCKER_CONFIG": str(self.folder / "client"),
             "DOCKER_BUILDKIT": "0",
             "PATH": f"{self._root}/usr/sbin:{self._root}/usr/bin:{os.environ['PATH']}",
@@ -95,11 +97,10 @@ class DockerEngine:
         if reason is not None:
             raise Permanent("server-start-failed", f"No Docker engine can be started here: {reason}.")
         make_private(self.folder)
-        self._root = debian.fetch("docker.io", PARTS, _link_programs)
+        self._root = debian.fetch("docker.io", PARTS, link_programs)
         if not self.client.exists():  # newer Debians have it in a package of its own
             self.client.symlink_to(debian.fetch("docker-cli", "", _nothing) / "usr/bin/docker")
-        # A socket's path may have no more than 108 characters.
-        self._short = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="docker-")))
+        self._hold()
         traces = Traces(self._root, self.folder / "before.json")
         traces.note()
         self._held.callback(traces.wipe)
@@ -144,10 +145,22 @@ class DockerEngine:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy2(program, folder / program.name)
 
+    def _hold(self) -> None:
+        """A folder for sockets and running containers, ours as long as we hold its lock."""
+        lock = self._held.enter_context(RUN.with_suffix(".lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            detail = f"Another engine of ours runs on this machine: {lock.name} is held."
+            raise Permanent("server-start-failed", detail) from error
+        shutil.rmtree(RUN, ignore_errors=True)
+        RUN.mkdir(mode=0o700)
+        self._held.callback(shutil.rmtree, RUN, ignore_errors=True)
+
     def _launch(self) -> None:
         command = [
-            *("dockerd", "--data-root", str(self.folder / "data"), "--exec-root", str(self._short / "exec")),
-            *("--host", f"unix://{self._short}/docker.sock", "--pidfile", str(self._short / "docker.pid")),
+            *("dockerd", "--data-root", str(self.folder / "data"), "--exec-root", str(RUN / "exec")),
+            *("--host", f"unix://{RUN}/docker.sock", "--pidfile", str(RUN / "docker.pid")),
             *("--bridge", "none", "--cgroup-parent", f"/{CGROUP}", "--oom-score-adjust", "0"),
             *("--default-ulimit", "nofile=1024:20000", "--log-level", "warn"),
         ]
@@ -183,6 +196,8 @@ class DockerEngine:
             if there:
                 self.docker(kind, "rm", "--force", *there)
         self.docker("network", "prune", "--force")
+        # What was built is kept for the next run, but not what nothing has used for days.
+        self.docker("image", "prune", "--force", "--filter", "until=72h")
 
     def _stop(self) -> None:
         if self._process is None:
@@ -212,7 +227,7 @@ class Traces:
         if self._note.exists():
             return
         before = {
-            "rules": self._rules(),
+            "rules": self.rules(),
             "forwarding": FORWARDING.read_text(),
             "stray": [str(path) for path in STRAY if path.exists()],
         }
@@ -234,13 +249,14 @@ class Traces:
                 group.rmdir()
         self._note.unlink()
 
-    def _rules(self) -> str:
-        return self._tables("iptables-save", "")
+    def rules(self) -> str:
+        """The firewall's rules, without counts of packets."""
+        return re.sub(r" \[\d+:\d+\]", "", self._tables("iptables-save", ""))
 
     def _restore(self, before: str) -> None:
         """Every table as it was; one that was not there before is emptied."""
         held = {line[1:] for line in before.splitlines() if line.startswith("*")}
-        now = self._rules()
+        now = self.rules()
         emptied, table = [], ""
         for line in now.splitlines():
             if line.startswith("*"):
@@ -249,9 +265,9 @@ class Traces:
                 continue
             if line.startswith("*") or line == "COMMIT":
                 emptied.append(line)
-            elif line.startswith(":") and " - " not in line:
+            elif line.startswith(":") and not line.endswith(" -"):
                 chain = line.split()[0]
-                emptied.append(f"{chain} ACCEPT [0:0]")
+                emptied.append(f"{chain} ACCEPT")
         self._tables("iptables-restore", before + "\n".join(emptied) + "\n")
 
     def _tables(self, program: str, text: str) -> str:
@@ -273,7 +289,7 @@ class Traces:
         return "".join(line + "\n" for line in done.stdout.splitlines() if not line.startswith("#"))
 
 
-def _link_programs(root: Path) -> None:
+def link_programs(root: Path) -> None:
     """Debian makes these names when a package is installed, which it is not here."""
     for name in ("iptables", "ip6tables", "iptables-save", "iptables-restore"):
         link = root / "usr/sbin" / name

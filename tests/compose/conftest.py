@@ -2,13 +2,16 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from dataaggregator.cli.demo.world import countries
 from deploy.local import debian
-from deploy.local.docker import DockerEngine, why_not
+from deploy.local.docker import CGROUP, FORWARDING, PARTS, RUN, STRAY, DockerEngine, Traces, link_programs, why_not
 from tests.compose import images
 from tests.compose.installation import USER, Installation
 
@@ -21,9 +24,35 @@ def engine() -> Iterator[DockerEngine]:
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
+    before = _machine()
     with DockerEngine(debian.cache_folder().parent / "docker") as engine:
-        images.prepare(engine)
+        with _timed("images to begin with, where there are none yet"):
+            images.prepare(engine)
         yield engine
+    after = _machine()
+    # An empty table of rules is as good as none.
+    after["rules"] = "" if not before["rules"] and "-A" not in after["rules"] else after["rules"]
+    assert after == before, "the engine left traces"
+
+
+def _machine() -> dict[str, str]:
+    """What an engine could have changed."""
+    root = debian.fetch("docker.io", PARTS, link_programs)
+    return {
+        "links": " ".join(sorted(link.name for link in Path("/sys/class/net").iterdir())),
+        "forwarding": FORWARDING.read_text(),
+        "stray": " ".join(str(path) for path in (RUN, *STRAY) if path.exists()),
+        "mounts": "".join(sorted(line for line in Path("/proc/mounts").read_text().splitlines() if "docker" in line)),
+        "groups": " ".join(map(str, Path("/sys/fs/cgroup").glob(f"**/{CGROUP}"))),
+        "rules": Traces(root, Path("unused")).rules(),
+    }
+
+
+@contextmanager
+def _timed(what: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    _FIGURES[what] = time.monotonic() - begun
 
 
 @pytest.fixture(scope="session")
