@@ -22,29 +22,29 @@ CONFIRM_SECONDS = 10.0
 class Publisher:
     """A channel with confirms for what must not be lost, one without for what may be.
 
-    The same event is never twice in flight on one channel, because the driver knows a returned message only by its id:
-    after anything but a plain answer the channel is given up and the next batch has a new one.
+    The relays of this process share the channel. The same event is never twice in flight on it, because the driver
+    knows a returned message only by its id: after anything but a plain answer the channel is given up, and all that
+    was not confirmed on it goes out on a new one.
     """
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._confirmed: _Exchanges | None = None
         self._fleeting: _Exchanges | None = None
-        self._turn = asyncio.Lock()
+        self._opening = asyncio.Lock()
 
     async def publish(self, events: Sequence[Event]) -> set[UUID]:
         """Publish in order; returns the ids of the events that the broker has confirmed, the others stay unpublished.
 
         Raises Transient when the broker cannot be reached at all.
         """
-        async with self._turn:
-            exchanges = await self._open_confirmed()
-            results = await asyncio.gather(*(_publish(exchanges, event) for event in events), return_exceptions=True)
-            confirmed = {event.id for event, result in zip(events, results, strict=True) if result is None}
-            failures = [result for result in results if result is not None]
-            if failures:
-                await self._give_up(len(events), failures)
-            return confirmed
+        exchanges = await self._open_confirmed()
+        results = await asyncio.gather(*(_publish(exchanges, event) for event in events), return_exceptions=True)
+        confirmed = {event.id for event, result in zip(events, results, strict=True) if result is None}
+        failures = [result for result in results if result is not None]
+        if failures:
+            await self._give_up(exchanges, len(events), failures)
+        return confirmed
 
     async def publish_ephemeral(self, event: Event) -> None:
         """Hand it to the broker if that can be done at once; never raises."""
@@ -59,16 +59,17 @@ class Publisher:
             log.debug("ephemeral_event_lost", type=event.type, code=error.code, reason=error.detail)
 
     async def _open_confirmed(self) -> "_Exchanges":
-        if self._confirmed is None or self._confirmed.closed:
-            self._confirmed = await _Exchanges.open(self._link, confirms=True)
-        return self._confirmed
+        async with self._opening:
+            if self._confirmed is None or self._confirmed.closed:
+                self._confirmed = await _Exchanges.open(self._link, confirms=True)
+            return self._confirmed
 
-    async def _give_up(self, tried: int, failures: Sequence[BaseException]) -> None:
-        exchanges, self._confirmed = self._confirmed, None
+    async def _give_up(self, exchanges: "_Exchanges", tried: int, failures: Sequence[BaseException]) -> None:
+        if exchanges is self._confirmed:
+            self._confirmed = None
         reason = f"{type(failures[0]).__name__}: {failures[0]}"
         log.warning("events_not_confirmed", tried=tried, failed=len(failures), reason=reason)
-        if exchanges is not None:
-            await exchanges.close()
+        await exchanges.close()
 
 
 class _Exchanges:
