@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
+PEERS := .venv-bench
+READY_PEERS := $(PEERS)/.ready
 READY_TOOLS := .venv/.ready-tools
 PIN := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -75,6 +77,7 @@ format: $(READY_DEV) ## put the code into the house's format
 lock: ## pin every dependency again, with hashes (needs uv)
 	@$(PIN) --group dev pyproject.toml -o requirements-dev.lock
 	@$(PIN) --group build pyproject.toml -c requirements-dev.lock -o requirements.lock
+	@$(PIN) tests/bench/requirements.in -o tests/bench/requirements.lock
 
 test-faults: $(READY_DEV) ## the whole count of kills and cuts, each printing its seed (up to an hour)
 	@FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults
@@ -85,8 +88,14 @@ test-contract: $(READY_DEV) ## the served document against the running platform,
 test-compose: $(READY_DEV) ## docker-compose.yml for real: an engine of its own, the demo's jobs, no trace left (root; minutes)
 	@COMPOSE=1 $(BIN)/python -m pytest tests/compose
 
-bench: $(READY_DEV) ## the benchmarks, each beside its limit or peer in the same run
-	@$(BIN)/python -m tests.bench
+bench: $(READY_DEV) $(READY_PEERS) ## the benchmarks, each beside its limit or peer in the same run
+	@BENCH_PEERS=$(PEERS) $(BIN)/python -m tests.bench
+
+$(READY_PEERS): tests/bench/requirements.lock
+	@echo "Setting up $(PEERS), the peers that benchmarks are held against, apart from ours ..."
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/bench/requirements.lock
+	@touch $(READY_PEERS)
 
 clean: ## remove what set-up, tests and tools made (never an embedded home)
-	@rm -rf .venv $(TOOLS)/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov
+	@rm -rf .venv $(PEERS) $(TOOLS)/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov

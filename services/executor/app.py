@@ -42,9 +42,7 @@ def build(ports: Ports) -> Service:
     doors = WorkplaceDoors(database, ports.bus, ports.clock, client, pool, attempts, folders)
     workplace = Workplace(doors, job, AttemptLimits(settings.execution_timeout))
     waker = Waker(database)
-    worker = Worker(
-        WorkerDoors(database, attempts, keeper, workplace, lambda: _owner(name)), settings.run_slots, waker.signal
-    )
+    worker = Worker(WorkerDoors(attempts, keeper, workplace, lambda: _owner(name)), settings.run_slots, waker.signal)
     reaper = Reaper(database, ReaperTimes(settings.heartbeat_seconds, settings.queue_limit_seconds))
     cleaner = Cleaner(database, folders, settings.run_retention_days)
     handlers: list[Handler] = events.handlers()

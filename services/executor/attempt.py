@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -14,6 +14,7 @@ from dataaggregator.telemetry import logs
 from services.executor.commands import AttemptEnd, error_of, run_error
 from services.executor.domain import End
 from services.executor.report import Frame, Report
+from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
 
 _log = logs.get(__name__)
@@ -41,8 +42,7 @@ class AttemptDoors:
     """What an attempt needs from around it."""
 
     pool: ProcessPool
-    prepare: Callable[[Run], Awaitable[RunJob]]
-    process_taken: Callable[[Run, RunProcess], Awaitable[None]]
+    prepare: Callable[[Run, RunProcess], Awaitable[RunJob]]
 
 
 class Attempt:
@@ -69,6 +69,10 @@ class Attempt:
             self._stop = why
             self._nudge.set()
 
+    def last_lines(self) -> Sequence[NewLine]:
+        """What of the log is not stored yet, to be stored with the end."""
+        return self._report.take_lines()
+
     async def perform(self) -> AttemptEnd | None:
         async with self._report:
             ended = await self._perform()
@@ -87,9 +91,8 @@ class Attempt:
         return self._judge(ended)
 
     async def _work(self) -> RunOutcome:
-        job = await self._doors.prepare(self.run)
         async with self._doors.pool.take(self.run.workspace_id) as process:
-            await self._doors.process_taken(self.run, process)
+            job = await self._doors.prepare(self.run, process)
             self._process, self._moved_at = process, time.monotonic()
             try:
                 return await process.run(job, self._on_frame)

@@ -1,13 +1,13 @@
 """commands: what an executor does with runs; each loads, decides, and saves and tells in one transaction."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from dataaggregator.bus import emit
+from dataaggregator.bus import Said, emit, emit_all
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.connector import SchemaChanged
@@ -25,7 +25,8 @@ from dataaggregator.dataplane.job import KnownCursor, RunOutcome, SchemaChange
 from dataaggregator.db import Connection, Database
 from dataaggregator.errors import PlatformError, Transient
 from services.executor.domain import End, Status, Verdict, decide
-from services.executor.store import results, runs
+from services.executor.store import logs, results, runs
+from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
 
 SCHEMA = "executor"
@@ -95,6 +96,16 @@ async def forget_pipeline(tx: Connection, workspace: UUID, pipeline_id: UUID, at
     await results.remove_cursors(tx, workspace, pipeline_id)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What an executor finds when it looks: runs that are now its own, and what it has to know for the next look."""
+
+    claimed: Sequence[Run]
+    due_in_seconds: float | None
+    """Until the next waiting run may start; None when none waits, or more wait than could be taken."""
+    cancelled: Set[UUID]
+
+
 class Attempts:
     """Begins attempts and records what became of them; all under the lease's epoch."""
 
@@ -105,29 +116,42 @@ class Attempts:
 
     async def claim(self, owner: dict[str, object]) -> Run | None:
         """Take the run that waited longest, and say that it started."""
-        async with self._database.platform() as tx:
-            run = await runs.claim(tx, owner, self._lease_seconds)
-            if run is None or run.attempt_started_at is None:
-                return None
-            await results.add_attempt(tx, run, self._executor)
-            await _tell(
-                tx,
-                run,
-                RunStarted(
-                    run_id=run.run_id,
-                    pipeline_id=run.pipeline_id,
-                    attempt=run.attempt,
-                    executor=self._executor,
-                    started_at=run.attempt_started_at,
-                ),
-            )
-            return run
+        found = (await self.look(owner, 1, ())).claimed
+        return found[0] if found else None
 
-    async def record(self, run: Run, ended: AttemptEnd) -> Verdict | None:
-        """Outcome, ledger, cursors and events in one transaction; None: the lease was lost, nothing is written."""
+    async def look(self, owner: dict[str, object], most: int, at_work: Sequence[UUID]) -> Seen:
+        """Take so many runs that wait, and say that they started; see which of those at work are to be cancelled."""
+        async with self._database.platform() as tx:
+            claimed = await runs.claim(tx, owner, self._lease_seconds, most) if most else []
+            if claimed:
+                await results.add_attempts(tx, claimed, self._executor)
+                started = [Said(self._started(run), run.run_id, run.workspace_id) for run in claimed]
+                await emit_all(tx, SCHEMA, started, source=SOURCE)
+            due_in = await runs.seconds_until_due(tx) if len(claimed) < most else None
+            cancelled = await runs.list_cancel_wishes(tx, at_work) if at_work else set()
+            return Seen(claimed, due_in, cancelled)
+
+    def _started(self, run: Run) -> RunStarted:
+        return RunStarted.model_validate(
+            {
+                "run_id": run.run_id,
+                "pipeline_id": run.pipeline_id,
+                "attempt": run.attempt,
+                "executor": self._executor,
+                "started_at": run.attempt_started_at,
+            }
+        )
+
+    async def record(self, run: Run, ended: AttemptEnd, lines: Sequence[NewLine] = ()) -> Verdict | None:
+        """Outcome, ledger, cursors, the last lines of the log and events in one transaction; None: the lease was
+        lost, nothing is written."""
         async with self._database.transaction(run.workspace_id) as tx:
             held = await runs.lock_leased(tx, run.run_id, run.epoch)
-            return None if held is None else await settle(tx, held, ended)
+            if held is None:
+                return None
+            if lines:
+                await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, lines)
+            return await settle(tx, held, ended)
 
     async def record_schema_change(self, run: Run, change: SchemaChange) -> None:
         async with self._database.transaction(run.workspace_id) as tx:

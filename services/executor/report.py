@@ -29,7 +29,7 @@ Frame = Progress | LogLine | SchemaChange | CursorCommitted
 
 
 class Report:
-    """An async context around one attempt; leaving it stores the lines that still wait."""
+    """An async context around one attempt; the lines that still wait at its end are stored with the outcome."""
 
     def __init__(self, run: Run, attempts: Attempts, database: Database, bus: Bus, clock: Clock) -> None:
         self._run = run
@@ -38,7 +38,7 @@ class Report:
         self._bus = bus
         self._clock = clock
         self._lines = RunLog(run.attempt, self._store_lines)
-        self._counted = False
+        self._counted = run.first_claim
         self._schema_changes: list[SchemaChange] = []
         self._progress: RunProgressed | None = None
         self._saved_at = 0.0
@@ -68,6 +68,10 @@ class Report:
         else:
             self.tell("error", ended.error.detail, code=ended.error.code, stage=ended.error.stage, ended=ended.end)
 
+    def take_lines(self) -> Sequence[NewLine]:
+        """The lines not stored yet, now the caller's."""
+        return self._lines.take()
+
     async def frame(self, frame: Frame) -> None:
         if isinstance(frame, LogLine):
             self._lines.add(frame.at, frame.level, frame.message, dict(frame.fields))
@@ -95,11 +99,13 @@ class Report:
         await self._bus.publish_ephemeral(event)
 
     async def _flush_often(self) -> None:
-        """Until the attempt is over, and once more then. Never cut off in the middle: nothing is stored twice."""
+        """Until the attempt is over, and once more then if there is more than lines. Never cut off in the middle:
+        nothing is stored twice."""
         while not self._done.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._done.wait(), FLUSH_SECONDS)
-            await self._flush()
+            if self._schema_changes or not self._counted or not self._done.is_set():
+                await self._flush()
 
     async def _flush(self) -> None:
         """What cannot be stored now stays and is tried again; what cannot be stored at all never ends an attempt."""

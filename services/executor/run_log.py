@@ -57,14 +57,23 @@ class RunLog:
     async def flush(self) -> None:
         """Hand the lines over; what could not be stored stays for the next time."""
         async with self._turn:
-            if self._dropped and self._pending:
-                note = f"{self._dropped} lines were dropped: more than the log of a run takes"
-                last = self._pending[-1].at
-                self._pending.append(NewLine(self._attempt, last, "warning", note, {"dropped": self._dropped}))
-                self._dropped = 0
+            self._note_dropped()
             if lines := list(self._pending):
                 await self._write(lines)
                 del self._pending[: len(lines)]
+
+    def take(self) -> Sequence[NewLine]:
+        """The lines that wait, for somebody else to store; not while a flush is under way."""
+        self._note_dropped()
+        lines, self._pending = self._pending, []
+        return lines
+
+    def _note_dropped(self) -> None:
+        if self._dropped and self._pending:
+            note = f"{self._dropped} lines were dropped: more than the log of a run takes"
+            last = self._pending[-1].at
+            self._pending.append(NewLine(self._attempt, last, "warning", note, {"dropped": self._dropped}))
+            self._dropped = 0
 
     def _may_take(self, level: str) -> bool:
         now = time.monotonic()

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from dataaggregator.bus.signals import Signal
-from dataaggregator.db import Database
 from dataaggregator.errors import Transient
 from dataaggregator.telemetry import logs, metrics, traces
 from services.executor.attempt import Attempt, Stop
 from services.executor.commands import AttemptEnd, Attempts, run_error
 from services.executor.domain import End, Verdict, has_ended
 from services.executor.lease import LeaseKeeper
-from services.executor.store import runs as store
 from services.executor.store.runs import Run
 from services.executor.workplace import Workplace
 
@@ -24,11 +22,12 @@ POLL_SECONDS = 5.0
 CANCEL_POLL_SECONDS = 1.0
 DRAIN_SECONDS = 10.0
 RECORD_PAUSE_SECONDS = 1.0
+TOLD_LATER = 4
+"""So many times its slots an executor may have runs at work and runs whose end is being told, together."""
 
 
 @dataclass(frozen=True)
 class WorkerDoors:
-    database: Database
     attempts: Attempts
     keeper: LeaseKeeper
     workplace: Workplace
@@ -44,6 +43,8 @@ class Worker:
         self._wake = wake
         self._at_work: dict[UUID, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._performing = 0
+        self._more_wait = False
 
     async def run(self) -> None:
         """Loop; being cancelled means: hand back what is at work, then end."""
@@ -57,33 +58,39 @@ class Worker:
             await self._drain()
 
     async def _look(self) -> float:
-        """Claim what is due, obey wishes to cancel; the answer is how long to wait for the next look."""
+        """Claim what is due, obey wishes to cancel; the answer is how long to wait for the next look.
+
+        NOTIFY wakes for both; without it a wish to cancel is seen within a second.
+        """
+        asked_at, free = time.monotonic(), self._free()
+        self._more_wait = True  # until this look says otherwise
         try:
-            pause = await self._fill_slots()
-            await self._obey_cancels()
+            seen = await self._doors.attempts.look(self._doors.owner(), free, list(self._at_work))
         except Transient as error:
             _log.warning("claim_failed", detail=error.detail)
             return RECORD_PAUSE_SECONDS
+        self._more_wait = len(seen.claimed) >= free
+        for run_id in seen.cancelled:
+            if (attempt := self._at_work.get(run_id)) is not None:
+                attempt.stop(Stop.CANCEL)
+        for run in seen.claimed:
+            self._begin(run, asked_at)
+        due_in = seen.due_in_seconds
+        pause = POLL_SECONDS if due_in is None else min(POLL_SECONDS, due_in + 0.01)
         return min(pause, CANCEL_POLL_SECONDS) if self._at_work else pause
 
-    async def _fill_slots(self) -> float:
-        while len(self._tasks) < self._slots:
-            asked_at = time.monotonic()
-            run = await self._doors.attempts.claim(self._doors.owner())
-            if run is None:
-                async with self._doors.database.platform() as tx:
-                    due_in = await store.seconds_until_due(tx)
-                return POLL_SECONDS if due_in is None else min(POLL_SECONDS, due_in + 0.01)
-            self._begin(run, asked_at)
-        return POLL_SECONDS
+    def _free(self) -> int:
+        """A slot is free again when its run process is; telling the end does not need one, but must keep up."""
+        return max(0, min(self._slots - self._performing, self._slots * TOLD_LATER - len(self._tasks)))
 
     def _begin(self, run: Run, claimed_at: float) -> None:
         attempt = self._doors.workplace.attempt(run)
         self._at_work[run.run_id] = attempt
+        self._performing += 1
         self._doors.keeper.hold(run.run_id, run.epoch, claimed_at, lambda: attempt.stop(Stop.LEASE_LOST))
         task = asyncio.create_task(self._see_through(attempt), name=f"attempt-{run.run_id}")
         self._tasks.add(task)
-        task.add_done_callback(lambda _: self._wake.fire())
+        task.add_done_callback(self._slot_freed)
 
     async def _see_through(self, attempt: Attempt) -> None:
         run = attempt.run
@@ -91,23 +98,41 @@ class Worker:
         with traces.continue_from(run.traceparent, "run attempt", attributes), logs.run_context(run.run_id):
             _log.info("attempt_started", attempt=run.attempt, lease_epoch=run.epoch)
             try:
-                ended = await attempt.perform()
+                ended = await self._perform(attempt)
                 verdict = None if ended is None else await self._record(attempt, ended)
             finally:
                 self._doors.keeper.release(run.run_id)
                 self._at_work.pop(run.run_id, None)
             await self._close(run, ended, verdict)
 
+    async def _perform(self, attempt: Attempt) -> AttemptEnd | None:
+        try:
+            return await attempt.perform()
+        finally:
+            self._performing -= 1
+            self._slot_freed()
+
+    def _slot_freed(self, task: asyncio.Task[None] | None = None) -> None:
+        """Look for the next run if one may wait: what is queued from now on wakes by itself."""
+        if self._more_wait or (task is not None and (task.cancelled() or task.exception() is not None)):
+            self._wake.fire()
+        elif task is not None:
+            self._tasks.discard(task)
+
     async def _record(self, attempt: Attempt, ended: AttemptEnd) -> Verdict | None:
         """As long as the lease is ours the end is told again and again: the work may be long, telling it is short."""
+        lines = attempt.last_lines()
         while not attempt.lease_lost:
             try:
-                return await self._doors.attempts.record(attempt.run, ended)
+                return await self._doors.attempts.record(attempt.run, ended, lines)
             except Transient as error:
                 _log.warning("outcome_not_recorded", detail=error.detail)
                 await asyncio.sleep(RECORD_PAUSE_SECONDS)
             except Exception as bug:
                 _log.bug("outcome_refused", bug)
+                if lines:
+                    lines = ()  # it may have been they, and they are not worth an outcome
+                    continue
                 if ended.outcome is None:
                     return None  # the lease ends and the reaper counts a loss: a run never stops the executor
                 detail = "The executor could not store the attempt's outcome; its log has the stack."
@@ -123,16 +148,6 @@ class Worker:
         if has_ended(verdict.status):
             _count(run, ended, verdict)
             await self._doors.workplace.clear(run)
-
-    async def _obey_cancels(self) -> None:
-        """NOTIFY wakes for it; without it a wish is seen within a second."""
-        if not self._at_work:
-            return
-        async with self._doors.database.platform() as tx:
-            wished = await store.list_cancel_wishes(tx, list(self._at_work))
-        for run_id in wished:
-            if (attempt := self._at_work.get(run_id)) is not None:
-                attempt.stop(Stop.CANCEL)
 
     def _raise_failures(self) -> None:
         """An attempt's task never fails by what a run does; if it fails, that is a bug and the service stops."""

@@ -47,7 +47,7 @@ class Workplace:
     def attempt(self, run: Run) -> Attempt:
         doors = self._doors
         report = Report(run, doors.attempts, doors.database, doors.bus, doors.clock)
-        return Attempt(run, AttemptDoors(doors.pool, self._prepare, self._note_process), report, self._limits)
+        return Attempt(run, AttemptDoors(doors.pool, self._prepare), report, self._limits)
 
     async def clear(self, run: Run) -> None:
         """An ended run needs nothing of its folder any more but its rejected rows."""
@@ -56,10 +56,13 @@ class Workplace:
         except OSError as error:  # the run has ended well or badly, a disk's trouble ends nobody else's
             _log.warning("run_folder_not_cleaned", run_id=str(run.run_id), reason=str(error.strerror))
 
-    async def _prepare(self, run: Run) -> RunJob:
+    async def _prepare(self, run: Run, process: RunProcess) -> RunJob:
         queued = run.queued
         connectors = await self._resolve(run.workspace_id, queued.definition)
-        async with self._doors.database.transaction(run.workspace_id) as tx:
+        identity = identify(process.pid)
+        # Which process is at work is for a successor that finds an orphan: a hint, nobody waits for the disk.
+        async with self._doors.database.transaction(run.workspace_id, durable=False) as tx:
+            await runs.save_process(tx, run.run_id, run.epoch, None if identity is None else identity.as_json())
             cursors = await results.list_cursors(tx, run.workspace_id, queued.pipeline_id)
             last = await results.find_last_good_ledger(tx, run.workspace_id, queued.pipeline_id)
         folder = await asyncio.to_thread(self._doors.folders.make, run.run_id)
@@ -85,11 +88,6 @@ class Workplace:
         body = {"connector_ids": ids}
         answer = await self._doors.client.post("connectors", "/internal/connectors/resolve", body, workspace=workspace)
         return {UUID(found): ConnectorUse.model_validate(use) for found, use in answer["connectors"].items()}
-
-    async def _note_process(self, run: Run, process: RunProcess) -> None:
-        identity = identify(process.pid)
-        async with self._doors.database.transaction(run.workspace_id) as tx:
-            await runs.save_process(tx, run.run_id, run.epoch, None if identity is None else identity.as_json())
 
 
 def _rows_by_source(ledger: dict[str, Any] | None) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Scheduler: what it says: events and audit lines, written in the caller's transaction."""
 
+from datetime import datetime
 from uuid import UUID
 
 from dataaggregator import bus
@@ -15,5 +16,5 @@ async def emit(tx: Connection, workspace: UUID, subject: UUID, message: Message)
     await bus.emit(tx, NAME, message, subject=subject, workspace=workspace, source=NAME)
 
 
-async def audit(tx: Connection, workspace: UUID, author: Author, line: Audited) -> None:
-    await trail.audit(tx, NAME, workspace, author, line)
+async def audit(tx: Connection, workspace: UUID, author: Author, line: Audited, *, at: datetime | None = None) -> None:
+    await trail.audit(tx, NAME, workspace, author, line, at=at)

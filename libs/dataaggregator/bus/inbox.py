@@ -77,22 +77,34 @@ def _positions(schema: str) -> str:
 
 async def advance(tx: Connection, schema: str, reached: Mapping[Subject, int]) -> None:
     """So far all is applied: what of a subject waits and follows without a gap may go, a parked next one too."""
-    freed = await tx.fetchval(
-        _advance(schema), [source for source, _ in reached], [subject for _, subject in reached], list(reached.values())
-    )
-    if freed:
+    places = [source for source, _ in reached], [subject for _, subject in reached], list(reached.values())
+    if await tx.fetchval(_move(schema), *places) and await tx.fetchval(_free(schema), *places):
         after_commit(tx, waker(retries_topic(schema)))
 
 
 @cache
-def _advance(schema: str) -> str:
+def _move(schema: str) -> str:
+    """Says also whether anything of these subjects waits or is set aside: mostly nothing."""
+    name = quote(schema)
+    return f"""
+        WITH moved AS (
+            UPDATE {name}.subject_positions AS p SET last_sequence = reached.sequence
+            FROM unnest($1::text[], $2::text[], $3::bigint[]) AS reached (source, subject, sequence)
+            WHERE p.source = reached.source AND p.subject = reached.subject
+            RETURNING p.source, p.subject
+        )
+        SELECT coalesce(bool_or(
+            EXISTS (SELECT 1 FROM {name}.retries r WHERE r.source = moved.source AND r.subject = moved.subject)
+            OR EXISTS (SELECT 1 FROM {name}.parked r WHERE r.source = moved.source AND r.subject = moved.subject)
+        ), false) FROM moved"""
+
+
+@cache
+def _free(schema: str) -> str:
     name = quote(schema)
     return f"""
         WITH reached AS (
             SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) AS r (source, subject, sequence)
-        ), moved AS (
-            UPDATE {name}.subject_positions AS p SET last_sequence = reached.sequence FROM reached
-            WHERE p.source = reached.source AND p.subject = reached.subject
         ), due AS (
             UPDATE {name}.retries AS r SET due_at = clock_timestamp()
             FROM (SELECT w.event_id, reached.sequence AS last,

@@ -1,4 +1,4 @@
-"""Progress of a run: told when something moved, at most four times a second, and once at the end."""
+"""Progress of a run: told when something moved, at most four times a second; a short run's end says it all."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,8 @@ class Meter:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self.phase = "done"
-        self._tell()
+        if self._told is not None:
+            self._tell()
 
     async def _turn(self) -> None:
         while True:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Coroutine
 from pathlib import Path
@@ -27,6 +28,8 @@ from dataaggregator.dataplane.warm import WarmSandbox
 from dataaggregator.dataplane.wire import Wire, WireClosedError
 
 _PR_SET_PDEATHSIG = 1
+SHORT_SECONDS = 1.0
+"""After a job so short there is little to tidy up, and the next one may wait already."""
 
 
 class RunProcess:
@@ -62,10 +65,11 @@ class RunProcess:
     async def _job(self, job: RunJob | ProbeJob, sandboxes: WarmSandbox) -> None:
         uses = job.connectors.values() if isinstance(job, RunJob) else [] if job.connector is None else [job.connector]
         self._report.redact(Redaction.of(uses))
+        began = time.monotonic()
         self._report.tell(await self._result(job, sandboxes))
         await self._report.flush()
         await sandboxes.close_taken()
-        await self._ready(sandboxes)
+        await self._ready(sandboxes, tidy=time.monotonic() - began > SHORT_SECONDS)
 
     async def _result(self, job: RunJob | ProbeJob, sandboxes: WarmSandbox) -> Finished | Answered:
         if isinstance(job, ProbeJob):
@@ -76,11 +80,12 @@ class RunProcess:
         finally:
             self._runner = None
 
-    async def _ready(self, sandboxes: WarmSandbox) -> None:
+    async def _ready(self, sandboxes: WarmSandbox, *, tidy: bool = True) -> None:
         sandboxes.warm()
         await sandboxes.wait()
-        gc.collect()
-        gc.freeze()
+        if tidy:
+            gc.collect()
+            gc.freeze()
         self._report.tell(Ready())
 
 

@@ -1,6 +1,7 @@
 """The database: the one typed door to the driver's connections; jsonb goes in and out as Python values."""
 
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
@@ -64,6 +65,11 @@ def keep_alive(connection: Connection, silence_seconds: float) -> None:
         (socket.TCP_USER_TIMEOUT, round(silence_seconds * 1000)),
     ):
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def json_texts(values: Iterable[Any]) -> list[str]:
+    """JSON for a `text[]` that is cast in the statement: an array of json would have the driver ask for its type."""
+    return [_encode(value) for value in values]
 
 
 async def prepare(connection: Connection) -> None:

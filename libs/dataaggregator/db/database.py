@@ -33,6 +33,8 @@ CLOSE_SECONDS = 10.0
 UNDO_SECONDS = 2.0
 """How long a transaction that failed waits for the server to undo it; dropping its connection undoes it as well."""
 STATES = ("idle", "used")
+SOON = "SET LOCAL synchronous_commit = off"
+"""For a transaction whose commit need not wait for the disk."""
 
 
 class Database:
@@ -83,10 +85,15 @@ class Database:
             await tx.fetchval("SELECT 1")
 
     @asynccontextmanager
-    async def transaction(self, workspace: UUID) -> AsyncIterator[Connection]:
-        """A transaction that sees one workspace's rows only."""
+    async def transaction(self, workspace: UUID, *, durable: bool = True) -> AsyncIterator[Connection]:
+        """A transaction that sees one workspace's rows only.
+
+        Without `durable` its commit does not wait for the disk: for what is made durable by a later commit that
+        depends on it, or is missed by nobody.
+        """
         # A UUID's text is digits and dashes: it may stand in the statement, and saves a round trip there.
-        async with self._begin("workspace", f"SET LOCAL dataaggregator.workspace = '{UUID(str(workspace))}'") as tx:
+        settings = f"SET LOCAL dataaggregator.workspace = '{UUID(str(workspace))}'"
+        async with self._begin("workspace", settings if durable else f"{settings};{SOON}") as tx:
             yield tx
 
     @asynccontextmanager
@@ -94,6 +101,18 @@ class Database:
         """A transaction across workspaces: for loops, and for what happens before a workspace is known."""
         async with self._begin("platform") as tx:
             yield tx
+
+    @asynccontextmanager
+    async def glance(self) -> AsyncIterator[Connection]:
+        """For one statement that reads across workspaces: alone it is a transaction by itself."""
+        pool = self._pool("platform")
+        connection = await self._acquire(pool)
+        try:
+            with translated():
+                yield connection
+        finally:
+            with translated():
+                await pool.release(connection)
 
     async def connect(self, role: Role) -> Connection:
         """A connection of its own (heartbeat, relay); the caller closes it. No statement on it may take long."""
@@ -103,6 +122,7 @@ class Database:
                 timeout=CONNECT_SECONDS,
                 command_timeout=self._silence_seconds,
                 server_settings=self._server_settings(role),
+                connection_class=PooledConnection,
             )
             await self._prepare(connection)
         return connection

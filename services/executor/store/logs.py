@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from dataaggregator.db import Connection
+from dataaggregator.db import Connection, json_texts
 
 LEVELS = ("debug", "info", "warning", "error")
 """A level is stored as its place in this list, so that "at least" is a comparison."""
@@ -35,9 +35,9 @@ async def add_lines(tx: Connection, workspace: UUID, run_id: UUID, epoch: int, l
     """Store lines of a running run in their order; under a lost lease nothing is written."""
     await tx.execute(
         """INSERT INTO executor.logs (run_id, workspace_id, attempt, at, level, message, fields)
-           SELECT r.run_id, r.workspace_id, l.attempt, l.at, l.level, l.message, l.fields
+           SELECT r.run_id, r.workspace_id, l.attempt, l.at, l.level, l.message, l.fields::json
            FROM executor.runs r,
-               unnest($4::int[], $5::timestamptz[], $6::smallint[], $7::text[], $8::json[])
+               unnest($4::int[], $5::timestamptz[], $6::smallint[], $7::text[], $8::text[])
                    WITH ORDINALITY AS l(attempt, at, level, message, fields, place)
            WHERE r.run_id = $1 AND r.workspace_id = $2 AND r.lease_epoch = $3 AND r.status = 'running'
            ORDER BY l.place""",
@@ -48,7 +48,7 @@ async def add_lines(tx: Connection, workspace: UUID, run_id: UUID, epoch: int, l
         [line.at for line in lines],
         [LEVELS.index(line.level) for line in lines],
         [line.message for line in lines],
-        [line.fields for line in lines],
+        json_texts(line.fields for line in lines),
     )
 
 

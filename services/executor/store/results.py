@@ -35,16 +35,18 @@ class StoredEntry:
     first: int
 
 
-async def add_attempt(tx: Connection, run: Run, executor: str) -> None:
+async def add_attempts(tx: Connection, runs: Sequence[Run], executor: str) -> None:
     await tx.execute(
         """INSERT INTO executor.attempts (run_id, workspace_id, lease_epoch, number, executor, started_at)
-           VALUES ($1, $2, $3, $4, $5, $6)""",
-        run.run_id,
-        run.workspace_id,
-        run.epoch,
-        run.attempt,
+           SELECT run_id, workspace_id, lease_epoch, number, $1, started_at
+           FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::int[], $6::timestamptz[])
+               AS a (run_id, workspace_id, lease_epoch, number, started_at)""",
         executor,
-        run.attempt_started_at,
+        [run.run_id for run in runs],
+        [run.workspace_id for run in runs],
+        [run.epoch for run in runs],
+        [run.attempt for run in runs],
+        [run.attempt_started_at for run in runs],
     )
 
 
@@ -88,7 +90,10 @@ async def find_last_good_ledger(tx: Connection, workspace: UUID, pipeline_id: UU
 
 async def save_quarantine(tx: Connection, run: Run, entries: Sequence[QuarantineEntry]) -> None:
     """The index of the last attempt's rejected rows takes the place of the one before."""
-    await tx.execute("DELETE FROM executor.quarantine WHERE run_id = $1", run.run_id)
+    if not run.first_claim:
+        await tx.execute("DELETE FROM executor.quarantine WHERE run_id = $1", run.run_id)
+    if not entries:
+        return
     await tx.executemany(
         """INSERT INTO executor.quarantine
                (run_id, workspace_id, ordinal, stage, rule, reason, row_count, file, row_offset, position)
@@ -129,6 +134,8 @@ async def remove_quarantine(tx: Connection, run_id: UUID) -> None:
 
 async def save_cursors(tx: Connection, run: Run, cursors: Sequence[KnownCursor]) -> None:
     """Remember where the destinations stand; an older epoch never overwrites a newer one."""
+    if not cursors:
+        return
     await tx.executemany(
         """INSERT INTO executor.cursors
                (workspace_id, pipeline_id, source_stream, destination, cursor, run_id, lease_epoch)

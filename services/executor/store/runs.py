@@ -13,7 +13,7 @@ from dataaggregator.bus.signals import notice, waker
 from dataaggregator.contracts.base import Time, Told
 from dataaggregator.contracts.policies import RetryPolicy
 from dataaggregator.contracts.run import RunQueued
-from dataaggregator.db import Connection, after_commit
+from dataaggregator.db import Connection, after_commit, json_texts
 from dataaggregator.errors import Invalid, NotFound
 from services.executor.domain import Standing, Status
 
@@ -97,6 +97,11 @@ class Run:
             return None
 
     @property
+    def first_claim(self) -> bool:
+        """Whether no attempt was begun before this one: then nothing of an earlier one can be there."""
+        return self.started_at == self.attempt_started_at
+
+    @property
     def standing(self) -> Standing:
         return Standing(self.attempt, self.lost, self.cancel_requested_at is not None)
 
@@ -115,9 +120,9 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
     rows = await tx.fetch(
         """INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, traceparent,
                queued_at, cancel_requested_at)
-           SELECT a.run_id, $1, a.pipeline_id, a.pipeline_name, a.asked, a.traceparent, a.queued_at,
+           SELECT a.run_id, $1, a.pipeline_id, a.pipeline_name, a.asked::json, a.traceparent, a.queued_at,
                (SELECT requested_at FROM executor.early_cancels e WHERE e.run_id = a.run_id AND e.workspace_id = $1)
-           FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::json[], $6::text[], $7::timestamptz[])
+           FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
                WITH ORDINALITY AS a (run_id, pipeline_id, pipeline_name, asked, traceparent, queued_at, place)
            ORDER BY a.place
            ON CONFLICT (run_id) DO NOTHING
@@ -126,7 +131,7 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
         [one.run_id for one in found],
         [one.pipeline_id for one in found],
         [one.pipeline_name for one in found],
-        [data for data, _ in asked],
+        json_texts(data for data, _ in asked),
         [traceparent for _, traceparent in asked],
         [one.queued_at for one in found],
     )
@@ -175,21 +180,22 @@ async def get(tx: Connection, workspace: UUID, run_id: UUID) -> Run:
     return _run(row)
 
 
-async def claim(tx: Connection, owner: dict[str, Any], lease_seconds: float) -> Run | None:
-    """Take the run that waited longest: a new epoch, a lease from the database's clock; None when none is due."""
-    row = await tx.fetchrow(
-        f"""UPDATE executor.runs r SET status = 'running', owner = $1, process = NULL,
+async def claim(tx: Connection, owner: dict[str, Any], lease_seconds: float, most: int) -> list[Run]:
+    """Take the runs that waited longest: each a new epoch, a lease from the database's clock."""
+    rows = await tx.fetch(
+        f"""WITH due AS MATERIALIZED (
+               SELECT run_id FROM executor.runs WHERE status = 'queued' AND due_at <= now()
+               ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+           UPDATE executor.runs r SET status = 'running', owner = $1, process = NULL,
                lease_epoch = nextval('executor.lease_epochs'), lease_until = now() + $2::interval,
                attempt_started_at = now(), started_at = COALESCE(started_at, now())
-           WHERE run_id = (SELECT run_id FROM executor.runs
-                   WHERE status = 'queued' AND due_at <= now()
-                   ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-             AND status = 'queued'
-           RETURNING {_COLUMNS}""",
+           FROM due WHERE r.run_id = due.run_id AND r.status = 'queued'
+           RETURNING {", ".join(f"r.{name.strip()}" for name in _COLUMNS.split(","))}""",
         owner,
         timedelta(seconds=lease_seconds),
+        most,
     )
-    return None if row is None else _run(row)
+    return [_run(row) for row in rows]
 
 
 async def lock_leased(tx: Connection, run_id: UUID, epoch: int) -> Run | None:

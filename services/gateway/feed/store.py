@@ -6,7 +6,7 @@ from datetime import datetime
 import asyncpg
 
 from dataaggregator.contracts.envelope import Event
-from dataaggregator.db import Connection
+from dataaggregator.db import Connection, json_texts
 
 from .domain import ABOUT_PEOPLE, Entry, Wanted
 
@@ -23,15 +23,15 @@ async def append(tx: Connection, events: Sequence[Event], now: datetime) -> None
     await tx.execute(f"SELECT pg_advisory_xact_lock({_APPENDER})")
     await tx.execute(
         """INSERT INTO gateway.feed (event_id, workspace_id, type, subject, event, appended_at)
-           SELECT e.event_id, e.workspace_id, e.type, e.subject, e.event, $6
-           FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[]) WITH ORDINALITY
+           SELECT e.event_id, e.workspace_id, e.type, e.subject, e.event::jsonb, $6
+           FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
                AS e (event_id, workspace_id, type, subject, event, place)
            ORDER BY e.place""",
         [event.id for event in events],
         [event.workspace_id for event in events],
         [event.type for event in events],
         [event.subject for event in events],
-        [event.cloudevent() for event in events],
+        json_texts(event.cloudevent() for event in events),
         now,
     )
 

@@ -82,7 +82,7 @@ class Tail:
         """Take in everything that is committed now."""
         async with self._reading:
             while True:
-                async with self._database.platform() as tx:
+                async with self._database.glance() as tx:
                     entries = await store.after(tx, self.position, AT_ONCE)
                 if entries:
                     self._take_in(entries)

@@ -103,7 +103,7 @@ class RunCommands:
         pipeline.must_be_active()
         run = await queue(tx, pipeline, asked)
         line = Audited("run.asked_for", "run", run.id, {"pipeline": pipeline.name, "trigger": asked.trigger})
-        await outbox.audit(tx, pipeline.workspace_id, author, line)
+        await outbox.audit(tx, pipeline.workspace_id, author, line, at=run.queued_at)
         return run
 
 

@@ -65,6 +65,8 @@ async def get(tx: Connection, workspace: UUID, reference: str, *, lock: bool = F
 
 async def named(tx: Connection, workspace: UUID, names: Collection[str]) -> dict[str, SavedTransformation]:
     """Those of these names there are, held as they are until the transaction ends."""
+    if not names:
+        return {}
     statement = """
         SELECT * FROM scheduler.transformations WHERE workspace_id = $1 AND name = ANY($2)
         ORDER BY id FOR SHARE"""

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from dataaggregator.bus import EmbeddedBus, Handler
+from dataaggregator.bus import EmbeddedBus, Handler, Said, emit_all
 from dataaggregator.bus.consumer import FOLDED_AT_ONCE, Consumer
 from dataaggregator.bus.relay import EVENT_COLUMNS
 from dataaggregator.contracts.connector import ConnectorTested
@@ -98,6 +98,19 @@ async def test_a_handler_of_several_gets_them_turn_by_turn(rig: Rig, ordered: bo
     chains = await _chains(rig, ["a", "b"], times=2)
     await Consumer(rig.database, LISTENER, handlers).deliver_chains(chains)
     assert got == [[("a", 1), ("b", 1), ("a", 2), ("b", 2)]]
+
+
+async def test_many_events_said_at_once_are_counted_by_subject_in_their_order(rig: Rig) -> None:
+    await rig.say("a")
+    message = ConnectorTested(connector_id=uuid4(), ok=True)
+    said = [Said(message, subject, WORKSPACE) for subject in ("b", "a", "b", "a", "c")]
+    async with rig.database.transaction(WORKSPACE) as tx:
+        ids = await emit_all(tx, SPEAKER, said, source=SPEAKER)
+    rows = await rig.rows(f"SELECT id, subject, sequence FROM {SPEAKER}.outbox ORDER BY position")
+    assert [row["id"] for row in rows[1:]] == ids
+    assert [(row["subject"], row["sequence"]) for row in rows] == [
+        ("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 3), ("c", 1),
+    ]  # fmt: skip
 
 
 def _consumer(rig: Rig, schema: str = LISTENER) -> Consumer:

@@ -5,8 +5,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from uuid import UUID
 
+from dataaggregator.clock import SystemClock
 from dataaggregator.contracts.ledger import Ledger
 from dataaggregator.contracts.run import RunCounts, RunQueued
 from dataaggregator.dataplane.job import KnownCursor, RunOutcome
@@ -244,3 +246,39 @@ async def test_a_failed_attempt_waits_by_its_policy(claimed: Claim, attempts: At
     assert 5.0 <= verdict.retry_in_seconds <= 10.0
     assert await attempts.claim(OWNER) is None
     assert (await run_now(run.run_id)).attempt == 2
+
+
+async def test_many_are_claimed_at_once_and_never_more_than_asked_for(
+    queue: Queue, said: Said, attempts: Attempts, database: Database
+) -> None:
+    queued = [(await queue()).run_id for _ in range(5)]
+    looks = await asyncio.gather(*(attempts.look(OWNER, 2, ()) for _ in range(2)))
+    assert [len(one.claimed) for one in looks] == [2, 2]
+    last = await attempts.look(OWNER, 2, [])
+    assert [len(last.claimed), last.due_in_seconds] == [1, None]
+    taken = [run for one in (*looks, last) for run in one.claimed]
+    assert sorted(run.run_id for run in taken) == sorted(queued)
+    assert len({run.epoch for run in taken}) == 5
+    for run in taken:
+        assert await said(run.run_id) == ["run.started.v1"]
+    async with database.platform() as tx:
+        rows = await tx.fetch("SELECT run_id, lease_epoch FROM executor.attempts")
+    assert {(row["run_id"], row["lease_epoch"]) for row in rows} == {(run.run_id, run.epoch) for run in taken}
+
+
+async def test_the_last_lines_of_a_log_are_stored_with_the_end_and_only_under_the_lease(
+    claimed: Claim, attempts: Attempts, database: Database
+) -> None:
+    run = await claimed()
+    line = NewLine(1, SystemClock().now(), "info", "the end", {"rows": 3})
+    stale = replace(run, lease_epoch=run.epoch - 1)
+    assert await attempts.record(stale, AttemptEnd(End.SUCCEEDED, outcome=an_outcome(run)), [line]) is None
+    assert await _lines(database, run) == []
+    assert await attempts.record(run, AttemptEnd(End.SUCCEEDED, outcome=an_outcome(run)), [line]) is not None
+    assert await _lines(database, run) == [("the end", {"rows": 3})]
+
+
+async def _lines(database: Database, run: Run) -> list[tuple[str, dict[str, int]]]:
+    async with database.platform() as tx:
+        rows = await tx.fetch("SELECT message, fields FROM executor.logs WHERE run_id = $1 ORDER BY line", run.run_id)
+    return [(row["message"], row["fields"]) for row in rows]
