@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import time
 from uuid import UUID
 
 import pytest
@@ -21,17 +20,6 @@ pytestmark = pytest.mark.faults
 OLD, NEW = range(1, 201), range(101, 20_101)
 
 
-async def first_process() -> int:
-    """The executor's warm run process, once it is there: it keeps the environment it was started with."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        for pid in invariants.run_processes():
-            if os.getpid() in invariants.ancestors(pid):
-                return pid
-        await asyncio.sleep(0.01)
-    raise AssertionError("no run process was started")
-
-
 @pytest.mark.tries(1, 20)
 @pytest.mark.parametrize("failpoint", sorted(KILLS))
 async def test_a_run_process_killed_at_a_failpoint_is_followed_by_an_attempt_that_ends_rightly(
@@ -44,7 +32,7 @@ async def test_a_run_process_killed_at_a_failpoint_is_followed_by_an_attempt_tha
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(VARIABLE, failpoint)
         async with open_place(settings, working=True) as place:
-            await first_process()
+            await invariants.first_run_process()
             environment.delenv(VARIABLE)
             run = await place.queue(definition=definition(place, files.folder, warehouse.url, write))
             ended = await place.ended(run.run_id)

@@ -51,6 +51,10 @@ RUNS: dict[str, Entry] = {
     "destination-locked": Entry(
         "Another load holds the stream", "Wait for the other load, or end it; the run is tried again."
     ),
+    "disk-full": Entry(
+        "The executor's disk is full",
+        "Make room below the executor's DATAAGGREGATOR_HOME, where old rejected rows lie, or give it a larger disk.",
+    ),
     "egress-denied": Entry(
         "This address may not be reached",
         "Use another address, or ask an operator to name it in EGRESS_ALLOW; metadata addresses stay closed.",

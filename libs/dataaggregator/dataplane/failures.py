@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Iterator
 
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.run import RunError
 from dataaggregator.errors import PlatformError, Transient
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class StageError(Exception):
@@ -45,9 +48,16 @@ def run_error(error: BaseException, stage: str | None = None) -> RunError:
     stage = where or stage
     if isinstance(cause, PlatformError):
         code, detail = cause.code, cause.detail
+    elif isinstance(cause, OSError) and cause.errno in NO_ROOM:
+        code, detail = "disk-full", "The disk on which runs keep their rows has no room left."
     else:
         code = "internal-error"
         detail = f"An error of the platform itself ({type(cause).__name__}); the run's log has its trace."
     return RunError(
-        code=code, detail=detail, help=help_section(code), stage=stage, retryable=isinstance(cause, Transient)
+        code=code,
+        detail=detail,
+        help=help_section(code),
+        stage=stage,
+        # Room may be made, and another executor has another disk.
+        retryable=isinstance(cause, Transient) or code == "disk-full",
     )

@@ -12,7 +12,14 @@ from pathlib import Path
 from deploy.local.rabbitmq import Broker
 from tests.faults.invariants.canaries import check_canaries, encodings
 from tests.faults.invariants.events import Bus, check_deliveries, check_events, check_order, settled
-from tests.faults.invariants.leftovers import ancestors, check_nothing_left, kill_if_alive, orphans, run_processes
+from tests.faults.invariants.leftovers import (
+    ancestors,
+    check_nothing_left,
+    first_run_process,
+    kill_if_alive,
+    orphans,
+    run_processes,
+)
 from tests.faults.invariants.loads import (
     Connection,
     Json,
@@ -43,6 +50,7 @@ __all__ = [
     "check_runs_end",
     "check_slots",
     "encodings",
+    "first_run_process",
     "kill_if_alive",
     "orphans",
     "run_processes",

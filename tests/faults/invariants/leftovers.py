@@ -11,6 +11,7 @@ from typing import TypeAlias
 import asyncpg
 
 GONE_WITHIN_SECONDS = 10.0
+STARTED_WITHIN_SECONDS = 30.0
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -60,6 +61,17 @@ def run_processes() -> list[int]:
             if b"dataaggregator.dataplane" in command:
                 found.append(int(entry.name))
     return found
+
+
+async def first_run_process() -> int:
+    """The warm run process of an executor in this process, once it is there: it keeps what it was started with."""
+    deadline = time.monotonic() + STARTED_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        for pid in run_processes():
+            if os.getpid() in ancestors(pid):
+                return pid
+        await asyncio.sleep(0.01)
+    raise AssertionError("no run process was started")
 
 
 def ancestors(pid: int) -> list[int]:

@@ -1,0 +1,106 @@
+"""A disk without room, a bomb or an endless loop ends its own run with a plain word, and nobody else's."""
+
+import asyncio
+import os
+import random
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from dataaggregator.settings import Settings
+from services.executor.domain import Status
+from tests.faults import invariants
+from tests.faults.rows import TABLE, Files, Warehouse, definition
+from tests.integration.executor.place import Place, open_place
+
+pytestmark = pytest.mark.faults
+
+OLD, NEW = range(1, 201), range(1, 100_001)
+ROOM_BYTES = (50_000, 300_000)
+SHORT = {"execution_timeout": 5.0, "sandbox_memory_bytes": 512 * 1024**2}
+BEGUN_WITHIN_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Want:
+    """What a run lacks, and the codes by which it may say so."""
+
+    codes: set[str]
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    room: bool = True
+
+
+ENDLESS = "select count(*) as n from range(1000000000) a, range(1000000000) b where hash(a, b) = 7"
+WANTS = {
+    "room for its rows": Want({"disk-full"}, room=False),
+    "room for rejected rows": Want({"disk-full"}, [{"validate": [{"rule": "none", "check": "id < 0"}]}], room=False),
+    "memory": Want({"sandbox-memory"}, [{"derive": {"x": "repeat(name, 200000000 + id::INTEGER)"}}]),
+    "an end": Want({"sandbox-timeout", "run-stalled"}, [{"sql": ENDLESS}]),
+}
+
+
+@contextmanager
+def little_room(count: int) -> Iterator[None]:
+    """Whatever is started meanwhile can write no file longer than this; as a full disk, for any user."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.tries(4, 40)
+async def test_what_lacks_something_fails_plainly_and_its_neighbour_succeeds(
+    settings: Settings, warehouse: Warehouse, files: Files, seed: int, chance: random.Random
+) -> None:
+    want = list(WANTS.values())[seed % len(WANTS)]
+    old, new = files.write("old", OLD), files.write("new", NEW)
+    await warehouse.fill(TABLE, "append", old)
+    files.show(new)
+    settings = settings.model_copy(update=SHORT)
+    with ExitStack() as room:
+        if not want.room:
+            room.enter_context(little_room(chance.randint(*ROOM_BYTES)))
+        async with open_place(settings, working=True) as place:
+            await invariants.first_run_process()
+            room.close()
+            lacking = await place.queue(definition=lacking_definition(place, files.folder, warehouse.url, want))
+            await begun(place, lacking.run_id)
+            neighbour = await place.queue(definition=definition(place, files.folder, warehouse.url, "append"))
+            assert (await place.ended(neighbour.run_id)).status is Status.SUCCEEDED
+            ended = await place.ended(lacking.run_id)
+            assert ended.status in {Status.FAILED, Status.TIMED_OUT}, await place.error_detail(lacking.run_id)
+            assert await place.error(lacking.run_id) in want.codes, await place.error_detail(lacking.run_id)
+            oracle = await warehouse.make_oracle(TABLE, "append", old, new)
+            await invariants.check_destination(warehouse.connection, TABLE, oracle)
+            await invariants.check_nothing_left(warehouse.connection, settings.home, os.getpid())
+
+
+def lacking_definition(place: Place, folder: Path, warehouse: str, want: Want) -> dict[str, Any]:
+    """With two destinations its rows are spooled in the run's folder first."""
+    made = definition(place, folder, warehouse, "append")
+    (destination,) = made["destinations"]
+    made |= {
+        "retry": {"attempts": 1},
+        "destinations": [{**destination, "stream": f"public.other_{number}"} for number in range(2)],
+    }
+    if want.steps:
+        made["transformations"] = [{"name": "steps", "inputs": ["rows"], "steps": want.steps}]
+        made["destinations"] = [{**destination, "stream": "public.other", "input": "steps"}]
+    return made
+
+
+async def begun(place: Place, run_id: UUID) -> None:
+    """It has the run process that was there first."""
+    deadline = time.monotonic() + BEGUN_WITHIN_SECONDS
+    while (await place.run_now(run_id)).process is None:
+        assert time.monotonic() < deadline, "it was not begun"
+        await asyncio.sleep(0.01)
