@@ -71,6 +71,12 @@ async def claim(tx: Connection, seconds: float) -> Discovery | None:
 
 async def finish(tx: Connection, discovery: Discovery, problem: Mapping[str, Any] | None) -> bool:
     """Whether it still counts: False if another one was asked for meanwhile, or the connector changed."""
+    # The connector first, as whoever asks for a discovery does: the other way round the two would wait for each other.
+    await tx.execute(
+        "SELECT FROM connectors.connectors WHERE workspace_id = $1 AND id = $2 FOR KEY SHARE",
+        discovery.workspace_id,
+        discovery.connector_id,
+    )
     statement = """
         UPDATE connectors.discoveries SET finished_at = now(), problem = $3
         WHERE workspace_id = $1 AND id = $2 AND finished_at IS NULL"""

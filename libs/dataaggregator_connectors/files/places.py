@@ -7,6 +7,7 @@ from dataaggregator.connector.context import Context
 from dataaggregator.errors import Denied, Invalid, NotFound
 from dataaggregator_connectors.files.config import SUFFIXES, FilesConfig, Format
 
+LONGEST_NAME_BYTES = 255  # NAME_MAX of Linux' file systems
 OWN_FOLDER = "_dataaggregator"
 
 
@@ -29,6 +30,8 @@ class Places:
         relative = PurePosixPath(name)
         if not name or "\0" in name or relative.is_absolute() or ".." in relative.parts:
             raise Invalid("stream-invalid", f"{name!r} should be a path below the connector's root.")
+        if any(len(part.encode(errors="replace")) > LONGEST_NAME_BYTES for part in relative.parts):
+            raise Invalid("stream-invalid", f"A name in {name[:40]!r}… is longer than {LONGEST_NAME_BYTES} bytes.")
         real = (self.root / relative).resolve()
         if not real.is_relative_to(self.root):
             raise Denied("files-denied", f"{name!r} leads out of the connector's root.")

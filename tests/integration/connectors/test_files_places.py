@@ -8,7 +8,7 @@ import pytest
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import LoadRequest, WriteKind
 from dataaggregator.connector.source import ReadRequest
-from dataaggregator.errors import Denied, PlatformError, Transient
+from dataaggregator.errors import Denied, Invalid, PlatformError, Transient
 from dataaggregator.ids import new_id
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.destination import FilesDestination
@@ -36,6 +36,14 @@ async def test_no_name_and_no_link_leads_out_of_the_root(
     with pytest.raises(PlatformError) as caught:
         await FilesSource(config, context).schema(ReadRequest(stream=stream))
     assert caught.value.code in ("files-denied", "stream-invalid")
+
+
+@pytest.mark.parametrize("stream", ["x" * 256, "ü" * 128 + ".csv", "folder/" + "x" * 300 + "/a.csv"])
+async def test_a_name_longer_than_a_file_system_takes_is_refused(
+    config: FilesConfig, context: Context, stream: str
+) -> None:
+    with pytest.raises(Invalid, match="longer than 255 bytes"):
+        await FilesSource(config, context).schema(ReadRequest(stream=stream))
 
 
 async def test_a_root_outside_of_the_allowed_ones_is_refused(context: Context) -> None:

@@ -1,5 +1,6 @@
 """Connectors over HTTP: saved with sealed secrets, tried through the executor, deleted only when unused."""
 
+import asyncio
 import random
 import string
 from typing import Any
@@ -10,6 +11,8 @@ from dataaggregator.contracts.secret import MASK
 from dataaggregator.errors import NotFound
 from dataaggregator.ids import new_id
 from dataaggregator.permissions import Role
+from services.connectors import discoveries
+from services.connectors.discoveries import Discovery
 from tests.integration.control import OTHER_WORKSPACE, WORKSPACE, Control, until
 
 STREAM = {
@@ -174,6 +177,29 @@ async def test_a_discovery_that_cannot_be_stored_fails_alone(control: Control, d
     control.executor.answers["discover"] = {"streams": [STREAM]}
     for connector in ("other", "warehouse"):
         assert len((await control.good("GET", f"/api/connectors/{connector}/streams"))["items"]) == 1
+
+
+async def test_the_end_of_a_discovery_holds_nothing_while_it_waits_for_its_connector(control: Control) -> None:
+    """Who asks for a discovery locks the connector and then the discovery; the other way round they would deadlock."""
+    made = await control.connector()
+    control.executor.answers["discover"] = {"streams": [STREAM]}
+    await control.good("GET", "/api/connectors/warehouse/streams")
+    database = control.ports.database
+    async with database.platform() as tx:
+        [row] = await tx.fetch("UPDATE connectors.discoveries SET finished_at = NULL RETURNING *")
+
+    async def end() -> bool:
+        async with database.transaction(WORKSPACE) as ending:
+            return await discoveries.finish(ending, Discovery(**dict(row)), None)
+
+    async with database.transaction(WORKSPACE) as asking:
+        await asking.execute("SELECT FROM connectors.connectors WHERE id = $1::uuid FOR UPDATE", made["id"])
+        ended = asyncio.create_task(end())
+        async with asyncio.timeout(20):
+            while not await asking.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - it happens in the database
+                await asyncio.sleep(0.02)
+        assert await asking.fetchval("SELECT id FROM connectors.discoveries FOR UPDATE NOWAIT") == row["id"]
+    assert await ended
 
 
 async def test_discovery_is_accepted_and_a_failed_one_says_why(control: Control) -> None:
