@@ -131,6 +131,12 @@ class SessionsApi:
                 Permission.SELF,
                 answers={200: MeView},
             ),
+            *self._told(),
+        ]
+
+    def _told(self) -> list[Route]:
+        """What others need to judge tokens by themselves."""
+        return [
             Route(
                 "GET",
                 "/api/auth/jwks.json",
