@@ -24,8 +24,8 @@ _numbers = count(1)
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """A private server that nobody else uses; ended with the test run."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+    """A private server that nobody else uses, with room for three slices of a platform; ended with the test run."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False, connections=300) as server:
         yield server
 
 

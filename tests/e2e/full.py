@@ -72,7 +72,7 @@ class FullPlatform(Platform):
             "BOOTSTRAP_ADMIN_PASSWORD": self._password,
             "FILES_ALLOWED_ROOTS": "/",
             "EGRESS_ALLOW": "127.0.0.0/8",
-            # The test's PostgreSQL takes a hundred connections, and the processes share it.
+            # The processes of all slices share the test's PostgreSQL.
             "DB_POOL_SIZE": "4",
             "DB_MAX_OVERFLOW": "2",
         }

@@ -27,7 +27,6 @@ POLL_SECONDS = 0.01
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "80",
     "shared_buffers": "64MB",
     "io_method": "sync",
     "max_wal_size": "1GB",
@@ -48,9 +47,10 @@ class EmbeddedPostgres:
     leaves no server behind: start it from a thread that lives as long as it is needed, such as the main one.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = True, port: int = 0) -> None:
-        """`port` 0 takes a free one, another at each start."""
+    def __init__(self, folder: Path, *, durable: bool = True, port: int = 0, connections: int = 80) -> None:
+        """`port` 0 takes a free one, another at each start; `connections` is the most it takes at once."""
         self.folder = folder
+        self._connections = connections
         self._wanted_port = port
         self.data = folder / "data"
         self._durable = durable
@@ -197,7 +197,8 @@ class EmbeddedPostgres:
             return None
 
     def _launch(self) -> None:
-        settings = {**SETTINGS, **({} if self._durable else UNSAFE_BUT_FAST), "port": str(self.port)}
+        own = {"port": str(self.port), "max_connections": str(self._connections)}
+        settings = {**SETTINGS, **({} if self._durable else UNSAFE_BUT_FAST), **own}
         arguments = ["-D", self._inside("data")]
         for name, value in settings.items():
             if name != "io_method" or self._major() >= 18:
