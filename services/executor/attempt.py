@@ -12,12 +12,15 @@ from dataaggregator.dataplane.processes import ProcessPool, RunProcess
 from dataaggregator.errors import PlatformError
 from dataaggregator.telemetry import logs
 from services.executor.commands import AttemptEnd, error_of, run_error
-from services.executor.domain import End
+from services.executor.domain import CANCELLED, End, Ending, Status
 from services.executor.report import Frame, Report
 from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
 
 _log = logs.get(__name__)
+
+
+ASKED_TO_STOP = "Asked to stop, because somebody cancelled the run."
 
 
 class Stop(IntEnum):
@@ -57,12 +60,18 @@ class Attempt:
         self._stop: Stop | None = None
         self._nudge = asyncio.Event()
         self._process: RunProcess | None = None
+        self._begun = False
         self._asked_at: float | None = None
         self._began_at = self._moved_at = time.monotonic()
 
     @property
     def lease_lost(self) -> bool:
         return self._stop is Stop.LEASE_LOST
+
+    @property
+    def _timeout_seconds(self) -> float | None:
+        """What the pipeline allows; asking the destinations how a run has ended is not its work."""
+        return None if self.run.ending is not None else self.run.timeout_seconds
 
     def stop(self, why: Stop) -> None:
         if self._stop is None or why > self._stop:
@@ -93,7 +102,7 @@ class Attempt:
     async def _work(self) -> RunOutcome:
         async with self._doors.pool.take(self.run.workspace_id) as process:
             job = await self._doors.prepare(self.run, process)
-            self._process, self._moved_at = process, time.monotonic()
+            self._process, self._moved_at, self._begun = process, time.monotonic(), True
             try:
                 return await process.run(job, self._on_frame)
             finally:
@@ -122,7 +131,7 @@ class Attempt:
     def _until_next_limit(self) -> float:
         """Getting ready (configurations, a warm process) has limits of its own: a stall is the run process's."""
         limits = [self._moved_at + self._limits.stall_seconds]
-        timeout = self.run.timeout_seconds
+        timeout = self._timeout_seconds
         if timeout is not None:
             limits.append(self._began_at + timeout)
         if self._asked_at is not None:
@@ -131,7 +140,7 @@ class Attempt:
 
     def _check_limits(self) -> None:
         now = time.monotonic()
-        timeout = self.run.timeout_seconds
+        timeout = self._timeout_seconds
         if timeout is not None and now >= self._began_at + timeout:
             self.stop(Stop.TIMEOUT)
         if self._process is not None and now >= self._moved_at + self._limits.stall_seconds:
@@ -143,6 +152,7 @@ class Attempt:
             return True
         if self._asked_at is None:
             self._asked_at = time.monotonic()
+            self._report.tell("info", ASKED_TO_STOP)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.cancel(), self._limits.cancel_grace_seconds)
             return False
@@ -151,7 +161,8 @@ class Attempt:
     def _judge(self, ended: RunOutcome | BaseException) -> AttemptEnd:
         """What the run process told counts first: what is committed is committed, whatever was wished meanwhile."""
         if isinstance(ended, RunOutcome):
-            return AttemptEnd(End(ended.status), ended.error, ended)
+            end = End.LOST if _commit_is_unknown(ended) else End(ended.status)
+            return AttemptEnd(end, ended.error, ended)
         if self._stop is not None:
             return self._stopped(self._stop)
         if isinstance(ended, PlatformError):
@@ -162,11 +173,22 @@ class Attempt:
         return AttemptEnd(End.FAILED, run_error("internal-error", detail, retryable=True))
 
     def _stopped(self, why: Stop) -> AttemptEnd:
+        """By force: a run process that had begun may have committed, and took what it knew with it."""
+        if why is Stop.HAND_BACK:
+            return AttemptEnd(End.HANDED_BACK)
+        ending = CANCELLED
         if why is Stop.TIMEOUT:
             allowed = self.run.timeout_seconds or 0.0
             detail = f"The attempt took longer than the {allowed:g} seconds its pipeline allows."
-            return AttemptEnd(End.TIMED_OUT, run_error("run-timeout", detail, retryable=False))
-        if why is Stop.STALL:
+            ending = Ending(Status.TIMED_OUT, run_error("run-timeout", detail, retryable=False))
+        elif why is Stop.STALL:
             detail = f"Nothing moved in the run for {self._limits.stall_seconds:g} seconds."
-            return AttemptEnd(End.TIMED_OUT, run_error("run-stalled", detail, retryable=False))
-        return AttemptEnd(End.HANDED_BACK if why is Stop.HAND_BACK else End.CANCELLED)
+            ending = Ending(Status.TIMED_OUT, run_error("run-stalled", detail, retryable=False))
+        if not self._begun:
+            return AttemptEnd(End(ending.status), ending.error)
+        detail = "The run process was ended by force; the destinations are asked what they hold."
+        return AttemptEnd(End.KILLED, run_error("run-killed", detail, retryable=True), ending=ending)
+
+
+def _commit_is_unknown(outcome: RunOutcome) -> bool:
+    return any(one.error is not None and one.error.code == "commit-unknown" for one in outcome.destinations)

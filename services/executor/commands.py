@@ -24,7 +24,7 @@ from dataaggregator.contracts.run import (
 from dataaggregator.dataplane.job import KnownCursor, RunOutcome, SchemaChange
 from dataaggregator.db import Connection, Database
 from dataaggregator.errors import PlatformError, Transient
-from services.executor.domain import End, Status, Verdict, decide
+from services.executor.domain import CANCELLED, UNKNOWN, End, Ending, Status, Verdict, decide
 from services.executor.store import logs, results, runs
 from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
@@ -42,11 +42,15 @@ _ENDS: dict[Status, type[RunEnded]] = {
 
 @dataclass(frozen=True)
 class AttemptEnd:
-    """How an attempt ended, and what it left: an outcome only where the run process lived to tell one."""
+    """How an attempt ended, and what it left: an outcome only where the run process lived to tell one.
+
+    One that was killed says how the run is to end unless the destinations hold everything.
+    """
 
     end: End
     error: RunError | None = None
     outcome: RunOutcome | None = None
+    ending: Ending | None = None
 
 
 def run_error(code: str, detail: str, *, retryable: bool, stage: str | None = None) -> RunError:
@@ -76,14 +80,21 @@ async def accept_all(tx: Connection, workspace: UUID, asked: Mapping[UUID, tuple
 
 
 async def request_cancel(tx: Connection, workspace: UUID, run_id: UUID, requested_at: datetime) -> None:
-    """Queued: cancelled at once. Running: its executor is told. Not here yet: kept until it comes. Ended: nothing."""
+    """Queued: cancelled at once. Running: its executor is told. Not here yet: kept until it comes. Ended: nothing.
+
+    Queued after an attempt that may have committed: the destinations are asked first.
+    """
     await runs.take_turn(tx, [run_id])
     run = await runs.lock(tx, workspace, run_id)
     if run is None:
         await runs.add_early_cancel(tx, workspace, run_id, requested_at)
     elif run.status is Status.QUEUED:
         await runs.save_cancel_request(tx, run_id, requested_at)
-        await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost), None)
+        if await results.last_end(tx, run) in UNKNOWN:
+            await runs.save_ending(tx, run_id, run.ending or CANCELLED)
+            await runs.wake(tx)
+        else:
+            await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost), None)
     elif run.status is Status.RUNNING:
         await runs.save_cancel_request(tx, run_id, requested_at)
         await runs.wake(tx)
@@ -180,7 +191,8 @@ class Attempts:
 async def settle(tx: Connection, run: Run, ended: AttemptEnd) -> Verdict:
     """Close the attempt of a running run; the caller holds the row's lock under the right epoch."""
     # The jitter spreads retries; nobody gains from guessing it.
-    verdict = decide(run.standing, ended.end, ended.error, run.retry, random.random())  # noqa: S311
+    jitter = random.random()  # noqa: S311
+    verdict = decide(run.standing, ended.end, ended.error, run.retry, jitter, killed=ended.ending)
     error = None if ended.error is None else ended.error.model_dump(mode="json")
     outcome = ended.outcome
     ledger = None if outcome is None else outcome.ledger.model_dump(mode="json")
@@ -213,6 +225,7 @@ async def _queue_again(tx: Connection, run: Run, verdict: Verdict, ended: Attemp
         lost=verdict.lost,
         error=error.model_dump(mode="json"),
         delay_seconds=verdict.retry_in_seconds or 0.0,
+        ending=verdict.ending,
     )
     failed = RunAttemptFailed(
         run_id=run.run_id,

@@ -49,6 +49,23 @@ class End(StrEnum):
     """The executor or the run process died: nobody knows what the attempt did; the destination is asked next."""
     HANDED_BACK = "handed_back"
     """A stopping executor gave the run back: the attempt is not spent."""
+    KILLED = "killed"
+    """Ended by force, at a commit perhaps: the destinations are asked before the run's end is told."""
+
+
+UNKNOWN = frozenset({End.LOST, End.HANDED_BACK, End.KILLED})
+"""Nobody knows what such an attempt committed."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run is to end unless its destinations hold everything: its next attempt only asks them."""
+
+    status: Status
+    error: RunError | None = None
+
+
+CANCELLED = Ending(Status.CANCELLED)
 
 
 def pause_seconds(retry: RetryPolicy, failures: int, jitter: float) -> float:
@@ -58,11 +75,15 @@ def pause_seconds(retry: RetryPolicy, failures: int, jitter: float) -> float:
 
 @dataclass(frozen=True)
 class Standing:
-    """What of a running run the decision reads: the attempt's number, attempts lost so far, a wish to cancel."""
+    """What of a running run the decision reads: the attempt's number, attempts lost so far, a wish to cancel.
+
+    With an `ending` the attempt only asked the destinations.
+    """
 
     attempt: int
     lost: int = 0
     cancel_requested: bool = False
+    ending: Ending | None = None
 
 
 @dataclass(frozen=True)
@@ -74,13 +95,31 @@ class Verdict:
     lost: int
     error: RunError | None = None
     retry_in_seconds: float | None = None
+    ending: Ending | None = None
 
 
-def decide(standing: Standing, end: End, error: RunError | None, retry: RetryPolicy, jitter: float) -> Verdict:
-    """What comes after an attempt: only retryable errors are retried; a wish to cancel wins over any retry."""
+def decide(
+    standing: Standing,
+    end: End,
+    error: RunError | None,
+    retry: RetryPolicy,
+    jitter: float,
+    *,
+    killed: Ending | None = None,
+) -> Verdict:
+    """What comes after an attempt: only retryable errors are retried; a wish to cancel wins over any retry.
+
+    Where an attempt may have committed without anybody knowing, the next one asks first (RELIABILITY, rule 9);
+    `killed` is how the run is to end that was ended by force.
+    """
     verdict = Verdict(Status.SUCCEEDED, standing.attempt, standing.lost, error)
     if end is End.SUCCEEDED:
         return verdict
+    if standing.ending is not None:
+        return _asked(standing, standing.ending, end, error)
+    ending = CANCELLED if end in UNKNOWN and standing.cancel_requested else killed
+    if ending is not None:
+        return replace(verdict, status=Status.QUEUED, retry_in_seconds=0.0, ending=ending)
     if end is End.TIMED_OUT:
         return replace(verdict, status=Status.TIMED_OUT)
     if end is End.CANCELLED or standing.cancel_requested:
@@ -94,6 +133,20 @@ def decide(standing: Standing, end: End, error: RunError | None, retry: RetryPol
         return replace(verdict, status=Status.FAILED)
     delay = pause_seconds(retry, failures, jitter)
     return replace(verdict, status=Status.QUEUED, attempt=standing.attempt + 1, retry_in_seconds=delay)
+
+
+def _asked(standing: Standing, ending: Ending, end: End, error: RunError | None) -> Verdict:
+    """The destinations do not hold everything, or they could not be asked: then again, but not for ever."""
+    verdict = Verdict(ending.status, standing.attempt, standing.lost, ending.error)
+    if end is End.CANCELLED:
+        return verdict
+    if end is End.HANDED_BACK:
+        return replace(verdict, status=Status.QUEUED, retry_in_seconds=0.0, ending=ending)
+    if end is End.LOST or end is End.KILLED or (error is not None and error.retryable):
+        again = _after_loss(standing, error)
+        if again.status is Status.QUEUED:
+            return replace(again, attempt=standing.attempt, ending=ending)
+    return replace(verdict, error=error or ending.error)
 
 
 def _after_loss(standing: Standing, error: RunError | None) -> Verdict:

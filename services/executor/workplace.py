@@ -79,6 +79,7 @@ class Workplace:
             parameters=queued.parameters,
             full_refresh=queued.full_refresh,
             previous_rows=_rows_by_source(last),
+            only_ask=run.ending is not None,
             settings=self._settings,
         )
 

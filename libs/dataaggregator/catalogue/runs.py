@@ -130,6 +130,10 @@ RUNS: dict[str, Entry] = {
         "An executor stopped",
         "Nothing needs to be done: the run goes on with another executor, and the attempt does not count.",
     ),
+    "run-killed": Entry(
+        "The run process was ended by force",
+        "Nothing needs to be done: the destinations are asked what they hold before the run's end is told.",
+    ),
     "run-memory-exceeded": Entry(
         "The run needed more memory than it may take", "Raise RUN_MEMORY_BYTES, or read fewer and narrower columns."
     ),

@@ -79,6 +79,8 @@ class RunJob(_Part):
     previous_rows: dict[str, int] = {}
     """Rows each source gave in the last succeeded run: none now is a warning."""
     settings: JobSettings = JobSettings()
+    only_ask: bool = False
+    """Read and write nothing: find out what earlier attempts have committed; none of them can any more afterwards."""
 
 
 ProbeKind = Literal["connector_test", "discover", "preview", "transform_test"]

@@ -33,8 +33,6 @@ from dataaggregator.dataplane.spool import batches_of, schema_of
 from dataaggregator.dataplane.warm import WarmSandbox
 from dataaggregator.errors import PlatformError
 
-COMMIT_GRACE_SECONDS = 5.0
-
 
 class Runner:
     """`run` once; `cancel` at any time from the same loop."""
@@ -57,13 +55,9 @@ class Runner:
         self._committing = False
 
     def cancel(self) -> None:
-        """Takes effect at the next wait; a commit under way is given a few seconds to end by itself."""
+        """Takes effect at the next wait; never at a commit: nobody would know what became of it."""
         self._cancelled = True
-        if self._task is None:
-            return
-        if self._committing:
-            asyncio.get_running_loop().call_later(COMMIT_GRACE_SECONDS, self._task.cancel)
-        else:
+        if self._task is not None and not self._committing:
             self._task.cancel()
 
     async def run(self) -> RunOutcome:
@@ -91,6 +85,9 @@ class Runner:
         scene = Scene(job, plan, values, self._folder, self._sandboxes, self._failpoints)
         self._loads = self._open_loads(plan, values)
         earlier = list(extracts(self._folder))
+        if job.only_ask:
+            await self._ask(earlier)
+            return
         await self._settle(earlier)
         await self._load_spooled(earlier)
         if any(load.state == "pending" for load in self._loads):
@@ -140,6 +137,22 @@ class Runner:
             with at(load.name):
                 if await load.settle():
                     self._books.settled(load, earlier)
+
+    async def _ask(self, earlier: list[Extract]) -> None:
+        """Behind the fence, so that nothing can be committed after the answer; each destination by itself."""
+        for load in self._loads:
+            try:
+                with at(load.name):
+                    await load.begin()
+                    if load.state == "committed":
+                        self._books.settled(load, earlier)
+                        await load.verify()
+                    else:
+                        await load.release()
+            except Exception as error:
+                await self._failed(load, error)
+        # Where one could not be asked the answer is not known: that is a failure, to be tried again.
+        self._cancelled = all(load.error is None for load in self._loads)
 
     async def _load_spooled(self, earlier: list[Extract]) -> None:
         """An earlier attempt has spooled the rows and not loaded them all: the rest goes on from the same rows."""

@@ -64,6 +64,16 @@ async def save_attempt_end(
     )
 
 
+async def last_end(tx: Connection, run: Run) -> End | None:
+    """How the run's last attempt ended; None if none has."""
+    found = await tx.fetchval(
+        """SELECT ended FROM executor.attempts WHERE run_id = $1 AND ended IS NOT NULL
+           ORDER BY lease_epoch DESC LIMIT 1""",
+        run.run_id,
+    )
+    return None if found is None else End(found)
+
+
 async def find_ledger(tx: Connection, workspace: UUID, run_id: UUID) -> dict[str, Any] | None:
     """The ledger of the last attempt that left one."""
     found: dict[str, Any] | None = await tx.fetchval(

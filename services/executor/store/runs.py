@@ -12,16 +12,16 @@ from pydantic import ValidationError
 from dataaggregator.bus.signals import notice, waker
 from dataaggregator.contracts.base import Time, Told
 from dataaggregator.contracts.policies import RetryPolicy
-from dataaggregator.contracts.run import RunQueued
+from dataaggregator.contracts.run import RunError, RunQueued
 from dataaggregator.db import Connection, after_commit, json_texts
 from dataaggregator.errors import Invalid, NotFound
-from services.executor.domain import Standing, Status
+from services.executor.domain import Ending, Standing, Status
 
 WAKE_CHANNEL = "executor_runs"
 """NOTIFY on it says: a run is due or a cancel is wanted (a hint; the loops poll as well). In one process a topic."""
 
 _COLUMNS = """run_id, workspace_id, pipeline_id, asked, traceparent, status, attempt, lost, lease_epoch, owner, process,
-    lease_until, attempt_started_at, started_at, cancel_requested_at, finished_at, cleaned_at"""
+    lease_until, attempt_started_at, started_at, cancel_requested_at, finished_at, cleaned_at, ending"""
 
 
 class Asked(Told):
@@ -61,6 +61,7 @@ class Run:
     finished_at: datetime | None
     cancel_requested_at: datetime | None
     cleaned_at: datetime | None
+    ending: Ending | None = None
 
     @property
     def epoch(self) -> int:
@@ -103,7 +104,7 @@ class Run:
 
     @property
     def standing(self) -> Standing:
-        return Standing(self.attempt, self.lost, self.cancel_requested_at is not None)
+        return Standing(self.attempt, self.lost, self.cancel_requested_at is not None, self.ending)
 
 
 @dataclass(frozen=True)
@@ -224,20 +225,33 @@ async def save_ended(tx: Connection, run: Run, status: Status, error: dict[str, 
 
 
 async def save_queued_again(
-    tx: Connection, run: Run, *, attempt: int, lost: int, error: dict[str, Any] | None, delay_seconds: float
+    tx: Connection,
+    run: Run,
+    *,
+    attempt: int,
+    lost: int,
+    error: dict[str, Any] | None,
+    delay_seconds: float,
+    ending: Ending | None = None,
 ) -> datetime:
     """Queue a running run for another attempt; the answer is when it is due, by the database's clock."""
     due_at: datetime = await tx.fetchval(
         """UPDATE executor.runs SET status = 'queued', attempt = $2, lost = $3, error = $4,
-               due_at = now() + $5::interval, lease_until = NULL, owner = NULL, process = NULL
+               due_at = now() + $5::interval, lease_until = NULL, owner = NULL, process = NULL, ending = $6
            WHERE run_id = $1 RETURNING due_at""",
         run.run_id,
         attempt,
         lost,
         error,
         timedelta(seconds=delay_seconds),
+        _written(ending),
     )
     return due_at
+
+
+async def save_ending(tx: Connection, run_id: UUID, ending: Ending) -> None:
+    """How a queued run, locked by the caller, is to end; due now, because its next attempt only asks."""
+    await tx.execute("UPDATE executor.runs SET ending = $2, due_at = now() WHERE run_id = $1", run_id, _written(ending))
 
 
 async def save_cancel_request(tx: Connection, run_id: UUID, requested_at: datetime) -> None:
@@ -283,8 +297,10 @@ async def renew(connection: Connection, leases: dict[UUID, int], lease_seconds: 
 
 
 async def list_cancel_wishes(tx: Connection, run_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these that are to be stopped; one that only asks how it has ended is not."""
     rows = await tx.fetch(
-        "SELECT run_id FROM executor.runs WHERE run_id = ANY($1) AND cancel_requested_at IS NOT NULL",
+        """SELECT run_id FROM executor.runs
+           WHERE run_id = ANY($1) AND cancel_requested_at IS NOT NULL AND ending IS NULL""",
         list(run_ids),
     )
     return {row["run_id"] for row in rows}
@@ -364,4 +380,17 @@ def _run(row: Any) -> Run:
         finished_at=row["finished_at"],
         cancel_requested_at=row["cancel_requested_at"],
         cleaned_at=row["cleaned_at"],
+        ending=None if row["ending"] is None else _ending(row["ending"]),
     )
+
+
+def _ending(written: dict[str, Any]) -> Ending:
+    error = written["error"]
+    return Ending(Status(written["status"]), None if error is None else RunError.model_validate(error))
+
+
+def _written(ending: Ending | None) -> dict[str, Any] | None:
+    if ending is None:
+        return None
+    error = None if ending.error is None else ending.error.model_dump(mode="json")
+    return {"status": ending.status.value, "error": error}

@@ -11,7 +11,7 @@ from dataaggregator.db import Database
 from dataaggregator.ids import new_id
 from services.executor import commands
 from services.executor.commands import AttemptEnd, Attempts, run_error
-from services.executor.domain import End, Status
+from services.executor.domain import CANCELLED, End, Ending, Status
 from services.executor.store import results, runs
 from services.executor.store.runs import Run
 
@@ -85,6 +85,43 @@ async def test_a_run_waiting_for_its_next_attempt_is_cancelled_at_once(
     await attempts.record(run, AttemptEnd(End.FAILED, error))
     await cancel(database, workspace, run.run_id)
     assert (await run_now(run.run_id)).status is Status.CANCELLED
+
+
+async def test_a_run_that_may_have_committed_is_cancelled_only_when_its_destinations_were_asked(
+    claimed: Claim, database: Database, workspace: UUID, attempts: Attempts, run_now: RunNow
+) -> None:
+    for end in (End.LOST, End.HANDED_BACK):
+        run = await claimed()
+        await attempts.record(run, AttemptEnd(end, run_error("executor-lost", "gone", retryable=True)))
+        await cancel(database, workspace, run.run_id)
+        await cancel(database, workspace, run.run_id)
+        assert (await run_now(run.run_id)).status is Status.QUEUED
+        asking = await attempts.claim({"executor": "test"})
+        assert asking is not None
+        assert (asking.run_id, asking.ending) == (run.run_id, CANCELLED)
+        async with database.platform() as tx:
+            assert await runs.list_cancel_wishes(tx, [run.run_id]) == set()  # asking is not to be stopped
+        await attempts.record(asking, AttemptEnd(End.CANCELLED))
+        assert (await run_now(run.run_id)).status is Status.CANCELLED
+
+
+async def test_a_run_ended_by_force_goes_on_by_asking(
+    claimed: Claim, attempts: Attempts, run_now: RunNow, said: Said
+) -> None:
+    run = await claimed()
+    late = Ending(Status.TIMED_OUT, run_error("run-timeout", "too long", retryable=False))
+    await attempts.record(run, AttemptEnd(End.KILLED, run_error("run-killed", "ended", retryable=True), ending=late))
+    asking = await attempts.claim({"executor": "test"})
+    assert asking is not None
+    assert asking.ending == late
+    await attempts.record(asking, AttemptEnd(End.CANCELLED))
+    assert (await run_now(run.run_id)).status is Status.TIMED_OUT
+    assert await said(run.run_id) == [
+        "run.started.v1",
+        "run.attempt_failed.v1",
+        "run.started.v1",
+        "run.timed_out.v1",
+    ]
 
 
 async def test_an_ended_run_cannot_be_cancelled(

@@ -8,8 +8,10 @@ from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.policies import RetryPolicy
 from dataaggregator.contracts.run import RunError
 from services.executor.domain import (
+    CANCELLED,
     LOSS_LIMIT,
     End,
+    Ending,
     Standing,
     Status,
     decide,
@@ -68,10 +70,46 @@ def test_a_loss_spends_no_attempt_of_the_definition_but_is_bounded() -> None:
     assert last.status is Status.FAILED
 
 
-@pytest.mark.parametrize("end", [End.FAILED, End.LOST, End.HANDED_BACK, End.CANCELLED])
+@pytest.mark.parametrize("end", [End.FAILED, End.CANCELLED])
 def test_a_wish_to_cancel_wins_over_every_retry(end: End) -> None:
     standing = Standing(1, cancel_requested=True)
     assert decide(standing, end, an_error(retryable=True), RetryPolicy(attempts=9), 0.5).status is Status.CANCELLED
+
+
+@pytest.mark.parametrize("end", [End.LOST, End.HANDED_BACK])
+def test_where_nobody_knows_what_was_committed_a_cancelled_run_asks_first(end: End) -> None:
+    verdict = decide(Standing(1, cancel_requested=True), end, None, RetryPolicy(), 0.5)
+    assert (verdict.status, verdict.ending, verdict.retry_in_seconds) == (Status.QUEUED, CANCELLED, 0.0)
+
+
+def test_a_run_ended_by_force_asks_first_and_spends_no_attempt() -> None:
+    late = Ending(Status.TIMED_OUT, an_error(retryable=False))
+    verdict = decide(Standing(2), End.KILLED, an_error(retryable=True), RetryPolicy(attempts=2), 0.5, killed=late)
+    assert (verdict.status, verdict.attempt, verdict.lost, verdict.ending) == (Status.QUEUED, 2, 0, late)
+
+
+ASKING = Standing(2, ending=Ending(Status.TIMED_OUT, an_error(retryable=False)))
+
+
+def test_what_the_destinations_hold_decides_about_a_run_that_asked() -> None:
+    assert decide(ASKING, End.SUCCEEDED, None, RetryPolicy(), 0.5).status is Status.SUCCEEDED
+    verdict = decide(ASKING, End.CANCELLED, None, RetryPolicy(), 0.5)
+    assert (verdict.status, verdict.error) == (Status.TIMED_OUT, an_error(retryable=False))
+
+
+@pytest.mark.parametrize("end", [End.FAILED, End.LOST, End.KILLED, End.HANDED_BACK])
+def test_a_destination_that_could_not_be_asked_is_asked_again(end: End) -> None:
+    verdict = decide(ASKING, end, an_error(retryable=True), RetryPolicy(attempts=1), 0.5)
+    assert (verdict.status, verdict.attempt, verdict.ending) == (Status.QUEUED, 2, ASKING.ending)
+
+
+def test_asking_is_bounded_and_its_failure_told() -> None:
+    unreachable = an_error(retryable=True)
+    last = Standing(9, lost=LOSS_LIMIT - 1, ending=CANCELLED)
+    verdict = decide(last, End.FAILED, unreachable, RetryPolicy(attempts=99), 0.5)
+    assert (verdict.status, verdict.error) == (Status.CANCELLED, unreachable)
+    verdict = decide(Standing(1, ending=CANCELLED), End.FAILED, an_error(retryable=False), RetryPolicy(), 0.5)
+    assert (verdict.status, verdict.error) == (Status.CANCELLED, an_error(retryable=False))
 
 
 def test_a_run_that_committed_before_the_cancel_has_succeeded() -> None:

@@ -1,0 +1,60 @@
+"""What an attempt makes of a run process's last words, or of there being none."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from dataaggregator.contracts.ledger import Ledger
+from dataaggregator.contracts.run import DestinationOutcome, RunCounts
+from dataaggregator.dataplane.job import RunOutcome
+from dataaggregator.ids import new_id
+from services.executor.attempt import Attempt, AttemptLimits, Stop
+from services.executor.commands import run_error
+from services.executor.domain import End, Status
+from services.executor.store.runs import Run
+
+RUN = cast("Run", type("AnyRun", (), {"timeout_seconds": 5.0, "ending": None}))
+
+
+def attempt() -> Attempt:
+    anything: Any = None
+    return Attempt(RUN, anything, anything, AttemptLimits(600.0))
+
+
+def test_a_commit_that_nobody_could_ask_about_is_a_loss_not_a_failure() -> None:
+    """Attempts may be spent, but the next one only looks into the destination's ledger."""
+    unknown = run_error("commit-unknown", "no answer", retryable=True)
+    destination = DestinationOutcome(connector="w", stream="s", status="failed", error=unknown)
+    outcome = RunOutcome(
+        status="failed",
+        error=unknown,
+        ledger=Ledger(run_id=new_id(), balanced=True),
+        counts=RunCounts(),
+        destinations=(destination,),
+    )
+    assert attempt()._judge(outcome).end is End.LOST
+
+
+@pytest.mark.parametrize(
+    ("why", "status"),
+    [(Stop.CANCEL, Status.CANCELLED), (Stop.TIMEOUT, Status.TIMED_OUT), (Stop.STALL, Status.TIMED_OUT)],
+)
+def test_a_stop_by_force_is_told_only_after_asking_unless_nothing_had_begun(why: Stop, status: Status) -> None:
+    before, after = attempt(), attempt()
+    after._begun = True
+    for stopped in (before, after):
+        stopped.stop(why)
+    assert before._judge(asyncio.CancelledError()).end == End(status)
+    ended = after._judge(asyncio.CancelledError())
+    assert ended.end is End.KILLED
+    assert ended.ending is not None
+    assert ended.ending.status is status
+
+
+def test_a_run_handed_back_is_not_told_to_be_ended() -> None:
+    stopped = attempt()
+    stopped._begun = True
+    stopped.stop(Stop.HAND_BACK)
+    ended = stopped._judge(asyncio.CancelledError())
+    assert (ended.end, ended.ending) == (End.HANDED_BACK, None)
