@@ -84,8 +84,8 @@ async def lives_lost(rig: Rig, nursery: Nursery) -> int:
 
 
 async def failures(rig: Rig, make: Callable[[], Exception]) -> int:
-    """How often its handler is called in vain until it is set aside; once together with others does not count."""
-    tries = -1
+    """How often its handler is called in vain until it is set aside."""
+    tries = 0
 
     async def fail(event: Event, _: Transaction) -> None:
         nonlocal tries

@@ -14,12 +14,18 @@ from dataaggregator.telemetry import traces
 
 @dataclass(frozen=True)
 class Delivery:
-    """One event on its way to its handler, for the `tries`th time; `waited` if it has a retry row."""
+    """One event on its way to its handler, for the `tries`th time; `waited` if it has a retry row.
+
+    It came before an earlier one of its subject in `gaps` of the tries: then its handler was not called. What goes
+    `alone` shares no transaction: it failed before, and would fail its neighbours too.
+    """
 
     event: Event
     handler: Handler
     tries: int = 1
     waited: bool = False
+    gaps: int = 0
+    alone: bool = False
 
     @property
     def subject(self) -> inbox.Subject:

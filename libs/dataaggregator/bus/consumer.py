@@ -1,13 +1,15 @@
 """The bus: applying one event to one service: inbox, handler and what it emits in one transaction, else a verdict."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from itertools import groupby
 
 from dataaggregator.bus import inbox, parked
 from dataaggregator.bus.applying import Delivery, apply
 from dataaggregator.bus.handler import Handler, handler_table
-from dataaggregator.bus.verdict import Ack, Park, Retry, Verdict, ended_the_process, reason, verdict
+from dataaggregator.bus.verdict import Ack, Park, Retry, Verdict, had_its_tries, reason, verdict
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE, Event
 from dataaggregator.db import Connection, Database
@@ -21,6 +23,10 @@ FOLDS_AT_ONCE = 4
 CLAIMED_AT_ONCE = 100
 CLAIM_SECONDS = 60.0
 RETRIED_AT_ONCE = 4
+
+CALLS_OF_A_DELIVERY = 3
+"""A handler is called for an event with other subjects' in one transaction, with those of its own, and alone, where
+each but the last failed."""
 
 
 class Consumer:
@@ -38,11 +44,16 @@ class Consumer:
 
         Raises only if not even the verdict could be stored: then the event is not to be acknowledged.
         """
-        delivery = Delivery(event, self._handler(event), tries, waited)
+        return await self._deliver(Delivery(event, self._handler(event), tries, waited))
+
+    async def _deliver(self, delivery: Delivery) -> Verdict:
+        event = delivery.event
         try:
             async with self._transaction(event) as tx:
                 (outcome,) = await self._apply(tx, [delivery])
         except Exception as error:
+            tries = delivery.tries - delivery.gaps
+            delivery = replace(delivery, tries=tries, gaps=0)
             with traces.continue_from(event.traceparent, f"judge {event.type}"):
                 outcome = verdict(error, tries)
                 self._tell(event, outcome, error, tries)
@@ -72,6 +83,8 @@ class Consumer:
                         committed[place] = len(made[place])
                     return
                 for place in places:
+                    if len(folded) > 1:
+                        made[place] = _called(made[place])
                     committed[place] = await self._follow(made[place])
 
         async with asyncio.TaskGroup() as tasks:
@@ -85,10 +98,12 @@ class Consumer:
             due = await inbox.claim_due(tx, self.schema, limit=CLAIMED_AT_ONCE, lease_seconds=CLAIM_SECONDS)
         chains: dict[tuple[str, str], list[Delivery]] = {}
         for row in due:
-            if ended_the_process(row.unjudged):
-                await self.set_aside(row.event, row.tries)
+            gaps = row.tries - row.unjudged if row.gap else 0
+            if had_its_tries(row.tries - gaps, row.unjudged):
+                await self.set_aside(row.event, row.tries - 1)
                 continue
-            delivery = Delivery(row.event, self._handler(row.event), row.tries, waited=True)
+            handler = self._handler(row.event)
+            delivery = Delivery(row.event, handler, row.tries, waited=True, gaps=gaps, alone=not row.gap)
             chains.setdefault((row.event.source, row.event.subject), []).append(delivery)
         async with asyncio.TaskGroup() as tasks:
             for chain in chains.values():
@@ -99,7 +114,7 @@ class Consumer:
         """Let events that were delivered before, with an end unknown, be tried one at a time, each try counted."""
         async with self._database.platform() as tx:
             for event in events:
-                await inbox.suspect(tx, self.schema, event)
+                await inbox.suspect(tx, self.schema, event, tries=CALLS_OF_A_DELIVERY)
 
     async def set_aside(self, event: Event, tries: int, why: tuple[str, str] | None = None) -> None:
         """Park an event without a delivery; without a reason, because the process ended in each of its deliveries."""
@@ -123,18 +138,20 @@ class Consumer:
 
     async def _follow(self, chain: Sequence[Delivery]) -> int:
         """In one transaction, which saves all commits but one; if an event fails, each in its own."""
-        for begin in range(0, len(chain), FOLDED_AT_ONCE):
-            part = chain[begin : begin + FOLDED_AT_ONCE]
+        done = 0
+        for part in _parts(chain):
             if len(part) > 1 and await self._fold(part):
+                done += len(part)
                 continue
-            for number, one in enumerate(part):
+            for one in _called(part) if len(part) > 1 else part:
                 try:
-                    await self.deliver(one.event, one.tries, waited=one.waited)
+                    await self._deliver(one)
                 except Exception as error:
                     why = reason(error)[1]
                     log.warning("delivery_interrupted", schema=self.schema, type=one.event.type, reason=why)
-                    return begin + number
-        return len(chain)
+                    return done
+                done += 1
+        return done
 
     async def _fold(self, part: Sequence[Delivery]) -> bool:
         """All of them in one transaction; False if that did not work, and then nothing has happened."""
@@ -207,6 +224,20 @@ def _going_together(chains: Sequence[Sequence[Delivery]]) -> list[list[int]]:
             workspace, events = mine, len(chains[place])
         parts[-1].append(place)
     return parts
+
+
+def _parts(chain: Sequence[Delivery]) -> Iterator[list[Delivery]]:
+    """So many at once as are folded, each that goes alone by itself."""
+    for alone, group in groupby(chain, key=lambda one: one.alone):
+        together = list(group)
+        size = 1 if alone else FOLDED_AT_ONCE
+        for begin in range(0, len(together), size):
+            yield together[begin : begin + size]
+
+
+def _called(part: Sequence[Delivery]) -> list[Delivery]:
+    """The same for the next try: their handlers may have been called together, in vain."""
+    return [replace(one, tries=one.tries + 1) for one in part]
 
 
 async def _unhandled(event: Event, _: Connection) -> None:

@@ -19,11 +19,12 @@ Subject = tuple[str, str]
 
 @dataclass(frozen=True)
 class Waiting:
-    """A retry row that is due."""
+    """A retry row that is due; `gap` if all that it waited for so far is an earlier event of its subject."""
 
     event: Event
     tries: int
     unjudged: int
+    gap: bool
 
 
 async def add(tx: Connection, schema: str, events: Sequence[Event], waited: Sequence[bool]) -> set[UUID]:
@@ -146,17 +147,18 @@ async def retry(
     after_commit(tx, waker(retries_topic(schema)))
 
 
-async def suspect(tx: Connection, schema: str, event: Event) -> None:
+async def suspect(tx: Connection, schema: str, event: Event, *, tries: int) -> None:
     """Write a retry row for an event whose delivery was begun and never judged; none if it is applied or waits."""
     await tx.execute(
         f"""INSERT INTO {quote(schema)}.retries
                 (event_id, workspace_id, source, subject, sequence, event, tries, unjudged, code, reason, due_at)
-            SELECT $1, $2, $3, $4, $5, $6, 1, 1, 'event-redelivered',
+            SELECT $1, $2, $3, $4, $5, $6, $7, 1, 'event-redelivered',
                 'delivered before, and nothing is known of how that ended', clock_timestamp()
             WHERE NOT EXISTS (SELECT 1 FROM {quote(schema)}.inbox WHERE event_id = $1)
               AND NOT EXISTS (SELECT 1 FROM {quote(schema)}.parked WHERE event_id = $1)
             ON CONFLICT (event_id) DO NOTHING""",
         *_identity(event),
+        tries,
     )
     after_commit(tx, waker(retries_topic(schema)))
 
@@ -180,7 +182,10 @@ async def claim_due(tx: Connection, schema: str, *, limit: int, lease_seconds: f
     if not rows:
         rows = await _claim(tx, schema, "unjudged > 0", 1, lease_seconds)
     rows.sort(key=lambda row: (row["source"], row["subject"], row["sequence"]))
-    return [Waiting(Event.from_cloudevent(row["event"]), row["tries"], row["unjudged"]) for row in rows]
+    return [
+        Waiting(Event.from_cloudevent(row["event"]), row["tries"], row["unjudged"], row["code"] == "sequence-gap")
+        for row in rows
+    ]
 
 
 async def _claim(tx: Connection, schema: str, which: str, limit: int, lease_seconds: float) -> "list[asyncpg.Record]":
@@ -190,7 +195,7 @@ async def _claim(tx: Connection, schema: str, which: str, limit: int, lease_seco
             WHERE event_id IN (
                 SELECT event_id FROM {quote(schema)}.retries WHERE due_at <= clock_timestamp() AND {which}
                 ORDER BY due_at FOR UPDATE SKIP LOCKED LIMIT $1)
-            RETURNING event, tries, unjudged, source, subject, sequence""",
+            RETURNING event, tries, unjudged, code, source, subject, sequence""",
         limit,
         lease_seconds,
     )

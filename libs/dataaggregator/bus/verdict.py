@@ -65,9 +65,12 @@ def verdict(error: Exception, tries: int) -> Verdict:
     return Retry(max(_pause(tries, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS), least))
 
 
-def ended_the_process(unjudged: int) -> bool:
-    """Whether so many tries in a row, the present one included, were begun that the event must be what ended them."""
-    return unjudged > MOST_UNJUDGED_TRIES
+def had_its_tries(tries: int, unjudged: int) -> bool:
+    """Whether no other try may be made, counting the one that was about to be.
+
+    Either so many in a row were begun and never judged that the event must be what ended them, or they were all.
+    """
+    return unjudged > MOST_UNJUDGED_TRIES or tries > MOST_TRIES
 
 
 def reason(error: Exception) -> tuple[str, str]:

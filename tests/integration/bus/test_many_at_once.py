@@ -1,13 +1,14 @@
 """Events of many subjects in one transaction: fewer commits, and each subject as well off as alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
 import pytest
 
 from dataaggregator.bus import EmbeddedBus, Handler, Said, emit_all
-from dataaggregator.bus.consumer import FOLDED_AT_ONCE, Consumer
+from dataaggregator.bus.consumer import CALLS_OF_A_DELIVERY, FOLDED_AT_ONCE, Consumer
 from dataaggregator.bus.relay import EVENT_COLUMNS
+from dataaggregator.bus.verdict import MOST_TRIES
 from dataaggregator.contracts.connector import ConnectorTested
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, Database
@@ -111,6 +112,69 @@ async def test_many_events_said_at_once_are_counted_by_subject_in_their_order(ri
     assert [(row["subject"], row["sequence"]) for row in rows] == [
         ("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 3), ("c", 1),
     ]  # fmt: skip
+
+
+async def test_in_whatever_company_a_handler_is_called_ten_times_at_most(rig: Rig) -> None:
+    calls = _refuse(rig, lambda event: event.subject == "poison")
+    poison, other = await _chains(rig, ["poison", "other"], times=2)
+    consumer = _consumer(rig)
+    assert await consumer.deliver_chains([poison, other]) == [2, 2]
+    assert len(calls) == CALLS_OF_A_DELIVERY + 1, "the second of them was called for only when it was alone"
+    await _retry_all(rig, consumer)
+    assert {event.id: calls.count(event.id) for event in poison} == {poison[0].id: MOST_TRIES, poison[1].id: 8}
+    assert await _applied(rig, LISTENER) == {"other": [1, 2]}
+    assert [row["tries"] for row in await rig.rows(f"SELECT tries FROM {LISTENER}.parked")] == [MOST_TRIES] * 2
+
+
+async def test_what_waited_for_its_gap_has_all_its_tries(rig: Rig) -> None:
+    calls = _refuse(rig, lambda event: event.sequence == 3, ORDERLY)
+    (a,) = await _chains(rig, ["a"], times=3)
+    consumer = _consumer(rig, ORDERLY)
+    await consumer.deliver_chains([[a[0]], [a[2]]])
+    await rig.execute(f"UPDATE {ORDERLY}.retries SET tries = {MOST_TRIES + 5}")
+    await consumer.deliver_chains([[a[1]]])
+    await _retry_all(rig, consumer)
+    assert calls == [a[2].id] * MOST_TRIES
+
+
+async def test_what_came_back_from_a_delivery_without_an_end_counts_all_its_calls(rig: Rig) -> None:
+    calls = _refuse(rig, lambda _: True)
+    ((event,),) = await _chains(rig, ["a"])
+    consumer = _consumer(rig)
+    await consumer.suspect([event])
+    await _retry_all(rig, consumer)
+    assert len(calls) == MOST_TRIES - CALLS_OF_A_DELIVERY
+
+
+async def test_a_last_try_without_an_end_is_the_last(rig: Rig) -> None:
+    calls = _refuse(rig, lambda _: True)
+    ((event,),) = await _chains(rig, ["a"])
+    consumer = _consumer(rig)
+    await consumer.deliver_chains([[event]])
+    await rig.execute(f"UPDATE {LISTENER}.retries SET tries = {MOST_TRIES}, unjudged = 1")
+    await _retry_all(rig, consumer)
+    assert calls == [event.id]
+    assert await rig.value(f"SELECT (code, tries) = ('event-poisonous', {MOST_TRIES}) FROM {LISTENER}.parked")
+
+
+def _refuse(rig: Rig, refused: Callable[[Event], bool], schema: str = LISTENER) -> list[UUID]:
+    """What a handler does not like; returns for what it was called in vain, as that goes on."""
+    calls: list[UUID] = []
+
+    async def refuse(event: Event, _: Connection) -> None:
+        if refused(event):
+            calls.append(event.id)
+            raise ZeroDivisionError("not this one")
+
+    rig.hooks[schema] = refuse
+    return calls
+
+
+async def _retry_all(rig: Rig, consumer: Consumer) -> None:
+    """Until nothing waits any more, without its pauses."""
+    while await rig.value(f"SELECT count(*) FROM {consumer.schema}.retries"):
+        await rig.execute(f"UPDATE {consumer.schema}.retries SET due_at = now()")
+        await consumer.retry_due()
 
 
 def _consumer(rig: Rig, schema: str = LISTENER) -> Consumer:
