@@ -19,7 +19,7 @@ from tests.integration.bus.rig import ORDERLY, Rig
 pytestmark = pytest.mark.faults
 
 # A connection that only one side has forgotten is found dead by its missing heartbeats.
-BACK_WITHIN_SECONDS = 60.0
+BACK_WITHIN_SECONDS = 30.0
 LONGEST_BYTES = 60_000
 
 Fault = Callable[[Proxy, random.Random], object]
