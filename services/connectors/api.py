@@ -18,6 +18,7 @@ from services.connectors.resource import (
     ConnectorQuery,
     ConnectorShown,
     ConnectorTypeShown,
+    KeptConnectors,
     TypeQuery,
     shown,
     shown_type,
@@ -60,6 +61,10 @@ class ConnectorsApi:
                 "DELETE", one, self.delete, "Delete an unused connector", TAG, write,
                 answers={204: None}, problems=(409,), etag=True,
             ),
+            Route(
+                "POST", "/internal/connectors/keep", self.keep, "Ask connectors to stay", "internal", None,
+                body=KeptConnectors, answers={200: KeptConnectors}, internal=True,
+            ),
         )  # fmt: skip
 
     async def types(self, call: Call) -> Answer:
@@ -94,6 +99,11 @@ class ConnectorsApi:
     async def delete(self, call: Call) -> Answer:
         await self.commands.delete(call.workspace, call.path["connector"], author(call), expect(call))
         return Answer(status=204)
+
+    async def keep(self, call: Call) -> Answer:
+        """Only for the scheduler: the route is internal, and the gateway never forwards to it."""
+        kept = await self.commands.keep(call.workspace, call.body_as(KeptConnectors).connector_ids)
+        return Answer(KeptConnectors(connector_ids=list(kept)))
 
 
 def _answer(connector: Connector) -> Answer:

@@ -10,6 +10,7 @@ from services.connectors.api import ConnectorsApi
 from services.connectors.commands import ConnectorCommands
 from services.connectors.discoverer import Discoverer
 from services.connectors.outbox import NAME
+from services.connectors.pipelines import Pipelines
 from services.connectors.probe import Probe
 from services.connectors.references import References
 from services.connectors.trying import TryingApi
@@ -20,7 +21,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def build(ports: Ports) -> Service:
     database = ports.database
     services = ServiceClient(ports, NAME)
-    commands = ConnectorCommands(database, ports.keys, References(ports.settings))
+    commands = ConnectorCommands(database, ports.keys, References(ports.settings), Pipelines(services).let_go)
     probe = Probe(services)
     discoverer = Discoverer(database, commands, probe)
     return Service(

@@ -1,6 +1,6 @@
 """Connectors, commands: create, save, delete, open for the executor; each one transaction."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,9 @@ from services.connectors.references import References
 
 PURPOSE = "connector-secret"
 
+LetGo = Callable[[Connector], Awaitable[None]]
+"""Asks whoever owns the pipelines; raises Conflict if one uses the connector, else none can from then on."""
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -33,6 +36,7 @@ class ConnectorCommands:
     database: Database
     keys: KeyRing
     references: References
+    let_go: LetGo
 
     async def create(self, workspace: UUID, author: Author, definition: ConnectorDefinition) -> Connector:
         parted = part(known_type(definition.type), definition.config, {})
@@ -69,18 +73,32 @@ class ConnectorCommands:
             return after
 
     async def delete(self, workspace: UUID, reference: str, author: Author, expect: Callable[[int], None]) -> None:
+        """Not while a pipeline uses it, or one that names it is being saved (ADR 0021)."""
         async with self.database.transaction(workspace) as tx:
-            connector = await store.get(tx, workspace, reference, lock=True)
+            connector = await store.get(tx, workspace, reference)
             expect(connector.version)
             users = await store.used_by(tx, connector)
             if users:
                 named = ", ".join(users)
                 detail = f"The connector {connector.name!r} cannot be deleted: pipelines use it: {named}."
                 raise Conflict("connector-in-use", detail)
+            kept = await store.times_kept(tx, connector)
+        await self.let_go(connector)
+        async with self.database.transaction(workspace) as tx:
+            connector = await store.get(tx, workspace, str(connector.id), lock=True)
+            expect(connector.version)
+            if await store.times_kept(tx, connector) != kept:
+                detail = f"The connector {connector.name!r} cannot be deleted: a pipeline that uses it is being saved."
+                raise Conflict("connector-in-use", detail)
             await store.remove(tx, connector)
             deleted = ConnectorDeleted(connector_id=connector.id, name=connector.name)
             await outbox.emit(tx, workspace, connector.id, deleted)
             await _audit(tx, connector, author, "connector.deleted")
+
+    async def keep(self, workspace: UUID, connectors: Sequence[UUID]) -> Sequence[UUID]:
+        """Those of these that are there; a deletion that has begun before this gives up."""
+        async with self.database.transaction(workspace) as tx:
+            return await store.keep(tx, workspace, connectors)
 
     async def open(self, workspace: UUID, reference: str) -> Opened:
         """For the executor's eyes: secrets opened, references looked up; raises Invalid where one does not resolve."""

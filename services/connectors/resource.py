@@ -118,6 +118,13 @@ class ResolveWish(BaseModel):
     connector_ids: Annotated[list[UUID], Field(max_length=1000)]
 
 
+class KeptConnectors(BaseModel):
+    """Asked for: connectors that were to be deleted; answered: those that are there and stay."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    connector_ids: Annotated[list[UUID], Field(max_length=1000)]
+
+
 class ConnectorUse(BaseModel):
     type: str
     config: dict[str, Any]

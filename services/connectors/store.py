@@ -70,6 +70,19 @@ async def remove(tx: Connection, connector: Connector) -> None:
     await tx.execute(statement, connector.workspace_id, connector.id)
 
 
+async def times_kept(tx: Connection, connector: Connector) -> int:
+    """How often it was asked to stay."""
+    statement = "SELECT kept FROM connectors.connectors WHERE workspace_id = $1 AND id = $2"
+    kept: int = await tx.fetchval(statement, connector.workspace_id, connector.id)
+    return kept
+
+
+async def keep(tx: Connection, workspace: UUID, connectors: Sequence[UUID]) -> Sequence[UUID]:
+    """Those that are there, each asked to stay; waits for a deletion that is about to be committed."""
+    statement = "UPDATE connectors.connectors SET kept = kept + 1 WHERE workspace_id = $1 AND id = ANY($2) RETURNING id"
+    return [row["id"] for row in await tx.fetch(statement, workspace, sorted(connectors))]
+
+
 async def secrets(tx: Connection, connector: Connector) -> Mapping[str, bytes]:
     """Sealed, by field."""
     statement = "SELECT field, sealed FROM connectors.secrets WHERE workspace_id = $1 AND connector_id = $2"

@@ -1,7 +1,7 @@
 """Pipelines, commands: create, save, delete, pause, resume; each one transaction."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection, Set
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from dataaggregator.contracts.pipeline import (
 )
 from dataaggregator.db import Connection, Database
 from dataaggregator.definition import Audited, Author, Edit
+from dataaggregator.errors import Conflict
 from dataaggregator.ids import new_id
 from services.scheduler import outbox
 from services.scheduler.pipelines import connectors, material, schedules, store
@@ -26,10 +27,14 @@ PROJECTION_SECONDS = 2.0
 """How long a definition waits for the connector it names: connector.created may still be on its way."""
 PROJECTION_POLL_SECONDS = 0.05
 
+Keep = Callable[[UUID, Collection[UUID]], Awaitable[Set[UUID]]]
+"""Asks the owner of a workspace's connectors which of these are there; a deletion of one that is under way gives up."""
+
 
 @dataclass(frozen=True)
 class PipelineCommands:
     database: Database
+    keep: Keep
 
     async def create(self, workspace: UUID, author: Author, definition: PipelineDefinition) -> Pipeline:
         await self._await_connectors(workspace, definition)
@@ -48,8 +53,9 @@ class PipelineCommands:
     async def save(self, workspace: UUID, reference: str, author: Author, edit: Edit[PipelineDefinition]) -> Pipeline:
         """A new version; the same definition again changes nothing. A blocked pipeline that is right again goes on."""
         async with self.database.transaction(workspace) as tx:
-            wanted = edit.change(await store.get(tx, workspace, reference))
-        await self._await_connectors(workspace, wanted)
+            current = await store.get(tx, workspace, reference)
+            wanted = edit.change(current)
+        await self._await_connectors(workspace, wanted, current.id)
         async with self.database.transaction(workspace) as tx:
             before = await store.get(tx, workspace, reference, lock="FOR UPDATE")
             edit.expect(before.version)
@@ -102,15 +108,41 @@ class PipelineCommands:
             await _audit(tx, resumed, author, "pipeline.resumed")
             return resumed
 
-    async def _await_connectors(self, workspace: UUID, definition: PipelineDefinition) -> None:
-        names = connectors_named(definition)
+    async def let_go(self, workspace: UUID, connector: Connector) -> None:
+        """Before its owner deletes it: raises Conflict if a pipeline uses it, else no definition may name it any more.
+
+        If it is not deleted after all, the next definition that names it finds that out.
+        """
+        async with self.database.transaction(workspace) as tx:
+            await connectors.set_leaving(tx, workspace, connector, new_id())
+            if users := await connectors.users(tx, workspace, connector.id):
+                raise Conflict(
+                    "connector-in-use", f"Pipelines use the connector {connector.name!r}: {', '.join(users)}."
+                )
+
+    async def _await_connectors(
+        self, workspace: UUID, definition: PipelineDefinition, pipeline: UUID | None = None
+    ) -> None:
+        names, asked = connectors_named(definition), set[UUID]()
         deadline = asyncio.get_running_loop().time() + PROJECTION_SECONDS
         while True:
             async with self.database.transaction(workspace) as tx:
-                known = await connectors.named(tx, workspace, names)
+                known = await connectors.named(tx, workspace, names, pipeline)
+                leaving = await connectors.leaving(tx, workspace, names - known.keys())
             if len(known) == len(names) or asyncio.get_running_loop().time() > deadline:
                 return
-            await asyncio.sleep(PROJECTION_POLL_SECONDS)
+            leaving = {id_: token for id_, token in leaving.items() if token not in asked}
+            if leaving:
+                asked.update(leaving.values())
+                await self._ask_to_stay(workspace, leaving)
+            else:
+                await asyncio.sleep(PROJECTION_POLL_SECONDS)
+
+    async def _ask_to_stay(self, workspace: UUID, leaving: dict[UUID, UUID]) -> None:
+        """A deletion was refused, has failed, or is under way and gives up; the token says that no other has begun."""
+        there = await self.keep(workspace, leaving)
+        async with self.database.transaction(workspace) as tx:
+            await connectors.stay(tx, workspace, {id_: token for id_, token in leaving.items() if id_ in there})
 
 
 async def block(tx: Connection, pipeline: Pipeline, reason: str) -> Pipeline:

@@ -1,7 +1,7 @@
 """Slots: each fired once or skipped with a reason, with any number of tickers, whatever was missed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Set
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -56,10 +56,18 @@ async def rivals(database_url: str, settings: Settings) -> AsyncIterator[list[Ti
         await database.close()
 
 
+async def _nobody_is_asked(_workspace: UUID, _connectors: Collection[UUID]) -> Set[UUID]:
+    raise AssertionError("no connector was to be deleted")
+
+
+def _commands(database: Database) -> PipelineCommands:
+    return PipelineCommands(database, _nobody_is_asked)
+
+
 async def _pipeline(database: Database, trigger: dict[str, Any], missed_seconds: float, **changes: Any) -> Pipeline:
     """A pipeline whose trigger nobody looked at for so long."""
     definition = PipelineDefinition.model_validate(a_pipeline(triggers=[trigger], **changes))
-    pipeline = await PipelineCommands(database).create(WORKSPACE, SOMEBODY, definition)
+    pipeline = await _commands(database).create(WORKSPACE, SOMEBODY, definition)
     async with database.platform() as tx:
         await tx.execute(
             """UPDATE scheduler.schedules SET anchor_at = anchor_at - make_interval(secs => $1),
@@ -136,7 +144,7 @@ async def test_slots_of_a_paused_pipeline_are_skipped_with_the_reason(
     database: Database, warehouse: UUID, ticker: Ticker
 ) -> None:
     pipeline = await _pipeline(database, {"every": "1m", "catch_up": "all"}, 180)
-    commands = PipelineCommands(database)
+    commands = _commands(database)
     await commands.pause(WORKSPACE, "copy", SOMEBODY)
     assert await ticker.tick()
     await commands.resume(WORKSPACE, "copy", SOMEBODY)
@@ -149,7 +157,7 @@ async def test_slots_of_a_paused_pipeline_are_skipped_with_the_reason(
 
 async def test_slots_before_a_resume_do_not_fire_after_it(database: Database, warehouse: UUID, ticker: Ticker) -> None:
     await _pipeline(database, {"every": "1m", "catch_up": "all"}, 180)
-    commands = PipelineCommands(database)
+    commands = _commands(database)
     await commands.pause(WORKSPACE, "copy", SOMEBODY)
     await commands.resume(WORKSPACE, "copy", SOMEBODY)
     await _tick(ticker)
@@ -242,7 +250,7 @@ async def test_a_pipeline_whose_trigger_was_set_aside_fires_again_once_it_is_res
     pipeline = await _pipeline(database, {"every": "1m"}, 60)
     await _spoil(database, pipeline, """UPDATE scheduler.schedules SET trigger = '"x"' WHERE pipeline_id = $1""")
     await _tick(ticker)
-    await PipelineCommands(database).resume(WORKSPACE, "copy", SOMEBODY)
+    await _commands(database).resume(WORKSPACE, "copy", SOMEBODY)
     async with database.transaction(WORKSPACE) as tx:
         assert (await store.show(tx, WORKSPACE, "copy")).next_run_at is not None
 
@@ -290,7 +298,7 @@ async def test_an_edit_elsewhere_leaves_the_slots_alone(database: Database, ware
         return Edit(lambda _: None, lambda now: PipelineDefinition.model_validate({**now.written, **changes}))
 
     before = await schedules()
-    commands = PipelineCommands(database)
+    commands = _commands(database)
     await commands.save(WORKSPACE, "copy", SOMEBODY, edit(timeout="2h"))
     assert await schedules() == before
     await commands.save(WORKSPACE, "copy", SOMEBODY, edit(triggers=[{"cron": "0 3 * * *"}]))

@@ -204,6 +204,7 @@ def test_executors_share_run_folders_and_keep_spill_to_themselves() -> None:
 # executor; everybody auth, for the keys.
 CALLS = {(caller, "auth") for caller in OURS} | {("gateway", called) for called in SERVICES if called != "gateway"}
 CALLS |= {("executor", "connectors"), ("connectors", "executor"), ("scheduler", "executor")}
+CALLS |= {("scheduler", "connectors"), ("connectors", "scheduler")}
 
 
 def policies(name: str) -> list[Json]:
