@@ -7,7 +7,12 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from dataaggregator.bus import EmbeddedBus
+from dataaggregator.bus.rabbitmq import topology
 from dataaggregator.clock import SystemClock
+from dataaggregator.contracts.envelope import MESSAGES
+from dataaggregator.contracts.identity import IdentityRevoked
+from dataaggregator.contracts.platform import BusResendRequested
+from dataaggregator.contracts.run import RunProgressed
 from dataaggregator.db import Database
 from dataaggregator.directory import Directory
 from dataaggregator.http.openapi import document, merge
@@ -70,6 +75,12 @@ def test_the_document_of_each_service_and_of_all_together_is_valid(services: Map
     validate(whole, cls=OpenAPIV31SpecValidator)
     operations = [operation["operationId"] for item in whole["paths"].values() for operation in item.values()]
     assert [name for name, count in Counter(operations).items() if count > 1] == []
+
+
+def test_a_service_listens_to_every_event_but_to_those_that_none_has_to_hear(services: Mapping[str, Service]) -> None:
+    heard = {handler.message.event_type for service in services.values() for handler in service.handlers}
+    assert set(MESSAGES) - heard - {BusResendRequested.event_type} == {IdentityRevoked.event_type}
+    assert {IdentityRevoked.event_type, RunProgressed.event_type} == set(topology.UNHEARD_TYPES)
 
 
 def test_only_what_must_be_is_open_to_everybody(routes: list[tuple[str, Route]]) -> None:

@@ -1,6 +1,5 @@
 """The RabbitMQ adapter passes the suite of its port; what is its own: returns, redeliveries, bindings, strangers."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -15,7 +14,7 @@ from dataaggregator.bus.rabbitmq import RabbitBus, declare_all, topology
 from dataaggregator.bus.rabbitmq.wire import to_message
 from dataaggregator.contracts.connector import ConnectorTested
 from dataaggregator.contracts.envelope import Event
-from dataaggregator.db import Database
+from dataaggregator.db import Connection, Database
 from dataaggregator.errors import Transient
 from dataaggregator.settings import Settings
 from deploy.local.rabbitmq import Broker
@@ -99,29 +98,27 @@ class TestRabbitBus(BusConformance):
         await topology.declare_exchanges(channel)
         await topology.declare_service(channel, LISTENER, [ConnectorTested.event_type])
         rig.start(SPEAKER)
-        await rig.say(times=5)
+        for number in range(5):
+            await rig.say(f"s{number}")
         queue = await channel.get_queue(topology.queue_name(LISTENER))
         taken = [await queue.get(timeout=10, fail=False) for _ in range(1)]
         while len(taken) < 5:
             message = await queue.get(timeout=10, fail=False)
             taken += [message] if message else []
         await channel.close()  # as a consumer that died: all five come again
-        alone: list[str] = []
-        busy = 0
+        busy: list[int] = [0]
 
-        async def look(event: Event, _: object) -> None:
-            nonlocal busy
-            busy += 1
-            assert busy == 1, "one at a time"
-            await asyncio.sleep(0)
-            busy -= 1
-            alone.append(str(event.id))
+        async def look(event: Event, tx: Connection) -> None:
+            busy.append(busy[-1] + 1)
+            await tx.execute("SELECT 1")
+            busy.append(busy[-1] - 1)
 
         rig.hooks[LISTENER] = look
         rig.start(LISTENER, ORDERLY)
         await eventually(lambda: rig.value(f"SELECT count(*) = 5 FROM {LISTENER}.effects"))
         await rig.settled()
-        assert len(alone) == len(set(alone)) == 5
+        assert busy == [0, *[1, 0] * 5], "one at a time, and once"
+        assert await rig.value(f"SELECT count(DISTINCT xmin::text) FROM {LISTENER}.effects") == 5
 
     async def test_what_the_broker_gave_up_delivering_is_parked(self, rig: Rig, channel: AbstractChannel) -> None:
         rig.start()

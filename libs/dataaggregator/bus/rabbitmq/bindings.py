@@ -56,7 +56,8 @@ class Management:
         except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
             detail = f"RabbitMQ's management API does not answer: {type(error).__name__}."
             raise Transient("bus-unavailable", detail) from error
-        return {(binding["source"], binding["routing_key"]) for binding in found}
+        # Each queue is bound to the default exchange, and that is told even of one that is gone.
+        return {(binding["source"], binding["routing_key"]) for binding in found if binding["source"]}
 
 
 class Bindings:

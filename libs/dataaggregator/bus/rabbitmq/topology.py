@@ -4,6 +4,7 @@ events, internal      topic exchanges; what no queue is bound for goes on to `un
 SERVICE.events        quorum queue of a service, bound for each type that it handles
 SERVICE.dead          what was delivered from it too often without an end; parked by the service
 SERVICE.ephemeral     what may be lost, for whichever replica of the service is free
+unheard               forgets what no service of ours has to hear; others may
 unrouted              what nobody was bound for: evidence for a person, bounded
 """
 
@@ -15,11 +16,13 @@ from aiormq.abc import FieldTable
 from dataaggregator.bus.rabbitmq.link import Link
 from dataaggregator.contracts.base import Channel
 from dataaggregator.contracts.envelope import MESSAGES
+from dataaggregator.contracts.identity import IdentityRevoked
 from dataaggregator.contracts.platform import BusResendRequested
 
 EXCHANGES: dict[Channel, str] = {"public": "dataaggregator.events", "internal": "dataaggregator.internal"}
 DEAD = "dataaggregator.dead"
 UNROUTED = "dataaggregator.unrouted"
+UNHEARD = "dataaggregator.unheard"
 
 MOST_DELIVERIES = 20
 """Of one message without an acknowledgement, each the end of a channel; then the broker puts it among the dead."""
@@ -30,6 +33,8 @@ MOST_EPHEMERAL = 10_000
 EPHEMERAL_LIVES_MS = 10_000
 
 EPHEMERAL_TYPES = tuple(name for name, message in MESSAGES.items() if message.ephemeral)
+UNHEARD_TYPES = (*EPHEMERAL_TYPES, IdentityRevoked.event_type)
+"""That nobody is bound for these is no fault; of any other type it means that a binding is lost."""
 
 
 def exchange_of(event_type: str) -> str:
@@ -48,13 +53,17 @@ def dead_name(service: str) -> str:
 
 
 async def declare_exchanges(channel: AbstractChannel) -> None:
-    """The exchanges, and the queue of what nobody is bound for."""
+    """The exchanges, and the queues of what nobody has to be bound for and of what nobody is."""
     await channel.declare_exchange(UNROUTED, ExchangeType.FANOUT, durable=True)
     unrouted = await _quorum_queue(channel, UNROUTED, {"x-max-length": MOST_UNROUTED, "x-overflow": "drop-head"})
     await unrouted.bind(UNROUTED)
     for name in EXCHANGES.values():
         arguments: FieldTable = {"alternate-exchange": UNROUTED}
         await channel.declare_exchange(name, ExchangeType.TOPIC, durable=True, arguments=arguments)
+    # What would have to wait in this queue for a consumer is forgotten at once.
+    unheard = await channel.declare_queue(UNHEARD, durable=True, arguments={"x-message-ttl": 0})
+    for event_type in UNHEARD_TYPES:
+        await unheard.bind(exchange_of(event_type), routing_key=event_type)
 
 
 async def declare_dead(channel: AbstractChannel, service: str) -> AbstractQueue:
