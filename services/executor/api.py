@@ -4,11 +4,11 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from dataaggregator.contracts.ledger import Ledger
+from dataaggregator.contracts.state import CursorState, PipelineState
 from dataaggregator.db import Database
 from dataaggregator.errors import NotFound
 from dataaggregator.http.answer import Answer
@@ -56,21 +56,6 @@ class LogLine(BaseModel):
     fields: dict[str, Any]
 
 
-class CursorState(BaseModel):
-    """How far one destination has taken one source stream."""
-
-    source: str
-    destination: str
-    cursor: dict[str, Any]
-    run_id: UUID
-    committed_at: datetime
-
-
-class PipelineState(BaseModel):
-    pipeline_id: UUID
-    cursors: list[CursorState]
-
-
 @dataclass(frozen=True)
 class Api:
     database: Database
@@ -113,12 +98,13 @@ class Api:
             ),
             Route(
                 "GET",
-                "/api/pipelines/{pipeline}/state",
+                "/internal/pipelines/{pipeline:id}/state",
                 self.get_state,
-                "Where reading goes on, per source stream and destination",
-                "pipelines",
-                reads,
+                "Where reading goes on, for the scheduler, which knows the pipelines",
+                "internal",
+                None,
                 answers={200: PipelineState},
+                internal=True,
             ),
             self.probes.route(),
         ]
@@ -170,11 +156,8 @@ class Api:
         return Answer({"items": [shown(line) for line in lines[: query.limit]], "next_cursor": more})
 
     async def get_state(self, call: Call) -> Answer:
-        name = call.path["pipeline"]
+        pipeline_id = call.id("pipeline")
         async with self.database.transaction(call.workspace) as tx:
-            pipeline_id = await results.find_pipeline(tx, call.workspace, name)
-            if pipeline_id is None:
-                raise NotFound("pipeline-never-ran", f"No run of a pipeline {name} was taken by an executor yet.")
             cursors = await results.list_cursors(tx, call.workspace, pipeline_id)
         states = [
             CursorState(

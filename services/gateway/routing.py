@@ -9,7 +9,6 @@ _TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"/api/(auth|users|workspaces)(/|$)", "auth"),
         (r"/api/(connector-types|connectors)(/|$)", "connectors"),
         (r"/api/(transformations|triggers)(/|$)", "scheduler"),
-        (r"/api/pipelines/[^/]+/state$", "executor"),
         (r"/api/pipelines(/|$)", "scheduler"),
         (r"/api/runs/[^/]+/events$", "gateway"),
         (r"/api/runs/[^/]+/(ledger|rejected|logs)(/|$)", "executor"),

@@ -284,6 +284,8 @@ async def test_an_incremental_run_goes_on_where_the_last_one_ended(api: Api, war
     }
     to = {"connector": "warehouse", "stream": "public.visited", "write": "merge", "key": ["id"]}
     await api.post("/api/pipelines", pipeline("visits", sources={"v": source}, transformations=[], destinations=[to]))
+    assert (await api.get("/api/pipelines/visits/state"))["cursors"] == []
+    assert (await api.refused("GET", "/api/pipelines/nobody/state"))["code"] == "pipeline-unknown"
     assert (await api.run("visits"))["rows_written"] == 10
     (cursor,) = (await api.get("/api/pipelines/visits/state"))["cursors"]
     assert cursor["source"] == "v:public.visits"

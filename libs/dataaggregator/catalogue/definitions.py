@@ -51,9 +51,6 @@ DEFINITIONS: dict[str, Entry] = {
         "The pipeline is blocked", "Cure the reason named, save or resume the pipeline, then run it."
     ),
     "pipeline-deleted": Entry("The pipeline was deleted", "The run was waiting for its turn; nothing is left to run."),
-    "pipeline-never-ran": Entry(
-        "No run of it yet", "Check the name, or start a run: the state begins with the first one."
-    ),
     "pipeline-paused": Entry(
         "The pipeline is paused", "Resume it with POST /api/pipelines/{pipeline}/resume, then run it."
     ),

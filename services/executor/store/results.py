@@ -178,15 +178,3 @@ async def remove_cursors(tx: Connection, workspace: UUID, pipeline_id: UUID) -> 
     await tx.execute(
         "DELETE FROM executor.cursors WHERE workspace_id = $1 AND pipeline_id = $2", workspace, pipeline_id
     )
-
-
-async def find_pipeline(tx: Connection, workspace: UUID, name_or_id: str) -> UUID | None:
-    """The pipeline of that id or name, as far as runs of it came by here; a name means its latest bearer."""
-    found: UUID | None = await tx.fetchval(
-        """SELECT pipeline_id FROM executor.runs
-           WHERE workspace_id = $1 AND (pipeline_id::text = $2 OR pipeline_name = $2)
-           ORDER BY queued_at DESC LIMIT 1""",
-        workspace,
-        name_or_id,
-    )
-    return found

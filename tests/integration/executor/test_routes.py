@@ -16,6 +16,7 @@ from dataaggregator.contracts.ledger import Ledger, LedgerStage
 from dataaggregator.contracts.run import RunCounts
 from dataaggregator.dataplane.job import KnownCursor, QuarantineEntry, RunOutcome
 from dataaggregator.db import Database
+from dataaggregator.http.client import ServiceClient
 from dataaggregator.ids import new_id
 from dataaggregator.revocations import Revocation
 from dataaggregator.settings import Settings
@@ -183,15 +184,23 @@ async def test_a_revoked_listener_reads_no_further_line(place: Place, claimed: C
     assert seen == ["a"]
 
 
-async def test_the_state_of_a_pipeline_by_id_and_by_name(place: Place, claimed: Claim, attempts: Attempts) -> None:
+async def test_the_state_of_a_pipeline_is_empty_until_a_run_has_committed(
+    place: Place, claimed: Claim, attempts: Attempts, workspace: UUID
+) -> None:
     run = await claimed()
-    assert await status_of(place.client.get("/api/pipelines/another/state")) == (404, "pipeline-never-ran")
-    await end(attempts, run)
-    for name in (run.queued.pipeline_id, run.queued.pipeline_name):
-        state = await place.client.get(f"/api/pipelines/{name}/state")
-        assert [(c["source"], c["destination"], c["cursor"]) for c in state["cursors"]] == [
-            ("a", "warehouse", {"value": 7})
-        ]
+    path = f"/internal/pipelines/{run.queued.pipeline_id}/state"
+    assert (await status_of(place.client.get(path)))[0] == 403
+    scheduler = ServiceClient(place.ports, "scheduler")
+    await scheduler.open()
+    try:
+        empty = {"pipeline_id": str(run.queued.pipeline_id), "cursors": []}
+        assert await scheduler.get("executor", path, workspace=workspace) == empty
+        await end(attempts, run)
+        (state,) = (await scheduler.get("executor", path, workspace=workspace))["cursors"]
+        assert (state["source"], state["destination"], state["cursor"]) == ("a", "warehouse", {"value": 7})
+        assert (await scheduler.get("executor", path, workspace=new_id()))["cursors"] == []
+    finally:
+        await scheduler.close()
 
 
 async def test_a_probe_is_for_services_only(place: Place) -> None:

@@ -17,7 +17,7 @@ from services.gateway import routing
         ("/api/triggers/preview", "scheduler"),
         ("/api/pipelines", "scheduler"),
         ("/api/pipelines/x/runs", "scheduler"),
-        ("/api/pipelines/x/state", "executor"),
+        ("/api/pipelines/x/state", "scheduler"),
         ("/api/pipelines/state", "scheduler"),
         ("/api/runs", "scheduler"),
         ("/api/runs/x", "scheduler"),
