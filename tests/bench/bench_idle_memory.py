@@ -35,6 +35,8 @@ async def main() -> None:
             firsts, idles = [], []
             for _ in range(ROUNDS):
                 firsts.append(await _first_run(platform))
+                platform.stop()
+                platform.start()
                 await asyncio.sleep(SETTLE_SECONDS)
                 held = resident_bytes(os.getpid(), aside)
                 idles.append(sum(held.values()) / 2**20)

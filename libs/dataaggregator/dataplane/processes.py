@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,6 +26,8 @@ class PoolSettings(BaseModel):
     """Run processes kept started and not yet bound to a workspace."""
     idle: int = 4
     """Run processes kept after a job for the next one of their own workspace; the longest unused one goes first."""
+    idle_seconds: float = 60.0
+    """A run process kept for its workspace is ended when nobody needed it for so long; the warm ones stay."""
     memory_bytes: int = 1024 * 1024 * 1024
     """Declared memory of one run, its sandbox apart: above it the run process is killed and the run says so."""
     sandbox: SandboxSettings = SandboxSettings()
@@ -48,7 +51,7 @@ class ProcessPool:
 
     async def open(self) -> None:
         self._settings.folder.mkdir(parents=True, exist_ok=True)
-        self._watch = asyncio.create_task(self._watch_memory(), name="run-process-watch")
+        self._watch = asyncio.create_task(self._watch_all(), name="run-process-watch")
         self._fill()
 
     async def ping(self) -> None:
@@ -79,6 +82,7 @@ class ProcessPool:
         if self._closed or not process.reusable or process.jobs >= JOBS_PER_PROCESS:
             await self._end(process)
             return
+        process.idle_since = time.monotonic()
         self._idle.append(process)
         while len(self._idle) > self._settings.idle:
             await self._end(self._idle.popleft())
@@ -122,8 +126,12 @@ class ProcessPool:
         with contextlib.suppress(ValueError):
             self._idle.remove(process)
 
-    async def _watch_memory(self) -> None:
+    async def _watch_all(self) -> None:
+        """Memory, and who is kept for nobody."""
         while True:
             for process in list(self._all):
                 process.enforce_memory()
+            limit = time.monotonic() - self._settings.idle_seconds
+            while self._idle and self._idle[0].idle_since < limit:
+                await self._end(self._idle.popleft())
             await asyncio.sleep(WATCH_SECONDS)

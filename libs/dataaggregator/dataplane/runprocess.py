@@ -65,6 +65,8 @@ class RunProcess:
         self._over_memory_bytes: int | None = None
         self.workspace: UUID | None = None
         self.jobs = 0
+        self.idle_since = 0.0
+        """By the monotonic clock, since when its pool keeps it for the next job."""
 
     @property
     def pid(self) -> int:

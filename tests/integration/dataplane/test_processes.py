@@ -1,5 +1,6 @@
 """The pool: warm ahead, one workspace in a process's life, every end explained."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
@@ -60,6 +61,21 @@ async def test_a_closed_pool_leaves_neither_process_nor_spill_behind(tmp_path: P
         pid = process.pid
     assert not alive(pid)
     assert names_in(tmp_path) == []
+
+
+async def test_a_process_that_nobody_needs_any_more_is_ended(tmp_path: Path) -> None:
+    pool = ProcessPool(PoolSettings(warm=0, folder=tmp_path, idle_seconds=0.01))
+    await pool.open()
+    try:
+        async with pool.take(ONE) as process:
+            pid = process.pid
+        async with asyncio.timeout(10):
+            while alive(pid):  # noqa: ASYNC110 - it happens in another process
+                await asyncio.sleep(0.01)
+        async with pool.take(ONE) as process:
+            assert process.pid != pid
+    finally:
+        await pool.close()
 
 
 async def test_one_job_after_the_other_goes_over_the_same_sessions(
