@@ -63,12 +63,15 @@ class Pass:
     async def bind(self) -> Mapping[str, pa.Schema]:
         """The schema of every node whose rows can be taken; what does not fit the sources is told here."""
         scene = self._scene
+        sandboxed = any(node.road == "sandbox" for node in scene.plan.transforms)
+        if sandboxed:
+            scene.sandboxes.warm()  # it starts while the sources are asked
         for name, definition in scene.job.definition.sources.items():
             self._requests[name] = read_request(definition, scene.parameters)
             with at(name):
                 self._schemas[name] = await self._sources[name].schema(self._requests[name])
         with at(STEPS):
-            if any(node.road == "sandbox" for node in scene.plan.transforms):
+            if sandboxed:
                 await self._bind_sandbox()
             else:
                 for node in scene.plan.transforms:

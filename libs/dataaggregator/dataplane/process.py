@@ -81,8 +81,7 @@ class RunProcess:
             self._runner = None
 
     async def _ready(self, sandboxes: WarmSandbox, *, tidy: bool = True) -> None:
-        sandboxes.warm()
-        await sandboxes.wait()
+        await sandboxes.ready()
         if tidy:
             gc.collect()
             gc.freeze()

@@ -1,4 +1,4 @@
-"""The warm sandbox of a run process: one always started ahead, locked down, and used for one load only."""
+"""The warm sandbox of a run process: locked down, started ahead where jobs need it, and used for one load only."""
 
 import asyncio
 import shutil
@@ -23,8 +23,11 @@ class WarmSandbox:
         if self._coming is None:
             self._coming = asyncio.create_task(self._start(), name="sandbox-start")
 
-    async def wait(self) -> None:
-        """Until the start has ended, well or not."""
+    async def ready(self) -> None:
+        """Until the next one is warm, or its start has failed. Jobs that never needed one get none: each holds as
+        much memory as a service."""
+        if self._made:
+            self.warm()
         if self._coming is not None:
             await asyncio.wait([self._coming])
 

@@ -78,6 +78,24 @@ async def test_a_process_that_nobody_needs_any_more_is_ended(tmp_path: Path) -> 
         await pool.close()
 
 
+async def test_a_sandbox_is_started_for_the_first_job_that_needs_one_and_ahead_from_then_on(
+    tmp_path: Path, bench: Bench, orders: Callable[[int], Awaitable[None]]
+) -> None:
+    await orders(10)
+    source = {"orders": {"connector": "pg", "stream": "orders"}}
+    filtered = [{"name": "keep", "inputs": ["orders"], "steps": [{"filter": "amount >= 0"}]}]
+    kept: list[list[int]] = []
+    async with pool_of(tmp_path / "own", warm=0) as pool:
+        for destination, steps in (("orders", []), ("keep", filtered), ("keep", filtered)):
+            job = bench.job(source, [_copy("public.a") | {"input": destination}], steps)
+            async with pool.take(WORKSPACE) as process:
+                assert (await process.run(job, bench.on_frame)).status == "succeeded"
+                await process.wait_ready()
+                kept.append(_children(process.pid))
+    assert [len(sandboxes) for sandboxes in kept] == [0, 1, 1]
+    assert kept[1] != kept[2], "each serves one job"
+
+
 async def test_one_job_after_the_other_goes_over_the_same_sessions(
     bench: Bench, orders: Callable[[int], Awaitable[None]], db: asyncpg.Connection
 ) -> None:
@@ -116,6 +134,10 @@ async def test_a_process_killed_in_a_later_job_leaves_no_half_load(
         async with pool.take(WORKSPACE) as process:
             assert process.pid != first
     assert await db.fetchval("SELECT count(*) FROM a") == 300_010
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _copy(stream: str) -> dict[str, str]:
