@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dataaggregator.bus import Handler
+from dataaggregator.bus.handler import alone
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.contracts.pipeline import PipelineDeleted
 from dataaggregator.contracts.run import RunCancelRequested, RunQueued
@@ -13,14 +14,10 @@ from services.executor.store.runs import Asked
 
 def handlers() -> list[Handler]:
     return [
-        Handler("executor", RunQueued, run_queued, handle_all=runs_queued),
+        Handler("executor", RunQueued, alone(runs_queued), handle_all=runs_queued),
         Handler("executor", RunCancelRequested, run_cancel_requested),
         Handler("executor", PipelineDeleted, pipeline_deleted),
     ]
-
-
-async def run_queued(event: Event, tx: Connection) -> None:
-    await runs_queued([event], tx)
 
 
 async def runs_queued(events: Sequence[Event], tx: Connection) -> None:

@@ -7,6 +7,9 @@ from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.envelope import MESSAGES, Event
 from dataaggregator.db import Connection
 
+Handle = Callable[[Event, Connection], Awaitable[None]]
+HandleAll = Callable[[Sequence[Event], Connection], Awaitable[None]]
+
 
 @dataclass(frozen=True)
 class Handler:
@@ -21,9 +24,18 @@ class Handler:
 
     service: str
     message: type[Message]
-    handle: Callable[[Event, Connection], Awaitable[None]]
+    handle: Handle
     ordered: bool = False
-    handle_all: Callable[[Sequence[Event], Connection], Awaitable[None]] | None = None
+    handle_all: HandleAll | None = None
+
+
+def alone(handle_all: HandleAll) -> Handle:
+    """The `handle` of one event, done as that of several."""
+
+    async def handle(event: Event, tx: Connection) -> None:
+        await handle_all([event], tx)
+
+    return handle
 
 
 def handler_table(handlers: Sequence[Handler]) -> Mapping[str, Handler]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from dataaggregator.bus import Handler
+from dataaggregator.bus.handler import alone
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.contracts.identity import AuditEntry
 from dataaggregator.db import Connection
@@ -11,10 +12,6 @@ from services.auth import SERVICE
 
 from . import store
 from .domain import Link, canonical, link
-
-
-async def audit_entry(event: Event, tx: Connection) -> None:
-    await audit_entries([event], tx)
 
 
 async def audit_entries(events: Sequence[Event], tx: Connection) -> None:
@@ -30,4 +27,4 @@ async def audit_entries(events: Sequence[Event], tx: Connection) -> None:
     await store.add_links(tx, workspace, added)
 
 
-HANDLERS = [Handler(SERVICE, AuditEntry, audit_entry, handle_all=audit_entries)]
+HANDLERS = [Handler(SERVICE, AuditEntry, alone(audit_entries), handle_all=audit_entries)]

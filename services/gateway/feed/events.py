@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dataaggregator.bus import Handler
+from dataaggregator.bus.handler import alone
 from dataaggregator.bus.signals import waker
 from dataaggregator.clock import Clock
 from dataaggregator.contracts.envelope import PUBLIC, Event
@@ -21,14 +22,11 @@ class FeedEvents:
 
     def handlers(self) -> list[Handler]:
         return [
-            Handler(SERVICE, message, self.append, handle_all=self.append_all)
+            Handler(SERVICE, message, alone(self.append), handle_all=self.append)
             for message in PUBLIC.values()
             if not message.ephemeral
         ]
 
-    async def append(self, event: Event, tx: Connection) -> None:
-        await self.append_all([event], tx)
-
-    async def append_all(self, events: Sequence[Event], tx: Connection) -> None:
+    async def append(self, events: Sequence[Event], tx: Connection) -> None:
         await store.append(tx, events, self._clock.now())
         after_commit(tx, waker(TOPIC))

@@ -89,9 +89,13 @@ async def get(tx: Connection, workspace: UUID, reference: str, *, lock: Lock = "
     return _pipeline(row)
 
 
-async def lock(tx: Connection, workspace: UUID, id_: UUID) -> None:
-    """Hold a pipeline, if it is still there: whoever decides on its runs comes one after the other."""
-    await tx.execute("SELECT 1 FROM scheduler.pipelines WHERE workspace_id = $1 AND id = $2 FOR UPDATE", workspace, id_)
+async def lock_all(tx: Connection, workspace: UUID, ids: Sequence[UUID]) -> None:
+    """Hold those of the pipelines that are still there: whoever decides on their runs comes one after the other."""
+    await tx.execute(
+        "SELECT 1 FROM scheduler.pipelines WHERE workspace_id = $1 AND id = ANY($2) ORDER BY id FOR UPDATE",
+        workspace,
+        ids,
+    )
 
 
 async def show(tx: Connection, workspace: UUID, reference: str) -> Shown:

@@ -1,5 +1,6 @@
 """Runs, commands: the mirror follows the executor's words; what it has heard already, or too late, changes nothing."""
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -8,27 +9,40 @@ from dataaggregator.db import Connection
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.runs import store
 from services.scheduler.runs.commands import hand_over_next
-from services.scheduler.runs.domain import Fact, Outcome
+from services.scheduler.runs.domain import Fact, Outcome, Run
+
+Step = Callable[[Run], Run]
 
 
-async def started(tx: Connection, workspace: UUID, told: RunStarted) -> None:
-    run = await store.get(tx, workspace, told.run_id, lock=True)
-    if not run.ended:
-        await store.save(tx, run.started(told.attempt, told.executor, told.started_at))
+async def started(tx: Connection, workspace: UUID, told: Sequence[RunStarted]) -> None:
+    await _follow(tx, workspace, {one.run_id: _started(one) for one in told})
 
 
 async def attempt_failed(tx: Connection, workspace: UUID, told: RunAttemptFailed, at: datetime) -> None:
-    run = await store.get(tx, workspace, told.run_id, lock=True)
-    if not run.ended:
-        await store.save(tx, run.attempt_failed(told.error, at, told.retry_at))
+    await _follow(tx, workspace, {told.run_id: lambda run: run.attempt_failed(told.error, at, told.retry_at)})
 
 
-async def ended(tx: Connection, workspace: UUID, fact: Fact, told: RunEnded) -> None:
+async def ended(tx: Connection, workspace: UUID, fact: Fact, told: Sequence[RunEnded]) -> None:
     """The end of a run is the turn of the next one of its pipeline, in the same transaction."""
-    await pipelines.lock(tx, workspace, told.pipeline_id)
-    run = await store.get(tx, workspace, told.run_id, lock=True)
-    if run.ended:
-        return
+    await pipelines.lock_all(tx, workspace, [one.pipeline_id for one in told])
+    followed = await _follow(tx, workspace, {one.run_id: _finished(fact, one) for one in told})
+    free = [run.pipeline_id for run in followed]
+    for pipeline in await store.pipelines_waited_for(tx, workspace, free):
+        await hand_over_next(tx, workspace, pipeline)
+
+
+async def _follow(tx: Connection, workspace: UUID, steps: Mapping[UUID, Step]) -> Sequence[Run]:
+    """Take each run's step; the answer is those that took it, for one that has ended takes none."""
+    runs = await store.lock_all(tx, workspace, list(steps))
+    followed = [steps[run.id](run) for run in runs.values() if not run.ended]
+    await store.save_all(tx, followed)
+    return followed
+
+
+def _started(told: RunStarted) -> Step:
+    return lambda run: run.started(told.attempt, told.executor, told.started_at)
+
+
+def _finished(fact: Fact, told: RunEnded) -> Step:
     outcome = Outcome(told.counts, told.balanced, told.destinations, told.warnings, told.error)
-    await store.save(tx, run.finished(fact, outcome, told.finished_at))
-    await hand_over_next(tx, workspace, run.pipeline_id)
+    return lambda run: run.finished(fact, outcome, told.finished_at)

@@ -67,12 +67,24 @@ async def add(tx: Connection, run: Run) -> None:
 
 async def save(tx: Connection, run: Run) -> None:
     """The state of a run that `get` has locked; raises Conflict for one that has ended before."""
-    done = await tx.execute(
-        """
-        UPDATE scheduler.runs SET status = $3, handed_over_at = $4, started_at = $5, finished_at = $6, retry_at = $7,
-            cancel_requested_at = $8, attempts = $9, counts = $10, progress = $11, balanced = $12,
-            destinations = $13, warnings = $14, error = $15
-        WHERE workspace_id = $1 AND id = $2 AND finished_at IS NULL""",
+    if await tx.execute(_SAVE, *_state(run)) != "UPDATE 1":
+        raise Conflict("run-ended", "The run has already ended.")
+
+
+async def save_all(tx: Connection, runs: Sequence[Run]) -> None:
+    """The states of runs that `lock_all` has given and that have not ended."""
+    await tx.executemany(_SAVE, [_state(run) for run in runs])
+
+
+_SAVE = """
+    UPDATE scheduler.runs SET status = $3, handed_over_at = $4, started_at = $5, finished_at = $6, retry_at = $7,
+        cancel_requested_at = $8, attempts = $9, counts = $10, progress = $11, balanced = $12,
+        destinations = $13, warnings = $14, error = $15
+    WHERE workspace_id = $1 AND id = $2 AND finished_at IS NULL"""
+
+
+def _state(run: Run) -> tuple[Any, ...]:
+    return (
         run.workspace_id,
         run.id,
         run.status.value,
@@ -89,8 +101,6 @@ async def save(tx: Connection, run: Run) -> None:
         list(run.warnings),
         _plain(run.error),
     )
-    if done != "UPDATE 1":
-        raise Conflict("run-ended", "The run has already ended.")
 
 
 async def save_progress(tx: Connection, workspace: UUID, told: RunProgressed) -> None:
@@ -111,8 +121,17 @@ async def get(tx: Connection, workspace: UUID, id_: UUID, *, lock: bool = False)
     """Raises NotFound."""
     run = await find(tx, workspace, id_, lock=lock)
     if run is None:
-        raise NotFound("run-unknown", "There is no such run in this workspace.")
+        raise _unknown()
     return run
+
+
+async def lock_all(tx: Connection, workspace: UUID, ids: Sequence[UUID]) -> Mapping[UUID, Run]:
+    """These runs, locked in the order of their ids; raises NotFound if one is unknown."""
+    statement = "SELECT * FROM scheduler.runs WHERE workspace_id = $1 AND id = ANY($2) ORDER BY id FOR UPDATE"
+    found = {row["id"]: _run(row) for row in await tx.fetch(statement, workspace, ids)}
+    if len(found) < len(set(ids)):
+        raise _unknown()
+    return found
 
 
 async def find(tx: Connection, workspace: UUID, id_: UUID, *, lock: bool = False) -> Run | None:
@@ -128,6 +147,14 @@ async def find_handed_over(tx: Connection, workspace: UUID, pipeline: UUID) -> U
         WHERE workspace_id = $1 AND pipeline_id = $2 AND handed_over_at IS NOT NULL AND finished_at IS NULL"""
     found: UUID | None = await tx.fetchval(statement, workspace, pipeline)
     return found
+
+
+async def pipelines_waited_for(tx: Connection, workspace: UUID, pipelines: Sequence[UUID]) -> Sequence[UUID]:
+    """Those of the pipelines that a run waits for the turn of."""
+    statement = """
+        SELECT DISTINCT pipeline_id FROM scheduler.runs
+        WHERE workspace_id = $1 AND pipeline_id = ANY($2) AND handed_over_at IS NULL AND finished_at IS NULL"""
+    return [row["pipeline_id"] for row in await tx.fetch(statement, workspace, pipelines)]
 
 
 async def find_waiting(tx: Connection, workspace: UUID, pipeline: UUID) -> Run | None:
@@ -191,6 +218,10 @@ async def count_by_state(tx: Connection) -> Mapping[str, int]:
     """Over all workspaces, of the runs that have not ended."""
     rows = await tx.fetch("SELECT status, count(*) AS n FROM scheduler.runs WHERE finished_at IS NULL GROUP BY status")
     return {"queued": 0, "running": 0} | {row["status"]: row["n"] for row in rows}
+
+
+def _unknown() -> NotFound:
+    return NotFound("run-unknown", "There is no such run in this workspace.")
 
 
 def _attempt_out(attempt: Attempt) -> dict[str, Any]:

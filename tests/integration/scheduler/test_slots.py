@@ -188,7 +188,7 @@ async def test_the_end_of_a_run_hands_over_the_next(database: Database, warehous
     )
     async with database.transaction(WORKSPACE) as tx:
         await tx.execute("UPDATE scheduler.runs SET status = 'running' WHERE id = $1", runs[0]["id"])
-        await mirror.ended(tx, WORKSPACE, Fact.SUCCEEDED, over)
+        await mirror.ended(tx, WORKSPACE, Fact.SUCCEEDED, [over])
     assert [run["handed_over_at"] is not None for run in await _runs(database)] == [True, True, False]
 
 
@@ -281,10 +281,35 @@ async def test_a_waiting_run_that_cannot_be_read_lets_the_next_one_pass(
     ended = {"run_id": first["id"], "pipeline_id": first["pipeline_id"], "attempt": 1}
     async with database.transaction(WORKSPACE) as tx:
         over = RunSucceeded(**ended, finished_at=datetime.now().astimezone())
-        await mirror.ended(tx, WORKSPACE, Fact.SUCCEEDED, over)
+        await mirror.ended(tx, WORKSPACE, Fact.SUCCEEDED, [over])
     _, second, third = await _runs(database)
     assert (second["status"], second["error"]["code"]) == ("skipped", "definition-unreadable")
     assert third["handed_over_at"] is not None
+
+
+async def test_runs_that_end_together_each_give_their_turn_on_and_an_old_end_gives_none(
+    database: Database, warehouse: UUID, ticker: Ticker
+) -> None:
+    for name in ("one", "two", "three"):
+        await _pipeline(database, {"every": "1m", "catch_up": "all"}, 120, name=name)
+    await _tick(ticker)
+    at_work = [run for run in await _runs(database) if run["handed_over_at"] is not None]
+    overs = [
+        RunSucceeded(
+            run_id=run["id"], pipeline_id=run["pipeline_id"], attempt=1, finished_at=datetime.now().astimezone()
+        )
+        for run in at_work
+    ]
+    async with database.transaction(WORKSPACE) as tx:
+        await tx.execute("UPDATE scheduler.runs SET status = 'running' WHERE handed_over_at IS NOT NULL")
+        await mirror.ended(tx, WORKSPACE, Fact.SUCCEEDED, overs[:1])
+        await mirror.ended(tx, WORKSPACE, Fact.SUCCEEDED, overs)
+    runs = await _runs(database)
+    of_pipeline = {over.pipeline_id: [run for run in runs if run["pipeline_id"] == over.pipeline_id] for over in overs}
+    for mine in of_pipeline.values():
+        had_their_turn = sorted(run["status"] for run in mine if run["handed_over_at"] is not None)
+        assert had_their_turn == ["queued", "succeeded"], "the next one, and no other"
+    assert len(of_pipeline) == 3
 
 
 async def test_an_edit_elsewhere_leaves_the_slots_alone(database: Database, warehouse: UUID) -> None:
