@@ -1,6 +1,7 @@
 """The bus: taking committed events out of a schema's outbox and publishing them, in order of commit a subject."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 from uuid import UUID
@@ -19,6 +20,9 @@ log = logs.get("bus")
 
 BATCH = 500
 PAUSE_SECONDS = 1.0
+GATHERED_EACH_SECONDS = 0.008
+GATHERED_MOST_SECONDS = 0.05
+"""The more events a batch had, the longer the next one gathers: a lone event is not kept, many travel together."""
 
 Publish = Callable[[Sequence[Event]], Awaitable[set[UUID]]]
 """Publishes events and returns the ids of those that are confirmed."""
@@ -59,11 +63,14 @@ class Relay:
                 await connection.add_listener(channel(self._schema), self._notified)
                 while True:
                     self._signal.clear()
+                    began_at = time.monotonic()
                     claimed, confirmed = await self.relay(connection)
                     if confirmed < claimed:
                         await asyncio.sleep(PAUSE_SECONDS)
                     elif claimed < BATCH:
                         await self._signal.wait(self._poll_seconds)
+                        gathered = min(GATHERED_MOST_SECONDS, GATHERED_EACH_SECONDS * claimed)
+                        await asyncio.sleep(max(0.0, began_at + gathered - time.monotonic()))
         finally:
             await _close(connection)
 
