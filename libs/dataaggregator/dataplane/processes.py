@@ -15,7 +15,9 @@ from dataaggregator.dataplane.runprocess import FrameHandler, RunProcess, spawn
 
 __all__ = ["FrameHandler", "PoolSettings", "ProcessPool", "RunProcess"]
 
-JOBS_PER_PROCESS = 200  # what a library leaks ends with its process
+JOBS_PER_PROCESS = 5_000
+GROWTH_BYTES = 128 * 1024 * 1024
+"""What a library leaks ends with its process: after so many jobs, or so much more memory than after its first one."""
 WATCH_SECONDS = 0.25
 
 
@@ -79,7 +81,7 @@ class ProcessPool:
             await self._give_back(process)
 
     async def _give_back(self, process: RunProcess) -> None:
-        if self._closed or not process.reusable or process.jobs >= JOBS_PER_PROCESS:
+        if self._closed or not process.reusable or process.jobs >= JOBS_PER_PROCESS or process.grown > GROWTH_BYTES:
             await self._end(process)
             return
         process.idle_since = time.monotonic()

@@ -63,6 +63,7 @@ class RunProcess:
         self._busy = False
         self._killed = False
         self._over_memory_bytes: int | None = None
+        self._first_bytes: int | None = None
         self.workspace: UUID | None = None
         self.jobs = 0
         self.idle_since = 0.0
@@ -134,12 +135,24 @@ class RunProcess:
         self._wire.close()
         shutil.rmtree(self._spill, ignore_errors=True)
 
+    @property
+    def grown(self) -> int:
+        """Bytes of memory that it holds more than when this was asked first."""
+        resident = self._resident_bytes()
+        if self._first_bytes is None:
+            self._first_bytes = resident
+        return resident - self._first_bytes
+
+    def _resident_bytes(self) -> int:
+        """Zero for a process that is gone."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+        except (OSError, IndexError):
+            return 0
+
     def enforce_memory(self) -> None:
         """The watchdog's look: resident memory above what was declared ends the process with its reason kept."""
-        try:
-            resident = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE_BYTES
-        except (OSError, IndexError):
-            return
+        resident = self._resident_bytes()
         if resident > self._memory_bytes and self._over_memory_bytes is None:
             self._over_memory_bytes = resident
             self.kill()

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from dataaggregator.dataplane.processes import PoolSettings, ProcessPool
+from dataaggregator.dataplane.processes import GROWTH_BYTES, PoolSettings, ProcessPool, RunProcess
 from dataaggregator.errors import Permanent, Transient
 
 from .conftest import WORKSPACE, Bench, pool_of
@@ -39,6 +39,20 @@ async def test_a_killed_process_is_never_given_out_again(tmp_path: Path) -> None
         async with pool.take(ONE) as process:
             first = process.pid
             process.kill()
+        async with pool.take(ONE) as process:
+            assert process.pid != first
+    assert not alive(first)
+
+
+async def test_a_process_that_holds_more_and_more_memory_is_given_out_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pool_of(tmp_path) as pool:
+        async with pool.take(ONE) as process:
+            first = process.pid
+        async with pool.take(ONE) as process:
+            assert process.pid == first, "as long as it holds no more than after its first job"
+            monkeypatch.setattr(RunProcess, "_resident_bytes", lambda _: GROWTH_BYTES * 1000)
         async with pool.take(ONE) as process:
             assert process.pid != first
     assert not alive(first)
