@@ -38,6 +38,8 @@ class AttemptLimits:
     stall_seconds: float
     cancel_grace_seconds: float = 6.0
     """Between asking a run process to stop and ending it: a cancel is obeyed within ten seconds."""
+    slot_wait_seconds: float = 2.0
+    """A run that was claimed ahead and waits longer for its slot is given back: another executor may have one free."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class AttemptDoors:
     """What an attempt needs from around it."""
 
     pool: ProcessPool
-    prepare: Callable[[Run, RunProcess], Awaitable[RunJob]]
+    slots: asyncio.Semaphore
+    prepare: Callable[[], Awaitable[RunJob]]
 
 
 class Attempt:
@@ -61,12 +64,19 @@ class Attempt:
         self._nudge = asyncio.Event()
         self._process: RunProcess | None = None
         self._begun = False
+        self._waits_since: float | None = None
+        self._slot_at: float | None = None
         self._asked_at: float | None = None
         self._began_at = self._moved_at = time.monotonic()
 
     @property
     def lease_lost(self) -> bool:
         return self._stop is Stop.LEASE_LOST
+
+    @property
+    def seconds_in_slot(self) -> float:
+        """How long it has had a slot; 0 for one that waits for it."""
+        return 0.0 if self._slot_at is None else time.monotonic() - self._slot_at
 
     @property
     def _timeout_seconds(self) -> float | None:
@@ -100,13 +110,20 @@ class Attempt:
         return self._judge(ended)
 
     async def _work(self) -> RunOutcome:
-        async with self._doors.pool.take(self.run.workspace_id) as process:
-            job = await self._doors.prepare(self.run, process)
-            self._process, self._moved_at, self._begun = process, time.monotonic(), True
-            try:
-                return await process.run(job, self._on_frame)
-            finally:
-                self._process = None
+        job = await self._doors.prepare()
+        self._waits_since = time.monotonic()
+        async with self._doors.slots:
+            self._waits_since, self._slot_at = None, time.monotonic()
+            async with self._doors.pool.take(self.run.workspace_id) as process:
+                return await self._work_in(process, job)
+
+    async def _work_in(self, process: RunProcess, job: RunJob) -> RunOutcome:
+        self._process, self._moved_at, self._begun = process, time.monotonic(), True
+        self._report.work_in(process.pid)
+        try:
+            return await process.run(job, self._on_frame)
+        finally:
+            self._process = None
 
     async def _on_frame(self, frame: Frame) -> None:
         if not isinstance(frame, LogLine):
@@ -136,6 +153,8 @@ class Attempt:
             limits.append(self._began_at + timeout)
         if self._asked_at is not None:
             limits.append(self._asked_at + self._limits.cancel_grace_seconds)
+        if self._waits_since is not None:
+            limits.append(self._waits_since + self._limits.slot_wait_seconds)
         return max(0.05, min(limits) - time.monotonic())
 
     def _check_limits(self) -> None:
@@ -145,6 +164,8 @@ class Attempt:
             self.stop(Stop.TIMEOUT)
         if self._process is not None and now >= self._moved_at + self._limits.stall_seconds:
             self.stop(Stop.STALL)
+        if self._waits_since is not None and now >= self._waits_since + self._limits.slot_wait_seconds:
+            self.stop(Stop.HAND_BACK)
 
     async def _has_to_end(self, why: Stop) -> bool:
         """Only a cancel asks first: a run process between two batches rolls back in order and tells its ledger."""

@@ -27,6 +27,7 @@ from dataaggregator.errors import PlatformError, Transient
 from services.executor.domain import CANCELLED, UNKNOWN, End, Ending, Status, Verdict, decide
 from services.executor.store import logs, results, runs
 from services.executor.store.logs import NewLine
+from services.executor.store.results import StoredCursor
 from services.executor.store.runs import Run
 
 SCHEMA = "executor"
@@ -108,10 +109,20 @@ async def forget_pipeline(tx: Connection, workspace: UUID, pipeline_id: UUID, at
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A run that is an executor's own now, with what its attempt goes on from."""
+
+    run: Run
+    cursors: Sequence[StoredCursor]
+    last_ledger: dict[str, Any] | None
+    """Of the last good run of the pipeline."""
+
+
+@dataclass(frozen=True)
 class Seen:
     """What an executor finds when it looks: runs that are now its own, and what it has to know for the next look."""
 
-    claimed: Sequence[Run]
+    begun: Sequence[Begun]
     due_in_seconds: float | None
     """Until the next waiting run may start; None when none waits, or more wait than could be taken."""
     cancelled: Set[UUID]
@@ -127,20 +138,27 @@ class Attempts:
 
     async def claim(self, owner: dict[str, object]) -> Run | None:
         """Take the run that waited longest, and say that it started."""
-        found = (await self.look(owner, 1, ())).claimed
-        return found[0] if found else None
+        begun = (await self.look(owner, 1, ())).begun
+        return begun[0].run if begun else None
 
     async def look(self, owner: dict[str, object], most: int, at_work: Sequence[UUID]) -> Seen:
         """Take so many runs that wait, and say that they started; see which of those at work are to be cancelled."""
         async with self._database.platform() as tx:
-            claimed = await runs.claim(tx, owner, self._lease_seconds, most) if most else []
-            if claimed:
-                await results.add_attempts(tx, claimed, self._executor)
-                started = [Said(self._started(run), run.run_id, run.workspace_id) for run in claimed]
-                await emit_all(tx, SCHEMA, started, source=SOURCE)
-            due_in = await runs.seconds_until_due(tx) if len(claimed) < most else None
-            cancelled = await runs.list_cancel_wishes(tx, at_work) if at_work else set()
-            return Seen(claimed, due_in, cancelled)
+            begun = await self._begin(tx, owner, most) if most else []
+            due_in, cancelled = await runs.what_next(tx, at_work)
+        return Seen(begun, due_in if len(begun) < most else None, cancelled)
+
+    async def _begin(self, tx: Connection, owner: dict[str, object], most: int) -> list[Begun]:
+        claimed = await runs.claim(tx, owner, self._lease_seconds, most)
+        if not claimed:
+            return []
+        await results.add_attempts(tx, claimed, self._executor)
+        started = [Said(self._started(run), run.run_id, run.workspace_id) for run in claimed]
+        await emit_all(tx, SCHEMA, started, source=SOURCE)
+        pipelines = [run.pipeline_id for run in claimed]
+        cursors = await results.cursors_of(tx, pipelines)
+        ledgers = await results.last_good_ledgers(tx, pipelines)
+        return [Begun(run, cursors.get(run.pipeline_id, []), ledgers.get(run.pipeline_id)) for run in claimed]
 
     def _started(self, run: Run) -> RunStarted:
         return RunStarted.model_validate(

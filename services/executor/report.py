@@ -19,6 +19,7 @@ from services.executor.run_log import RunLog
 from services.executor.store import logs, runs
 from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
+from services.executor.whereabouts import identify
 
 _log = telemetry.get(__name__)
 
@@ -42,6 +43,7 @@ class Report:
         self._schema_changes: list[SchemaChange] = []
         self._progress: RunProgressed | None = None
         self._saved_at = 0.0
+        self._pid: int | None = None
         self._done = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
 
@@ -67,6 +69,10 @@ class Report:
             self.tell("info", f"Attempt {self._run.attempt} ended: {ended.end}.")
         else:
             self.tell("error", ended.error.detail, code=ended.error.code, stage=ended.error.stage, ended=ended.end)
+
+    def work_in(self, pid: int) -> None:
+        """Which process is at work, for a successor that finds an orphan: a hint, told of runs that take a while."""
+        self._pid = pid
 
     def take_lines(self) -> Sequence[NewLine]:
         """The lines not stored yet, now the caller's."""
@@ -114,6 +120,7 @@ class Report:
                 await self._attempts.record_schema_change(self._run, self._schema_changes[0])
                 del self._schema_changes[0]
             await self._lines.flush()
+            await self._save_process()
             await self._save_progress()
         except Transient as error:
             _log.warning("report_postponed", detail=error.detail)
@@ -121,6 +128,14 @@ class Report:
             _log.bug("report_refused", bug)
             self._schema_changes.clear()
             self._lines.drop()
+
+    async def _save_process(self) -> None:
+        if self._pid is None:
+            return
+        pid, self._pid = self._pid, None
+        if (identity := identify(pid)) is not None:
+            async with self._database.transaction(self._run.workspace_id, durable=False) as tx:
+                await runs.save_process(tx, self._run.run_id, self._run.epoch, identity.as_json())
 
     async def _save_progress(self) -> None:
         if self._progress is None or time.monotonic() - self._saved_at < PROGRESS_SAVE_SECONDS:

@@ -1,8 +1,8 @@
 """worker: claims runs while it has a free slot, sees each through, records its end; hands its runs back at a stop."""
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -22,8 +22,12 @@ POLL_SECONDS = 5.0
 CANCEL_POLL_SECONDS = 1.0
 DRAIN_SECONDS = 10.0
 RECORD_PAUSE_SECONDS = 1.0
-TOLD_LATER = 4
-"""So many times its slots an executor may have runs at work and runs whose end is being told, together."""
+TOLD_LATER = 3
+"""For each slot so many runs may be past it, with their ends being told."""
+AHEAD = 4
+"""For each slot so many runs may wait for it, claimed and made ready together, while runs are short."""
+SHORT_SECONDS = 0.2
+WEIGHT_OF_LAST = 0.25
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class WorkerDoors:
     attempts: Attempts
     keeper: LeaseKeeper
     workplace: Workplace
-    owner: Callable[[], dict[str, object]]
+    owner: dict[str, object]
 
 
 class Worker:
@@ -45,6 +49,8 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._performing = 0
         self._more_wait = False
+        self._usual_seconds = math.inf
+        """In a slot, the last runs counting most."""
 
     async def run(self) -> None:
         """Loop; being cancelled means: hand back what is at work, then end."""
@@ -62,29 +68,36 @@ class Worker:
 
         NOTIFY wakes for both; without it a wish to cancel is seen within a second.
         """
-        asked_at, free = time.monotonic(), self._free()
+        asked_at, free = time.monotonic(), max(0, self._free())
         self._more_wait = True  # until this look says otherwise
         try:
-            seen = await self._doors.attempts.look(self._doors.owner(), free, list(self._at_work))
+            seen = await self._doors.attempts.look(self._doors.owner, free, list(self._at_work))
         except Transient as error:
             _log.warning("claim_failed", detail=error.detail)
             return RECORD_PAUSE_SECONDS
-        self._more_wait = len(seen.claimed) >= free
+        self._more_wait = len(seen.begun) >= free
         for run_id in seen.cancelled:
             if (attempt := self._at_work.get(run_id)) is not None:
                 attempt.stop(Stop.CANCEL)
-        for run in seen.claimed:
-            self._begin(run, asked_at)
+        for attempt in self._doors.workplace.attempts(seen.begun):
+            self._begin(attempt, asked_at)
         due_in = seen.due_in_seconds
         pause = POLL_SECONDS if due_in is None else min(POLL_SECONDS, due_in + 0.01)
         return min(pause, CANCEL_POLL_SECONDS) if self._at_work else pause
 
     def _free(self) -> int:
-        """A slot is free again when its run process is; telling the end does not need one, but must keep up."""
-        return max(0, min(self._slots - self._performing, self._slots * TOLD_LATER - len(self._tasks)))
+        """How many runs may be claimed: a slot is free again when its run process is; telling the end does not need
+        one, but must keep up."""
+        most = self._slots + self._ahead()
+        return min(most - self._performing, most + self._slots * TOLD_LATER - len(self._tasks))
 
-    def _begin(self, run: Run, claimed_at: float) -> None:
-        attempt = self._doors.workplace.attempt(run)
+    def _ahead(self) -> int:
+        """Runs beyond the slots: only while none of them would have to wait for long."""
+        longest = max((attempt.seconds_in_slot for attempt in self._at_work.values()), default=0.0)
+        return self._slots * AHEAD if max(self._usual_seconds, longest) < SHORT_SECONDS else 0
+
+    def _begin(self, attempt: Attempt, claimed_at: float) -> None:
+        run = attempt.run
         self._at_work[run.run_id] = attempt
         self._performing += 1
         self._doors.keeper.hold(run.run_id, run.epoch, claimed_at, lambda: attempt.stop(Stop.LEASE_LOST))
@@ -110,11 +123,18 @@ class Worker:
             return await attempt.perform()
         finally:
             self._performing -= 1
+            if seconds := attempt.seconds_in_slot:
+                usual = seconds if math.isinf(self._usual_seconds) else self._usual_seconds
+                self._usual_seconds = usual + WEIGHT_OF_LAST * (seconds - usual)
             self._slot_freed()
 
     def _slot_freed(self, task: asyncio.Task[None] | None = None) -> None:
-        """Look for the next run if one may wait: what is queued from now on wakes by itself."""
-        if self._more_wait or (task is not None and (task.cancelled() or task.exception() is not None)):
+        """Look for the next run if one may wait: what is queued from now on wakes by itself.
+
+        While others wait here for the slots there is time to let several be claimed together.
+        """
+        failed = task is not None and (task.cancelled() or task.exception() is not None)
+        if failed or (self._more_wait and self._free() > self._ahead() // 2):
             self._wake.fire()
         elif task is not None:
             self._tasks.discard(task)

@@ -1,28 +1,30 @@
 """workplace: makes an attempt ready to work: its folder, its connectors' configuration, where reading goes on."""
 
 import asyncio
+from collections.abc import Callable, Coroutine, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from dataaggregator.bus import Bus
 from dataaggregator.clock import Clock
 from dataaggregator.contracts.ledger import Ledger
-from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.dataplane.job import ConnectorUse, JobSettings, KnownCursor, RunJob
-from dataaggregator.dataplane.processes import ProcessPool, RunProcess
+from dataaggregator.dataplane.processes import ProcessPool
 from dataaggregator.db import Database
+from dataaggregator.errors import Invalid, PlatformError
 from dataaggregator.http.client import ServiceClient
 from dataaggregator.telemetry import logs
 from services.executor.attempt import Attempt, AttemptDoors, AttemptLimits
-from services.executor.commands import Attempts
+from services.executor.commands import Attempts, Begun
 from services.executor.folders import RunFolders
 from services.executor.report import Report
-from services.executor.store import results, runs
 from services.executor.store.runs import Run
-from services.executor.whereabouts import identify
 
 _log = logs.get(__name__)
+
+Opened = dict[UUID, ConnectorUse]
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,29 @@ class WorkplaceDoors:
 class Workplace:
     """Connector configurations pass through here at the start of each attempt and are never stored."""
 
-    def __init__(self, doors: WorkplaceDoors, settings: JobSettings, limits: AttemptLimits) -> None:
+    def __init__(self, doors: WorkplaceDoors, settings: JobSettings, limits: AttemptLimits, slots: int) -> None:
         self._doors = doors
         self._settings = settings
         self._limits = limits
+        self._slots = asyncio.Semaphore(slots)
 
-    def attempt(self, run: Run) -> Attempt:
+    def attempts(self, begun: Sequence[Begun]) -> list[Attempt]:
+        """For runs that were claimed together: those of a workspace ask for their connectors in one call."""
+        shared = {
+            workspace: SharedCall(self._resolve, workspace, [one.run for one in begun])
+            for workspace in {one.run.workspace_id for one in begun}
+        }
+        return [self._attempt(one, shared[one.run.workspace_id]) for one in begun]
+
+    def _attempt(self, begun: Begun, shared: "SharedCall") -> Attempt:
         doors = self._doors
-        report = Report(run, doors.attempts, doors.database, doors.bus, doors.clock)
-        return Attempt(run, AttemptDoors(doors.pool, self._prepare), report, self._limits)
+        report = Report(begun.run, doors.attempts, doors.database, doors.bus, doors.clock)
+        return Attempt(
+            begun.run,
+            AttemptDoors(doors.pool, self._slots, partial(self._prepare, begun, shared)),
+            report,
+            self._limits,
+        )
 
     async def clear(self, run: Run) -> None:
         """An ended run needs nothing of its folder any more but its rejected rows."""
@@ -56,15 +72,9 @@ class Workplace:
         except OSError as error:  # the run has ended well or badly, a disk's trouble ends nobody else's
             _log.warning("run_folder_not_cleaned", run_id=str(run.run_id), reason=str(error.strerror))
 
-    async def _prepare(self, run: Run, process: RunProcess) -> RunJob:
-        queued = run.queued
-        connectors = await self._resolve(run.workspace_id, queued.definition)
-        identity = identify(process.pid)
-        # Which process is at work is for a successor that finds an orphan: a hint, nobody waits for the disk.
-        async with self._doors.database.transaction(run.workspace_id, durable=False) as tx:
-            await runs.save_process(tx, run.run_id, run.epoch, None if identity is None else identity.as_json())
-            cursors = await results.list_cursors(tx, run.workspace_id, queued.pipeline_id)
-            last = await results.find_last_good_ledger(tx, run.workspace_id, queued.pipeline_id)
+    async def _prepare(self, begun: Begun, shared: "SharedCall") -> RunJob:
+        run, queued = begun.run, begun.run.queued
+        connectors = await shared.connectors_of(run)
         folder = await asyncio.to_thread(self._doors.folders.make, run.run_id)
         return RunJob(
             run_id=run.run_id,
@@ -74,21 +84,58 @@ class Workplace:
             epoch=run.epoch,
             definition=queued.definition,
             connectors=connectors,
-            cursors=tuple(KnownCursor(destination=c.destination, source=c.source, cursor=c.cursor) for c in cursors),
+            cursors=tuple(
+                KnownCursor(destination=c.destination, source=c.source, cursor=c.cursor) for c in begun.cursors
+            ),
             folder=str(folder),
             parameters=queued.parameters,
             full_refresh=queued.full_refresh,
-            previous_rows=_rows_by_source(last),
+            previous_rows=_rows_by_source(begun.last_ledger),
             only_ask=run.ending is not None,
             settings=self._settings,
         )
 
-    async def _resolve(self, workspace: UUID, definition: ResolvedPipeline) -> dict[UUID, ConnectorUse]:
-        sources = {str(source.connector_id) for source in definition.sources.values()}
-        ids = sorted(sources | {str(destination.connector_id) for destination in definition.destinations})
-        body = {"connector_ids": ids}
+    async def _resolve(self, workspace: UUID, ids: Set[str]) -> Opened:
+        body = {"connector_ids": sorted(ids)}
         answer = await self._doors.client.post("connectors", "/internal/connectors/resolve", body, workspace=workspace)
         return {UUID(found): ConnectorUse.model_validate(use) for found, use in answer["connectors"].items()}
+
+
+class SharedCall:
+    """The connectors of several runs of a workspace, asked for once. If that fails, by one run's fault perhaps, each
+    run asks for its own, and its own error is its answer."""
+
+    def __init__(
+        self, resolve: Callable[[UUID, Set[str]], Coroutine[Any, Any, Opened]], workspace: UUID, runs: Sequence[Run]
+    ) -> None:
+        self._resolve = resolve
+        self._workspace = workspace
+        self._wanted = {run.run_id: ids for run in runs if run.workspace_id == workspace and (ids := _connectors(run))}
+        self._asked: asyncio.Task[Opened] | None = None
+
+    async def connectors_of(self, run: Run) -> Opened:
+        mine = self._wanted[run.run_id]
+        if len(self._wanted) > 1:
+            if self._asked is None:
+                everything = set().union(*self._wanted.values())
+                self._asked = asyncio.create_task(self._resolve(self._workspace, everything))
+            try:
+                found = await asyncio.shield(self._asked)
+            except PlatformError as error:
+                _log.info("connectors_asked_for_one_by_one", detail=error.detail)
+            else:
+                return {id_: found[id_] for id_ in map(UUID, mine)}
+        return await self._resolve(self._workspace, mine)
+
+
+def _connectors(run: Run) -> Set[str]:
+    """None of a run whose definition cannot be read: its attempt says so."""
+    try:
+        definition = run.queued.definition
+    except Invalid:
+        return frozenset()
+    sources = {str(source.connector_id) for source in definition.sources.values()}
+    return sources | {str(destination.connector_id) for destination in definition.destinations}
 
 
 def _rows_by_source(ledger: dict[str, Any] | None) -> dict[str, int]:

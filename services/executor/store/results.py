@@ -21,6 +21,9 @@ class StoredCursor:
     committed_at: datetime
 
 
+_CURSOR = "source_stream, destination, cursor, run_id, committed_at"
+
+
 @dataclass(frozen=True)
 class StoredEntry:
     """Rejected rows that stand together in one file of the run folder; `first` is their place in the whole list."""
@@ -86,16 +89,16 @@ async def find_ledger(tx: Connection, workspace: UUID, run_id: UUID) -> dict[str
     return found
 
 
-async def find_last_good_ledger(tx: Connection, workspace: UUID, pipeline_id: UUID) -> dict[str, Any] | None:
-    """The ledger of the pipeline's last succeeded run: zero rows where there were rows before is a warning."""
-    found: dict[str, Any] | None = await tx.fetchval(
-        """SELECT a.ledger FROM executor.runs r JOIN executor.attempts a USING (run_id, lease_epoch)
-           WHERE r.workspace_id = $1 AND r.pipeline_id = $2 AND r.status = 'succeeded'
-           ORDER BY r.finished_at DESC LIMIT 1""",
-        workspace,
-        pipeline_id,
+async def last_good_ledgers(tx: Connection, pipelines: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
+    """By pipeline the ledger of its last succeeded run: zero rows where there were rows before is a warning."""
+    rows = await tx.fetch(
+        """SELECT p.id, last.ledger FROM unnest($1::uuid[]) AS p(id), LATERAL (
+               SELECT a.ledger FROM executor.runs r JOIN executor.attempts a USING (run_id, lease_epoch)
+               WHERE r.pipeline_id = p.id AND r.status = 'succeeded'
+               ORDER BY r.finished_at DESC LIMIT 1) AS last""",
+        pipelines,
     )
-    return found
+    return {row["id"]: row["ledger"] for row in rows if row["ledger"] is not None}
 
 
 async def save_quarantine(tx: Connection, run: Run, entries: Sequence[QuarantineEntry]) -> None:
@@ -164,17 +167,32 @@ async def save_cursors(tx: Connection, run: Run, cursors: Sequence[KnownCursor])
 
 async def list_cursors(tx: Connection, workspace: UUID, pipeline_id: UUID) -> list[StoredCursor]:
     rows = await tx.fetch(
-        """SELECT source_stream, destination, cursor, run_id, committed_at FROM executor.cursors
-           WHERE workspace_id = $1 AND pipeline_id = $2 ORDER BY source_stream, destination""",
+        f"""SELECT {_CURSOR} FROM executor.cursors
+            WHERE workspace_id = $1 AND pipeline_id = $2 ORDER BY source_stream, destination""",
         workspace,
         pipeline_id,
     )
-    return [
-        StoredCursor(r["source_stream"], r["destination"], r["cursor"], r["run_id"], r["committed_at"]) for r in rows
-    ]
+    return [_cursor(row) for row in rows]
+
+
+async def cursors_of(tx: Connection, pipelines: Sequence[UUID]) -> dict[UUID, list[StoredCursor]]:
+    """By pipeline where its destinations stand."""
+    rows = await tx.fetch(
+        f"""SELECT pipeline_id, {_CURSOR} FROM executor.cursors
+            WHERE pipeline_id = ANY($1) ORDER BY source_stream, destination""",
+        pipelines,
+    )
+    found: dict[UUID, list[StoredCursor]] = {}
+    for row in rows:
+        found.setdefault(row["pipeline_id"], []).append(_cursor(row))
+    return found
 
 
 async def remove_cursors(tx: Connection, workspace: UUID, pipeline_id: UUID) -> None:
     await tx.execute(
         "DELETE FROM executor.cursors WHERE workspace_id = $1 AND pipeline_id = $2", workspace, pipeline_id
     )
+
+
+def _cursor(row: Any) -> StoredCursor:
+    return StoredCursor(row["source_stream"], row["destination"], row["cursor"], row["run_id"], row["committed_at"])

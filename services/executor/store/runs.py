@@ -263,7 +263,7 @@ async def save_cancel_request(tx: Connection, run_id: UUID, requested_at: dateti
     )
 
 
-async def save_process(tx: Connection, run_id: UUID, epoch: int, process: dict[str, Any] | None) -> None:
+async def save_process(tx: Connection, run_id: UUID, epoch: int, process: dict[str, Any]) -> None:
     """Note which run process is at work, so that a successor can end an orphan."""
     await tx.execute(
         "UPDATE executor.runs SET process = $3 WHERE run_id = $1 AND lease_epoch = $2 AND status = 'running'",
@@ -292,16 +292,6 @@ async def renew(connection: Connection, leases: dict[UUID, int], lease_seconds: 
         list(leases),
         list(leases.values()),
         timedelta(seconds=lease_seconds),
-    )
-    return {row["run_id"] for row in rows}
-
-
-async def list_cancel_wishes(tx: Connection, run_ids: Sequence[UUID]) -> set[UUID]:
-    """Those of these that are to be stopped; one that only asks how it has ended is not."""
-    rows = await tx.fetch(
-        """SELECT run_id FROM executor.runs
-           WHERE run_id = ANY($1) AND cancel_requested_at IS NOT NULL AND ending IS NULL""",
-        list(run_ids),
     )
     return {row["run_id"] for row in rows}
 
@@ -347,12 +337,21 @@ async def list_open_of(tx: Connection, workspace: UUID, pipeline_id: UUID) -> li
     return [row["run_id"] for row in rows]
 
 
-async def seconds_until_due(tx: Connection) -> float | None:
-    """How long until the next waiting run may start; None when none waits."""
-    found = await tx.fetchval(
-        "SELECT extract(epoch FROM min(due_at) - now())::float8 FROM executor.runs WHERE status = 'queued'"
+async def what_next(tx: Connection, at_work: Sequence[UUID]) -> tuple[float | None, set[UUID]]:
+    """How long until the next waiting run may start, None when none waits; those at work that are to be stopped.
+
+    One that only asks how it has ended is not to be stopped.
+    """
+    row = await tx.fetchrow(
+        """SELECT (SELECT extract(epoch FROM min(due_at) - now())::float8 FROM executor.runs
+                   WHERE status = 'queued') AS seconds,
+               ARRAY(SELECT run_id FROM executor.runs
+                     WHERE run_id = ANY($1) AND cancel_requested_at IS NOT NULL AND ending IS NULL) AS cancelled""",
+        at_work,
     )
-    return None if found is None else max(0.0, float(found))
+    assert row is not None  # noqa: S101 (a SELECT without FROM has one row)
+    seconds = None if row["seconds"] is None else max(0.0, float(row["seconds"]))
+    return seconds, set(row["cancelled"])
 
 
 async def find_progress(tx: Connection, workspace: UUID, run_id: UUID) -> dict[str, Any] | None:

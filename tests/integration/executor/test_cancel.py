@@ -52,7 +52,7 @@ async def test_a_running_run_is_asked_and_ends_cancelled(
     run = await claimed()
     await cancel(database, workspace, run.run_id)
     async with database.platform() as tx:
-        assert await runs.list_cancel_wishes(tx, [run.run_id]) == {run.run_id}
+        assert (await runs.what_next(tx, [run.run_id]))[1] == {run.run_id}
     assert await attempts.record(run, AttemptEnd(End.CANCELLED)) is not None
     assert await said(run.run_id) == ["run.started.v1", "run.cancelled.v1"]
 
@@ -100,7 +100,7 @@ async def test_a_run_that_may_have_committed_is_cancelled_only_when_its_destinat
         assert asking is not None
         assert (asking.run_id, asking.ending) == (run.run_id, CANCELLED)
         async with database.platform() as tx:
-            assert await runs.list_cancel_wishes(tx, [run.run_id]) == set()  # asking is not to be stopped
+            assert (await runs.what_next(tx, [run.run_id]))[1] == set()  # asking is not to be stopped
         await attempts.record(asking, AttemptEnd(End.CANCELLED))
         assert (await run_now(run.run_id)).status is Status.CANCELLED
 

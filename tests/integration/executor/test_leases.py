@@ -253,10 +253,10 @@ async def test_many_are_claimed_at_once_and_never_more_than_asked_for(
 ) -> None:
     queued = [(await queue()).run_id for _ in range(5)]
     looks = await asyncio.gather(*(attempts.look(OWNER, 2, ()) for _ in range(2)))
-    assert [len(one.claimed) for one in looks] == [2, 2]
+    assert [len(one.begun) for one in looks] == [2, 2]
     last = await attempts.look(OWNER, 2, [])
-    assert [len(last.claimed), last.due_in_seconds] == [1, None]
-    taken = [run for one in (*looks, last) for run in one.claimed]
+    assert [len(last.begun), last.due_in_seconds] == [1, None]
+    taken = [begun.run for one in (*looks, last) for begun in one.begun]
     assert sorted(run.run_id for run in taken) == sorted(queued)
     assert len({run.epoch for run in taken}) == 5
     for run in taken:
