@@ -21,6 +21,7 @@ from services.executor.folders import RunFolders
 from services.executor.lease import LeaseKeeper, LeaseTimes
 from services.executor.probe import Probes
 from services.executor.reaper import Reaper, ReaperTimes
+from services.executor.recorder import Recorder
 from services.executor.wake import Waker
 from services.executor.whereabouts import identify
 from services.executor.worker import Worker, WorkerDoors
@@ -42,7 +43,9 @@ def build(ports: Ports) -> Service:
     doors = WorkplaceDoors(database, ports.bus, ports.clock, client, pool, attempts, folders)
     workplace = Workplace(doors, job, AttemptLimits(settings.execution_timeout), settings.run_slots)
     waker = Waker(database)
-    worker = Worker(WorkerDoors(attempts, keeper, workplace, _owner(name)), settings.run_slots, waker.signal)
+    worker = Worker(
+        WorkerDoors(attempts, Recorder(attempts), keeper, workplace, _owner(name)), settings.run_slots, waker.signal
+    )
     reaper = Reaper(database, ReaperTimes(settings.heartbeat_seconds, settings.queue_limit_seconds))
     cleaner = Cleaner(database, folders, settings.run_retention_days)
     handlers: list[Handler] = events.handlers()

@@ -75,7 +75,7 @@ async def accept_all(tx: Connection, workspace: UUID, asked: Mapping[UUID, tuple
     for one in accepted:
         if one.cancel_requested:
             run = await runs.get(tx, workspace, one.run_id)
-            await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost), None)
+            await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost))
     if accepted:
         await runs.wake(tx)
 
@@ -95,7 +95,7 @@ async def request_cancel(tx: Connection, workspace: UUID, run_id: UUID, requeste
             await runs.save_ending(tx, run_id, run.ending or CANCELLED)
             await runs.wake(tx)
         else:
-            await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost), None)
+            await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost))
     elif run.status is Status.RUNNING:
         await runs.save_cancel_request(tx, run_id, requested_at)
         await runs.wake(tx)
@@ -106,6 +106,15 @@ async def forget_pipeline(tx: Connection, workspace: UUID, pipeline_id: UUID, at
     for run_id in await runs.list_open_of(tx, workspace, pipeline_id):
         await request_cancel(tx, workspace, run_id, at)
     await results.remove_cursors(tx, workspace, pipeline_id)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An attempt that has ended, with the lines of its log that are not stored yet."""
+
+    run: Run
+    end: AttemptEnd
+    lines: Sequence[NewLine] = ()
 
 
 @dataclass(frozen=True)
@@ -174,13 +183,22 @@ class Attempts:
     async def record(self, run: Run, ended: AttemptEnd, lines: Sequence[NewLine] = ()) -> Verdict | None:
         """Outcome, ledger, cursors, the last lines of the log and events in one transaction; None: the lease was
         lost, nothing is written."""
-        async with self._database.transaction(run.workspace_id) as tx:
-            held = await runs.lock_leased(tx, run.run_id, run.epoch)
-            if held is None:
-                return None
-            if lines:
-                await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, lines)
-            return await settle(tx, held, ended)
+        return (await self.record_all([Ended(run, ended, lines)]))[0]
+
+    async def record_all(self, ends: Sequence[Ended]) -> list[Verdict | None]:
+        """As `record`, for attempts of one workspace: all of them or none."""
+        async with self._database.transaction(ends[0].run.workspace_id) as tx:
+            leases = [(one.run.run_id, one.run.epoch) for one in ends]
+            held = await runs.lock_all_leased(tx, leases)
+            settling = []
+            for one in ends:
+                if (run := held.get(one.run.run_id)) is None:
+                    continue
+                if one.lines:
+                    await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, one.lines)
+                settling.append((run, one.end))
+            verdicts = await settle_all(tx, settling)
+        return [verdicts.get(one.run.run_id) for one in ends]
 
     async def record_schema_change(self, run: Run, change: SchemaChange) -> None:
         async with self._database.transaction(run.workspace_id) as tx:
@@ -208,6 +226,27 @@ class Attempts:
 
 async def settle(tx: Connection, run: Run, ended: AttemptEnd) -> Verdict:
     """Close the attempt of a running run; the caller holds the row's lock under the right epoch."""
+    return (await settle_all(tx, [(run, ended)]))[run.run_id]
+
+
+async def settle_all(tx: Connection, ends: Sequence[tuple[Run, AttemptEnd]]) -> dict[UUID, Verdict]:
+    """As `settle`, for several; all is said at once."""
+    verdicts: dict[UUID, Verdict] = {}
+    said: list[Said] = []
+    for run, ended in ends:
+        verdict = await _close(tx, run, ended)
+        verdicts[run.run_id] = verdict
+        queued = verdict.status is Status.QUEUED
+        message = await (
+            _queue_again(tx, run, verdict, ended) if queued else _save_end(tx, run, verdict, ended.outcome)
+        )
+        said.append(Said(message, run.run_id, run.workspace_id))
+    if said:
+        await emit_all(tx, SCHEMA, said, source=SOURCE)
+    return verdicts
+
+
+async def _close(tx: Connection, run: Run, ended: AttemptEnd) -> Verdict:
     # The jitter spreads retries; nobody gains from guessing it.
     jitter = random.random()  # noqa: S311
     verdict = decide(run.standing, ended.end, ended.error, run.retry, jitter, killed=ended.ending)
@@ -218,10 +257,6 @@ async def settle(tx: Connection, run: Run, ended: AttemptEnd) -> Verdict:
     if outcome is not None:
         await results.save_quarantine(tx, run, outcome.quarantine)
         await results.save_cursors(tx, run, outcome.cursors)
-    if verdict.status is Status.QUEUED:
-        await _queue_again(tx, run, verdict, ended)
-    else:
-        await _end(tx, run, verdict, outcome)
     return verdict
 
 
@@ -229,13 +264,12 @@ async def time_out_queued(tx: Connection, run: Run, limit_seconds: float) -> Non
     """End a run that nobody began; the caller holds the row's lock and has seen it queued."""
     detail = f"No executor began the run within {limit_seconds:g} seconds."
     error = run_error("run-not-started", detail, retryable=False)
-    await _end(tx, run, Verdict(Status.TIMED_OUT, run.attempt, run.lost, error), None)
+    await _end(tx, run, Verdict(Status.TIMED_OUT, run.attempt, run.lost, error))
 
 
-async def _queue_again(tx: Connection, run: Run, verdict: Verdict, ended: AttemptEnd) -> None:
-    error = ended.error or run_error(
-        "run-handed-back", "The executor stopped and gave the run back; the attempt does not count.", retryable=True
-    )
+async def _queue_again(tx: Connection, run: Run, verdict: Verdict, ended: AttemptEnd) -> Message:
+    detail = "The executor gave the run back, as it stops or has no room; the attempt does not count."
+    error = ended.error or run_error("run-handed-back", detail, retryable=True)
     due_at = await runs.save_queued_again(
         tx,
         run,
@@ -245,18 +279,17 @@ async def _queue_again(tx: Connection, run: Run, verdict: Verdict, ended: Attemp
         delay_seconds=verdict.retry_in_seconds or 0.0,
         ending=verdict.ending,
     )
-    failed = RunAttemptFailed(
+    await runs.wake(tx)
+    return RunAttemptFailed(
         run_id=run.run_id,
         pipeline_id=run.pipeline_id,
         attempt=run.attempt,
         error=error,
         retry_at=due_at,
     )
-    await _tell(tx, run, failed)
-    await runs.wake(tx)
 
 
-async def _end(tx: Connection, run: Run, verdict: Verdict, outcome: RunOutcome | None) -> None:
+async def _save_end(tx: Connection, run: Run, verdict: Verdict, outcome: RunOutcome | None = None) -> Message:
     error = None if verdict.error is None else verdict.error.model_dump(mode="json")
     finished_at = await runs.save_ended(tx, run, verdict.status, error, verdict.lost)
     message = _ENDS[verdict.status](
@@ -267,16 +300,18 @@ async def _end(tx: Connection, run: Run, verdict: Verdict, outcome: RunOutcome |
         finished_at=finished_at,
         error=verdict.error,
     )
-    if outcome is not None:
-        told = {
-            "counts": outcome.counts,
-            "balanced": outcome.ledger.balanced,
-            "destinations": outcome.destinations,
-            "warnings": outcome.warnings,
-        }
-        message = message.model_copy(update=told)
-    await _tell(tx, run, message)
+    if outcome is None:
+        return message
+    told = {
+        "counts": outcome.counts,
+        "balanced": outcome.ledger.balanced,
+        "destinations": outcome.destinations,
+        "warnings": outcome.warnings,
+    }
+    return message.model_copy(update=told)
 
 
-async def _tell(tx: Connection, run: Run, message: Message) -> None:
+async def _end(tx: Connection, run: Run, verdict: Verdict) -> None:
+    """End a run that no attempt is at work on."""
+    message = await _save_end(tx, run, verdict)
     await emit(tx, SCHEMA, message, subject=str(run.run_id), workspace=run.workspace_id, source=SOURCE)

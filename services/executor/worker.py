@@ -10,9 +10,10 @@ from dataaggregator.bus.signals import Signal
 from dataaggregator.errors import Transient
 from dataaggregator.telemetry import logs, metrics, traces
 from services.executor.attempt import Attempt, Stop
-from services.executor.commands import AttemptEnd, Attempts, run_error
+from services.executor.commands import AttemptEnd, Attempts, Ended, run_error
 from services.executor.domain import End, Verdict, has_ended
 from services.executor.lease import LeaseKeeper
+from services.executor.recorder import Recorder
 from services.executor.store.runs import Run
 from services.executor.workplace import Workplace
 
@@ -33,6 +34,7 @@ WEIGHT_OF_LAST = 0.25
 @dataclass(frozen=True)
 class WorkerDoors:
     attempts: Attempts
+    recorder: Recorder
     keeper: LeaseKeeper
     workplace: Workplace
     owner: dict[str, object]
@@ -144,7 +146,7 @@ class Worker:
         lines = attempt.last_lines()
         while not attempt.lease_lost:
             try:
-                return await self._doors.attempts.record(attempt.run, ended, lines)
+                return await self._doors.recorder.record(Ended(attempt.run, ended, lines))
             except Transient as error:
                 _log.warning("outcome_not_recorded", detail=error.detail)
                 await asyncio.sleep(RECORD_PAUSE_SECONDS)

@@ -127,8 +127,8 @@ RUNS: dict[str, Entry] = {
         "Mend the value at the position named, or give the field another type with schema.",
     ),
     "run-handed-back": Entry(
-        "An executor stopped",
-        "Nothing needs to be done: the run goes on with another executor, and the attempt does not count.",
+        "An executor stopped, or had no slot free for the run",
+        "Nothing needs to be done: the run goes on with the next free executor, and the attempt does not count.",
     ),
     "run-killed": Entry(
         "The run process was ended by force",

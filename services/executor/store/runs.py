@@ -164,11 +164,8 @@ async def wake(tx: Connection) -> None:
 
 
 async def lock(tx: Connection, workspace: UUID, run_id: UUID) -> Run | None:
-    row = await tx.fetchrow(
-        f"SELECT {_COLUMNS} FROM executor.runs WHERE run_id = $1 AND workspace_id = $2 FOR UPDATE",
-        run_id,
-        workspace,
-    )
+    statement = f"SELECT {_COLUMNS} FROM executor.runs WHERE run_id = $1 AND workspace_id = $2 FOR UPDATE"
+    row = await tx.fetchrow(statement, run_id, workspace)
     return None if row is None else _run(row)
 
 
@@ -201,13 +198,19 @@ async def claim(tx: Connection, owner: dict[str, Any], lease_seconds: float, mos
 
 async def lock_leased(tx: Connection, run_id: UUID, epoch: int) -> Run | None:
     """The running run, locked, if the lease of that epoch still stands; None says: you are too late, write nothing."""
-    row = await tx.fetchrow(
+    return (await lock_all_leased(tx, [(run_id, epoch)])).get(run_id)
+
+
+async def lock_all_leased(tx: Connection, leases: Sequence[tuple[UUID, int]]) -> dict[UUID, Run]:
+    """As `lock_leased`, for several runs, each under its own epoch."""
+    rows = await tx.fetch(
         f"""SELECT {_COLUMNS} FROM executor.runs
-            WHERE run_id = $1 AND lease_epoch = $2 AND status = 'running' FOR UPDATE""",
-        run_id,
-        epoch,
+            WHERE (run_id, lease_epoch) IN (SELECT * FROM unnest($1::uuid[], $2::bigint[])) AND status = 'running'
+            ORDER BY run_id FOR UPDATE""",
+        [run_id for run_id, _ in leases],
+        [epoch for _, epoch in leases],
     )
-    return None if row is None else _run(row)
+    return {row["run_id"]: _run(row) for row in rows}
 
 
 async def save_ended(tx: Connection, run: Run, status: Status, error: dict[str, Any] | None, lost: int) -> datetime:

@@ -9,12 +9,12 @@ from dataaggregator.contracts.ledger import Ledger
 from dataaggregator.contracts.run import DestinationOutcome, RunCounts
 from dataaggregator.dataplane.job import RunOutcome
 from dataaggregator.ids import new_id
-from services.executor.attempt import Attempt, AttemptLimits, Stop
+from services.executor.attempt import Attempt, AttemptDoors, AttemptLimits, Stop
 from services.executor.commands import run_error
 from services.executor.domain import End, Status
 from services.executor.store.runs import Run
 
-RUN = cast("Run", type("AnyRun", (), {"timeout_seconds": 5.0, "ending": None}))
+RUN = cast("Run", type("AnyRun", (), {"timeout_seconds": 5.0, "ending": None, "run_id": new_id()}))
 
 
 def attempt() -> Attempt:
@@ -57,4 +57,17 @@ def test_a_run_handed_back_is_not_told_to_be_ended() -> None:
     stopped._begun = True
     stopped.stop(Stop.HAND_BACK)
     ended = stopped._judge(asyncio.CancelledError())
+    assert (ended.end, ended.ending) == (End.HANDED_BACK, None)
+
+
+async def test_a_run_that_was_claimed_ahead_and_gets_no_slot_is_given_back_and_has_spent_nothing() -> None:
+    async def ready() -> Any:
+        return None
+
+    nobody: Any = None
+    doors = AttemptDoors(pool=nobody, slots=asyncio.Semaphore(0), prepare=ready)
+    waiting = Attempt(RUN, doors, nobody, AttemptLimits(600.0, slot_wait_seconds=0.1))
+    async with asyncio.timeout(10):
+        ended = await waiting._perform()
+    assert ended is not None
     assert (ended.end, ended.ending) == (End.HANDED_BACK, None)

@@ -1,0 +1,101 @@
+"""What runs of a workspace do together: ends told in one transaction, claims and connectors asked for at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from dataaggregator.db import Database
+from dataaggregator.ids import new_id
+from services.executor.commands import AttemptEnd, Attempts, Ended, run_error
+from services.executor.domain import End, Status
+from services.executor.recorder import Recorder
+from services.executor.store.runs import Run
+from tests.integration.executor.conftest import OWNER, Queue
+from tests.integration.executor.place import Place
+from tests.integration.executor.test_worker import copying
+
+RunNow = Callable[[UUID], Awaitable[Run]]
+FAILED = AttemptEnd(End.FAILED, run_error("connector-config-invalid", "no such thing", retryable=False))
+REFUSED = AttemptEnd(End.FAILED, run_error("internal-error", "jsonb takes no \x00", retryable=False))
+
+
+@pytest.fixture
+async def held(queue: Queue, attempts: Attempts) -> list[Run]:
+    """Four runs that were claimed."""
+    for _ in range(4):
+        await queue()
+    return [begun.run for begun in (await attempts.look(OWNER, 4, ())).begun]
+
+
+async def test_ends_that_come_while_one_is_told_are_told_together(
+    held: list[Run], attempts: Attempts, run_now: RunNow
+) -> None:
+    recorder = Recorder(attempts)
+    verdicts = await asyncio.gather(*(recorder.record(Ended(run, FAILED)) for run in held))
+    assert [verdict is not None and verdict.status for verdict in verdicts] == [Status.FAILED] * 4
+    moments = [(await run_now(run.run_id)).finished_at for run in held]
+    assert moments[0] != moments[1], "a lone end does not wait"
+    assert len(set(moments[1:])) == 1, "the others share a transaction, whose moment is one"
+
+
+async def test_an_end_that_cannot_be_stored_leaves_its_neighbours_theirs(
+    held: list[Run], attempts: Attempts, run_now: RunNow
+) -> None:
+    recorder = Recorder(attempts)
+    ends = [FAILED, FAILED, REFUSED, FAILED]
+    told = await asyncio.gather(
+        *(recorder.record(Ended(run, end)) for run, end in zip(held, ends, strict=True)), return_exceptions=True
+    )
+    assert [isinstance(one, Exception) for one in told] == [False, False, True, False]
+    statuses = [(await run_now(run.run_id)).status for run in held]
+    assert statuses == [Status.FAILED, Status.FAILED, Status.RUNNING, Status.FAILED]
+
+
+async def test_an_end_under_a_lost_lease_is_not_written_with_the_others(
+    held: list[Run], attempts: Attempts, database: Database, run_now: RunNow
+) -> None:
+    async with database.platform() as tx:
+        await tx.execute("UPDATE executor.runs SET lease_epoch = lease_epoch + 1000 WHERE run_id = $1", held[2].run_id)
+    verdicts = await attempts.record_all([Ended(run, FAILED) for run in held])
+    assert [verdict is None for verdict in verdicts] == [False, False, True, False]
+    assert (await run_now(held[2].run_id)).status is Status.RUNNING
+
+
+async def test_a_teller_that_is_cancelled_leaves_the_others_to_tell_themselves(
+    held: list[Run], attempts: Attempts, database: Database, run_now: RunNow
+) -> None:
+    recorder = Recorder(attempts)
+    async with database.platform() as tx:
+        await tx.execute("SELECT FROM executor.runs WHERE run_id = $1 FOR UPDATE", held[0].run_id)
+        telling = [asyncio.create_task(recorder.record(Ended(run, FAILED))) for run in held]
+        done, _ = await asyncio.wait(telling, timeout=0.2)
+        assert not done, "the first waits for the row, the others for the first"
+        telling[0].cancel()
+        await asyncio.wait(telling[1:], timeout=10)
+    assert [task.done() and not task.cancelled() for task in telling] == [False, True, True, True]
+    assert {(await run_now(run.run_id)).status for run in held[1:]} == {Status.FAILED}
+
+
+async def test_short_runs_are_claimed_together_ahead_of_their_slots_and_one_bad_one_harms_none(
+    workplace: Place, tmp_path: Path, empty_database_url: str
+) -> None:
+    file = tmp_path / "in" / "a.csv"
+    file.parent.mkdir()
+    file.write_text("id\n1\n")
+    definition = copying(workplace, file, empty_database_url)
+    async with asyncio.timeout(120):
+        while True:  # until the executor has seen that runs of this kind are short
+            queued = [await workplace.queue(definition=definition) for _ in range(12)]
+            missing = {"connector_id": str(new_id()), "connector_name": "gone", "connector_type": "files"}
+            astray = {**definition, "sources": {"a": {**missing, "stream": "a.csv"}}}
+            bad = await workplace.queue(definition=astray)
+            runs = [await workplace.ended(one.run_id) for one in queued]
+            assert {run.status for run in runs} == {Status.SUCCEEDED}
+            assert (await workplace.ended(bad.run_id)).status is Status.FAILED
+            assert await workplace.error(bad.run_id) == "not-found"
+            moments = [run.started_at for run in runs]
+            if max(moments.count(moment) for moment in moments) > 2:
+                return
