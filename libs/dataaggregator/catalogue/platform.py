@@ -31,6 +31,10 @@ PLATFORM: dict[str, Entry] = {
         "A database role is missing",
         "As a superuser CREATE the role named and GRANT it to the user of DATABASE_URL, or give that user CREATEROLE.",
     ),
+    "database-tls-failed": Entry(
+        "TLS with the database cannot be set up",
+        "Check the server's certificate, its name, and sslrootcert in DATABASE_URL, or choose another sslmode.",
+    ),
     "database-unavailable": Entry(
         "The database does not answer",
         "Check that PostgreSQL runs and that DATABASE_URL reaches it; the call can be repeated as it is.",

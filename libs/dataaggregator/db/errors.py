@@ -1,5 +1,6 @@
 """The database: the one place where the driver's errors become the platform's."""
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ UNAVAILABLE = (
     TimeoutError,  # no answer within the driver's limit
     asyncpg.InternalClientError,  # what the driver raises between the server's last words and the end of the line
 )
+REFUSED_TLS = "rejected SSL upgrade"
+"""What the driver says, in a plain ConnectionError, where a server has no TLS."""
 BUSY = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
@@ -41,7 +44,13 @@ def connecting() -> Iterator[None]:
     """Around the making of a connection, where any network error means the database."""
     try:
         yield
+    except ssl.SSLError as error:
+        reason = error.strerror or type(error).__name__
+        raise Transient("database-tls-failed", f"TLS with the database could not be set up: {reason}.") from error
     except (OSError, *UNAVAILABLE, asyncpg.InterfaceError) as error:
+        if REFUSED_TLS in str(error):
+            detail = "The database's server has no TLS, which the sslmode of DATABASE_URL asks for."
+            raise Transient("database-tls-failed", detail) from error
         raise unavailable(error) from error
     except asyncpg.InvalidParameterValueError as error:
         raise Transient("database-not-migrated", "The database lacks our roles: it was never migrated.") from error

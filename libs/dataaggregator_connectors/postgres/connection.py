@@ -23,6 +23,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 # Text forms that do not depend on how a server or a role is set up.
 SESSION = {"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgres", "extra_float_digits": "1"}
 TLS_ASKED_SECONDS = 60.0
+REFUSED_TLS = "rejected SSL upgrade"
+"""What the driver says, in a plain ConnectionError, where a server has no TLS."""
 # Servers that said they have no TLS, and when: asking each time would cost a second connection each time.
 _without_tls: dict[Address, float] = {}
 # Where a COPY failed; what may follow is the value, which an error should not show.
@@ -49,8 +51,11 @@ async def connect_to(to: Target, address: Address, application_name: str, **sett
         try:
             return await _open(to, address, session, tls=_tls(to, address))
         except ConnectionError as error:
-            if not by_wish or "rejected SSL upgrade" not in str(error):
+            if REFUSED_TLS not in str(error):
                 raise
+            if not by_wish:
+                detail = f"{to.host} has no TLS, which sslmode {to.sslmode} asks for."
+                raise Invalid("connector-tls-failed", detail) from error
             _without_tls[address] = time.monotonic()
             return await _open(to, address, session, tls=False)
 
