@@ -162,6 +162,7 @@ class PostgresDestination:
             (column := found.get(name)) is not None
             and column.builtin
             and not column.generated
+            and column.portable
             and column.declared == type_
             and NOT_BINARY.isdisjoint((column.typname, column.element))
             for name, type_ in zip(schema.names, copy.types, strict=True)

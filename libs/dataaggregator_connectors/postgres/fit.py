@@ -56,12 +56,22 @@ class Fit:
 def fits(field: Field, column: Column) -> Fit:
     """How this field goes into this column without change; Invalid "column-incompatible" names it if it cannot."""
     given = _plain(field.type)
+    if not column.portable:
+        raise _unfit(
+            field,
+            column,
+            f": a {column.base} means something in its own database only; make the column {_instead(column)}",
+        )
     fit = _text_only(given, column) or _native(given, column)
     if fit is None:
         raise _unfit(field, column, "")
     if fit.keep and _shortens(column) and given != pa.uuid() and origin_type(field) != column.base:
         raise _unfit(field, column, ": it would be rounded or cut without a word")
     return fit
+
+
+def _instead(column: Column) -> str:
+    return "numeric" if "money" in (column.typname, column.element) else "text"
 
 
 def _plain(given: pa.DataType) -> pa.DataType:

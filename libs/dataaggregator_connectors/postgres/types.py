@@ -39,6 +39,14 @@ SIMPLE: dict[str, pa.DataType] = {
 LISTED = frozenset(SIMPLE) - {"oid", "json", "jsonb", "uuid", "name", "bpchar"} | {"numeric"}
 # The server has no binary form of these, or does not take back its own: of a vector without elements, for one.
 NOT_BINARY = frozenset({"int2vector", "oidvector", "aclitem"})
+# They mean something in one database only: numbers of its objects, and amounts by its lc_monetary. Names read as text
+# and amounts as numbers say what is meant; nothing says that another database understands the same.
+NOT_PORTABLE = frozenset(
+    {
+        "regclass", "regcollation", "regconfig", "regdictionary", "regnamespace", "regoper", "regoperator",
+        "regproc", "regprocedure", "regrole", "regtype", "money",
+    }
+)  # fmt: skip
 ORDERED = frozenset(SIMPLE) - {"bool", "json", "jsonb", "bytea"} | {"numeric"}
 
 
@@ -68,14 +76,24 @@ class Column:
         return (_plain(self.typname, self.typmod) if self.builtin else None) or pa.string()
 
     @property
+    def portable(self) -> bool:
+        """Whether its values mean the same in every database."""
+        return not self.builtin or NOT_PORTABLE.isdisjoint((self.typname, self.element))
+
+    @property
     def field(self) -> "pa.Field[Any]":
-        native = "text" if self.given == pa.string() else self.base if self.builtin else self.declared
+        as_text = self.arrow == pa.string() and (self.given is not None or not self.portable)
+        native = "text" if as_text else "numeric" if not self.portable else self.base if self.builtin else self.declared
         origin = {NATIVE_TYPE: native.encode(), ARROW_TYPE: str(self.arrow).encode()}
         return pa.field(self.name, self.arrow, not self.not_null, origin)
 
     def read_as(self, given: pa.DataType) -> "Column":
         """The column as somebody wishes it: any as text, a numeric as a decimal that must hold every value."""
-        if given == self.arrow or given == pa.string() or (self.typname == "numeric" and pa.types.is_decimal(given)):
+        if (
+            given == self.arrow
+            or given == pa.string()
+            or (self.typname in ("numeric", "money") and pa.types.is_decimal(given))
+        ):
             return replace(self, given=given)
         raise Invalid(
             "type-not-convertible",
@@ -90,6 +108,8 @@ class Column:
             return f"{self._plain_list(name)} AS {name}"
         if self.typname == "oid" and self.element is None:
             return f"{name}::int8 AS {name}"
+        if self.typname == "money" and pa.types.is_decimal(self.arrow):
+            return f"{name}::numeric AS {name}"
         if self.arrow == pa.string() and not (self.builtin and SIMPLE.get(self.typname) == pa.string()):
             return f"{name}::text AS {name}"
         return name if self.declared == self.base else f"{name}::{self.base} AS {name}"
@@ -110,6 +130,8 @@ class Column:
 def _plain(typname: str, typmod: int) -> pa.DataType | None:
     if typname == "numeric":
         return numeric_type(typmod)
+    if typname == "money":
+        return FREE_NUMERIC
     return SIMPLE.get(typname)
 
 
