@@ -101,10 +101,13 @@ class Settings(BaseModel):
         15.0, description="How often queues, bindings and consumers on RabbitMQ are looked after, seconds."
     )
     redis_url: SecretStr | None = Field(
-        None, description="Redis, as redis://:password@host:port/0; without it limits are kept in the process."
+        None,
+        description="Redis, as redis://:password@host:port/0, or rediss:// for TLS (an authority of your own by "
+        "SSL_CERT_FILE); without it limits are kept in the process.",
     )
     database_url: SecretStr | None = Field(
-        None, description="PostgreSQL, as postgresql://user:password@host:port/database?sslmode=…"
+        None,
+        description="PostgreSQL, as postgresql://user:password@host:port/database?sslmode=verify-full&sslrootcert=path",
     )
     postgres_host: str | None = Field(None, description="PostgreSQL's host, when DATABASE_URL is not set.")
     postgres_port: Port = Field(5432, description="PostgreSQL's port, when DATABASE_URL is not set.")

@@ -11,7 +11,7 @@ from dataaggregator.dataplane.job import RunOutcome
 from dataaggregator.ids import new_id
 from services.executor.attempt import Attempt, AttemptDoors, AttemptLimits, Stop
 from services.executor.commands import run_error
-from services.executor.domain import End, Status
+from services.executor.domain import CANCELLED, End, Ending, Status
 from services.executor.store.runs import Run
 
 RUN = cast("Run", type("AnyRun", (), {"timeout_seconds": 5.0, "ending": None, "run_id": new_id()}))
@@ -71,3 +71,12 @@ async def test_a_run_that_was_claimed_ahead_and_gets_no_slot_is_given_back_and_h
         ended = await waiting._perform()
     assert ended is not None
     assert (ended.end, ended.ending) == (End.HANDED_BACK, None)
+
+
+@pytest.mark.parametrize(("ending", "stop"), [(None, Stop.TIMEOUT), (CANCELLED, None)])
+def test_asking_how_a_run_ended_is_not_held_to_its_timeout(ending: Ending | None, stop: Stop | None) -> None:
+    anything: Any = None
+    run = cast("Run", type("AnyRun", (), {"timeout_seconds": 0.0, "ending": ending}))
+    late = Attempt(run, anything, anything, AttemptLimits(600.0))
+    late._check_limits()
+    assert late._stop is stop
