@@ -189,12 +189,13 @@ async def claim_due(tx: Connection, schema: str, *, limit: int, lease_seconds: f
 
 
 async def _claim(tx: Connection, schema: str, which: str, limit: int, lease_seconds: float) -> "list[asyncpg.Record]":
+    # As an array, because `IN` may be carried out once for each row of the table, each time with other rows locked.
     return await tx.fetch(
         f"""UPDATE {quote(schema)}.retries
             SET tries = tries + 1, unjudged = unjudged + 1, due_at = clock_timestamp() + make_interval(secs => $2)
-            WHERE event_id IN (
+            WHERE event_id = ANY(ARRAY(
                 SELECT event_id FROM {quote(schema)}.retries WHERE due_at <= clock_timestamp() AND {which}
-                ORDER BY due_at FOR UPDATE SKIP LOCKED LIMIT $1)
+                ORDER BY due_at FOR UPDATE SKIP LOCKED LIMIT $1))
             RETURNING event, tries, unjudged, code, source, subject, sequence""",
         limit,
         lease_seconds,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from dataaggregator.bus import EmbeddedBus, Handler, Said, emit_all
@@ -146,6 +147,15 @@ async def test_what_came_back_from_a_delivery_without_an_end_counts_all_its_call
     assert len(calls) == MOST_TRIES - CALLS_OF_A_DELIVERY
 
 
+async def test_what_may_have_ended_a_process_is_claimed_alone(rig: Rig, database_url: str) -> None:
+    chains = await _chains(rig, ["a", "b", "c"])
+    consumer = _consumer(rig)
+    await consumer.suspect(chains[0])
+    await _analyze(database_url, LISTENER)  # a table of one row, to the planner
+    await consumer.suspect([event for (event,) in chains])
+    assert [await consumer.retry_due() for _ in range(4)] == [1, 1, 1, 0]
+
+
 async def test_a_last_try_without_an_end_is_the_last(rig: Rig) -> None:
     calls = _refuse(rig, lambda _: True)
     ((event,),) = await _chains(rig, ["a"])
@@ -168,6 +178,15 @@ def _refuse(rig: Rig, refused: Callable[[Event], bool], schema: str = LISTENER) 
 
     rig.hooks[schema] = refuse
     return calls
+
+
+async def _analyze(url: str, schema: str) -> None:
+    """As the server does now and then by itself."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"ANALYZE {schema}.retries")
+    finally:
+        await connection.close()
 
 
 async def _retry_all(rig: Rig, consumer: Consumer) -> None:

@@ -117,7 +117,7 @@ class TestRabbitBus(BusConformance):
         rig.start(LISTENER, ORDERLY)
         await eventually(lambda: rig.value(f"SELECT count(*) = 5 FROM {LISTENER}.effects"))
         await rig.settled()
-        assert busy == [0, *[1, 0] * 5], "one at a time, and once"
+        assert busy == [0, *[1, 0] * 5], f"one at a time, and once: {busy}"
         assert await rig.value(f"SELECT count(DISTINCT xmin::text) FROM {LISTENER}.effects") == 5
 
     async def test_what_the_broker_gave_up_delivering_is_parked(self, rig: Rig, channel: AbstractChannel) -> None:
