@@ -1,6 +1,7 @@
 """A private RabbitMQ: its own node, name service, folder, loopback ports and password."""
 
 import json
+import os
 import secrets
 import shutil
 import signal
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
+from dataaggregator.errors import Permanent
 from deploy.local import debian
 from deploy.local.process import ServerProcess, free_ports, make_private, write_private
 
@@ -26,6 +28,9 @@ CALL_SECONDS = 20.0
 INSTALLED = Path("/")
 SCRIPT = "usr/lib/rabbitmq/bin/rabbitmq-server"
 ERLANG = "usr/lib/erlang"
+PARTS = r"erlang-.*|libsctp.*"
+SERIES = {"3": "bookworm", "4": "trixie"}
+"""Debian's release in which each series of RabbitMQ is: 3.10 and 4.0."""
 # Debian's own `erl` looks for Erlang in /usr/lib only.
 ERL = """\
 #!/bin/sh
@@ -272,10 +277,19 @@ class PrivateRabbit:
 
 
 def rabbitmq_programs() -> Path:
-    """The folder below which RabbitMQ's and Erlang's programs lie: the machine's own, or fetched."""
+    """The folder below which RabbitMQ's and Erlang's programs lie: the machine's own, or fetched.
+
+    `RABBITMQ_SERIES` asks for one of the SERIES, whatever the machine has.
+    """
+    series = os.environ.get("RABBITMQ_SERIES")
+    if series:
+        if series not in SERIES:
+            known = " or ".join(SERIES)
+            raise Permanent("server-not-installed", f"RABBITMQ_SERIES is {series}: give {known}, or leave it out.")
+        return debian.fetch("rabbitmq-server", PARTS, _add_erl, release=SERIES[series])
     if (INSTALLED / SCRIPT).exists() and shutil.which("erl"):
         return INSTALLED
-    return debian.fetch("rabbitmq-server", r"erlang-.*|libsctp.*", _add_erl)
+    return debian.fetch("rabbitmq-server", PARTS, _add_erl)
 
 
 def _add_erl(root: Path) -> None:

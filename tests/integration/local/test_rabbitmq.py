@@ -11,7 +11,8 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from deploy.local.rabbitmq import Broker, PrivateRabbit
+from dataaggregator.errors import Permanent
+from deploy.local.rabbitmq import Broker, PrivateRabbit, rabbitmq_programs
 from tests.integration.local.ends import wait_until_ended
 
 # A queue that was declared a moment ago may be lost with the node that is killed: RabbitMQ 4.0 needs a second.
@@ -146,3 +147,9 @@ async def test_each_test_has_a_virtual_host_of_its_own(rabbitmq_url: str, rabbit
     async with await aio_pika.connect(rabbitmq_url) as connection:
         assert not connection.is_closed
     assert rabbitmq_url.rpartition("/")[2] in {one["name"] for one in rabbit_server.call("GET", "/api/vhosts")}
+
+
+def test_a_series_that_nobody_knows_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RABBITMQ_SERIES", "2")
+    with pytest.raises(Permanent, match="RABBITMQ_SERIES is 2: give 3 or 4, or leave it out"):
+        rabbitmq_programs()
