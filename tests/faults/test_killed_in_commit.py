@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -121,8 +122,11 @@ async def at_commit(setting: Setting, *, timeout: float | None = None, failpoint
                 asked = definition(place, setting.files.folder, setting.warehouse.url, setting.write)
                 run = await place.queue(definition={**asked, "timeout_seconds": timeout})
                 await until(held.waiting, "the COMMIT to be under way")
-                process = (await place.run_now(run.run_id)).process
-                assert process is not None
+
+                async def noted() -> dict[str, Any] | None:
+                    return (await place.run_now(run.run_id)).process
+
+                process = await until(noted, "the run process to be noted")
                 yield Scene(place, setting, held, run.run_id, process["pid"])
 
 
