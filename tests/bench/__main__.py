@@ -8,6 +8,7 @@ from pathlib import Path
 def main() -> None:
     for path in sorted(Path(__file__).parent.glob("bench_*.py")):
         sys.argv = [path.name]
+        print(f"\n{path.stem} ...", file=sys.stderr, flush=True)
         runpy.run_module(f"tests.bench.{path.stem}", run_name="__main__")
 
 

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from deploy.local.rabbitmq import PrivateRabbit
+from tests.bench.table import percentiles, show, spread
 
 FOLDER = Path(os.environ.get("BENCH_PEERS", ".venv-bench"))
 SCRIPT = Path(__file__).with_name("celery_peer.py")
@@ -31,12 +32,13 @@ def main() -> None:
         try:
             ask(python, environment, 10, 1)  # warm
             single = ask(python, environment, 1, 50)
-            print(f"celery, quorum queue, a task of nothing, 2 worker processes, {os.cpu_count()} cores")
-            print(f"  one after the other        p50 {statistics.median(single) * 1000:7.1f} ms")
+            latency = [["one after the other", *percentiles(single)]]
+            show("celery, quorum queue, a task of nothing, 2 worker processes", ("", "p50 ms", "p95 ms"), latency)
+            rates = []
             for count in (200, 2_000):
-                rates = sorted(count / seconds for seconds in ask(python, environment, count, ROUNDS))
-                told = ", ".join(f"{rate:.0f}" for rate in rates)
-                print(f"  {count} asked for at once      {statistics.median(rates):6.0f} tasks/s   (rounds: {told})")
+                found = [count / seconds for seconds in ask(python, environment, count, ROUNDS)]
+                rates.append([f"{count} at once", f"{statistics.median(found):.0f}", spread(found)])
+            show("celery, queued tasks", ("", "tasks/s", "rounds"), rates)
         finally:
             worker.terminate()
             worker.wait(30)

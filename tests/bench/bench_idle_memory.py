@@ -1,90 +1,72 @@
-"""What the embedded platform holds while nothing happens, and how soon it is at work.
+"""What the platform holds while nothing happens, and how soon it is at work.
 
-Memory is the sum of the proportional set sizes of all its processes, PostgreSQL, the warm run process and its sandbox
-included: a page that several share counts once. The time is from `dataaggregator up` on a home that is set up to the
+Memory is the sum of the proportional set sizes of all its processes and servers: a page that several share counts
+once. It is looked at when the run process of the last run, which is kept for the next one, has been given up. The time
+is from the start on a home that is set up (embedded: `dataaggregator up`; full: the servers, then every service) to the
 end of a first run of one row, asked for as soon as the platform takes calls.
 """
 
 import asyncio
 import os
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
-import asyncpg
-
-from dataaggregator.client import Client
-from dataaggregator.embedded.postgres import EmbeddedPostgres
 from tests.bench.costs import below, resident_bytes
-from tests.e2e.platform import Platform
+from tests.bench.room import COMPOSITIONS, Room, define, room, run
+from tests.bench.table import show, spread
 
 ROUNDS = 3
-SETTLE_SECONDS = 10.0
+# The run process that is started ahead for the next workspace.
+AT_REST = 1
+GIVEN_UP_WITHIN_SECONDS = 120.0
+SETTLE_SECONDS = 5.0
 
 
 async def main() -> None:
-    """Measure and print."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        Path(folder).chmod(0o755)
-        with EmbeddedPostgres(Path(folder) / "data") as server:
-            aside = set(below(os.getpid()))  # the server that the one row comes from and goes to
-            await _prepare(server.url)
-            platform = Platform(Path(folder))
-            await _set_up(platform, server.url)
-            firsts, idles = [], []
-            for _ in range(ROUNDS):
-                firsts.append(await _first_run(platform))
-                platform.stop()
-                platform.start()
-                await asyncio.sleep(SETTLE_SECONDS)
-                held = resident_bytes(os.getpid(), aside)
-                idles.append(sum(held.values()) / 2**20)
-                platform.stop()
-    print(f"embedded platform, {ROUNDS} starts of a home that is set up")
-    told = ", ".join(f"{role} {size / 2**20:.0f}" for role, size in sorted(held.items()))
-    print(f"  idle memory                {statistics.median(idles):7.0f} MB (PSS; {told})")
-    rounds = ", ".join(f"{seconds:.2f}" for seconds in firsts)
-    print(f"  `up` → first run finished  {statistics.median(firsts):7.2f} s  (rounds: {rounds})")
+    """Measure both compositions and print."""
+    starts, memory = [], []
+    for composition in COMPOSITIONS:
+        async with room(composition) as made:
+            aside = {process.pid for process in below(os.getpid())}  # the server that the one row comes from
+            with made.running():
+                async with made.client() as client:
+                    await define(client, made.data, "trivial")
+            firsts = [await _first_run(made) for _ in range(ROUNDS - 1)]
+            firsts.append(await _first_run(made, stay=True))
+            try:
+                working = resident_bytes(os.getpid(), aside)
+                await _at_rest()
+                idle = resident_bytes(os.getpid(), aside)
+            finally:
+                made.stop()
+        starts.append([composition, f"{statistics.median(firsts):.2f}", spread(firsts, 2)])
+        memory += [[composition, _mb(sum(idle.values())), _mb(sum(working.values()))]]
+        memory += [[f"  {role}", _mb(held), _mb(working.get(role, 0))] for role, held in sorted(idle.items())]
+    show("start on a home that is set up → first run finished", ("", "median s", "rounds"), starts)
+    show("memory held (PSS)", ("", "idle MB", "after a run MB"), memory)
 
 
-async def _set_up(platform: Platform, url: str) -> None:
-    platform.start()
-    client = await platform.client()
-    await client.post("/api/connectors", {"name": "bench", "type": "postgres", "config": {"url": url}})
-    pipeline = {
-        "name": "trivial",
-        "sources": {"one": {"connector": "bench", "stream": "public.one"}},
-        "destinations": [{"connector": "bench", "stream": "public.many", "write": "append"}],
-    }
-    await client.post("/api/pipelines", pipeline)
-    await client.__aexit__(None, None, None)
-    platform.stop()
-
-
-async def _first_run(platform: Platform) -> float:
+async def _first_run(made: Room, *, stay: bool = False) -> float:
     began = time.perf_counter()
-    platform.start()
-    client = await platform.client()
-    try:
-        await _run(client)
-    finally:
-        await client.__aexit__(None, None, None)
-    return time.perf_counter() - began
+    made.start()
+    async with made.client() as client:
+        await run(client, "trivial")
+    seconds = time.perf_counter() - began
+    if not stay:
+        made.stop()
+    return seconds
 
 
-async def _run(client: Client) -> None:
-    run = await client.start_run("trivial")
-    async for event in client.run_events(run["id"]):
-        last = event["type"]
-    assert last == "run.succeeded.v1", last
+async def _at_rest() -> None:
+    """Until the run process of the last run is given up, and a moment longer."""
+    async with asyncio.timeout(GIVEN_UP_WITHIN_SECONDS):
+        while sum(process.role == "run process" for process in below(os.getpid())) > AT_REST:  # noqa: ASYNC110 - seen from outside
+            await asyncio.sleep(0.5)
+    await asyncio.sleep(SETTLE_SECONDS)
 
 
-async def _prepare(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute("CREATE TABLE one AS SELECT 1::bigint AS id, 'a row' AS name")
-    await connection.execute("CREATE TABLE many (LIKE one)")
-    await connection.close()
+def _mb(held: int) -> str:
+    return f"{held / 2**20:.0f}"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.dataplane.job import ConnectorUse, JobSettings, RunJob
 from dataaggregator.dataplane.processes import PoolSettings, ProcessPool
 from dataaggregator.embedded.postgres import EmbeddedPostgres
+from tests.bench.table import show, spread
 
 COLUMNS = """id bigint NOT NULL, customer_id int NOT NULL, store_id smallint NOT NULL, amount numeric(12,2) NOT NULL,
 discount float8, note text, city text NOT NULL, paid bool NOT NULL, ordered_on date NOT NULL,
@@ -95,7 +96,7 @@ async def measure(url: str, pool: ProcessPool, folder: Path, rounds: int) -> dic
     times: dict[str, list[float]] = {name: [] for name in roads}
     connection = await asyncpg.connect(url)
     expected = await connection.fetchrow(CHECKSUM.format("orders"))
-    for round_ in range(rounds):
+    for _ in range(rounds):
         for name, road in roads.items():
             await connection.execute("DROP TABLE IF EXISTS target")
             await connection.execute(f"CREATE TABLE target ({COLUMNS})")
@@ -103,19 +104,20 @@ async def measure(url: str, pool: ProcessPool, folder: Path, rounds: int) -> dic
             begun = time.perf_counter()
             await road()
             times[name].append(time.perf_counter() - begun)
-            print(f"round {round_ + 1}: {name}: {times[name][-1]:.2f} s", flush=True)
             if await connection.fetchrow(CHECKSUM.format("target")) != expected:
                 raise RuntimeError(f"{name}: the target does not hold the source's rows")
     await connection.close()
     return times
 
 
-def show(times: dict[str, list[float]], rows: int) -> None:
+def tell(times: dict[str, list[float]], rows: int) -> None:
     limit = statistics.median(times[PIPE])
+    table = []
     for name, taken in times.items():
         median = statistics.median(taken)
-        spread = f"{min(taken):.2f}-{max(taken):.2f} s"
-        print(f"{name:30} {median:6.2f} s ({spread}), {rows / median:9,.0f} rows/s, {limit / median:.2f} of the limit")
+        table.append([name, f"{median:.2f}", f"{rows / median:,.0f}", f"{limit / median:.2f}", spread(taken, 2)])
+    columns = ("", "median s", "rows/s", "of the limit", "rounds")
+    show(f"J1: {rows:,} orders of 12 columns, PostgreSQL to PostgreSQL", columns, table)
 
 
 async def bench(url: str, folder: Path, rows: int, rounds: int) -> None:
@@ -127,7 +129,7 @@ async def bench(url: str, folder: Path, rows: int, rounds: int) -> None:
     pool = ProcessPool(PoolSettings(folder=folder / "processes"))
     await pool.open()
     try:
-        show(await measure(url, pool, folder / "runs", rounds), rows)
+        tell(await measure(url, pool, folder / "runs", rounds), rows)
     finally:
         await pool.close()
 

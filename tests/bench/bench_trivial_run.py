@@ -6,80 +6,55 @@ What lies between the two is the platform: API, outbox, bus, lease, run process,
 
 import asyncio
 import statistics
-import tempfile
 import time
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import asyncpg
 
-from dataaggregator.client import Client
-from dataaggregator.embedded.postgres import EmbeddedPostgres
-from tests.e2e.platform import Platform
+from tests.bench.room import COMPOSITIONS, Room, define, room, run
+from tests.bench.table import percentiles, show
 
 ROUNDS = 3
 RUNS = 40
 WARM_UP = 5
 
 
+@dataclass
+class Measured:
+    runs: list[float] = field(default_factory=list)
+    by_hand: list[float] = field(default_factory=list)
+
+
 async def main() -> None:
-    """Measure and print."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        Path(folder).chmod(0o755)
-        with EmbeddedPostgres(Path(folder) / "data") as server:
-            platform = Platform(Path(folder), {"RATE_LIMIT_RUN": "100000/60", "RATE_LIMIT_API": "100000/60"})
-            platform.start()
-            try:
-                await _measure(platform, server.url)
-            finally:
-                platform.stop()
+    """Measure both compositions and print."""
+    rows = []
+    for composition in COMPOSITIONS:
+        async with room(composition) as made:
+            with made.running():
+                measured = await _measure(made)
+            assert await made.rows() == WARM_UP + 2 * ROUNDS * RUNS, "every row is there once"
+        over = statistics.median(measured.runs) - statistics.median(measured.by_hand)
+        rows += [
+            [f"{composition}: whole run, over the API", *percentiles(measured.runs)],
+            [f"{composition}: the row carried by hand", *percentiles(measured.by_hand)],
+            [f"{composition}: the platform's own", f"{over * 1000:.1f}", ""],
+        ]
+    show(f"trivial run, {ROUNDS * RUNS} one after the other in {ROUNDS} rounds", ("", "p50 ms", "p95 ms"), rows)
 
 
-async def _measure(platform: Platform, url: str) -> None:
-    await _prepare(url)
-    client = await platform.client()
-    try:
-        await client.post("/api/connectors", {"name": "bench", "type": "postgres", "config": {"url": url}})
-        await client.post(
-            "/api/pipelines",
-            {
-                "name": "trivial",
-                "sources": {"one": {"connector": "bench", "stream": "public.one"}},
-                "destinations": [{"connector": "bench", "stream": "public.many", "write": "append"}],
-            },
-        )
+async def _measure(made: Room) -> Measured:
+    measured = Measured()
+    async with made.client() as client:
+        await define(client, made.data, "trivial")
         for _ in range(WARM_UP):
-            await _run(client)
-        runs: list[float] = []
-        by_hand: list[float] = []
+            await run(client, "trivial")
         for _ in range(ROUNDS):
-            runs += [await _run(client) for _ in range(RUNS)]
-            by_hand += [await _carry(url) for _ in range(RUNS)]
-    finally:
-        await client.__aexit__(None, None, None)
-    await _verify(url)
-    print(f"trivial run, embedded, {len(runs)} runs one after the other in {ROUNDS} rounds")
-    for name, times in (("whole run, over the API", runs), ("the row carried by hand", by_hand)):
-        p50, p95 = statistics.median(times), statistics.quantiles(times, n=20)[-1]
-        print(f"  {name:<26} p50 {p50 * 1000:7.1f} ms   p95 {p95 * 1000:7.1f} ms")
-    over = statistics.median(runs) - statistics.median(by_hand)
-    ratio = statistics.median(runs) / statistics.median(by_hand)
-    print(f"  the platform's own         p50 {over * 1000:7.1f} ms   {ratio:.1f} times the hand's")
-
-
-async def _prepare(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute("CREATE TABLE one AS SELECT 1::bigint AS id, 'a row' AS name")
-    await connection.execute("CREATE TABLE many (LIKE one)")
-    await connection.close()
-
-
-async def _run(client: Client) -> float:
-    began = time.perf_counter()
-    run = await client.start_run("trivial")
-    async for event in client.run_events(run["id"]):
-        last = event["type"]
-    assert last == "run.succeeded.v1", last
-    return time.perf_counter() - began
+            for _ in range(RUNS):
+                began = time.perf_counter()
+                await run(client, "trivial")
+                measured.runs.append(time.perf_counter() - began)
+            measured.by_hand += [await _carry(made.data) for _ in range(RUNS)]
+    return measured
 
 
 async def _carry(url: str) -> float:
@@ -90,14 +65,6 @@ async def _carry(url: str) -> float:
         await destination.copy_records_to_table("many", records=[tuple(row) for row in rows])
     await asyncio.gather(source.close(), destination.close())
     return time.perf_counter() - began
-
-
-async def _verify(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    held = await connection.fetchval("SELECT count(*) FROM many")
-    await connection.close()
-    expected = WARM_UP + 2 * ROUNDS * RUNS
-    assert held == expected, f"{held} rows where {expected} should be"
 
 
 if __name__ == "__main__":

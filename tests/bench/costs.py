@@ -2,64 +2,86 @@
 
 import os
 from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PROC = Path("/proc")
+# Whose time the children are that a process of this role has waited for. PostgreSQL's backends are PostgreSQL; the
+# sandbox of a run process that has ended itself cannot be told from it any more.
+BURIED = {"platform": "run process", "executor": "run process", "run process": "sandbox", "postgres": "postgres"}
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    role: str
 
 
 def cpu_seconds(root: int) -> dict[str, float]:
-    """User and system time by role; children that a PostgreSQL server has already buried count as its own."""
+    """User and system time by role, of those that live and of those that have ended and were waited for."""
     found: dict[str, float] = {}
-    for pid in below(root):
-        fields = _stat(pid)
-        if fields is None:
+    for process in below(root):
+        if (fields := _stat(process.pid)) is None:
             continue
-        role = role_of(pid)
-        own = sum(int(fields[at]) for at in ((11, 12, 13, 14) if role == "postgres" else (11, 12)))
-        found[role] = found.get(role, 0.0) + own / _TICKS
+        own, buried = (sum(int(fields[at]) for at in times) / _TICKS for times in ((11, 12), (13, 14)))
+        for role, spent in ((process.role, own), (BURIED.get(process.role, process.role), buried)):
+            found[role] = found.get(role, 0.0) + spent
     return found
 
 
 def resident_bytes(root: int, aside: Set[int] = frozenset()) -> dict[str, int]:
     """Proportional set size by role: a page that several processes share counts once in all."""
     found: dict[str, int] = {}
-    for pid in set(below(root)) - aside:
+    for process in below(root):
+        if process.pid in aside:
+            continue
         try:
-            lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+            lines = (_PROC / str(process.pid) / "smaps_rollup").read_text().splitlines()
         except OSError:
             continue
         kib = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        role = role_of(pid)
-        found[role] = found.get(role, 0) + kib * 1024
+        found[process.role] = found.get(process.role, 0) + kib * 1024
     return found
 
 
-def below(root: int) -> list[int]:
-    """Everything below a process, itself left out."""
+def below(root: int) -> list[Process]:
+    """Everything below a process, itself left out; what does not tell its role by its words has its parent's."""
     children: dict[int, list[int]] = {}
     for entry in _PROC.iterdir():
         if entry.name.isdigit() and (fields := _stat(int(entry.name))) is not None:
             children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found: list[int] = []
-    todo = [root]
+    found: list[Process] = []
+    todo = [Process(root, "other")]
     while todo:
-        more = children.get(todo.pop(), [])
+        parent = todo.pop()
+        more = [Process(pid, _told(pid) or parent.role) for pid in children.get(parent.pid, [])]
         found += more
         todo += more
     return found
 
 
-def role_of(pid: int) -> str:
-    """platform, run process, sandbox or postgres."""
+def _told(pid: int) -> str | None:
+    """The role that a command line tells: `serve gateway` is gateway, `up` the whole platform."""
     try:
-        command = (_PROC / str(pid) / "cmdline").read_text().replace("\0", " ")
+        words = (_PROC / str(pid) / "cmdline").read_text().replace("\0", " ").split()
     except OSError:
-        return "gone"
-    for mark, role in (("postgres", "postgres"), ("sandbox", "sandbox"), ("dataplane.process", "run process")):
-        if mark in command:
+        return None
+    program = Path(words[0]).name if words else ""
+    for name, role in (
+        ("postgres", "postgres"),
+        ("redis-server", "redis"),
+        ("beam.smp", "rabbitmq"),
+        ("epmd", "rabbitmq"),
+    ):
+        if program.startswith(name):
             return role
-    return "platform"
+    for module, role in (("sandbox.process", "sandbox"), ("dataplane.process", "run process")):
+        if any(word.endswith(module) for word in words):
+            return role
+    if "serve" in words:
+        return " ".join(words[words.index("serve") + 1 :])
+    return "platform" if "up" in words else None
 
 
 def _stat(pid: int) -> list[str] | None:

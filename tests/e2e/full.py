@@ -65,6 +65,9 @@ class FullPlatform(Platform):
     def environment(self) -> dict[str, str]:
         """What a command needs to reach this platform, and each process to be part of it."""
         return {
+            # The processes of all slices share the test's PostgreSQL.
+            "DB_POOL_SIZE": "4",
+            "DB_MAX_OVERFLOW": "2",
             **super().environment,
             **self._servers.environment(),
             "SECRET_KEY": self._secret_key,
@@ -72,9 +75,6 @@ class FullPlatform(Platform):
             "BOOTSTRAP_ADMIN_PASSWORD": self._password,
             "FILES_ALLOWED_ROOTS": "/",
             "EGRESS_ALLOW": "127.0.0.0/8",
-            # The processes of all slices share the test's PostgreSQL.
-            "DB_POOL_SIZE": "4",
-            "DB_MAX_OVERFLOW": "2",
         }
 
     @property
