@@ -13,7 +13,7 @@ from pathlib import Path
 from deploy.local.rabbitmq import PrivateRabbit
 from tests.bench.table import percentiles, show, spread
 
-FOLDER = Path(os.environ.get("BENCH_PEERS", ".venv-bench"))
+FOLDER = Path(os.environ.get("BENCH_PEERS", ".venv-bench")).absolute()
 SCRIPT = Path(__file__).with_name("celery_peer.py")
 ROUNDS = 3
 
