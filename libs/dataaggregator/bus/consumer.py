@@ -72,7 +72,9 @@ class Consumer:
 
     async def deliver_chains(self, chains: Sequence[Sequence[Event]]) -> list[int]:
         """Deliver many chains, as `deliver_chain` each, and as many in one transaction as go together."""
-        made = [[Delivery(event, self._handler(event)) for event in chain] for chain in chains]
+        return await self._follow_all([[Delivery(event, self._handler(event)) for event in chain] for chain in chains])
+
+    async def _follow_all(self, made: list[list[Delivery]]) -> list[int]:
         committed = [0] * len(made)
 
         async def follow(places: Sequence[int]) -> None:
@@ -106,8 +108,11 @@ class Consumer:
             delivery = Delivery(row.event, handler, row.tries, waited=True, gaps=gaps, alone=not row.gap)
             chains.setdefault((row.event.source, row.event.subject), []).append(delivery)
         async with asyncio.TaskGroup() as tasks:
+            # What was only early goes together, as when it came.
+            tasks.create_task(self._follow_all([each for each in chains.values() if not _has_failed(each)]))
             for chain in chains.values():
-                tasks.create_task(self._retry(chain))
+                if _has_failed(chain):
+                    tasks.create_task(self._retry(chain))
         return len(due)
 
     async def suspect(self, events: Sequence[Event]) -> None:
@@ -224,6 +229,10 @@ def _going_together(chains: Sequence[Sequence[Delivery]]) -> list[list[int]]:
             workspace, events = mine, len(chains[place])
         parts[-1].append(place)
     return parts
+
+
+def _has_failed(chain: Sequence[Delivery]) -> bool:
+    return any(one.alone for one in chain)
 
 
 def _parts(chain: Sequence[Delivery]) -> Iterator[list[Delivery]]:

@@ -127,6 +127,16 @@ async def test_in_whatever_company_a_handler_is_called_ten_times_at_most(rig: Ri
     assert [row["tries"] for row in await rig.rows(f"SELECT tries FROM {LISTENER}.parked")] == [MOST_TRIES] * 2
 
 
+async def test_what_came_early_goes_together_once_its_gap_has_closed(rig: Rig) -> None:
+    chains = await _chains(rig, ["a", "b", "c"], times=2)
+    consumer = _consumer(rig, ORDERLY)
+    await consumer.deliver_chains([[second] for _, second in chains])
+    await consumer.deliver_chains([[first] for first, _ in chains])
+    assert await consumer.retry_due() == 3
+    assert await rig.value(f"SELECT count(DISTINCT xmin::text) FROM {ORDERLY}.inbox WHERE sequence = 2") == 1
+    assert await _applied(rig, ORDERLY) == {"a": [1, 2], "b": [1, 2], "c": [1, 2]}
+
+
 async def test_what_waited_for_its_gap_has_all_its_tries(rig: Rig) -> None:
     calls = _refuse(rig, lambda event: event.sequence == 3, ORDERLY)
     (a,) = await _chains(rig, ["a"], times=3)
