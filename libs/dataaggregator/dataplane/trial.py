@@ -74,6 +74,9 @@ def sample_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         return pa.table({field: pa.array([row.get(field) for row in rows]) for field in names})
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise Invalid("sample-invalid", f"A field in the sample of {name} has no one type: {error}.") from error
+    except OverflowError as error:
+        detail = f"A whole number in the sample of {name} is beyond 64 bits: write it with a decimal point."
+        raise Invalid("sample-invalid", detail) from error
 
 
 def _balanced(stages: Sequence[LedgerStage], edges: list[LedgerEdge], last: str, count: int) -> bool:
