@@ -1,17 +1,19 @@
 """Idempotency domain: what a key already stands for, and what follows. Pure."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
 
 from dataaggregator.errors import Conflict, FieldError, Invalid
+from dataaggregator.http.parse import IDEMPOTENCY_KEY_PATTERN
 
 KEEP_SECONDS = 24 * 3600
-LONGEST_KEY = 255
 # Longer than the gateway waits for a silent service: whoever carried it out is gone without having said how it ended.
 LOST_AFTER_SECONDS = 300
+_KEY = re.compile(IDEMPOTENCY_KEY_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class Record:
 
 
 def check_key(key: str) -> str:
-    """1 to 255 printable ASCII characters."""
-    if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
-        wrong = FieldError("Idempotency-Key", "should be 1 to 255 printable ASCII characters", "format")
+    """1 to 255 printable ASCII characters without spaces, as the document says."""
+    if not _KEY.fullmatch(key):
+        wrong = FieldError("Idempotency-Key", "should be 1 to 255 printable ASCII characters without spaces", "format")
         raise Invalid("idempotency-key-invalid", "The Idempotency-Key cannot be used.", errors=[wrong])
     return key
 
