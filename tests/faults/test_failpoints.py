@@ -50,9 +50,8 @@ async def test_a_run_process_killed_at_random_is_followed_by_an_attempt_that_end
     async with open_place(settings, working=True) as place:
         run = await place.queue(definition=definition(place, files.folder, warehouse.url, write))
         await asyncio.sleep(chance.uniform(0, 1.5))
-        process = (await place.run_now(run.run_id)).process
-        if process is not None:
-            invariants.kill_if_alive(process["pid"])
+        for pid in invariants.own_run_processes():
+            invariants.kill_if_alive(pid)
         ended = await place.ended(run.run_id)
         assert ended.status is Status.SUCCEEDED, await place.error_detail(run.run_id)
         await check(place, settings, warehouse, run.run_id, await warehouse.make_oracle(TABLE, write, rows))

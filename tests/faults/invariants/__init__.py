@@ -18,6 +18,7 @@ from tests.faults.invariants.leftovers import (
     first_run_process,
     kill_if_alive,
     orphans,
+    own_run_processes,
     run_processes,
 )
 from tests.faults.invariants.loads import (
@@ -53,6 +54,7 @@ __all__ = [
     "first_run_process",
     "kill_if_alive",
     "orphans",
+    "own_run_processes",
     "run_processes",
     "settled",
 ]

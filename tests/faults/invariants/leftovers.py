@@ -67,11 +67,15 @@ async def first_run_process() -> int:
     """The warm run process of an executor in this process, once it is there: it keeps what it was started with."""
     deadline = time.monotonic() + STARTED_WITHIN_SECONDS
     while time.monotonic() < deadline:
-        for pid in run_processes():
-            if os.getpid() in ancestors(pid):
-                return pid
+        for pid in own_run_processes():
+            return pid
         await asyncio.sleep(0.01)
     raise AssertionError("no run process was started")
+
+
+def own_run_processes() -> list[int]:
+    """Those of an executor in this process, with their sandboxes."""
+    return [pid for pid in run_processes() if os.getpid() in ancestors(pid)]
 
 
 def ancestors(pid: int) -> list[int]:
