@@ -70,6 +70,8 @@ async def try_out(
 def sample_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """A sample's rows with the types they show; a field missing in some rows is NULL there."""
     names = dict.fromkeys(field for row in rows for field in row)
+    if not names:
+        raise Invalid("sample-invalid", f"The sample of {name} has no field: give it a row with one at least.")
     try:
         return pa.table({field: pa.array([row.get(field) for row in rows]) for field in names})
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:

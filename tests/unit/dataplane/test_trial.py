@@ -15,3 +15,9 @@ def test_values_that_no_column_can_hold_are_refused(values: list[Any]) -> None:
     with pytest.raises(Invalid) as caught:
         sample_table("input", [{"f": value} for value in values])
     assert caught.value.code == "sample-invalid"
+
+
+@pytest.mark.parametrize("rows", [[], [{}], [{}, {}]], ids=["none", "empty", "several"])
+def test_rows_without_a_field_are_refused(rows: list[dict[str, Any]]) -> None:
+    with pytest.raises(Invalid, match="has no field"):
+        sample_table("input", rows)
