@@ -14,7 +14,7 @@ from dataaggregator.db import Database, migrate
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from dataaggregator.settings import Settings
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.sharing"]
 
 SERVICES = Path(__file__).parent.parent / "services"
 TEMPLATE = "template_platform"

@@ -74,7 +74,7 @@ class TestEvents:
     async def test_harm_is_seen(self, connection: Connection, harm: str, seen: str) -> None:
         await connection.execute(harm)
         with pytest.raises(AssertionError, match=seen):
-            await invariants.check_events(connection, BUS)
+            await invariants.check_events(connection, BUS, within_seconds=1.0)
 
     async def test_what_never_arrives_is_seen(self, connection: Connection) -> None:
         await connection.execute("UPDATE speaker.outbox SET published_at = NULL WHERE sequence = 1")

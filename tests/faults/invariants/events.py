@@ -30,9 +30,9 @@ class Bus:
     effects: Mapping[str, str] = field(default_factory=dict)
 
 
-async def check_events(connection: Connection, bus: Bus) -> None:
+async def check_events(connection: Connection, bus: Bus, within_seconds: float = SETTLED_WITHIN_SECONDS) -> None:
     """I3 and I4, once everything that is on its way has arrived."""
-    await settled(connection, bus)
+    await settled(connection, bus, within_seconds)
     said = await _said(connection)
     for schema, types in bus.handled.items():
         wanted = {event_id for event_id, event_type in said.items() if event_type in types}

@@ -117,7 +117,10 @@ async def test_a_deletion_that_begins_after_the_connector_was_asked_to_stay_is_n
             await saving.create(WORKSPACE, SOMEBODY, PipelineDefinition.model_validate(a_pipeline()))
 
 
-async def test_of_a_deletion_and_a_definition_at_once_one_is_refused(control: Control) -> None:
+async def test_of_a_deletion_and_a_definition_at_once_one_is_refused(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "PROJECTION_SECONDS", 0.2)
     for number in range(RACES):
         name = f"warehouse-{number}"
         connector = await control.connector(name)

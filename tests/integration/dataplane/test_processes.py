@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from dataaggregator.dataplane.processes import GROWTH_BYTES, PoolSettings, ProcessPool, RunProcess
+from dataaggregator.dataplane.processes import GROWTH_BYTES, PoolSettings, ProcessPool
 from dataaggregator.errors import Permanent, Transient
 
 from .conftest import WORKSPACE, Bench, pool_of
@@ -52,7 +52,8 @@ async def test_a_process_that_holds_more_and_more_memory_is_given_out_no_more(
             first = process.pid
         async with pool.take(ONE) as process:
             assert process.pid == first, "as long as it holds no more than after its first job"
-            monkeypatch.setattr(RunProcess, "_resident_bytes", lambda _: GROWTH_BYTES * 1000)
+            held = process._resident_bytes() + 2 * GROWTH_BYTES
+            monkeypatch.setattr(process, "_resident_bytes", lambda: held)
         async with pool.take(ONE) as process:
             assert process.pid != first
     assert not alive(first)

@@ -34,10 +34,12 @@ def process(*words: str) -> Iterator[int]:
 
 @pytest.mark.parametrize("words", [("serve", "executor"), ("up",)])
 def test_an_ended_child_of_the_one_that_runs_jobs_counts_as_run_process(words: tuple[str, ...]) -> None:
+    role = "executor" if len(words) == 2 else "platform"
+    before = cpu_seconds(os.getpid())  # other tests of this process may have a platform below it
     with process(*words):
         spent = cpu_seconds(os.getpid())
-    assert spent["run process"] >= 0.29
-    assert spent["executor" if len(words) == 2 else "platform"] < 0.29
+    assert spent["run process"] - before.get("run process", 0.0) >= 0.29
+    assert spent[role] - before.get(role, 0.0) < 0.29
 
 
 def test_each_service_of_a_process_of_its_own_has_its_role() -> None:
