@@ -1,8 +1,9 @@
 """From an aiohttp request to checked input: path, query, headers, body; everything wrong is named."""
 
 import asyncio
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
@@ -27,6 +28,8 @@ IDEMPOTENCY_KEY_PATTERN = r"^[!-~]{1,255}$"
 _NAME = re.compile(NAME_PATTERN)
 _IF_MATCH = re.compile(IF_MATCH_PATTERN)
 _IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY_PATTERN)
+_LONG_NUMBER = re.compile(rb"\d{19}|\d[eE]\+?\d{3}")
+_LARGEST, _SMALLEST = 2**64 - 1, -(2**63)
 _ID = re.compile(r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
 _BODY_SECONDS = 30
 _JSON = ("application/json",)
@@ -177,6 +180,8 @@ def parse_body(route: Route, raw: bytes) -> Any:
         if not route.body_optional:
             raise Malformed("json-malformed", "The body is empty, it should be a JSON object.")
         raw = b"{}"
+    if _LONG_NUMBER.search(raw):
+        _refuse_huge(raw)
     if route.merge_patch:
         return _parse_patch(raw)
     if b"\\u0000" in raw:
@@ -211,17 +216,41 @@ def _loads(raw: bytes) -> Any:
 
 def _refuse_nul(document: Any) -> None:
     """No text with a NUL character: PostgreSQL cannot hold one."""
-    errors = [FieldError(field_path(place), "should not hold a NUL character", "nul") for place in _nuls(document, ())]
+    _refuse(_places(document, _has_nul, ()), "should not hold a NUL character", "nul")
+
+
+def _refuse_huge(raw: bytes) -> None:
+    """No number that would be changed or refused on its way on."""
+    _loads(raw)  # says so of one that no double can hold
+    document = json.loads(raw, parse_int=_whole)
+    _refuse(_places(document, _is_huge, ()), "should be a number of at most 64 bits", "number")
+
+
+def _whole(digits: str) -> int:
+    """The number, or where it is longer than any of 64 bits one that is too large as well."""
+    return int(digits[:21])
+
+
+def _refuse(places: Sequence[tuple[str | int, ...]], should: str, code: str) -> None:
+    errors = [FieldError(field_path(place), should, code) for place in places]
     if errors:
         raise Invalid("body-invalid", f"{errors[0].field}: {errors[0].message}.", errors=errors)
 
 
-def _nuls(value: Any, place: tuple[str | int, ...]) -> list[tuple[str | int, ...]]:
-    if isinstance(value, str):
-        return [place] if "\x00" in value else []
+def _has_nul(value: Any) -> bool:
+    return isinstance(value, str) and "\x00" in value
+
+
+def _is_huge(value: Any) -> bool:
+    return isinstance(value, int) and not _SMALLEST <= value <= _LARGEST
+
+
+def _places(value: Any, wrong: Callable[[Any], bool], place: tuple[str | int, ...]) -> list[tuple[str | int, ...]]:
+    """Where a document holds what is wrong, in a value or in a name."""
     if isinstance(value, list):
-        return [found for index, item in enumerate(value) for found in _nuls(item, (*place, index))]
+        return [found for index, item in enumerate(value) for found in _places(item, wrong, (*place, index))]
     if not isinstance(value, dict):
-        return []
-    found = [place for name in value if "\x00" in name]
-    return found + [one for name, item in value.items() for one in _nuls(item, (*place, name.replace("\x00", "")))]
+        return [place] if wrong(value) else []
+    found = [place for name in value if wrong(name)]
+    within = ((name.replace("\x00", ""), item) for name, item in value.items())
+    return found + [one for name, item in within for one in _places(item, wrong, (*place, name))]

@@ -153,7 +153,17 @@ async def test_all_wrong_fields_are_named_unknown_ones_included(serve: Serve) ->
 
 
 @pytest.mark.parametrize(
-    "raw", [b"{", b"", b"\xff\xfe", b'{"name": NaN', b'{"name": "\xed\xa0\x80"}', b'{"name": "\\ud800"}', b"[" * 1900]
+    "raw",
+    [
+        b"{",
+        b"",
+        b"\xff\xfe",
+        b'{"name": NaN',
+        b'{"name": 1e999}',
+        b'{"name": "\xed\xa0\x80"}',
+        b'{"name": "\\ud800"}',
+        b"[" * 1900,
+    ],
 )
 async def test_what_is_not_json_is_400(serve: Serve, raw: bytes) -> None:
     api = await serve(ROUTES)
@@ -167,6 +177,16 @@ async def test_json_of_another_shape_is_422(serve: Serve, raw: bytes) -> None:
     for method, path in (("POST", "/api/things"), ("PATCH", "/api/things/a")):
         reply = await api.call(method, path, data=raw, headers={"Content-Type": "application/json"})
         assert told(reply, 422, "body-invalid")["errors"]
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**30, -(10**30)])
+async def test_a_whole_number_beyond_64_bits_is_422_wherever_it_stands(serve: Serve, number: int) -> None:
+    api = await serve(ROUTES)
+    raw = b'{"name": "%d", "steps": [{"filter": {"deep": [%d]}}]}' % (number, number)
+    for method, path in (("POST", "/api/things"), ("PATCH", "/api/things/a")):
+        reply = await api.call(method, path, data=raw, headers={"Content-Type": "application/json"})
+        told(reply, 422, "body-invalid")
+        assert wrong(reply) == {"steps[0].filter.deep[0]": "number"}
 
 
 async def test_a_nul_character_is_422_wherever_it_stands(serve: Serve) -> None:
