@@ -47,7 +47,7 @@ up: $(READY) ## start the platform with the demo's pipelines and stay up: http:/
 	@$(BIN)/dataaggregator up --demo
 
 test: $(READY_DEV) $(READY_TOOLS) ## all tests, with private servers that the run brings up itself
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 check: $(READY_DEV) ## format, lint, types, import rules, generated files, contracts, unit tests
 	@$(BIN)/ruff format --check .
@@ -80,7 +80,7 @@ lock: ## pin every dependency again, with hashes (needs uv)
 	@$(PIN) tests/bench/requirements.in -o tests/bench/requirements.lock
 
 test-faults: $(READY_DEV) ## the whole count of kills and cuts, each printing its seed (up to an hour)
-	@FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults
+	@PYTHONDONTWRITEBYTECODE= FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults
 
 test-contract: $(READY_DEV) ## the served document against the running platform, 100 made-up calls an operation
 	@CONTRACT=all $(BIN)/python -m pytest tests/contract/test_served_document.py

@@ -44,7 +44,7 @@ async def template_database(postgres_server: EmbeddedPostgres) -> str:
 async def database_url(postgres_server: EmbeddedPostgres, template_database: str) -> AsyncIterator[str]:
     """A fresh database with every service's schema, as the user who owns it; dropped after the test."""
     name = f"test_{next(_numbers)}"
-    await _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    await _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy")
     yield _named(postgres_server.url, name)
     await _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -53,7 +53,7 @@ async def database_url(postgres_server: EmbeddedPostgres, template_database: str
 async def empty_database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """A fresh database with nothing in it, such as a source or a destination is; dropped after the test."""
     name = f"test_{next(_numbers)}"
-    await _administer(postgres_server, f"CREATE DATABASE {name}")
+    await _administer(postgres_server, f"CREATE DATABASE {name} STRATEGY file_copy")
     yield _named(postgres_server.url, name)
     await _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 

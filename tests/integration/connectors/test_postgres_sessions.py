@@ -100,15 +100,16 @@ async def test_a_session_comes_back_as_it_was_after_the_log_in(config: PostgresC
     sessions = Sessions(config, keeping)
     left = await sessions.open("dataaggregator")
     await left.execute(
-        "SET search_path = elsewhere; SET statement_timeout = '1ms'; SET ROLE pg_monitor; SET \"my.secret\" = 'x'; "
+        "SET search_path = elsewhere; SET statement_timeout = '17s'; SET ROLE pg_monitor; SET \"my.secret\" = 'x'; "
         "SELECT pg_advisory_lock(1)"
     )
-    await left.execute("RESET ROLE; RESET statement_timeout; CREATE TEMP TABLE mine (a int); SET ROLE pg_monitor")
+    await left.execute("RESET ROLE; CREATE TEMP TABLE mine (a int); SET ROLE pg_monitor")
     await sessions.give_back(left)
     again = await sessions.open("another name", lock_timeout="2s")
     assert again is left
     assert await again.fetchval("SELECT current_user = session_user")
     assert await again.fetchval("SHOW search_path") != "elsewhere"
+    assert await again.fetchval("SHOW statement_timeout") != "17s"
     assert await again.fetchval("SELECT current_setting('my.secret', true)") in (None, "")
     assert await again.fetchval("SELECT to_regclass('pg_temp.mine')") is None
     assert (
