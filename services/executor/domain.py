@@ -48,7 +48,7 @@ class End(StrEnum):
     LOST = "lost"
     """The executor or the run process died: nobody knows what the attempt did; the destination is asked next."""
     HANDED_BACK = "handed_back"
-    """A stopping executor gave the run back: the attempt is not spent."""
+    """An executor that stops, or has no slot free, gave the run back: the attempt is not spent."""
     KILLED = "killed"
     """Ended by force, at a commit perhaps: the destinations are asked before the run's end is told."""
 
