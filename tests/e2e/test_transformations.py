@@ -94,6 +94,18 @@ async def test_free_sql_says_that_it_is_not_accounted_for(api: Api) -> None:
     assert tried["steps"][0]["accounting"] == "unaccounted"
 
 
+async def test_a_dedupe_shows_what_it_kept_and_that_it_adds_up(api: Api) -> None:
+    rows = [{"id": 1, "v": 1}, {"id": 2, "v": 9}, {"id": 1, "v": 7}]
+    steps = [{"dedupe": {"key": ["id"], "keep": "last", "order_by": ["v"]}}]
+    tried = await api.post("/api/transformations/test", {"steps": steps, "sample_data": rows}, expect=200)
+    assert (tried["output"], tried["balanced"]) == (rows[1:], True)
+    (step,) = tried["steps"]
+    assert (step["kind"], step["read"], step["kept"], step["duplicates"]) == ("dedupe", 3, 2, 1)
+    wrong = {"steps": [{"dedupe": {"key": ["idd"]}}], "sample_data": rows}
+    problem = await api.refused("POST", "/api/transformations/test", wrong)
+    assert (problem["status"], problem["errors"][0]["field"]) == (422, "steps[0].dedupe.key")
+
+
 async def test_what_does_not_compile_is_told_with_step_line_and_column(api: Api) -> None:
     body = {"name": "broken", "steps": [{"filter": "amount > 1"}, {"filter": "amount >\n  2 3"}]}
     for path, more in (("/api/transformations", {}), ("/api/transformations/test", {"sample_data": ROWS})):

@@ -41,7 +41,7 @@ DEFINITIONS: dict[str, Entry] = {
     ),
     "incremental-set-step": Entry(
         "A set-wise step over an incremental source",
-        "Read that source with full_refresh, or do without the join, aggregate or sql step behind it.",
+        "Read that source with full_refresh, or do without the dedupe, join, aggregate or sql step behind it.",
     ),
     "ledger-not-there-yet": Entry(
         "No ledger yet", "Wait until an attempt of the run has ended; the ledger is stored with its outcome."

@@ -36,6 +36,8 @@ class LedgerStage(Told):
     fan_out: int | None = None
     groups: int | None = None
     counted: int | None = None
+    kept: int | None = None
+    duplicates: int | None = None
     inserted: int | None = None
     updated: int | None = None
     unchanged: int | None = None

@@ -1,5 +1,6 @@
 """Contracts: the steps of a transformation; a step is an object with exactly one kind and, if wished, a name."""
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,6 +13,7 @@ OnError = Literal["reject", "null", "fail"]
 OnFail = Literal["reject", "fail", "warn"]
 How = Literal["inner", "left", "full", "anti"]
 Expect = Literal["one_to_one", "many_to_one", "one_to_many", "any"]
+Keep = Literal["first", "last"]
 Names = Some[FieldName]
 
 
@@ -160,6 +162,36 @@ class ValidateStep(_Step):
         return self
 
 
+_DIRECTION = re.compile(r"(.+?)\s+(asc|desc)\s*", re.IGNORECASE | re.DOTALL)
+
+
+def direction(word: str) -> tuple[str, bool]:
+    """The field of an `order_by`, and whether it goes down: `at`, `at asc`, `at desc`."""
+    match = _DIRECTION.fullmatch(word)
+    return (match[1], match[2].lower() == "desc") if match else (word, False)
+
+
+class Dedupe(Sent):
+    """Of the rows with equal values in all fields of the key, one is kept: the first or the last of them.
+
+    Values are equal as in GROUP BY: exactly, and a NULL equals a NULL. The order is that of `order_by`: names of
+    fields, each with ` desc` behind it if it goes down. A NULL there loses against every value. What it does not tell
+    apart, and all rows without it, stand in the order in which they were read.
+    """
+
+    key: Names
+    keep: Keep = "first"
+    order_by: Many[Annotated[str, Field(min_length=1, max_length=260)]] = ()
+
+
+class DedupeStep(_Step):
+    """Keep one row of those with the same key."""
+
+    kind: ClassVar[str] = "dedupe"
+    set_wise: ClassVar[bool] = True
+    dedupe: Dedupe
+
+
 class Join(Sent):
     """Another input, brought beside the rows by equal fields."""
 
@@ -208,6 +240,7 @@ STEPS: tuple[type[_Step], ...] = (
     DeriveStep,
     FilterStep,
     ValidateStep,
+    DedupeStep,
     JoinStep,
     AggregateStep,
     SqlStep,
@@ -234,6 +267,7 @@ Step = Annotated[
     | Annotated[DeriveStep, mark("derive")]
     | Annotated[FilterStep, mark("filter")]
     | Annotated[ValidateStep, mark("validate")]
+    | Annotated[DedupeStep, mark("dedupe")]
     | Annotated[JoinStep, mark("join")]
     | Annotated[AggregateStep, mark("aggregate")]
     | Annotated[SqlStep, mark("sql")],

@@ -86,6 +86,8 @@ class _Book:
             fan_out=counts.fan_out,
             groups=counts.groups,
             counted=counts.counted,
+            kept=counts.kept,
+            duplicates=counts.duplicates,
             batches=counts.batches,
             duration_ms=round(counts.duration_ms),
         )

@@ -12,6 +12,7 @@ _WEAKEST_FIRST: tuple[Accounting, ...] = ("unaccounted", "declared", "proven")
 LAWS = {
     "source": "read = written + rejected",
     "row-wise": "read = written + filtered + rejected, each attributed to its rule",
+    "dedupe": "read = kept + duplicates",
     "join": "per input: read = matched + unmatched",
     "aggregate": "the hidden count(*) summed over the groups = read",
     "sql": None,
@@ -61,6 +62,8 @@ def _broken(stage: LedgerStage) -> Iterator[str]:
         yield from _broken_row_wise(stage)
     elif stage.filtered or stage.filtered_by:
         yield f"{name}: filtered {stage.filtered}, but only steps that look at one row can filter"
+    if stage.kind == "dedupe":
+        yield from _broken_dedupe(stage)
     if stage.kind == "join":
         yield from _broken_join(stage)
     if stage.kind == "aggregate" and stage.counted != stage.read:
@@ -69,6 +72,17 @@ def _broken(stage: LedgerStage) -> Iterator[str]:
         yield f"{name}: wrote {stage.written} rows of {stage.groups} groups"
     if stage.kind == "destination" and stage.inserted is not None:
         yield from _broken_destination(stage)
+
+
+def _broken_dedupe(stage: LedgerStage) -> Iterator[str]:
+    name = stage.stage
+    if stage.kept is None or stage.duplicates is None:
+        yield f"{name}: a dedupe counts the rows it keeps and their duplicates, this one counted none"
+        return
+    if stage.read != stage.kept + stage.duplicates:
+        yield f"{name}: read {stage.read} is not kept {stage.kept} + duplicates {stage.duplicates}"
+    if stage.written != stage.kept:
+        yield f"{name}: wrote {stage.written} rows of the {stage.kept} kept"
 
 
 def _broken_join(stage: LedgerStage) -> Iterator[str]:

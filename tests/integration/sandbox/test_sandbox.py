@@ -101,6 +101,14 @@ async def test_a_set_wise_step_spills_what_its_memory_cannot_hold(run: Any) -> N
     assert sum(m.batch.num_rows for m in ran.messages if isinstance(m, Rows)) == n
 
 
+async def test_a_dedupe_spills_too_and_still_keeps_the_first_as_read(run: Any) -> None:
+    n = 500_000
+    flow = pa.table({"k": [i % 300_000 for i in range(n)], "text": [f"{i:>200}" for i in range(n)]})
+    ran = await run([{"dedupe": {"key": ["k"]}}], flow, memory_bytes=128 << 20)
+    rows = pa.Table.from_batches([m.batch for m in ran.messages if isinstance(m, Rows)])
+    assert rows.equals(flow.slice(0, 300_000))
+
+
 async def test_a_killed_sandbox_says_so_to_both_sides(start: Any) -> None:
     sandbox = await start()
     await sandbox.load([], {"flow": pa.schema([("id", pa.int64())])}, [])

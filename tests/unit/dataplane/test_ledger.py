@@ -158,6 +158,14 @@ def test_an_aggregate_that_grouped_fewer_rows_than_it_read_breaks_its_law() -> N
     assert not judge(RUN, straight("aggregate", written=2), edges).balanced
 
 
+def test_a_dedupe_that_lost_a_row_breaks_its_law() -> None:
+    edges = [edge("s", "x", 10), edge("x", "d", 4)]
+    assert judge(RUN, straight("dedupe", written=4, kept=4, duplicates=6), edges).balanced
+    for counted in ({"kept": 4, "duplicates": 5}, {"kept": 5, "duplicates": 5}, {"kept": 4}, {"duplicates": 6}, {}):
+        ledger = judge(RUN, straight("dedupe", written=4, **counted), edges)
+        assert not ledger.stages[1].balanced, counted
+
+
 def test_free_sql_has_no_law_and_says_so() -> None:
     edges = [edge("s", "x", 10), edge("x", "d", 7)]
     ledger = judge(RUN, straight("sql", written=7, accounting="unaccounted"), edges)

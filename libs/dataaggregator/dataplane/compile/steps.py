@@ -6,6 +6,7 @@ from dataaggregator.contracts.parameters import Parameter
 from dataaggregator.contracts.steps import (
     AggregateStep,
     CastStep,
+    DedupeStep,
     DeriveStep,
     FilterStep,
     JoinStep,
@@ -13,6 +14,7 @@ from dataaggregator.contracts.steps import (
     SqlStep,
     Step,
     ValidateStep,
+    direction,
 )
 from dataaggregator.dataplane.compile.expressions import check_expression, check_measure, check_query
 from dataaggregator.dataplane.compile.texts import Text, WrongSqlError, parse_query
@@ -45,6 +47,9 @@ class StepChecker:
             case RenameStep():
                 for name in _twice(step.rename.values()):
                     self._wrong(f"{path}.rename", f"two fields would be named {name}", "twice")
+            case DedupeStep():
+                self._once(f"{path}.dedupe.key", step.dedupe.key)
+                self._once(f"{path}.dedupe.order_by", (direction(word)[0] for word in step.dedupe.order_by))
             case JoinStep():
                 self._join(step, f"{path}.join.with")
             case SqlStep():
@@ -61,6 +66,10 @@ class StepChecker:
 
     def _wrong(self, field: str, message: str, code: str) -> None:
         self.errors.append(FieldError(field, message, code))
+
+    def _once(self, field: str, names: Iterable[str]) -> None:
+        for name in _twice(names):
+            self._wrong(field, f"{name} is named twice; once is enough", "twice")
 
     def _text(self, field: str, text: str, check: Callable[[str], Text]) -> None:
         try:

@@ -71,6 +71,7 @@ class StageCounts:
 
     Row-wise: read = written + filtered + rejected. Join: `inputs`, and `fan_out` = rows written beyond one
     a matched row of the flow. Aggregate: `counted`, the hidden count(*) summed over all groups, = read.
+    Dedupe: `kept` + `duplicates` = read.
     """
 
     stage: str
@@ -86,6 +87,8 @@ class StageCounts:
     fan_out: int | None = None
     groups: int | None = None
     counted: int | None = None
+    kept: int | None = None
+    duplicates: int | None = None
     batches: int = 0
     duration_ms: float = 0.0
 

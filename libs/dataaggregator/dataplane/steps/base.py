@@ -77,6 +77,8 @@ class Tally:
     fan_out: int | None = None
     groups: int | None = None
     counted: int | None = None
+    kept: int | None = None
+    duplicates: int | None = None
     batches: int = 0
     seconds: float = 0.0
 
@@ -109,6 +111,8 @@ class Stage:
             fan_out=tally.fan_out,
             groups=tally.groups,
             counted=tally.counted,
+            kept=tally.kept,
+            duplicates=tally.duplicates,
             batches=tally.batches,
             duration_ms=round(tally.seconds * 1000, 3),
         )

@@ -7,6 +7,7 @@ import pyarrow as pa
 from dataaggregator.contracts.steps import (
     AggregateStep,
     CastStep,
+    DedupeStep,
     DeriveStep,
     DropStep,
     FilterStep,
@@ -20,6 +21,7 @@ from dataaggregator.contracts.steps import (
 from dataaggregator.dataplane.steps.aggregate import Aggregate
 from dataaggregator.dataplane.steps.base import RowStage, SetStage, Setting
 from dataaggregator.dataplane.steps.cast import Cast
+from dataaggregator.dataplane.steps.dedupe import Dedupe
 from dataaggregator.dataplane.steps.derive import Derive
 from dataaggregator.dataplane.steps.drop import Drop
 from dataaggregator.dataplane.steps.filter import Filter
@@ -47,6 +49,8 @@ def build(step: Step, schema: pa.Schema, setting: Setting, inputs: Mapping[str, 
             return Filter(step, schema, setting)
         case ValidateStep():
             return Validate(step, schema, setting)
+        case DedupeStep():
+            return Dedupe(step, schema, setting, inputs)
         case JoinStep():
             return Join(step, schema, setting, inputs)
         case AggregateStep():

@@ -81,6 +81,10 @@ def test_saved_transformations_are_used_by_name() -> None:
          "transformations[0].steps[0].cast.y", "type"),
         ({"transformations": [{"name": "t", "steps": [{"sql": "select * from b"}]}]},
          "transformations[0].steps[0].sql", "expression"),
+        ({"transformations": [{"name": "t", "steps": [{"dedupe": {"key": ["x", "y", "x"]}}]}]},
+         "transformations[0].steps[0].dedupe.key", "twice"),
+        ({"transformations": [{"name": "t", "steps": [{"dedupe": {"key": ["x"], "order_by": ["y", "y desc"]}}]}]},
+         "transformations[0].steps[0].dedupe.order_by", "twice"),
         ({"transformations": [{"name": "t", "steps": [{"name": "s", **FILTER}, {"name": "s", **FILTER}]}]},
          "transformations[0].steps[1].name", "twice"),
         ({"destinations": [TO, {**TO, "write": "replace"}]}, "destinations[1].stream", "twice"),
@@ -97,7 +101,12 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "step", [{"aggregate": {"by": ["x"], "measures": {"n": "count(*)"}}}, {"sql": "select * from t"}]
+    "step",
+    [
+        {"aggregate": {"by": ["x"], "measures": {"n": "count(*)"}}},
+        {"dedupe": {"key": ["x"]}},
+        {"sql": "select * from t"},
+    ],
 )
 def test_a_set_wise_step_over_an_incremental_source_is_refused(step: Any) -> None:
     source = {**SOURCE, "read": "incremental", "cursor_field": "at"}

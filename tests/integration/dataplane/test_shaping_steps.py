@@ -1,0 +1,44 @@
+"""The steps that give rows another shape, in whole runs: what arrives, and the law of each in the ledger."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataaggregator.contracts.ledger import LedgerStage
+from dataaggregator.dataplane.job import RunOutcome
+
+from .conftest import Bench
+
+
+async def run(bench: Bench, table: pa.Table, *steps: dict[str, Any]) -> tuple[RunOutcome, list[dict[str, Any]]]:
+    """A Parquet file through the steps into another one."""
+    for name in ("in", "out"):
+        (bench.folder / name).mkdir()
+        bench.connector(name, "files", {"root": f"file://{bench.folder}/{name}"})
+    pq.write_table(table, bench.folder / "in" / "rows.parquet")
+    job = bench.job(
+        {"rows": {"connector": "in", "stream": "rows.parquet"}},
+        [{"connector": "out", "input": "shaped", "stream": "shaped.parquet", "write": "replace"}],
+        [{"name": "shaped", "inputs": ["rows"], "steps": list(steps)}],
+    )
+    outcome = await bench.run(job)
+    assert (outcome.status, outcome.error, outcome.ledger.violations) == ("succeeded", None, ())
+    assert (outcome.ledger.balanced, outcome.ledger.accounting) == (True, "proven")
+    (path,) = (bench.folder / "out").rglob("*.parquet")
+    return outcome, pq.read_table(Path(path)).to_pylist()
+
+
+def stage(outcome: RunOutcome, kind: str) -> LedgerStage:
+    (found,) = [stage for stage in outcome.ledger.stages if stage.kind == kind]
+    return found
+
+
+async def test_a_dedupe_writes_the_newest_of_each_key_and_counts_the_rest(bench: Bench) -> None:
+    table = pa.table({"id": [n % 100 for n in range(1000)], "at": list(range(1000))})
+    outcome, rows = await run(bench, table, {"dedupe": {"key": ["id"], "order_by": ["at desc"]}})
+    assert [row["at"] for row in rows] == list(range(900, 1000))
+    counted = stage(outcome, "dedupe")
+    assert (counted.read, counted.kept, counted.duplicates, counted.written) == (1000, 100, 900, 100)
+    assert counted.law == "read = kept + duplicates"
