@@ -2,7 +2,9 @@
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 from dataaggregator.bus import Handler
 from dataaggregator.dataplane.job import JobSettings, SandboxSettings
@@ -10,6 +12,7 @@ from dataaggregator.dataplane.processes import PoolSettings, ProcessPool
 from dataaggregator.http.client import ServiceClient
 from dataaggregator.ids import new_id
 from dataaggregator.ports import Ports
+from dataaggregator.secrets import KeyRing
 from dataaggregator.service import Loop, Service
 from dataaggregator.settings import Settings
 from services.executor import events
@@ -40,7 +43,8 @@ def build(ports: Ports) -> Service:
         database, LeaseTimes(settings.lease_seconds, settings.heartbeat_seconds, settings.fence_seconds)
     )
     client = ServiceClient(ports, "executor")
-    doors = WorkplaceDoors(database, ports.bus, ports.clock, client, pool, attempts, folders)
+    mask_key = _mask_keys(ports.keys)
+    doors = WorkplaceDoors(database, ports.bus, ports.clock, client, pool, attempts, folders, mask_key)
     workplace = Workplace(doors, job, AttemptLimits(settings.execution_timeout), settings.run_slots)
     waker = Waker(database)
     worker = Worker(
@@ -52,7 +56,7 @@ def build(ports: Ports) -> Service:
     return Service(
         name="executor",
         schema=SCHEMA,
-        routes=Api(database, folders, Probes(pool, settings.home / "probes", job)).routes(),
+        routes=Api(database, folders, Probes(pool, settings.home / "probes", job, mask_key)).routes(),
         handlers=handlers,
         loops=[
             Loop("executor-leases", keeper.run),
@@ -70,6 +74,11 @@ def _owner(name: str) -> dict[str, object]:
     """Who holds a lease: a name for people, an identity for a successor that must know whether we live."""
     identity = identify(os.getpid())
     return {"executor": name, **({} if identity is None else identity.as_json())}
+
+
+def _mask_keys(keys: KeyRing) -> Callable[[UUID], str]:
+    """A key for each workspace, which tells nothing of SECRET_KEY or of another's."""
+    return lambda workspace: keys.derive(f"mask:{workspace}").hex()
 
 
 def _job_settings(settings: Settings) -> JobSettings:

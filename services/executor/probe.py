@@ -3,8 +3,10 @@
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,10 +46,11 @@ class ProbeResult(BaseModel):
 class Probes:
     """A bounded number at once; a caller who goes away or waits too long ends the process at work for it."""
 
-    def __init__(self, pool: ProcessPool, folder: Path, settings: JobSettings) -> None:
+    def __init__(self, pool: ProcessPool, folder: Path, settings: JobSettings, mask_key: Callable[[UUID], str]) -> None:
         self._pool = pool
         self._folder = folder
         self._settings = settings
+        self._mask_key = mask_key
         self._turns = asyncio.Semaphore(PROBES_AT_ONCE)
 
     def route(self) -> Route:
@@ -81,7 +84,11 @@ class Probes:
         folder = await asyncio.to_thread(_make_folder, self._folder)
         try:
             job = ProbeJob(
-                workspace_id=call.workspace, folder=str(folder), settings=self._settings, **_fields_of(request)
+                workspace_id=call.workspace,
+                mask_key=self._mask_key(call.workspace),
+                folder=str(folder),
+                settings=self._settings,
+                **_fields_of(request),
             )
             async with self._pool.take(call.workspace) as process:
                 return await process.probe(job)

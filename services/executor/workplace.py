@@ -36,6 +36,7 @@ class WorkplaceDoors:
     pool: ProcessPool
     attempts: Attempts
     folders: RunFolders
+    mask_key: Callable[[UUID], str]
 
 
 class Workplace:
@@ -79,6 +80,7 @@ class Workplace:
         return RunJob(
             run_id=run.run_id,
             workspace_id=run.workspace_id,
+            mask_key=self._doors.mask_key(run.workspace_id),
             pipeline_id=queued.pipeline_id,
             attempt=run.attempt,
             epoch=run.epoch,

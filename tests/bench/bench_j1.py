@@ -68,6 +68,7 @@ def job(url: str, folder: Path, transformations: Sequence[object]) -> RunJob:
         workspace_id=WORKSPACE,
         pipeline_id=uuid4(),
         epoch=1,
+        mask_key="0f" * 32,
         definition=ResolvedPipeline.model_validate(definition),
         connectors={connector: ConnectorUse(type="postgres", config={"url": url})},
         folder=str(folder / str(run)),

@@ -106,6 +106,16 @@ async def test_a_dedupe_shows_what_it_kept_and_that_it_adds_up(api: Api) -> None
     assert (problem["status"], problem["errors"][0]["field"]) == (422, "steps[0].dedupe.key")
 
 
+async def test_a_mask_hides_what_it_is_tried_on(api: Api) -> None:
+    rows = [{"id": 1, "mail": "a@example.org"}, {"id": 2, "mail": "a@example.org"}, {"id": 3, "mail": None}]
+    steps = [{"mask": {"mail": "hash"}}, {"validate": [{"rule": "small", "check": "id < 2"}]}]
+    tried = await api.post("/api/transformations/test", {"steps": steps, "sample_data": rows}, expect=200)
+    (kept,) = tried["output"]
+    assert tried["balanced"] is True
+    assert [row["row"]["mail"] for row in tried["rejected"]] == [kept["mail"], None]
+    assert "example.org" not in str(tried)
+
+
 async def test_what_does_not_compile_is_told_with_step_line_and_column(api: Api) -> None:
     body = {"name": "broken", "steps": [{"filter": "amount > 1"}, {"filter": "amount >\n  2 3"}]}
     for path, more in (("/api/transformations", {}), ("/api/transformations/test", {"sample_data": ROWS})):

@@ -14,6 +14,7 @@ OnFail = Literal["reject", "fail", "warn"]
 How = Literal["inner", "left", "full", "anti"]
 Expect = Literal["one_to_one", "many_to_one", "one_to_many", "any"]
 Keep = Literal["first", "last"]
+Masking = Literal["hash", "redact", "partial"]
 Names = Some[FieldName]
 
 
@@ -192,6 +193,18 @@ class DedupeStep(_Step):
     dedupe: Dedupe
 
 
+class MaskStep(_Step):
+    """Make values unreadable; NULL stays NULL and no row is lost.
+
+    hash: 64 hexadecimal digits, made with the workspace's own key: equal values have equal hashes there. redact: ***
+    in the place of a text, NULL in a field of another type. partial: *** and the last four characters of a text of at
+    least eight, of a shorter one *** alone. What later steps reject shows the masked values only.
+    """
+
+    kind: ClassVar[str] = "mask"
+    mask: Annotated[dict[FieldName, Masking], Field(min_length=1)]
+
+
 class Join(Sent):
     """Another input, brought beside the rows by equal fields."""
 
@@ -241,6 +254,7 @@ STEPS: tuple[type[_Step], ...] = (
     FilterStep,
     ValidateStep,
     DedupeStep,
+    MaskStep,
     JoinStep,
     AggregateStep,
     SqlStep,
@@ -268,6 +282,7 @@ Step = Annotated[
     | Annotated[FilterStep, mark("filter")]
     | Annotated[ValidateStep, mark("validate")]
     | Annotated[DedupeStep, mark("dedupe")]
+    | Annotated[MaskStep, mark("mask")]
     | Annotated[JoinStep, mark("join")]
     | Annotated[AggregateStep, mark("aggregate")]
     | Annotated[SqlStep, mark("sql")],

@@ -41,6 +41,10 @@ class JobSettings(_Part):
     allowed_roots: tuple[str, ...] = ()
 
 
+MaskKey = Annotated[str, Field(repr=False, pattern="^[0-9a-f]{64}$")]
+"""The workspace's own key, in hexadecimal, with which a mask hashes; like secrets it is on this wire only."""
+
+
 class KnownCursor(_Part):
     """Where reading goes on for one source stream into one destination; `cursor` None is from the beginning.
 
@@ -66,6 +70,7 @@ class RunJob(_Part):
     kind: Literal["run"] = "run"
     run_id: UUID
     workspace_id: UUID
+    mask_key: MaskKey
     pipeline_id: UUID
     attempt: int = 1
     epoch: int
@@ -90,6 +95,7 @@ class ProbeJob(_Part):
     kind: Literal["probe"] = "probe"
     probe: ProbeKind
     workspace_id: UUID
+    mask_key: MaskKey
     connector: ConnectorUse | None = None
     stream: str | None = None
     query: str | None = None

@@ -85,7 +85,11 @@ class Pass:
         self._sandbox = await self._scene.sandboxes.take()
         inputs = {name: self._schemas[name] for name in plan.sandbox_inputs}
         outputs = await self._sandbox.load(
-            plan.transforms, inputs, plan.sandbox_outputs, parameters=self._scene.parameters
+            plan.transforms,
+            inputs,
+            plan.sandbox_outputs,
+            parameters=self._scene.parameters,
+            mask_key=self._scene.job.mask_key,
         )
         self._schemas |= outputs
 

@@ -42,7 +42,7 @@ async def _result(job: ProbeJob, opening: Opening, sandboxes: WarmSandbox) -> di
     if job.probe == "transform_test":
         if job.transformation is None:
             raise Invalid("probe-incomplete", "A transformation is needed to try one out.")
-        return await try_out(job.transformation, job.sample, sandboxes, job.limit)
+        return await try_out(job.transformation, job.sample, sandboxes, job.limit, job.mask_key)
     if job.connector is None:
         raise Invalid("probe-incomplete", "A connector is needed for this.")
     match job.probe:

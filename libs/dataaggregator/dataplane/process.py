@@ -64,7 +64,7 @@ class RunProcess:
 
     async def _job(self, job: RunJob | ProbeJob, sandboxes: WarmSandbox) -> None:
         uses = job.connectors.values() if isinstance(job, RunJob) else [] if job.connector is None else [job.connector]
-        self._report.redact(Redaction.of(uses))
+        self._report.redact(Redaction.of(uses, job.mask_key))
         began = time.monotonic()
         self._report.tell(await self._result(job, sandboxes))
         await self._report.flush()

@@ -23,8 +23,8 @@ class Redaction:
         self._known = re.compile("|".join(map(re.escape, longest_first))) if known else None
 
     @classmethod
-    def of(cls, uses: Iterable[ConnectorUse]) -> "Redaction":
-        return cls(secret for use in uses for secret in _secrets(use))
+    def of(cls, uses: Iterable[ConnectorUse], mask_key: str) -> "Redaction":
+        return cls([mask_key, *(secret for use in uses for secret in _secrets(use))])
 
     def text(self, text: str) -> str:
         if self._known is not None:

@@ -105,7 +105,7 @@ class RunProcess:
     async def run(self, job: RunJob, on_frame: FrameHandler) -> RunOutcome:
         """Raises Transient or Permanent when the process itself was lost; all else is in the outcome."""
         self._check(job.workspace_id)
-        finished = await self._work(job, on_frame, Redaction.of(job.connectors.values()))
+        finished = await self._work(job, on_frame, Redaction.of(job.connectors.values(), job.mask_key))
         if not isinstance(finished, Finished):
             raise Transient("run-process-lost", "The run process answered something else than an outcome.")
         return finished.outcome
@@ -113,7 +113,7 @@ class RunProcess:
     async def probe(self, job: ProbeJob, on_frame: FrameHandler | None = None) -> Answered:
         self._check(job.workspace_id)
         uses = [] if job.connector is None else [job.connector]
-        answered = await self._work(job, on_frame or _ignore, Redaction.of(uses))
+        answered = await self._work(job, on_frame or _ignore, Redaction.of(uses, job.mask_key))
         if not isinstance(answered, Answered):
             raise Transient("run-process-lost", "The run process answered something else than a probe's result.")
         return answered

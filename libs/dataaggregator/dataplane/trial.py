@@ -27,7 +27,7 @@ Sample = Mapping[str, list[dict[str, Any]]]
 
 
 async def try_out(
-    definition: TransformationDefinition, sample: Sample, sandboxes: WarmSandbox, limit: int
+    definition: TransformationDefinition, sample: Sample, sandboxes: WarmSandbox, limit: int, mask_key: str
 ) -> dict[str, Any]:
     """The answer of `POST /api/transformations/test`; at most `limit` rows of each stage are shown."""
     node = dataclasses.replace(compile_transformation(definition), road="sandbox")
@@ -43,7 +43,7 @@ async def try_out(
     sandbox = await sandboxes.take()
     with at(STEPS):
         schemas = {name: table.schema for name, table in tables.items()}
-        outputs = await sandbox.load((node,), schemas, (node.name,), samples=limit)
+        outputs = await sandbox.load((node,), schemas, (node.name,), samples=limit, mask_key=mask_key)
     kept, refused = _Kept(), _Refused()
     flow = Flow(
         plan=plan,

@@ -26,6 +26,7 @@ from dataaggregator.dataplane.job import (
 from dataaggregator.dataplane.processes import PoolSettings, ProcessPool
 
 WORKSPACE = UUID(int=7)
+MASK_KEY = "0f" * 32
 Frames = list[Progress | LogLine | SchemaChange | CursorCommitted]
 
 
@@ -63,6 +64,7 @@ class Bench:
         given = {"run_id": run, "pipeline_id": uuid4(), "epoch": 1, "folder": str(self.folder / str(run))} | more
         return RunJob(
             workspace_id=WORKSPACE,
+            mask_key=MASK_KEY,
             definition=ResolvedPipeline.model_validate(definition),
             connectors=self.connectors,
             settings=JobSettings(egress_private=True, allowed_roots=(str(self.folder),)),

@@ -6,7 +6,7 @@ from typing import Any
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.dataplane.job import Answered, JobSettings, ProbeJob
 
-from .conftest import WORKSPACE, Bench
+from .conftest import MASK_KEY, WORKSPACE, Bench
 
 Fill = Callable[[int], Awaitable[None]]
 
@@ -16,6 +16,7 @@ async def probe(bench: Bench, kind: str, **more: Any) -> Answered:
         more = {"connector": bench.connectors[bench.types["pg"][0]]} | more
     settings = JobSettings(egress_private=True)
     given = {"probe": kind, "workspace_id": WORKSPACE, "folder": str(bench.folder), "settings": settings} | more
+    given["mask_key"] = MASK_KEY
     async with bench.pool.take(WORKSPACE) as process:
         return await process.probe(ProbeJob.model_validate(given))
 

@@ -1,5 +1,6 @@
 """The steps that give rows another shape, in whole runs: what arrives, and the law of each in the ledger."""
 
+import hmac
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 from dataaggregator.contracts.ledger import LedgerStage
 from dataaggregator.dataplane.job import RunOutcome
 
-from .conftest import Bench
+from .conftest import MASK_KEY, Bench
 
 
 async def run(bench: Bench, table: pa.Table, *steps: dict[str, Any]) -> tuple[RunOutcome, list[dict[str, Any]]]:
@@ -42,3 +43,18 @@ async def test_a_dedupe_writes_the_newest_of_each_key_and_counts_the_rest(bench:
     counted = stage(outcome, "dedupe")
     assert (counted.read, counted.kept, counted.duplicates, counted.written) == (1000, 100, 900, 100)
     assert counted.law == "read = kept + duplicates"
+
+
+async def test_a_mask_hashes_with_the_workspaces_key_and_what_is_rejected_later_shows_no_original(bench: Bench) -> None:
+    table = pa.table({"id": [1, 2, 3], "mail": ["a@example.org", None, "c@example.org"], "phone": ["0790001122"] * 3})
+    rule = {"rule": "not-three", "check": "id <> 3"}
+    outcome, rows = await run(bench, table, {"mask": {"mail": "hash", "phone": "partial"}}, {"validate": [rule]})
+    hashed = hmac.digest(bytes.fromhex(MASK_KEY), b"a@example.org", "sha256").hex()
+    assert rows == [{"id": 1, "mail": hashed, "phone": "***1122"}, {"id": 2, "mail": None, "phone": "***1122"}]
+    counted = stage(outcome, "mask")
+    assert (counted.read, counted.written, counted.rejected) == (3, 3, 0)
+    (entry,) = outcome.quarantine
+    (path,) = bench.folder.rglob(entry.file)
+    (refused,) = pq.read_table(path).to_pylist()
+    assert "example.org" not in refused["row"]
+    assert "***1122" in refused["row"]

@@ -1,8 +1,10 @@
 """The sandbox process at work: rows in, rows and counts out, errors told as they are."""
 
 import asyncio
+import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from pydantic import TypeAdapter
 
 from dataaggregator.contracts.steps import Step
 from dataaggregator.dataplane.compile import TransformNode
+from dataaggregator.dataplane.sandbox import wire
 from dataaggregator.dataplane.sandbox.messages import Done, Rejected, Rows, Sample, StageCounts
 from dataaggregator.errors import Invalid, Permanent
 
@@ -27,6 +30,24 @@ async def test_rows_rejected_rows_and_counts_come_out(run: Any) -> None:
     assert [(m.rule, m.rows.to_pylist()) for m in refused] == [("no-c", [{"id": 3, "name": "c"}])]
     assert (counts["t[1].validate"].read, counts["t[1].validate"].rejected) == (2, {"no-c": 1})
     assert isinstance(ran.messages[-1], Done)
+
+
+async def test_a_key_to_mask_with_goes_in_only_where_a_step_hashes(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    send = wire.send_async
+
+    async def overheard(end: socket.socket, header: Any, body: Any = b"") -> None:
+        sent.append(json.dumps(header))
+        await send(end, header, body)
+
+    monkeypatch.setattr(wire, "send_async", overheard)
+    key = "0f" * 32
+    for way, goes_in in (("redact", False), ("hash", True)):
+        sent.clear()
+        ran = await run([{"mask": {"name": way}}], load={"mask_key": key})
+        (names,) = [m.batch.column("name").to_pylist() for m in ran.messages if isinstance(m, Rows)]
+        assert len(set(names)) == (3 if goes_in else 1)
+        assert any(key in header for header in sent) is goes_in
 
 
 SUBQUERY = "select count(*) as n, (select count(*) from b) as m from clean"

@@ -17,6 +17,7 @@ STEPS: list[dict[str, Any]] = [
     {"validate": [{"rule": "r", "check": "a > 0"}, {"rule": "s", "check": {"not_null": ["a", "b"]}}]},
     {"validate": [{"rule": "r", "check": {"in": {"field": "a", "values": [1, "x"]}}, "on_fail": "warn"}]},
     {"dedupe": {"key": ["a"], "keep": "last", "order_by": ["b desc", "c"]}},
+    {"mask": {"a": "hash", "b": "redact", "c": "partial"}},
     {"join": {"with": "b", "on": ["a"]}},
     {"aggregate": {"by": ["a"], "measures": {"n": "count(*)"}}},
     {"sql": "select 1"},

@@ -11,6 +11,10 @@ def test_a_known_secret_is_masked_as_it_is_and_decoded(text: str) -> None:
     assert Redaction(["p%40ss-word"]).value({"said": [f"login {text} failed"]}) == {"said": [f"login {MASK} failed"]}
 
 
+def test_the_key_a_run_masks_with_is_masked_itself() -> None:
+    assert Redaction.of([], "0f" * 32).text("keyed by " + "0f" * 32) == f"keyed by {MASK}"
+
+
 def test_a_password_in_a_url_is_masked_though_nobody_knows_it() -> None:
     text = Redaction([]).text("cannot reach postgresql://someone:unheard-of@db:5432/x, see https://db/docs")
     assert text == f"cannot reach postgresql://{MASK}@db:5432/x, see https://db/docs"

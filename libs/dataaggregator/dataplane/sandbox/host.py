@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from dataaggregator.contracts.steps import MaskStep
 from dataaggregator.dataplane.compile.plan import TransformNode
 from dataaggregator.dataplane.sandbox import rows, values, wire
 from dataaggregator.dataplane.sandbox.answers import cause_of_death, decode_error, decode_output
@@ -73,11 +74,13 @@ class Sandbox:
         *,
         parameters: Mapping[str, Any] | None = None,
         samples: int = 0,
+        mask_key: str | None = None,
     ) -> Mapping[str, pa.Schema]:
         """Bind every expression; gives the schemas of the outputs (those of all stages: `stage_schemas`).
 
         `inputs` are the sources by name, `transforms` in topological order, `samples` asks for that many rows
-        from every stage. What does not bind raises Invalid with step, line and column.
+        from every stage; `mask_key` goes in only if a step hashes with it. What does not bind raises Invalid with
+        step, line and column.
         """
         header = {
             "kind": "load",
@@ -86,6 +89,7 @@ class Sandbox:
             "outputs": list(outputs),
             "parameters": values.encode(parameters or {}),
             "samples": samples,
+            "mask_key": mask_key if _hashes(transforms) else None,
         }
         self._time.renew()
         await self._send(header)
@@ -201,6 +205,11 @@ def _limits_frame(limits: SandboxLimits) -> Mapping[str, Any]:
         "spill_bytes": limits.spill_bytes,
         "strict": limits.level == "strict",
     }
+
+
+def _hashes(transforms: Sequence[TransformNode]) -> bool:
+    masks = (step.mask for node in transforms for step in node.steps if isinstance(step, MaskStep))
+    return any("hash" in mask.values() for mask in masks)
 
 
 def _node(node: TransformNode) -> Mapping[str, Any]:

@@ -38,7 +38,8 @@ class Rows:
 class Rejected:
     """Rows one rule of one stage refused, for one reason; `rows` hold the values as they came into `node`.
 
-    Behind a set-wise step there is no such row any more: then they are as they left the last set-wise step.
+    Behind a set-wise step there is no such row any more: then they are as they left the last set-wise step. Behind a
+    mask they are as they left the mask: no original comes out there.
     """
 
     node: str

@@ -66,7 +66,9 @@ class Session:
         ]
         inputs = {name: rows.decode_schema(text) for name, text in header["inputs"].items()}
         self._wanted, self._samples = frozenset(header["outputs"]), int(header["samples"])
-        graph = Graph(specs, inputs, self._engine, values.decode(header["parameters"]), self)
+        mask_key = bytes.fromhex(header["mask_key"]) if header["mask_key"] else None
+        parameters = values.decode(header["parameters"])
+        graph = Graph(specs, inputs, self._engine, parameters, self, mask_key=mask_key)
         self._graph, self._open = graph, set(inputs)
         stages = {stage.setting.stage: stage.schema for node in graph.nodes for stage in node.stages}
         loaded = {

@@ -25,6 +25,7 @@ class Setting:
     stage: str
     path: str
     parameters: Mapping[str, Any]
+    mask_key: bytes | None = field(default=None, repr=False)
 
     def place(self, below: str = "", *, before: str = "", text: str = "") -> Place:
         """The place of one text of this step's definition."""

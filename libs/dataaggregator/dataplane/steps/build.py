@@ -1,6 +1,7 @@
 """From a step's definition to the step at work: the table of kinds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pyarrow as pa
 
@@ -12,6 +13,7 @@ from dataaggregator.contracts.steps import (
     DropStep,
     FilterStep,
     JoinStep,
+    MaskStep,
     RenameStep,
     SelectStep,
     SqlStep,
@@ -26,34 +28,33 @@ from dataaggregator.dataplane.steps.derive import Derive
 from dataaggregator.dataplane.steps.drop import Drop
 from dataaggregator.dataplane.steps.filter import Filter
 from dataaggregator.dataplane.steps.join import Join
+from dataaggregator.dataplane.steps.mask import Mask
 from dataaggregator.dataplane.steps.rename import Rename
 from dataaggregator.dataplane.steps.select import Select
 from dataaggregator.dataplane.steps.sql import Sql
 from dataaggregator.dataplane.steps.validate import Validate
 
+_BY_ROW: Mapping[type[Any], Callable[[Any, pa.Schema, Setting], RowStage]] = {
+    SelectStep: Select,
+    DropStep: Drop,
+    RenameStep: Rename,
+    CastStep: Cast,
+    DeriveStep: Derive,
+    FilterStep: Filter,
+    ValidateStep: Validate,
+    MaskStep: Mask,
+}
+_BY_SET: Mapping[type[Any], Callable[[Any, pa.Schema, Setting, Mapping[str, pa.Schema]], SetStage]] = {
+    DedupeStep: Dedupe,
+    JoinStep: Join,
+    AggregateStep: Aggregate,
+    SqlStep: Sql,
+}
+
 
 def build(step: Step, schema: pa.Schema, setting: Setting, inputs: Mapping[str, pa.Schema]) -> RowStage | SetStage:
     """Bind a step to the rows that will reach it; `inputs` are the transformation's, the flow first."""
-    match step:
-        case SelectStep():
-            return Select(step, schema, setting)
-        case DropStep():
-            return Drop(step, schema, setting)
-        case RenameStep():
-            return Rename(step, schema, setting)
-        case CastStep():
-            return Cast(step, schema, setting)
-        case DeriveStep():
-            return Derive(step, schema, setting)
-        case FilterStep():
-            return Filter(step, schema, setting)
-        case ValidateStep():
-            return Validate(step, schema, setting)
-        case DedupeStep():
-            return Dedupe(step, schema, setting, inputs)
-        case JoinStep():
-            return Join(step, schema, setting, inputs)
-        case AggregateStep():
-            return Aggregate(step, schema, setting, inputs)
-        case SqlStep():
-            return Sql(step, schema, setting, inputs)
+    kind = type(step)
+    if kind in _BY_SET:
+        return _BY_SET[kind](step, schema, setting, inputs)
+    return _BY_ROW[kind](step, schema, setting)

@@ -53,6 +53,8 @@ class Node:
         engine: Engine,
         parameters: Mapping[str, Any],
         outlet: NodeOutlet,
+        *,
+        mask_key: bytes | None = None,
     ) -> None:
         self.name = spec.name
         self.inputs = spec.inputs
@@ -63,7 +65,7 @@ class Node:
         self.schema = inputs[spec.inputs[0]]
         for at, (step, stage) in enumerate(zip(spec.steps, spec.stages, strict=True)):
             path = f"{spec.path}.steps[{at}]" if spec.path else f"steps[{at}]"
-            setting = Setting(engine, spec.name, stage, path, parameters)
+            setting = Setting(engine, spec.name, stage, path, parameters, mask_key)
             self._add(build(step, self.schema, setting, {name: inputs[name] for name in spec.inputs}))
 
     def _add(self, stage: RowStage | SetStage) -> None:
@@ -124,12 +126,14 @@ class Graph:
         engine: Engine,
         parameters: Mapping[str, Any],
         outlet: NodeOutlet,
+        *,
+        mask_key: bytes | None = None,
     ) -> None:
         self.schemas = dict(sources)
         self.nodes: list[Node] = []
         self._outlet = outlet
         for spec in specs:
-            node = Node(spec, self.schemas, engine, parameters, self)
+            node = Node(spec, self.schemas, engine, parameters, self, mask_key=mask_key)
             self.schemas[spec.name] = node.schema
             self.nodes.append(node)
 

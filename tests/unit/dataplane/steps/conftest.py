@@ -14,6 +14,7 @@ from dataaggregator.dataplane.sandbox.messages import Rejected, StageCounts
 from dataaggregator.dataplane.steps.engine import Engine
 from dataaggregator.dataplane.steps.node import Graph, NodeSpec
 
+MASK_KEY = b"the key of one workspace"
 _STEP: TypeAdapter[Step] = TypeAdapter(Step)
 
 
@@ -63,6 +64,7 @@ def transform(engine: Engine) -> Transform:
         *,
         parameters: Mapping[str, Any] | None = None,
         batch_rows: int = 1000,
+        mask_key: bytes | None = MASK_KEY,
         **others: pa.Table | Sequence[Mapping[str, Any]],
     ) -> Outcome:
         given = {"flow": flow, **others}
@@ -75,7 +77,7 @@ def transform(engine: Engine) -> Transform:
         )
         outcome = Outcome(pa.schema([]))
         schemas = {name: table.schema for name, table in tables.items()}
-        graph = Graph([spec], schemas, engine, parameters or {}, outcome)
+        graph = Graph([spec], schemas, engine, parameters or {}, outcome, mask_key=mask_key)
         outcome.schema = graph.schemas["t"]
         for name, table in tables.items():
             for batch in table.to_batches(max_chunksize=batch_rows):
