@@ -116,6 +116,14 @@ async def test_a_mask_hides_what_it_is_tried_on(api: Api) -> None:
     assert "example.org" not in str(tried)
 
 
+async def test_a_flatten_takes_objects_of_a_sample_apart(api: Api) -> None:
+    rows = [{"id": 1, "at": {"city": "Bern", "zip": 3000}}, {"id": 2}]
+    body = {"steps": [{"flatten": {"field": "at", "prefix": ""}}], "sample_data": rows}
+    tried = await api.post("/api/transformations/test", body, expect=200)
+    assert tried["output"] == [{"id": 1, "city": "Bern", "zip": 3000}, {"id": 2, "city": None, "zip": None}]
+    assert (tried["balanced"], tried["steps"][0]["empty"]) == (True, 1)
+
+
 async def test_what_does_not_compile_is_told_with_step_line_and_column(api: Api) -> None:
     body = {"name": "broken", "steps": [{"filter": "amount > 1"}, {"filter": "amount >\n  2 3"}]}
     for path, more in (("/api/transformations", {}), ("/api/transformations/test", {"sample_data": ROWS})):

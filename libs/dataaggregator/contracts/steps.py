@@ -205,6 +205,23 @@ class MaskStep(_Step):
     mask: Annotated[dict[FieldName, Masking], Field(min_length=1)]
 
 
+class Flatten(Sent):
+    """A struct whose fields become fields of the row, each with the prefix before its name: `field_` if none is given.
+
+    A NULL struct gives NULLs. The new fields stand where the struct stood.
+    """
+
+    field: FieldName
+    prefix: Annotated[str, Field(max_length=255)] | None = None
+
+
+class FlattenStep(_Step):
+    """Make the fields of a struct fields of the row."""
+
+    kind: ClassVar[str] = "flatten"
+    flatten: Flatten
+
+
 class Join(Sent):
     """Another input, brought beside the rows by equal fields."""
 
@@ -255,6 +272,7 @@ STEPS: tuple[type[_Step], ...] = (
     ValidateStep,
     DedupeStep,
     MaskStep,
+    FlattenStep,
     JoinStep,
     AggregateStep,
     SqlStep,
@@ -283,6 +301,7 @@ Step = Annotated[
     | Annotated[ValidateStep, mark("validate")]
     | Annotated[DedupeStep, mark("dedupe")]
     | Annotated[MaskStep, mark("mask")]
+    | Annotated[FlattenStep, mark("flatten")]
     | Annotated[JoinStep, mark("join")]
     | Annotated[AggregateStep, mark("aggregate")]
     | Annotated[SqlStep, mark("sql")],

@@ -6,7 +6,7 @@ from uuid import UUID
 from dataaggregator.contracts.ledger import Accounting, Ledger, LedgerEdge, LedgerStage, Receipt
 
 QUARANTINE = "quarantine"
-ROW_WISE = frozenset({"select", "drop", "rename", "cast", "derive", "filter", "validate", "mask"})
+ROW_WISE = frozenset({"select", "drop", "rename", "cast", "derive", "filter", "validate", "mask", "flatten"})
 _WEAKEST_FIRST: tuple[Accounting, ...] = ("unaccounted", "declared", "proven")
 
 LAWS = {

@@ -58,3 +58,11 @@ async def test_a_mask_hashes_with_the_workspaces_key_and_what_is_rejected_later_
     (refused,) = pq.read_table(path).to_pylist()
     assert "example.org" not in refused["row"]
     assert "***1122" in refused["row"]
+
+
+async def test_a_flatten_writes_the_fields_of_a_struct(bench: Bench) -> None:
+    table = pa.table({"id": [1, 2], "at": [{"city": "Bern", "zip": 3000}, None]})
+    outcome, rows = await run(bench, table, {"flatten": {"field": "at"}})
+    assert rows == [{"id": 1, "at_city": "Bern", "at_zip": 3000}, {"id": 2, "at_city": None, "at_zip": None}]
+    counted = stage(outcome, "flatten")
+    assert (counted.read, counted.written, counted.empty) == (2, 2, 1)

@@ -18,6 +18,8 @@ STEPS: list[dict[str, Any]] = [
     {"validate": [{"rule": "r", "check": {"in": {"field": "a", "values": [1, "x"]}}, "on_fail": "warn"}]},
     {"dedupe": {"key": ["a"], "keep": "last", "order_by": ["b desc", "c"]}},
     {"mask": {"a": "hash", "b": "redact", "c": "partial"}},
+    {"flatten": {"field": "a"}},
+    {"flatten": {"field": "a", "prefix": ""}},
     {"join": {"with": "b", "on": ["a"]}},
     {"aggregate": {"by": ["a"], "measures": {"n": "count(*)"}}},
     {"sql": "select 1"},

@@ -72,7 +72,7 @@ class StageCounts:
 
     Row-wise: read = written + filtered + rejected. Join: `inputs`, and `fan_out` = rows written beyond one
     a matched row of the flow. Aggregate: `counted`, the hidden count(*) summed over all groups, = read.
-    Dedupe: `kept` + `duplicates` = read.
+    Dedupe: `kept` + `duplicates` = read. Flatten: `empty`, the rows whose struct is NULL.
     """
 
     stage: str
@@ -90,6 +90,7 @@ class StageCounts:
     counted: int | None = None
     kept: int | None = None
     duplicates: int | None = None
+    empty: int | None = None
     batches: int = 0
     duration_ms: float = 0.0
 

@@ -80,6 +80,7 @@ class Tally:
     counted: int | None = None
     kept: int | None = None
     duplicates: int | None = None
+    empty: int | None = None
     batches: int = 0
     seconds: float = 0.0
 
@@ -114,6 +115,7 @@ class Stage:
             counted=tally.counted,
             kept=tally.kept,
             duplicates=tally.duplicates,
+            empty=tally.empty,
             batches=tally.batches,
             duration_ms=round(tally.seconds * 1000, 3),
         )

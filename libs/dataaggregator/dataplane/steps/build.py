@@ -12,6 +12,7 @@ from dataaggregator.contracts.steps import (
     DeriveStep,
     DropStep,
     FilterStep,
+    FlattenStep,
     JoinStep,
     MaskStep,
     RenameStep,
@@ -27,6 +28,7 @@ from dataaggregator.dataplane.steps.dedupe import Dedupe
 from dataaggregator.dataplane.steps.derive import Derive
 from dataaggregator.dataplane.steps.drop import Drop
 from dataaggregator.dataplane.steps.filter import Filter
+from dataaggregator.dataplane.steps.flatten import Flatten
 from dataaggregator.dataplane.steps.join import Join
 from dataaggregator.dataplane.steps.mask import Mask
 from dataaggregator.dataplane.steps.rename import Rename
@@ -43,6 +45,7 @@ _BY_ROW: Mapping[type[Any], Callable[[Any, pa.Schema, Setting], RowStage]] = {
     FilterStep: Filter,
     ValidateStep: Validate,
     MaskStep: Mask,
+    FlattenStep: Flatten,
 }
 _BY_SET: Mapping[type[Any], Callable[[Any, pa.Schema, Setting, Mapping[str, pa.Schema]], SetStage]] = {
     DedupeStep: Dedupe,
