@@ -28,7 +28,6 @@ from dataaggregator_connectors.postgres.encode import Encoder, encoder_for
 from dataaggregator_connectors.postgres.ledger import (
     Counts,
     create_ledger,
-    fenced_receipt,
     find_receipt,
     raise_fence,
     receipt_of,
@@ -39,7 +38,7 @@ from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, 
 from dataaggregator_connectors.postgres.sessions import Sessions
 from dataaggregator_connectors.postgres.sql import parse_table
 from dataaggregator_connectors.postgres.tables import prepare_table, table_columns
-from dataaggregator_connectors.postgres.types import NOT_BINARY, Column, look_at
+from dataaggregator_connectors.postgres.types import NOT_BINARY, Column, Looks
 
 FENCE_WAIT_SECONDS = 60.0
 COMMIT_SECONDS = 120.0
@@ -58,7 +57,7 @@ class Loading:
     written: int = 0
     columns: Sequence[Column] = ()
     there: Sequence[Column] | None = None
-    """All columns of the table, as seen in this transaction."""
+    """All columns of the table."""
     copy: CopyIn | None = None
     encoder: Encoder | None = None
 
@@ -71,17 +70,21 @@ class PostgresDestination:
         self._sessions = Sessions(config, context)
         self._where = f"PostgreSQL at {target(config).host}"
         self._has_ledger = False
+        self._looks = Looks()
         self._loaded: list[Connection] = []
         """Given back only at the end: what was loaded over one of them is read back over another."""
         self._loading: Loading | None = None
 
     async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         async with self._sessions.errand() as connection:
-            look = await look_at(connection, parse_table(load.stream).sql)
+            look = await self._looks.at(connection, parse_table(load.stream).sql)
             if not look.ledger:
                 await create_ledger(connection)
             self._has_ledger = True
-            return await prepare_table(connection, load, schema, look)
+            changes = await prepare_table(connection, load, schema, look)
+        if changes:
+            self._looks.forget()
+        return changes
 
     async def begin(self, load: LoadRequest) -> Begun:
         await self.rollback()
@@ -91,8 +94,7 @@ class PostgresDestination:
             with translated(self._where):
                 if not self._has_ledger:
                     await create_ledger(connection)
-                cursors = await self._fence(connection, load)
-                receipt = await fenced_receipt(connection, load)
+                cursors, receipt = await self._fence(connection, load)
                 backend = await Backend.of(connection)
         except BaseException:
             self._sessions.hang_up(connection)
@@ -100,14 +102,14 @@ class PostgresDestination:
         self._loading = Loading(load, connection, backend, cursors, hashlib.sha256())
         return Begun(cursors, receipt)
 
-    async def _fence(self, connection: Connection, load: LoadRequest) -> Mapping[str, Cursor]:
+    async def _fence(self, connection: Connection, load: LoadRequest) -> tuple[Mapping[str, Cursor], Receipt | None]:
         """Raise the fence, then hold it in the load's transaction; loads of older epochs that hold it are ended."""
         deadline = asyncio.get_running_loop().time() + FENCE_WAIT_SECONDS
         while True:
             try:
                 await raise_fence(connection, load)
                 await connection.execute("BEGIN")
-                cursors = await take_fence(connection, load)
+                return await take_fence(connection, load)
             except asyncpg.LockNotAvailableError as error:
                 await connection.execute("ROLLBACK")
                 await end_older_loads(connection, load)
@@ -115,8 +117,6 @@ class PostgresDestination:
                     raise Transient(
                         "destination-locked", f"Another load into {load.stream} has held it for {FENCE_WAIT_SECONDS} s."
                     ) from error
-                continue
-            return cursors
 
     async def write(self, rows: pa.RecordBatch) -> None:
         loading = self._open()
@@ -154,7 +154,7 @@ class PostgresDestination:
         schema = pa.schema([pa.field(name, pa.null()) for name in copy.columns])
         if self._loading is None:
             async with self._sessions.errand() as connection:
-                there = (await look_at(connection, parse_table(load.stream).sql)).columns
+                there = (await self._looks.at(connection, parse_table(load.stream).sql)).columns
         else:
             there = await self._columns_there(self._loading)
         found = {column.name: column for column in there}
@@ -171,7 +171,8 @@ class PostgresDestination:
     async def _columns_there(self, loading: Loading) -> Sequence[Column]:
         if loading.there is None:
             with translated(self._where):
-                loading.there = (await look_at(loading.connection, parse_table(loading.request.stream).sql)).columns
+                look = await self._looks.at(loading.connection, parse_table(loading.request.stream).sql)
+                loading.there = look.columns
         return loading.there
 
     async def write_binary(self, copy: BinaryCopy) -> int:

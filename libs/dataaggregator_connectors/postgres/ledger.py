@@ -65,17 +65,30 @@ async def raise_fence(connection: Connection, load: LoadRequest) -> None:
     _judge(epoch, load)
 
 
-async def take_fence(connection: Connection, load: LoadRequest) -> Mapping[str, Cursor]:
-    """Hold the fence until this transaction ends; answers the cursors committed so far by source stream."""
-    rows = await connection.fetch(
-        f"""SELECT source_stream, epoch, cursor FROM {SCHEMA}.state WHERE pipeline_id = $1 AND stream = $2
-        ORDER BY source_stream FOR UPDATE""",
-        load.pipeline_id, load.stream,
+async def take_fence(connection: Connection, load: LoadRequest) -> tuple[Mapping[str, Cursor], Receipt | None]:
+    """Hold the fence until this transaction ends: the cursors committed so far by source stream, and this chunk's
+    ledger row. From now on no lock is waited for only so long any more.
+
+    Right after `raise_fence`: a load of an older epoch either had ended by then, so that its row is seen here, or can
+    commit nothing any more.
+    """
+    row = await connection.fetchrow(
+        f"""WITH held AS MATERIALIZED (
+            SELECT source_stream, epoch, cursor FROM {SCHEMA}.state WHERE pipeline_id = $1 AND stream = $2
+            ORDER BY source_stream FOR UPDATE)
+        SELECT s.*, l.* FROM (
+            SELECT max(epoch) FILTER (WHERE source_stream = '{FENCE}') AS fence,
+                json_object_agg(source_stream, cursor) FILTER (WHERE cursor IS NOT NULL) AS held,
+                set_config('lock_timeout', '0', count(*) >= 0) AS done
+            FROM held) AS s
+        LEFT JOIN (SELECT {RECEIPT} FROM {SCHEMA}.loads WHERE run_id = $3 AND stream = $2 AND chunk = $4) l
+            ON s.done IS NOT NULL""",
+        load.pipeline_id, load.stream, load.run_id, load.chunk,
     )  # fmt: skip
-    _judge(next(row["epoch"] for row in rows if row["source_stream"] == FENCE), load)
-    return {
-        row["source_stream"]: Cursor.from_json(json.loads(row["cursor"])) for row in rows if row["cursor"] is not None
-    }
+    assert row is not None  # noqa: S101  (an aggregate is one row)
+    _judge(row["fence"], load)
+    cursors = {name: Cursor.from_json(cursor) for name, cursor in json.loads(row["held"] or "{}").items()}
+    return cursors, None if row["run_id"] is None else _receipt(row)
 
 
 def _judge(epoch: int, load: LoadRequest) -> None:
@@ -137,17 +150,6 @@ async def receipt_of(connection: Connection, load: LoadRequest) -> Receipt | Non
         load.run_id, load.stream, load.chunk,
     )  # fmt: skip
     return None if row is None else _receipt(row)
-
-
-async def fenced_receipt(connection: Connection, load: LoadRequest) -> Receipt | None:
-    """The same behind the fence, where from now on no lock is waited for only so long any more."""
-    row = await connection.fetchrow(
-        f"""SELECT l.* FROM (SELECT set_config('lock_timeout', '0', true)) AS s (done)
-        LEFT JOIN (SELECT {RECEIPT} FROM {SCHEMA}.loads WHERE run_id = $1 AND stream = $2 AND chunk = $3) l
-            ON s.done IS NOT NULL""",
-        load.run_id, load.stream, load.chunk,
-    )  # fmt: skip
-    return None if row is None or row["run_id"] is None else _receipt(row)
 
 
 def _receipt(row: asyncpg.Record) -> Receipt:

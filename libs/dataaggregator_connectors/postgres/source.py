@@ -24,11 +24,12 @@ from dataaggregator_connectors.postgres.sessions import Sessions
 from dataaggregator_connectors.postgres.sql import Table, parse_table, quote
 from dataaggregator_connectors.postgres.types import (
     ORDERED,
+    TABLES,
     Column,
+    Looks,
     columns_by_type,
     columns_of,
     columns_of_all,
-    look_at,
 )
 
 # Types with a value above all others.
@@ -57,6 +58,8 @@ class Plan:
     columns: Sequence[Column]
     settings: dict[str, str]
     cursor: Cursor | None
+    plain: bool = False
+    """A table's own rows, and nothing carried: by itself it is one snapshot that changes nothing."""
 
 
 class PostgresSource:
@@ -65,6 +68,7 @@ class PostgresSource:
     def __init__(self, config: PostgresConfig, context: Context) -> None:
         self._config, self._context = config, context
         self._sessions = Sessions(config, context)
+        self._looks = Looks()
         self._readers: set[ArrowReader] = set()
 
     async def discover(self, pattern: str | None = None) -> Sequence[StreamInfo]:
@@ -88,7 +92,7 @@ class PostgresSource:
 
     async def schema(self, request: ReadRequest) -> pa.Schema:
         async with self._sessions.errand() as connection:
-            return pa.schema([column.field for column in _wanted(await self._all(connection, request), request)])
+            return pa.schema([column.field for column in _wanted((await self._all(connection, request))[0], request)])
 
     async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         plan = await self._plan(request, decoded=True)
@@ -132,6 +136,8 @@ class PostgresSource:
 
         async def copy() -> str:
             try:
+                if plan.plain:
+                    return await connection.copy_from_query(plan.sql, output=queue.put, format="binary")
                 async with connection.transaction(isolation="repeatable_read", readonly=True):
                     await _carry(connection, plan.settings)
                     return await connection.copy_from_query(plan.sql, output=queue.put, format="binary")
@@ -155,27 +161,28 @@ class PostgresSource:
 
     async def _plan(self, request: ReadRequest, *, decoded: bool) -> Plan:
         async with self._sessions.errand() as connection:
-            every = await self._all(connection, request)
+            every, kind = await self._all(connection, request)
             columns = _wanted(every, request)
             origin = _origin(request)
             shown = [column.expression if decoded else quote(column.name) for column in columns]
             limit = "" if request.limit is None else f" LIMIT {int(request.limit)}"
             sql = f"SELECT {', '.join(shown)} FROM {origin}"
             if request.mode is ReadMode.FULL_REFRESH:
-                return Plan(sql + limit, columns, {}, None)
+                return Plan(sql + limit, columns, {}, None, plain=kind in TABLES)
             settings, where, cursor = await _bounds(connection, request, origin, every)
             return Plan(f"{sql} WHERE {where}{limit}", columns, settings, cursor)
 
-    async def _all(self, connection: Connection, request: ReadRequest) -> Sequence[Column]:
+    async def _all(self, connection: Connection, request: ReadRequest) -> tuple[Sequence[Column], str | None]:
+        """All columns, and what kind of relation it is, as pg_class has it."""
         if request.query is not None:
             self._sessions.taint(connection)
-            return await _query_columns(connection, _query(request))
-        look = await look_at(connection, parse_table(request.stream or "").sql)
+            return await _query_columns(connection, _query(request)), None
+        look = await self._looks.at(connection, parse_table(request.stream or "").sql)
         if look.oid is None:
             raise NotFound(
                 "stream-missing", f"There is no table {request.stream}, or this user may not see its schema."
             )
-        return look.columns
+        return look.columns, look.kind
 
 
 def _wanted(every: Sequence[Column], request: ReadRequest) -> list[Column]:

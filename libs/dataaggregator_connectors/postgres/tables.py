@@ -11,7 +11,7 @@ from dataaggregator.errors import FieldError, Invalid
 from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.fit import declared_type, fits, origin_type
 from dataaggregator_connectors.postgres.sql import Table, parse_table, quote, quote_all
-from dataaggregator_connectors.postgres.types import Column, Look, columns_of, look_at
+from dataaggregator_connectors.postgres.types import TABLES, Column, Look, columns_of, look_at
 
 UNIQUE_KEY = """
 SELECT EXISTS (
@@ -21,7 +21,6 @@ SELECT EXISTS (
       AND (SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE "C") FROM pg_attribute a
            WHERE a.attrelid = i.indrelid AND a.attnum = ANY((i.indkey::int2[])[0:i.indnkeyatts - 1])) = $2::text[])
 """
-TABLES = ("r", "p")
 OF_TABLE = "SELECT c.oid::int8 AS oid, c.relkind::text AS kind FROM pg_class c WHERE c.oid = to_regclass($1)"
 
 

@@ -1,5 +1,7 @@
 """PostgreSQL's types and Arrow's: what each column is, and how its values cross over without change."""
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -191,9 +193,13 @@ SELECT to_regclass('_dataaggregator.loads') IS NOT NULL AS ledger, c.oid::int8 A
              ORDER BY a.attnum) AS columns
 FROM (SELECT to_regclass($1) AS oid) AS named LEFT JOIN pg_class c ON c.oid = named.oid
 """
+TABLES = ("r", "p")
+"""The kinds of pg_class that are tables."""
 FIRST_USER_OID = 16_384
 """Types below it come with PostgreSQL, have the same numbers everywhere and cannot be altered."""
 KNOWN_MOST = 256
+MOMENT_SECONDS = 0.1
+"""Nobody alters a table and has a load meet it in less: whoever is slower than that is seen."""
 _known: dict[tuple[str, ...], Sequence["Column"]] = {}
 OF_TYPES = LAYERS.format(
     seed="""
@@ -229,6 +235,25 @@ async def look_at(connection: Connection, name: str) -> Look:
                 _known.clear()
             _known[written] = tuple(columns)
     return Look(row["oid"], row["kind"], columns, row["ledger"])
+
+
+class Looks:
+    """What was seen under each name a moment ago, so that the steps of a load that follow at once look only once."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, Look]] = {}
+
+    async def at(self, connection: Connection, name: str) -> Look:
+        """As `look_at`, of `MOMENT_SECONDS` ago at most."""
+        began_at, (seen_at, look) = time.monotonic(), self._seen.get(name, (-math.inf, None))
+        if look is None or began_at - seen_at > MOMENT_SECONDS:
+            look = await look_at(connection, name)
+            self._seen[name] = began_at, look
+        return look
+
+    def forget(self) -> None:
+        """Something was changed by ourselves."""
+        self._seen.clear()
 
 
 async def columns_of(connection: Connection, relation: int) -> Sequence[Column]:
