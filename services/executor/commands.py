@@ -1,7 +1,7 @@
 """commands: what an executor does with runs; each loads, decides, and saves and tells in one transaction."""
 
 import random
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,9 +25,11 @@ from dataaggregator.dataplane.job import KnownCursor, RunOutcome, SchemaChange
 from dataaggregator.db import Connection, Database
 from dataaggregator.errors import PlatformError, Transient
 from services.executor.domain import CANCELLED, UNKNOWN, End, Ending, Status, Verdict, decide
-from services.executor.store import logs, results, runs
+from services.executor.store import claims, logs, results, runs
+from services.executor.store import ends as store_ends
+from services.executor.store.claims import Claimed
+from services.executor.store.ends import AttemptEnded
 from services.executor.store.logs import NewLine
-from services.executor.store.results import StoredCursor
 from services.executor.store.runs import Run
 
 SCHEMA = "executor"
@@ -71,13 +73,10 @@ async def accept(tx: Connection, workspace: UUID, run_id: UUID, asked: dict[str,
 async def accept_all(tx: Connection, workspace: UUID, asked: Mapping[UUID, tuple[dict[str, Any], str | None]]) -> None:
     """Make rows of runs that were asked for, in their order."""
     await runs.take_turn(tx, list(asked))
-    accepted = await runs.add(tx, workspace, list(asked.values()))
-    for one in accepted:
+    for one in await runs.add(tx, workspace, list(asked.values())):
         if one.cancel_requested:
             run = await runs.get(tx, workspace, one.run_id)
             await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost))
-    if accepted:
-        await runs.wake(tx)
 
 
 async def request_cancel(tx: Connection, workspace: UUID, run_id: UUID, requested_at: datetime) -> None:
@@ -118,23 +117,16 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A run that is an executor's own now, with what its attempt goes on from."""
-
-    run: Run
-    cursors: Sequence[StoredCursor]
-    last_ledger: dict[str, Any] | None
-    """Of the last good run of the pipeline."""
-
-
-@dataclass(frozen=True)
 class Seen:
     """What an executor finds when it looks: runs that are now its own, and what it has to know for the next look."""
 
-    begun: Sequence[Begun]
+    begun: Sequence[Claimed]
     due_in_seconds: float | None
     """Until the next waiting run may start; None when none waits, or more wait than could be taken."""
     cancelled: Set[UUID]
+
+
+OnClaim = Callable[[Sequence[Run]], None]
 
 
 class Attempts:
@@ -150,24 +142,23 @@ class Attempts:
         begun = (await self.look(owner, 1, ())).begun
         return begun[0].run if begun else None
 
-    async def look(self, owner: dict[str, object], most: int, at_work: Sequence[UUID]) -> Seen:
-        """Take so many runs that wait, and say that they started; see which of those at work are to be cancelled."""
+    async def look(
+        self, owner: dict[str, object], most: int, at_work: Sequence[UUID], claimed: OnClaim | None = None
+    ) -> Seen:
+        """Take so many runs that wait, and say that they started; see which of those at work are to be cancelled.
+
+        `claimed` is told of them as soon as they are known, a moment before they are ours: if this raises, they are
+        not.
+        """
         async with self._database.platform() as tx:
-            begun = await self._begin(tx, owner, most) if most else []
+            begun = await claims.claim(tx, owner, self._executor, self._lease_seconds, most) if most else []
+            if begun:
+                if claimed is not None:
+                    claimed([one.run for one in begun])
+                started = [Said(self._started(one.run), one.run.run_id, one.run.workspace_id) for one in begun]
+                await emit_all(tx, SCHEMA, started, source=SOURCE)
             due_in, cancelled = await runs.what_next(tx, at_work)
         return Seen(begun, due_in if len(begun) < most else None, cancelled)
-
-    async def _begin(self, tx: Connection, owner: dict[str, object], most: int) -> list[Begun]:
-        claimed = await runs.claim(tx, owner, self._lease_seconds, most)
-        if not claimed:
-            return []
-        await results.add_attempts(tx, claimed, self._executor)
-        started = [Said(self._started(run), run.run_id, run.workspace_id) for run in claimed]
-        await emit_all(tx, SCHEMA, started, source=SOURCE)
-        pipelines = [run.pipeline_id for run in claimed]
-        cursors = await results.cursors_of(tx, pipelines)
-        ledgers = await results.last_good_ledgers(tx, pipelines)
-        return [Begun(run, cursors.get(run.pipeline_id, []), ledgers.get(run.pipeline_id)) for run in claimed]
 
     def _started(self, run: Run) -> RunStarted:
         return RunStarted.model_validate(
@@ -230,34 +221,40 @@ async def settle(tx: Connection, run: Run, ended: AttemptEnd) -> Verdict:
 
 
 async def settle_all(tx: Connection, ends: Sequence[tuple[Run, AttemptEnd]]) -> dict[UUID, Verdict]:
-    """As `settle`, for several; all is said at once."""
-    verdicts: dict[UUID, Verdict] = {}
+    """As `settle`, for several; all is written and said at once."""
+    if not ends:
+        return {}
+    verdicts = {run.run_id: _verdict(run, ended) for run, ended in ends}
+    finished_at = await store_ends.save(tx, [_ended(run, ended, verdicts[run.run_id]) for run, ended in ends])
     said: list[Said] = []
     for run, ended in ends:
-        verdict = await _close(tx, run, ended)
-        verdicts[run.run_id] = verdict
-        queued = verdict.status is Status.QUEUED
-        message = await (
-            _queue_again(tx, run, verdict, ended) if queued else _save_end(tx, run, verdict, ended.outcome)
-        )
+        verdict, outcome = verdicts[run.run_id], ended.outcome
+        if outcome is not None:
+            await results.save_quarantine(tx, run, outcome.quarantine)
+            await results.save_cursors(tx, run, outcome.cursors)
+        if verdict.status is Status.QUEUED:
+            message = await _queue_again(tx, run, verdict, ended)
+        else:
+            message = _told(run, verdict, finished_at, outcome)
         said.append(Said(message, run.run_id, run.workspace_id))
-    if said:
-        await emit_all(tx, SCHEMA, said, source=SOURCE)
+    await emit_all(tx, SCHEMA, said, source=SOURCE)
     return verdicts
 
 
-async def _close(tx: Connection, run: Run, ended: AttemptEnd) -> Verdict:
+def _verdict(run: Run, ended: AttemptEnd) -> Verdict:
     # The jitter spreads retries; nobody gains from guessing it.
     jitter = random.random()  # noqa: S311
-    verdict = decide(run.standing, ended.end, ended.error, run.retry, jitter, killed=ended.ending)
-    error = None if ended.error is None else ended.error.model_dump(mode="json")
-    outcome = ended.outcome
-    ledger = None if outcome is None else outcome.ledger.model_dump(mode="json")
-    await results.save_attempt_end(tx, run, ended.end, error, ledger)
-    if outcome is not None:
-        await results.save_quarantine(tx, run, outcome.quarantine)
-        await results.save_cursors(tx, run, outcome.cursors)
-    return verdict
+    return decide(run.standing, ended.end, ended.error, run.retry, jitter, killed=ended.ending)
+
+
+def _ended(run: Run, ended: AttemptEnd, verdict: Verdict) -> AttemptEnded:
+    ledger = None if ended.outcome is None else ended.outcome.ledger.model_dump(mode="json")
+    status = None if verdict.status is Status.QUEUED else verdict.status
+    return AttemptEnded(run, ended.end, _json(ended.error), _json(verdict.error), ledger, status, verdict.lost)
+
+
+def _json(error: RunError | None) -> dict[str, Any] | None:
+    return None if error is None else error.model_dump(mode="json")
 
 
 async def time_out_queued(tx: Connection, run: Run, limit_seconds: float) -> None:
@@ -289,9 +286,7 @@ async def _queue_again(tx: Connection, run: Run, verdict: Verdict, ended: Attemp
     )
 
 
-async def _save_end(tx: Connection, run: Run, verdict: Verdict, outcome: RunOutcome | None = None) -> Message:
-    error = None if verdict.error is None else verdict.error.model_dump(mode="json")
-    finished_at = await runs.save_ended(tx, run, verdict.status, error, verdict.lost)
+def _told(run: Run, verdict: Verdict, finished_at: datetime, outcome: RunOutcome | None = None) -> Message:
     message = _ENDS[verdict.status](
         run_id=run.run_id,
         pipeline_id=run.pipeline_id,
@@ -313,5 +308,6 @@ async def _save_end(tx: Connection, run: Run, verdict: Verdict, outcome: RunOutc
 
 async def _end(tx: Connection, run: Run, verdict: Verdict) -> None:
     """End a run that no attempt is at work on."""
-    message = await _save_end(tx, run, verdict)
+    finished_at = await runs.save_ended(tx, run, verdict.status, _json(verdict.error), verdict.lost)
+    message = _told(run, verdict, finished_at)
     await emit(tx, SCHEMA, message, subject=str(run.run_id), workspace=run.workspace_id, source=SOURCE)

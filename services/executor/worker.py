@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from services.executor.domain import End, Verdict, has_ended
 from services.executor.lease import LeaseKeeper
 from services.executor.recorder import Recorder
 from services.executor.store.runs import Run
-from services.executor.workplace import Workplace
+from services.executor.workplace import SharedCall, Workplace
 
 _log = logs.get(__name__)
 
@@ -72,17 +73,24 @@ class Worker:
         """
         asked_at, free = time.monotonic(), max(0, self._free())
         self._more_wait = True  # until this look says otherwise
+        asked: dict[UUID, SharedCall] = {}
+
+        def claimed(runs: Sequence[Run]) -> None:
+            asked.update(self._doors.workplace.ask_for(runs))
+
         try:
-            seen = await self._doors.attempts.look(self._doors.owner, free, list(self._at_work))
+            seen = await self._doors.attempts.look(self._doors.owner, free, list(self._at_work), claimed)
         except Transient as error:
+            for call in asked.values():
+                call.drop()
             _log.warning("claim_failed", detail=error.detail)
             return RECORD_PAUSE_SECONDS
         self._more_wait = len(seen.begun) >= free
         for run_id in seen.cancelled:
             if (attempt := self._at_work.get(run_id)) is not None:
                 attempt.stop(Stop.CANCEL)
-        for attempt in self._doors.workplace.attempts(seen.begun):
-            self._begin(attempt, asked_at)
+        for one in seen.begun:
+            self._begin(self._doors.workplace.attempt(one, asked), asked_at)
         due_in = seen.due_in_seconds
         pause = POLL_SECONDS if due_in is None else min(POLL_SECONDS, due_in + 0.01)
         return min(pause, CANCEL_POLL_SECONDS) if self._at_work else pause

@@ -1,7 +1,7 @@
 """workplace: makes an attempt ready to work: its folder, its connectors' configuration, where reading goes on."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence, Set
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,16 +10,17 @@ from uuid import UUID
 from dataaggregator.bus import Bus
 from dataaggregator.clock import Clock
 from dataaggregator.contracts.ledger import Ledger
-from dataaggregator.dataplane.job import ConnectorUse, JobSettings, KnownCursor, RunJob
+from dataaggregator.dataplane.job import ConnectorUse, JobSettings, RunJob
 from dataaggregator.dataplane.processes import ProcessPool
 from dataaggregator.db import Database
 from dataaggregator.errors import Invalid, PlatformError
 from dataaggregator.http.client import ServiceClient
-from dataaggregator.telemetry import logs
+from dataaggregator.telemetry import logs, traces
 from services.executor.attempt import Attempt, AttemptDoors, AttemptLimits
-from services.executor.commands import Attempts, Begun
+from services.executor.commands import Attempts
 from services.executor.folders import RunFolders
 from services.executor.report import Report
+from services.executor.store.claims import Claimed
 from services.executor.store.runs import Run
 
 _log = logs.get(__name__)
@@ -48,20 +49,18 @@ class Workplace:
         self._limits = limits
         self._slots = asyncio.Semaphore(slots)
 
-    def attempts(self, begun: Sequence[Begun]) -> list[Attempt]:
-        """For runs that were claimed together: those of a workspace ask for their connectors in one call."""
-        shared = {
-            workspace: SharedCall(self._resolve, workspace, [one.run for one in begun])
-            for workspace in {one.run.workspace_id for one in begun}
+    def ask_for(self, runs: Sequence[Run]) -> "SharedCalls":
+        """Begin to ask for the connectors of runs that are about to be ours: those of a workspace in one call."""
+        return {
+            workspace: SharedCall(self._resolve, workspace, runs) for workspace in {run.workspace_id for run in runs}
         }
-        return [self._attempt(one, shared[one.run.workspace_id]) for one in begun]
 
-    def _attempt(self, begun: Begun, shared: "SharedCall") -> Attempt:
+    def attempt(self, claimed: Claimed, asked: "SharedCalls") -> Attempt:
         doors = self._doors
-        report = Report(begun.run, doors.attempts, doors.database, doors.bus, doors.clock)
+        report = Report(claimed.run, doors.attempts, doors.database, doors.bus, doors.clock)
         return Attempt(
-            begun.run,
-            AttemptDoors(doors.pool, self._slots, partial(self._prepare, begun, shared)),
+            claimed.run,
+            AttemptDoors(doors.pool, self._slots, partial(self._prepare, claimed, asked[claimed.run.workspace_id])),
             report,
             self._limits,
         )
@@ -73,8 +72,8 @@ class Workplace:
         except OSError as error:  # the run has ended well or badly, a disk's trouble ends nobody else's
             _log.warning("run_folder_not_cleaned", run_id=str(run.run_id), reason=str(error.strerror))
 
-    async def _prepare(self, begun: Begun, shared: "SharedCall") -> RunJob:
-        run, queued = begun.run, begun.run.queued
+    async def _prepare(self, claimed: Claimed, shared: "SharedCall") -> RunJob:
+        run, queued = claimed.run, claimed.run.queued
         connectors = await shared.connectors_of(run)
         folder = await asyncio.to_thread(self._doors.folders.make, run.run_id)
         return RunJob(
@@ -86,13 +85,11 @@ class Workplace:
             epoch=run.epoch,
             definition=queued.definition,
             connectors=connectors,
-            cursors=tuple(
-                KnownCursor(destination=c.destination, source=c.source, cursor=c.cursor) for c in begun.cursors
-            ),
+            cursors=tuple(claimed.cursors),
             folder=str(folder),
             parameters=queued.parameters,
             full_refresh=queued.full_refresh,
-            previous_rows=_rows_by_source(begun.last_ledger),
+            previous_rows=_rows_by_source(claimed.last_ledger),
             only_ask=run.ending is not None,
             settings=self._settings,
         )
@@ -104,30 +101,49 @@ class Workplace:
 
 
 class SharedCall:
-    """The connectors of several runs of a workspace, asked for once. If that fails, by one run's fault perhaps, each
-    run asks for its own, and its own error is its answer."""
+    """The connectors of several runs of a workspace, asked for once and at once. If that fails, by one run's fault
+    perhaps, each run asks for its own, and its own error is its answer."""
 
     def __init__(
         self, resolve: Callable[[UUID, Set[str]], Coroutine[Any, Any, Opened]], workspace: UUID, runs: Sequence[Run]
     ) -> None:
         self._resolve = resolve
         self._workspace = workspace
-        self._wanted = {run.run_id: ids for run in runs if run.workspace_id == workspace and (ids := _connectors(run))}
+        mine = [run for run in runs if run.workspace_id == workspace]
+        self._wanted = {run.run_id: ids for run in mine if (ids := _connectors(run))}
         self._asked: asyncio.Task[Opened] | None = None
+        if everything := frozenset[str]().union(*self._wanted.values()):
+            with traces.continue_from(mine[0].traceparent, "open connectors"):
+                self._asked = asyncio.create_task(resolve(workspace, everything))
+            self._asked.add_done_callback(_looked_at)
 
     async def connectors_of(self, run: Run) -> Opened:
         mine = self._wanted[run.run_id]
-        if len(self._wanted) > 1:
-            if self._asked is None:
-                everything = set().union(*self._wanted.values())
-                self._asked = asyncio.create_task(self._resolve(self._workspace, everything))
+        if self._asked is not None:
             try:
                 found = await asyncio.shield(self._asked)
             except PlatformError as error:
+                if len(self._wanted) == 1:
+                    raise
                 _log.info("connectors_asked_for_one_by_one", detail=error.detail)
             else:
                 return {id_: found[id_] for id_ in map(UUID, mine)}
         return await self._resolve(self._workspace, mine)
+
+    def drop(self) -> None:
+        """The runs are not ours after all."""
+        if self._asked is not None:
+            self._asked.cancel()
+
+
+SharedCalls = Mapping[UUID, SharedCall]
+"""By workspace."""
+
+
+def _looked_at(task: asyncio.Task[Opened]) -> None:
+    """Whose attempt never came to ask has no use for the error either."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _connectors(run: Run) -> Set[str]:

@@ -161,7 +161,7 @@ async def _skipped_run(
 ) -> Run:
     """The slot came to a run that is skipped: it stands in the pipeline's history with its reason."""
     error = RunError(code=overlap.code, detail=overlap.detail, help=help_section(overlap.code))
-    run = (await runs.new(tx, pipeline, asked)).skipped(error, moment)
+    run = (await runs.new(tx, pipeline, asked, moment)).skipped(error, moment)
     await run_store.add(tx, run)
     await runs.say_skipped(tx, run, overlap.detail)
     return run

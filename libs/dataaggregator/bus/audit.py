@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from dataaggregator.bus.emit import emit
+from dataaggregator.bus.emit import Said, emit_all
 from dataaggregator.contracts.identity import AuditEntry
 from dataaggregator.db import Connection
 from dataaggregator.definition import Audited, Author
@@ -17,9 +17,14 @@ async def audit(
 
     `at` is the transaction's own time, where it is known already.
     """
-    entry_id = new_id()
+    moment = at or await tx.fetchval("SELECT now()")
+    await emit_all(tx, schema, [audited(schema, workspace, author, line, moment)], source=schema)
+
+
+def audited(schema: str, workspace: UUID, author: Author, line: Audited, at: datetime) -> Said:
+    """The same as something to be said with other events, at the transaction's own time."""
     entry = AuditEntry(
-        entry_id=entry_id,
+        entry_id=new_id(),
         service=schema,
         action=line.action,
         resource_type=line.resource_type,
@@ -29,6 +34,6 @@ async def audit(
         address=author.address,
         request_id=author.request_id,
         detail=dict(line.detail),
-        at=at or await tx.fetchval("SELECT now()"),
+        at=at,
     )
-    await emit(tx, schema, entry, subject=entry_id, workspace=workspace, source=schema)
+    return Said(entry, entry.entry_id, workspace)

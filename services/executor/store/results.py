@@ -38,35 +38,6 @@ class StoredEntry:
     first: int
 
 
-async def add_attempts(tx: Connection, runs: Sequence[Run], executor: str) -> None:
-    await tx.execute(
-        """INSERT INTO executor.attempts (run_id, workspace_id, lease_epoch, number, executor, started_at)
-           SELECT run_id, workspace_id, lease_epoch, number, $1, started_at
-           FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::int[], $6::timestamptz[])
-               AS a (run_id, workspace_id, lease_epoch, number, started_at)""",
-        executor,
-        [run.run_id for run in runs],
-        [run.workspace_id for run in runs],
-        [run.epoch for run in runs],
-        [run.attempt for run in runs],
-        [run.attempt_started_at for run in runs],
-    )
-
-
-async def save_attempt_end(
-    tx: Connection, run: Run, end: End, error: dict[str, Any] | None, ledger: dict[str, Any] | None
-) -> None:
-    await tx.execute(
-        """UPDATE executor.attempts SET ended_at = now(), ended = $3, error = $4, ledger = $5
-           WHERE run_id = $1 AND lease_epoch = $2""",
-        run.run_id,
-        run.epoch,
-        end,
-        error,
-        ledger,
-    )
-
-
 async def last_end(tx: Connection, run: Run) -> End | None:
     """How the run's last attempt ended; None if none has."""
     found = await tx.fetchval(
@@ -87,18 +58,6 @@ async def find_ledger(tx: Connection, workspace: UUID, run_id: UUID) -> dict[str
         workspace,
     )
     return found
-
-
-async def last_good_ledgers(tx: Connection, pipelines: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
-    """By pipeline the ledger of its last succeeded run: zero rows where there were rows before is a warning."""
-    rows = await tx.fetch(
-        """SELECT p.id, last.ledger FROM unnest($1::uuid[]) AS p(id), LATERAL (
-               SELECT a.ledger FROM executor.runs r JOIN executor.attempts a USING (run_id, lease_epoch)
-               WHERE r.pipeline_id = p.id AND r.status = 'succeeded'
-               ORDER BY r.finished_at DESC LIMIT 1) AS last""",
-        pipelines,
-    )
-    return {row["id"]: row["ledger"] for row in rows if row["ledger"] is not None}
 
 
 async def save_quarantine(tx: Connection, run: Run, entries: Sequence[QuarantineEntry]) -> None:
@@ -173,19 +132,6 @@ async def list_cursors(tx: Connection, workspace: UUID, pipeline_id: UUID) -> li
         pipeline_id,
     )
     return [_cursor(row) for row in rows]
-
-
-async def cursors_of(tx: Connection, pipelines: Sequence[UUID]) -> dict[UUID, list[StoredCursor]]:
-    """By pipeline where its destinations stand."""
-    rows = await tx.fetch(
-        f"""SELECT pipeline_id, {_CURSOR} FROM executor.cursors
-            WHERE pipeline_id = ANY($1) ORDER BY source_stream, destination""",
-        pipelines,
-    )
-    found: dict[UUID, list[StoredCursor]] = {}
-    for row in rows:
-        found.setdefault(row["pipeline_id"], []).append(_cursor(row))
-    return found
 
 
 async def remove_cursors(tx: Connection, workspace: UUID, pipeline_id: UUID) -> None:

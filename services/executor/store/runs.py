@@ -20,7 +20,7 @@ from services.executor.domain import Ending, Standing, Status
 WAKE_CHANNEL = "executor_runs"
 """NOTIFY on it says: a run is due or a cancel is wanted (a hint; the loops poll as well). In one process a topic."""
 
-_COLUMNS = """run_id, workspace_id, pipeline_id, asked, traceparent, status, attempt, lost, lease_epoch, owner, process,
+COLUMNS = """run_id, workspace_id, pipeline_id, asked, traceparent, status, attempt, lost, lease_epoch, owner, process,
     lease_until, attempt_started_at, started_at, cancel_requested_at, finished_at, cleaned_at, ending"""
 
 
@@ -116,10 +116,14 @@ class Accepted:
 
 
 async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, Any], str | None]]) -> list[Accepted]:
-    """Accept runs, each as asked for and with its trace; those that are here already are not in the answer."""
+    """Accept runs, each as asked for and with its trace; those that are here already are not in the answer.
+
+    The workers are told to look, at commit.
+    """
     found = [Asked.read(data) for data, _ in asked]
     rows = await tx.fetch(
-        """INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, traceparent,
+        """WITH added AS (
+           INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, traceparent,
                queued_at, cancel_requested_at)
            SELECT a.run_id, $1, a.pipeline_id, a.pipeline_name, a.asked::json, a.traceparent, a.queued_at,
                (SELECT requested_at FROM executor.early_cancels e WHERE e.run_id = a.run_id AND e.workspace_id = $1)
@@ -127,7 +131,8 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
                WITH ORDINALITY AS a (run_id, pipeline_id, pipeline_name, asked, traceparent, queued_at, place)
            ORDER BY a.place
            ON CONFLICT (run_id) DO NOTHING
-           RETURNING run_id, cancel_requested_at IS NOT NULL AS cancel_requested""",
+           RETURNING run_id, cancel_requested_at IS NOT NULL AS cancel_requested)
+           SELECT run_id, cancel_requested, pg_notify($8, $9) FROM added""",
         workspace,
         [one.run_id for one in found],
         [one.pipeline_id for one in found],
@@ -135,7 +140,11 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
         json_texts(data for data, _ in asked),
         [traceparent for _, traceparent in asked],
         [one.queued_at for one in found],
+        WAKE_CHANNEL,
+        notice(tx),
     )
+    if rows:
+        after_commit(tx, waker(WAKE_CHANNEL))
     return [Accepted(row["run_id"], row["cancel_requested"]) for row in rows]
 
 
@@ -164,36 +173,18 @@ async def wake(tx: Connection) -> None:
 
 
 async def lock(tx: Connection, workspace: UUID, run_id: UUID) -> Run | None:
-    statement = f"SELECT {_COLUMNS} FROM executor.runs WHERE run_id = $1 AND workspace_id = $2 FOR UPDATE"
+    statement = f"SELECT {COLUMNS} FROM executor.runs WHERE run_id = $1 AND workspace_id = $2 FOR UPDATE"
     row = await tx.fetchrow(statement, run_id, workspace)
-    return None if row is None else _run(row)
+    return None if row is None else run_of(row)
 
 
 async def get(tx: Connection, workspace: UUID, run_id: UUID) -> Run:
     row = await tx.fetchrow(
-        f"SELECT {_COLUMNS} FROM executor.runs WHERE run_id = $1 AND workspace_id = $2", run_id, workspace
+        f"SELECT {COLUMNS} FROM executor.runs WHERE run_id = $1 AND workspace_id = $2", run_id, workspace
     )
     if row is None:
         raise NotFound("run-not-found", f"There is no run {run_id} in this workspace that an executor took.")
-    return _run(row)
-
-
-async def claim(tx: Connection, owner: dict[str, Any], lease_seconds: float, most: int) -> list[Run]:
-    """Take the runs that waited longest: each a new epoch, a lease from the database's clock."""
-    rows = await tx.fetch(
-        f"""WITH due AS MATERIALIZED (
-               SELECT run_id FROM executor.runs WHERE status = 'queued' AND due_at <= now()
-               ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-           UPDATE executor.runs r SET status = 'running', owner = $1, process = NULL,
-               lease_epoch = nextval('executor.lease_epochs'), lease_until = now() + $2::interval,
-               attempt_started_at = now(), started_at = COALESCE(started_at, now())
-           FROM due WHERE r.run_id = due.run_id AND r.status = 'queued'
-           RETURNING {", ".join(f"r.{name.strip()}" for name in _COLUMNS.split(","))}""",
-        owner,
-        timedelta(seconds=lease_seconds),
-        most,
-    )
-    return [_run(row) for row in rows]
+    return run_of(row)
 
 
 async def lock_leased(tx: Connection, run_id: UUID, epoch: int) -> Run | None:
@@ -204,13 +195,13 @@ async def lock_leased(tx: Connection, run_id: UUID, epoch: int) -> Run | None:
 async def lock_all_leased(tx: Connection, leases: Sequence[tuple[UUID, int]]) -> dict[UUID, Run]:
     """As `lock_leased`, for several runs, each under its own epoch."""
     rows = await tx.fetch(
-        f"""SELECT {_COLUMNS} FROM executor.runs
+        f"""SELECT {COLUMNS} FROM executor.runs
             WHERE (run_id, lease_epoch) IN (SELECT * FROM unnest($1::uuid[], $2::bigint[])) AND status = 'running'
             ORDER BY run_id FOR UPDATE""",
         [run_id for run_id, _ in leases],
         [epoch for _, epoch in leases],
     )
-    return {row["run_id"]: _run(row) for row in rows}
+    return {row["run_id"]: run_of(row) for row in rows}
 
 
 async def save_ended(tx: Connection, run: Run, status: Status, error: dict[str, Any] | None, lost: int) -> datetime:
@@ -302,16 +293,16 @@ async def renew(connection: Connection, leases: dict[UUID, int], lease_seconds: 
 async def list_expired(tx: Connection, limit: int) -> list[Run]:
     """Running runs whose lease has ended, locked; what another reaper looks at is left to it."""
     rows = await tx.fetch(
-        f"""SELECT {_COLUMNS} FROM executor.runs WHERE status = 'running' AND lease_until < now()
+        f"""SELECT {COLUMNS} FROM executor.runs WHERE status = 'running' AND lease_until < now()
             ORDER BY lease_until LIMIT $1 FOR UPDATE SKIP LOCKED""",
         limit,
     )
-    return [_run(row) for row in rows]
+    return [run_of(row) for row in rows]
 
 
 async def list_running(tx: Connection) -> list[Run]:
-    rows = await tx.fetch(f"SELECT {_COLUMNS} FROM executor.runs WHERE status = 'running'")
-    return [_run(row) for row in rows]
+    rows = await tx.fetch(f"SELECT {COLUMNS} FROM executor.runs WHERE status = 'running'")
+    return [run_of(row) for row in rows]
 
 
 async def count_queued(tx: Connection) -> int:
@@ -322,12 +313,12 @@ async def count_queued(tx: Connection) -> int:
 async def list_overdue(tx: Connection, queue_limit_seconds: float, limit: int) -> list[Run]:
     """Queued runs that nobody claimed within the limit, locked."""
     rows = await tx.fetch(
-        f"""SELECT {_COLUMNS} FROM executor.runs WHERE status = 'queued' AND due_at <= now() - $1::interval
+        f"""SELECT {COLUMNS} FROM executor.runs WHERE status = 'queued' AND due_at <= now() - $1::interval
             ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED""",
         timedelta(seconds=queue_limit_seconds),
         limit,
     )
-    return [_run(row) for row in rows]
+    return [run_of(row) for row in rows]
 
 
 async def list_open_of(tx: Connection, workspace: UUID, pipeline_id: UUID) -> list[UUID]:
@@ -364,7 +355,7 @@ async def find_progress(tx: Connection, workspace: UUID, run_id: UUID) -> dict[s
     return found
 
 
-def _run(row: Any) -> Run:
+def run_of(row: Any) -> Run:
     return Run(
         run_id=row["run_id"],
         workspace_id=row["workspace_id"],

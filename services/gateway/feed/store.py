@@ -20,11 +20,11 @@ def _entry(row: asyncpg.Record) -> Entry:
 
 async def append(tx: Connection, events: Sequence[Event], now: datetime) -> None:
     """Append; the lock is held until the commit, so a later position never shows before an earlier one."""
-    await tx.execute(f"SELECT pg_advisory_xact_lock({_APPENDER})")
     await tx.execute(
-        """INSERT INTO gateway.feed (event_id, workspace_id, type, subject, event, appended_at)
+        f"""WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock({_APPENDER}))
+           INSERT INTO gateway.feed (event_id, workspace_id, type, subject, event, appended_at)
            SELECT e.event_id, e.workspace_id, e.type, e.subject, e.event::jsonb, $6
-           FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
+           FROM alone, unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
                AS e (event_id, workspace_id, type, subject, event, place)
            ORDER BY e.place""",
         [event.id for event in events],

@@ -36,7 +36,8 @@ class Idempotency:
         """
         now = self._clock.now()
         outlived, lost = now - timedelta(seconds=KEEP_SECONDS), now - timedelta(seconds=LOST_AFTER_SECONDS)
-        async with self._database.transaction(owner.workspace_id) as tx:
+        # What the request changes is committed later, to the same disk: a crash that takes the claim takes that too.
+        async with self._database.transaction(owner.workspace_id, durable=False) as tx:
             found = await store.claim(tx, owner, key, fingerprint, now=now, outlived=outlived, lost=lost)
         if isinstance(found, Record):
             return answer_of(found, fingerprint), True

@@ -16,20 +16,19 @@ async def claim(
 
     Ours to carry out is also what was let go, or begun before `lost`: under the id it had, so that it is done once.
     """
-    await tx.execute(
-        """DELETE FROM gateway.idempotency_keys
-           WHERE workspace_id = $1 AND user_id = $2 AND key = $3 AND begun_at <= $4""",
-        owner.workspace_id,
-        owner.user_id,
-        key,
-        outlived,
-    )
     claimed: UUID | None = await tx.fetchval(
         """INSERT INTO gateway.idempotency_keys AS k
                (workspace_id, user_id, key, fingerprint, begun_at, carried_at, id)
            VALUES ($1, $2, $3, $4, $5, $5, $6)
-           ON CONFLICT (workspace_id, user_id, key) DO UPDATE SET carried_at = excluded.carried_at
-           WHERE k.status IS NULL AND k.fingerprint = excluded.fingerprint
+           ON CONFLICT (workspace_id, user_id, key) DO UPDATE SET
+               (carried_at, fingerprint, begun_at, id, ended_at, status, headers, body) = (
+                   SELECT excluded.carried_at, k.fingerprint, k.begun_at, k.id, k.ended_at, k.status, k.headers, k.body
+                   WHERE k.begun_at > $8
+                   UNION ALL
+                   SELECT excluded.carried_at, excluded.fingerprint, excluded.begun_at, excluded.id,
+                       NULL, NULL, NULL, NULL
+                   WHERE k.begun_at <= $8)
+           WHERE k.begun_at <= $8 OR k.status IS NULL AND k.fingerprint = excluded.fingerprint
                AND coalesce(k.carried_at, '-infinity') <= $7
            RETURNING id""",
         owner.workspace_id,
@@ -39,6 +38,7 @@ async def claim(
         now,
         new_id(),
         lost,
+        outlived,
     )
     if claimed is not None:
         return claimed

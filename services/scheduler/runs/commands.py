@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from dataaggregator.bus import Said
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.run import RunCancelled, RunCancelRequested, RunError, RunQueued, RunSkipped
@@ -47,12 +48,12 @@ class RunCommands:
         """A run by hand; it waits, with `overlap: queue`, until the one before it has ended."""
         async with self.database.transaction(workspace) as tx:
             asked_of = await pipelines.get(tx, workspace, pipeline, lock="FOR UPDATE")
-            if (there := await _find(tx, workspace, wish.run_id)) is not None:
-                return there
+            turn = await store.turn(tx, workspace, asked_of.id, wish.run_id)
+            if turn.asked_before is not None:
+                return await store.get(tx, workspace, turn.asked_before)
             given = parameters(asked_of.definition, wish.parameters)
-            return await self._asked_for(
-                tx, asked_of, Asked("manual", given, wish.full_refresh, run_id=wish.run_id), author
-            )
+            asked = Asked("manual", given, wish.full_refresh, run_id=wish.run_id)
+            return await _asked_for(tx, asked_of, asked, turn, author)
 
     async def retry(self, workspace: UUID, id_: UUID, author: Author, run_id: UUID | None = None) -> Run:
         """A new run like an ended one: its parameters and interval, the pipeline as it is now."""
@@ -60,8 +61,9 @@ class RunCommands:
             before = await store.get(tx, workspace, id_)
             before.must_have_ended()
             pipeline = await pipelines.get(tx, workspace, str(before.pipeline_id), lock="FOR UPDATE")
-            if (there := await _find(tx, workspace, run_id)) is not None:
-                return there
+            turn = await store.turn(tx, workspace, pipeline.id, run_id)
+            if turn.asked_before is not None:
+                return await store.get(tx, workspace, turn.asked_before)
             known = pipeline.definition.parameters
             given = {name: value for name, value in before.asked.parameters.items() if name in known}
             asked = Asked(
@@ -73,7 +75,7 @@ class RunCommands:
                 parent_run_id=before.id,
                 run_id=run_id,
             )
-            return await self._asked_for(tx, pipeline, asked, author)
+            return await _asked_for(tx, pipeline, asked, turn, author)
 
     async def cancel(self, workspace: UUID, id_: UUID, author: Author) -> Run:
         """One the executor has is cancelled by the executor; one that waits here ends here. Again changes nothing."""
@@ -99,17 +101,10 @@ class RunCommands:
         await outbox.audit(tx, run.workspace_id, author, Audited("run.cancelled", "run", run.id))
         return after
 
-    async def _asked_for(self, tx: Connection, pipeline: Pipeline, asked: Asked, author: Author) -> Run:
-        pipeline.must_be_active()
-        run = await queue(tx, pipeline, asked)
-        line = Audited("run.asked_for", "run", run.id, {"pipeline": pipeline.name, "trigger": asked.trigger})
-        await outbox.audit(tx, pipeline.workspace_id, author, line, at=run.queued_at)
-        return run
 
-
-async def _find(tx: Connection, workspace: UUID, id_: UUID | None) -> Run | None:
-    """The run that the same call asked for before; the caller has locked the pipeline, so that it has committed."""
-    return None if id_ is None else await store.find(tx, workspace, id_)
+async def _asked_for(tx: Connection, pipeline: Pipeline, asked: Asked, turn: store.Turn, author: Author) -> Run:
+    pipeline.must_be_active()
+    return await _queue(tx, pipeline, asked, turn, author)
 
 
 async def queue(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
@@ -117,19 +112,29 @@ async def queue(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
 
     Raises OverlapSkipped, and Invalid if a definition it uses does not compile any more.
     """
-    busy = await store.find_handed_over(tx, pipeline.workspace_id, pipeline.id)
-    if busy is not None and pipeline.definition.overlap == "skip":
-        raise OverlapSkipped("run-overlaps", f"The run {busy} has not ended, and this pipeline says overlap: skip.")
-    run = await new(tx, pipeline, asked)
-    if busy is None:
+    return await _queue(tx, pipeline, asked, await store.turn(tx, pipeline.workspace_id, pipeline.id), None)
+
+
+async def _queue(tx: Connection, pipeline: Pipeline, asked: Asked, turn: store.Turn, author: Author | None) -> Run:
+    """What a person asks for is audited."""
+    if turn.busy is not None and pipeline.definition.overlap == "skip":
+        raise OverlapSkipped(
+            "run-overlaps", f"The run {turn.busy} has not ended, and this pipeline says overlap: skip."
+        )
+    run = await new(tx, pipeline, asked, turn.now)
+    if turn.busy is None:
         run = run.handed_over(run.queued_at)
     await store.add(tx, run)
-    if busy is None:
-        await say_queued(tx, run)
+    said = [] if turn.busy is not None else [Said(_queued(run), run.id, run.workspace_id)]
+    if author is not None:
+        line = Audited("run.asked_for", "run", run.id, {"pipeline": pipeline.name, "trigger": asked.trigger})
+        said.append(outbox.audited(run.workspace_id, author, line, run.queued_at))
+    if said:
+        await outbox.say(tx, said)
     return run
 
 
-async def new(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
+async def new(tx: Connection, pipeline: Pipeline, asked: Asked, moment: datetime) -> Run:
     """With the whole resolved definition: what it uses by name, in the newest version."""
     resolved = await material.resolved(tx, pipeline)
     return Run(
@@ -140,7 +145,7 @@ async def new(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
         pipeline_version=pipeline.version,
         asked=asked,
         definition=resolved.model_dump(mode="json", exclude_unset=True),
-        queued_at=await store.now(tx),
+        queued_at=moment,
         trace_id=traces.trace_id(),
     )
 
@@ -194,10 +199,6 @@ async def say_skipped(tx: Connection, run: Run, reason: str) -> None:
     message = RunSkipped(run_id=run.id, pipeline_id=run.pipeline_id, reason=reason)
     await outbox.emit(tx, run.workspace_id, run.id, message)
     after_commit(tx, lambda: metrics.RUNS.of(run.status).inc())
-
-
-async def say_queued(tx: Connection, run: Run) -> None:
-    await outbox.emit(tx, run.workspace_id, run.id, _queued(run))
 
 
 def _queued(run: Run) -> RunQueued:

@@ -140,13 +140,26 @@ async def find(tx: Connection, workspace: UUID, id_: UUID, *, lock: bool = False
     return _run(row) if row is not None else None
 
 
-async def find_handed_over(tx: Connection, workspace: UUID, pipeline: UUID) -> UUID | None:
-    """The run of this pipeline that the executor has now."""
+@dataclass(frozen=True)
+class Turn:
+    """What decides on a new run of a pipeline that the caller has locked."""
+
+    now: datetime
+    busy: UUID | None
+    """The run of it that the executor has now."""
+    asked_before: UUID | None
+    """The run that the same call asked for before; it has committed, because it had the lock too."""
+
+
+async def turn(tx: Connection, workspace: UUID, pipeline: UUID, run_id: UUID | None = None) -> Turn:
+    """Asked under `run_id`, if the call has an id of its own."""
     statement = """
-        SELECT id FROM scheduler.runs
-        WHERE workspace_id = $1 AND pipeline_id = $2 AND handed_over_at IS NOT NULL AND finished_at IS NULL"""
-    found: UUID | None = await tx.fetchval(statement, workspace, pipeline)
-    return found
+        SELECT now() AS now,
+            (SELECT id FROM scheduler.runs WHERE workspace_id = $1 AND pipeline_id = $2
+                AND handed_over_at IS NOT NULL AND finished_at IS NULL) AS busy,
+            (SELECT id FROM scheduler.runs WHERE workspace_id = $1 AND id = $3) AS asked_before"""
+    [row] = await tx.fetch(statement, workspace, pipeline, run_id)
+    return Turn(row["now"], row["busy"], row["asked_before"])
 
 
 async def pipelines_waited_for(tx: Connection, workspace: UUID, pipelines: Sequence[UUID]) -> Sequence[UUID]:

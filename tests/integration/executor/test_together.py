@@ -1,20 +1,28 @@
 """What runs of a workspace do together: ends told in one transaction, claims and connectors asked for at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import gc
+from collections.abc import Awaitable, Callable, Sequence, Set
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from dataaggregator.contracts.run import RunQueued
+from dataaggregator.dataplane.job import ConnectorUse, KnownCursor
 from dataaggregator.db import Database
+from dataaggregator.errors import Transient
 from dataaggregator.ids import new_id
 from services.executor.commands import AttemptEnd, Attempts, Ended, run_error
 from services.executor.domain import End, Status
 from services.executor.recorder import Recorder
+from services.executor.store.claims import Claimed
 from services.executor.store.runs import Run
+from services.executor.workplace import Opened, SharedCall
 from tests.integration.executor.conftest import OWNER, Queue
 from tests.integration.executor.place import Place
+from tests.integration.executor.test_leases import an_outcome
 from tests.integration.executor.test_worker import copying
 
 RunNow = Callable[[UUID], Awaitable[Run]]
@@ -28,6 +36,80 @@ async def held(queue: Queue, attempts: Attempts) -> list[Run]:
     for _ in range(4):
         await queue()
     return [begun.run for begun in (await attempts.look(OWNER, 4, ())).begun]
+
+
+async def test_a_claim_is_told_of_before_it_is_committed_and_undone_if_that_fails(
+    queue: Queue, attempts: Attempts, run_now: RunNow
+) -> None:
+    queued = await queue()
+    told: list[Run] = []
+
+    def refuse(runs: Sequence[Run]) -> None:
+        told.extend(runs)
+        raise Transient("service-unavailable", "not now")
+
+    with pytest.raises(Transient):
+        await attempts.look(OWNER, 1, (), refuse)
+    assert [run.run_id for run in told] == [queued.run_id]
+    assert (await run_now(queued.run_id)).status is Status.QUEUED
+    assert (await attempts.look(OWNER, 1, (), told.extend)).begun[0].run == told[1]
+
+
+async def test_a_run_is_claimed_with_what_its_pipeline_left(
+    queue: Queue, attempts: Attempts, database: Database
+) -> None:
+    pipeline, other = new_id(), new_id()
+    for source, value in (("b", "2"), ("a", "1")):
+        run = await _claimed(await queue(pipeline_id=pipeline), attempts)
+        cursor = {"field": "id", "type": "bigint", "value": value}
+        known = KnownCursor(destination="warehouse/public.a", source=source, cursor=cursor)
+        outcome = an_outcome(run.run).model_copy(update={"cursors": (known,)})
+        assert await attempts.record(run.run, AttemptEnd(End.SUCCEEDED, outcome=outcome)) is not None
+    async with database.platform() as tx:
+        await tx.execute("UPDATE executor.attempts SET ledger = NULL WHERE run_id <> $1", run.run.run_id)
+    following = await _claimed(await queue(pipeline_id=pipeline), attempts)
+    assert [(one.source, one.cursor and one.cursor["value"]) for one in following.cursors] == [("a", "1"), ("b", "2")]
+    assert following.last_ledger is not None
+    assert following.last_ledger["run_id"] == str(run.run.run_id)
+    stranger = await _claimed(await queue(pipeline_id=other), attempts)
+    assert (stranger.cursors, stranger.last_ledger) == ([], None)
+
+
+async def _claimed(queued: RunQueued, attempts: Attempts) -> Claimed:
+    (claimed,) = (await attempts.look(OWNER, 1, ())).begun
+    assert claimed.run.run_id == queued.run_id
+    return claimed
+
+
+async def test_connectors_are_asked_for_at_once_and_once_for_all(held: list[Run]) -> None:
+    asked, begun = [], asyncio.Event()
+
+    async def resolve(_: UUID, ids: Set[str]) -> Opened:
+        asked.append(ids)
+        begun.set()
+        return {UUID(id_): ConnectorUse(type="files", config={}) for id_ in ids}
+
+    call = SharedCall(resolve, held[0].workspace_id, held)
+    await asyncio.wait_for(begun.wait(), 10)
+    found = [await call.connectors_of(run) for run in held]
+    assert len(asked) == 1
+    assert [len(one) for one in found] == [2] * 4
+
+
+async def test_an_answer_that_no_attempt_comes_for_is_nobodys_error(held: list[Run]) -> None:
+    begun = asyncio.Event()
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+
+    async def resolve(_: UUID, __: Set[str]) -> Opened:
+        begun.set()
+        raise Transient("service-unavailable", "connectors is away")
+
+    call = SharedCall(resolve, held[0].workspace_id, held)
+    await asyncio.wait_for(begun.wait(), 10)
+    del call
+    gc.collect()
+    assert not unhandled
 
 
 async def test_ends_that_come_while_one_is_told_are_told_together(

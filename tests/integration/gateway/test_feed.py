@@ -9,9 +9,10 @@ import pytest
 from dataaggregator.bus import ephemeral
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.connector import ConnectorCreated
+from dataaggregator.contracts.envelope import Event
 from dataaggregator.contracts.run import RunProgressed, RunSkipped, RunStarted
 from dataaggregator.ids import new_id
-from services.gateway.feed import api
+from services.gateway.feed import api, store
 from services.gateway.feed import tail as tails
 
 from .conftest import Platform, Sent, take
@@ -24,6 +25,16 @@ def connector(name: str) -> tuple[Message, str]:
 
 def skipped(run: UUID) -> RunSkipped:
     return RunSkipped(run_id=run, pipeline_id=new_id(), reason="paused")
+
+
+WAITS = """
+    SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database
+    WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"""
+
+
+def said(platform: Platform, name: str) -> Event:
+    message, subject = connector(name)
+    return ephemeral(message, subject=subject, workspace=platform.workspace, source="auth")
 
 
 async def say_many(platform: Platform, names: list[str]) -> None:
@@ -207,3 +218,26 @@ async def test_a_run_whose_service_is_silent_is_told_as_such(
     status, told, headers = await platform.call("GET", f"/api/runs/{unknown}/events")
     platform.upstream.hold.set()
     assert (status, told["code"], "Retry-After" in headers) == (503, "service-unavailable", True)
+
+
+async def test_positions_are_taken_only_when_the_appender_before_has_committed(platform: Platform) -> None:
+    """Else a listener that has seen the later one would never see the earlier one."""
+    database = platform.ports.database
+    first, second, third = (said(platform, name) for name in ("first", "second", "third"))
+
+    async def append() -> None:
+        async with database.platform() as tx:
+            await store.append(tx, [third], platform.clock.now())
+
+    async with database.platform() as tx:
+        await store.append(tx, [first], platform.clock.now())
+        waiting = asyncio.create_task(append())
+        async with asyncio.timeout(10):
+            while not await tx.fetchval(WAITS):  # noqa: ASYNC110 - it happens at the server
+                await asyncio.sleep(0.01)
+        await store.append(tx, [second], platform.clock.now())
+    await waiting
+    async with database.platform() as tx:
+        ids = [third.id, second.id, first.id]
+        rows = await tx.fetch("SELECT event_id FROM gateway.feed WHERE event_id = ANY($1) ORDER BY position", ids)
+    assert [row["event_id"] for row in rows] == ids[::-1]
