@@ -13,6 +13,7 @@ import pytest
 from dataaggregator.db import Database, migrate
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from dataaggregator.settings import Settings
+from tests.memory import server_folder
 
 pytest_plugins = ["tests.servers", "tests.sharing"]
 
@@ -23,9 +24,12 @@ _numbers = count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def postgres_server() -> Iterator[EmbeddedPostgres]:
     """A private server that nobody else uses, with room for three slices of a platform; ended with the test run."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False, connections=300) as server:
+    with (
+        server_folder() as folder,
+        EmbeddedPostgres(Path(folder) / "postgres", durable=False, connections=300) as server,
+    ):
         yield server
 
 

@@ -6,7 +6,6 @@ start overlaps with the tests that do not. A worker finds in the run's folder wh
 
 import json
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import pytest
 from dataaggregator.errors import PlatformError
 from deploy.local.rabbitmq import Broker, PrivateRabbit
 from deploy.local.redis import PrivateRedis
+from tests.memory import server_folder
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
@@ -60,7 +60,7 @@ class Keeper:
     """Starts the broker when it is wanted, and ends it with the run; its thread lives as long as the broker."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="dataaggregator-tests-")
+        self._folder = server_folder()
         self.shelf = Shelf(Path(self._folder.name))
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="broker keeper", daemon=True)
