@@ -124,6 +124,15 @@ async def test_a_flatten_takes_objects_of_a_sample_apart(api: Api) -> None:
     assert (tried["balanced"], tried["steps"][0]["empty"]) == (True, 1)
 
 
+async def test_an_explode_of_a_sample_counts_elements_and_empty_lists(api: Api) -> None:
+    rows = [{"id": 1, "tags": ["a", "b"]}, {"id": 2, "tags": []}, {"id": 3}]
+    body = {"steps": [{"explode": {"field": "tags"}}], "sample_data": rows}
+    tried = await api.post("/api/transformations/test", body, expect=200)
+    assert tried["output"] == [{"id": 1, "tags": "a"}, {"id": 1, "tags": "b"}]
+    (step,) = tried["steps"]
+    assert (tried["balanced"], step["read"], step["written"], step["lengths"], step["empty"]) == (True, 3, 2, 2, 2)
+
+
 async def test_what_does_not_compile_is_told_with_step_line_and_column(api: Api) -> None:
     body = {"name": "broken", "steps": [{"filter": "amount > 1"}, {"filter": "amount >\n  2 3"}]}
     for path, more in (("/api/transformations", {}), ("/api/transformations/test", {"sample_data": ROWS})):

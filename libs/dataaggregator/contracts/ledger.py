@@ -38,6 +38,7 @@ class LedgerStage(Told):
     counted: int | None = None
     kept: int | None = None
     duplicates: int | None = None
+    lengths: int | None = None
     empty: int | None = None
     inserted: int | None = None
     updated: int | None = None

@@ -222,6 +222,22 @@ class FlattenStep(_Step):
     flatten: Flatten
 
 
+class Explode(Sent):
+    """A list of which each element becomes a row of its own, with the other fields beside it.
+
+    A NULL element gives a row; a list that is empty or NULL gives none and is counted.
+    """
+
+    field: FieldName
+
+
+class ExplodeStep(_Step):
+    """Make a row of each element of a list."""
+
+    kind: ClassVar[str] = "explode"
+    explode: Explode
+
+
 class Join(Sent):
     """Another input, brought beside the rows by equal fields."""
 
@@ -273,6 +289,7 @@ STEPS: tuple[type[_Step], ...] = (
     DedupeStep,
     MaskStep,
     FlattenStep,
+    ExplodeStep,
     JoinStep,
     AggregateStep,
     SqlStep,
@@ -302,6 +319,7 @@ Step = Annotated[
     | Annotated[DedupeStep, mark("dedupe")]
     | Annotated[MaskStep, mark("mask")]
     | Annotated[FlattenStep, mark("flatten")]
+    | Annotated[ExplodeStep, mark("explode")]
     | Annotated[JoinStep, mark("join")]
     | Annotated[AggregateStep, mark("aggregate")]
     | Annotated[SqlStep, mark("sql")],

@@ -88,6 +88,7 @@ class _Book:
             counted=counts.counted,
             kept=counts.kept,
             duplicates=counts.duplicates,
+            lengths=counts.lengths,
             empty=counts.empty,
             batches=counts.batches,
             duration_ms=round(counts.duration_ms),

@@ -12,6 +12,7 @@ _WEAKEST_FIRST: tuple[Accounting, ...] = ("unaccounted", "declared", "proven")
 LAWS = {
     "source": "read = written + rejected",
     "row-wise": "read = written + filtered + rejected, each attributed to its rule",
+    "explode": "written = the lengths of all lists; every other row read has an empty one",
     "dedupe": "read = kept + duplicates",
     "join": "per input: read = matched + unmatched",
     "aggregate": "the hidden count(*) summed over the groups = read",
@@ -62,6 +63,8 @@ def _broken(stage: LedgerStage) -> Iterator[str]:
         yield from _broken_row_wise(stage)
     elif stage.filtered or stage.filtered_by:
         yield f"{name}: filtered {stage.filtered}, but only steps that look at one row can filter"
+    if stage.kind == "explode":
+        yield from _broken_explode(stage)
     if stage.kind == "dedupe":
         yield from _broken_dedupe(stage)
     if stage.kind == "join":
@@ -72,6 +75,17 @@ def _broken(stage: LedgerStage) -> Iterator[str]:
         yield f"{name}: wrote {stage.written} rows of {stage.groups} groups"
     if stage.kind == "destination" and stage.inserted is not None:
         yield from _broken_destination(stage)
+
+
+def _broken_explode(stage: LedgerStage) -> Iterator[str]:
+    name = stage.stage
+    if stage.lengths is None or stage.empty is None:
+        yield f"{name}: an explode counts its lists' elements and the empty lists, this one counted none"
+        return
+    if stage.written != stage.lengths:
+        yield f"{name}: wrote {stage.written} rows of lists with {stage.lengths} elements"
+    if not 0 <= stage.read - stage.empty <= stage.lengths:
+        yield f"{name}: read {stage.read}, of which {stage.empty} were empty, cannot have {stage.lengths} elements"
 
 
 def _broken_dedupe(stage: LedgerStage) -> Iterator[str]:

@@ -66,3 +66,11 @@ async def test_a_flatten_writes_the_fields_of_a_struct(bench: Bench) -> None:
     assert rows == [{"id": 1, "at_city": "Bern", "at_zip": 3000}, {"id": 2, "at_city": None, "at_zip": None}]
     counted = stage(outcome, "flatten")
     assert (counted.read, counted.written, counted.empty) == (2, 2, 1)
+
+
+async def test_an_explode_writes_as_many_rows_as_its_lists_have_elements(bench: Bench) -> None:
+    table = pa.table({"id": [1, 2, 3, 4], "tags": [["a", None], [], None, ["b"]]})
+    outcome, rows = await run(bench, table, {"explode": {"field": "tags"}})
+    assert rows == [{"id": 1, "tags": "a"}, {"id": 1, "tags": None}, {"id": 4, "tags": "b"}]
+    counted = stage(outcome, "explode")
+    assert (counted.read, counted.written, counted.lengths, counted.empty) == (4, 3, 3, 2)

@@ -11,7 +11,7 @@ from dataaggregator.contracts.policies import OnRejected, RetryPolicy
 from dataaggregator.contracts.steps import AggregateStep, FilterStep, JoinStep, ValidateStep
 from dataaggregator.contracts.transformation import TransformationDefinition
 
-KINDS = "select, drop, rename, cast, derive, filter, validate, dedupe, mask, flatten, join, aggregate, sql"
+KINDS = "select, drop, rename, cast, derive, filter, validate, dedupe, mask, flatten, explode, join, aggregate, sql"
 
 
 def pipeline(**changes: Any) -> dict[str, Any]:
@@ -145,6 +145,7 @@ def test_a_step_that_is_none_says_what_steps_there_are(step: Any, message: str) 
         ({"mask": {}}, "steps[0].mask", "at least 1"),
         ({"mask": {"a": "hide"}}, "steps[0].mask.a", "'hash', 'redact' or 'partial'"),
         ({"flatten": {"prefix": "a"}}, "steps[0].flatten.field", "this field is required"),
+        ({"explode": {"field": "a", "outer": True}}, "steps[0].explode.outer", "unknown field"),
         ({"join": {"on": ["a"]}}, "steps[0].join.with", "this field is required"),
         ({"join": {"with": "b", "on": []}}, "steps[0].join.on", "at least 1 needed"),
         ({"aggregate": {"by": ["a"]}}, "steps[0].aggregate.measures", "this field is required"),

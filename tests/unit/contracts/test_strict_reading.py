@@ -20,6 +20,7 @@ STEPS: list[dict[str, Any]] = [
     {"mask": {"a": "hash", "b": "redact", "c": "partial"}},
     {"flatten": {"field": "a"}},
     {"flatten": {"field": "a", "prefix": ""}},
+    {"explode": {"field": "a"}},
     {"join": {"with": "b", "on": ["a"]}},
     {"aggregate": {"by": ["a"], "measures": {"n": "count(*)"}}},
     {"sql": "select 1"},

@@ -166,6 +166,17 @@ def test_a_dedupe_that_lost_a_row_breaks_its_law() -> None:
         assert not ledger.stages[1].balanced, counted
 
 
+def test_an_explode_that_lost_an_element_or_a_row_breaks_its_law() -> None:
+    edges = [edge("s", "x", 10), edge("x", "d", 12)]
+    assert judge(RUN, straight("explode", written=12, lengths=12, empty=3), edges).balanced
+    assert judge(RUN, straight("explode", written=12, lengths=12, empty=0), edges).balanced
+    for lengths, empty in ((13, 3), (11, 3), (12, 11), (None, 3), (12, None)):
+        ledger = judge(RUN, straight("explode", written=12, lengths=lengths, empty=empty), edges)
+        assert not ledger.stages[1].balanced, (lengths, empty)
+    few = straight("explode", written=5, lengths=5, empty=4)
+    assert not judge(RUN, few, [edge("s", "x", 10), edge("x", "d", 5)]).balanced
+
+
 def test_free_sql_has_no_law_and_says_so() -> None:
     edges = [edge("s", "x", 10), edge("x", "d", 7)]
     ledger = judge(RUN, straight("sql", written=7, accounting="unaccounted"), edges)

@@ -38,8 +38,8 @@ class Rows:
 class Rejected:
     """Rows one rule of one stage refused, for one reason; `rows` hold the values as they came into `node`.
 
-    Behind a set-wise step there is no such row any more: then they are as they left the last set-wise step. Behind a
-    mask they are as they left the mask: no original comes out there.
+    Behind a set-wise step there is no such row any more: then they are as they left the last set-wise step. Behind an
+    explode they are as they left it, one element each, and behind a mask too: no original comes out there.
     """
 
     node: str
@@ -73,6 +73,7 @@ class StageCounts:
     Row-wise: read = written + filtered + rejected. Join: `inputs`, and `fan_out` = rows written beyond one
     a matched row of the flow. Aggregate: `counted`, the hidden count(*) summed over all groups, = read.
     Dedupe: `kept` + `duplicates` = read. Flatten: `empty`, the rows whose struct is NULL.
+    Explode: `lengths`, the elements of all lists, = written; `empty`, the rows whose list is empty or NULL.
     """
 
     stage: str
@@ -90,6 +91,7 @@ class StageCounts:
     counted: int | None = None
     kept: int | None = None
     duplicates: int | None = None
+    lengths: int | None = None
     empty: int | None = None
     batches: int = 0
     duration_ms: float = 0.0

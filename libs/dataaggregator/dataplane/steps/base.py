@@ -80,6 +80,7 @@ class Tally:
     counted: int | None = None
     kept: int | None = None
     duplicates: int | None = None
+    lengths: int | None = None
     empty: int | None = None
     batches: int = 0
     seconds: float = 0.0
@@ -115,6 +116,7 @@ class Stage:
             counted=tally.counted,
             kept=tally.kept,
             duplicates=tally.duplicates,
+            lengths=tally.lengths,
             empty=tally.empty,
             batches=tally.batches,
             duration_ms=round(tally.seconds * 1000, 3),
@@ -152,6 +154,14 @@ class RowStage(Stage, ABC):
         self.tally.rejected[rule] += rows.num_rows
         setting = self.setting
         outlet.rejected(Rejected(setting.node, setting.stage, rule, reason, rows))
+
+
+class ManyStage(Stage, ABC):
+    """Works batch by batch, but gives another number of rows than it takes, in pieces."""
+
+    @abstractmethod
+    def give(self, flow: Flow) -> Iterator[Flow]:
+        """What becomes of one batch, counting."""
 
 
 class SetStage(Stage, ABC):

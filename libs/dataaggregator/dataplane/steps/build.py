@@ -11,6 +11,7 @@ from dataaggregator.contracts.steps import (
     DedupeStep,
     DeriveStep,
     DropStep,
+    ExplodeStep,
     FilterStep,
     FlattenStep,
     JoinStep,
@@ -22,11 +23,12 @@ from dataaggregator.contracts.steps import (
     ValidateStep,
 )
 from dataaggregator.dataplane.steps.aggregate import Aggregate
-from dataaggregator.dataplane.steps.base import RowStage, SetStage, Setting
+from dataaggregator.dataplane.steps.base import ManyStage, RowStage, SetStage, Setting
 from dataaggregator.dataplane.steps.cast import Cast
 from dataaggregator.dataplane.steps.dedupe import Dedupe
 from dataaggregator.dataplane.steps.derive import Derive
 from dataaggregator.dataplane.steps.drop import Drop
+from dataaggregator.dataplane.steps.explode import Explode
 from dataaggregator.dataplane.steps.filter import Filter
 from dataaggregator.dataplane.steps.flatten import Flatten
 from dataaggregator.dataplane.steps.join import Join
@@ -36,7 +38,7 @@ from dataaggregator.dataplane.steps.select import Select
 from dataaggregator.dataplane.steps.sql import Sql
 from dataaggregator.dataplane.steps.validate import Validate
 
-_BY_ROW: Mapping[type[Any], Callable[[Any, pa.Schema, Setting], RowStage]] = {
+_BY_ROW: Mapping[type[Any], Callable[[Any, pa.Schema, Setting], RowStage | ManyStage]] = {
     SelectStep: Select,
     DropStep: Drop,
     RenameStep: Rename,
@@ -46,6 +48,7 @@ _BY_ROW: Mapping[type[Any], Callable[[Any, pa.Schema, Setting], RowStage]] = {
     ValidateStep: Validate,
     MaskStep: Mask,
     FlattenStep: Flatten,
+    ExplodeStep: Explode,
 }
 _BY_SET: Mapping[type[Any], Callable[[Any, pa.Schema, Setting, Mapping[str, pa.Schema]], SetStage]] = {
     DedupeStep: Dedupe,
@@ -55,7 +58,9 @@ _BY_SET: Mapping[type[Any], Callable[[Any, pa.Schema, Setting, Mapping[str, pa.S
 }
 
 
-def build(step: Step, schema: pa.Schema, setting: Setting, inputs: Mapping[str, pa.Schema]) -> RowStage | SetStage:
+def build(
+    step: Step, schema: pa.Schema, setting: Setting, inputs: Mapping[str, pa.Schema]
+) -> RowStage | ManyStage | SetStage:
     """Bind a step to the rows that will reach it; `inputs` are the transformation's, the flow first."""
     kind = type(step)
     if kind in _BY_SET:

@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from dataaggregator.contracts.steps import FlattenStep
 from dataaggregator.dataplane.steps.base import Flow, Outlet, RowStage, Setting
+from dataaggregator.dataplane.steps.explode import is_list
 from dataaggregator.dataplane.steps.names import distinct, known, position
 from dataaggregator.dataplane.steps.types import Column
 
@@ -44,6 +45,6 @@ def _cure(name: str, kind: pa.DataType) -> str:
             f", whose fields are not known before it is read: name them in a derive step before, such as "
             f'{name}: from_json({name}, \'{{"a": "BIGINT", "b": "VARCHAR"}}\')'
         )
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if is_list(kind):
         return "; explode it first"
     return ""

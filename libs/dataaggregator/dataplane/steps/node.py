@@ -1,6 +1,6 @@
 """One transformation at work: its steps in segments, each of row-wise steps and perhaps a set-wise one behind them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from dataaggregator.contracts.steps import Step
 from dataaggregator.dataplane.sandbox.messages import Rejected, StageCounts
-from dataaggregator.dataplane.steps.base import Flow, RowStage, SetStage, Setting, Stage
+from dataaggregator.dataplane.steps.base import Flow, ManyStage, RowStage, SetStage, Setting, Stage
 from dataaggregator.dataplane.steps.build import build
 from dataaggregator.dataplane.steps.engine import Engine
 
@@ -39,7 +39,7 @@ class NodeOutlet(Protocol):
 
 @dataclass(slots=True)
 class _Segment:
-    rows: list[RowStage] = field(default_factory=list)
+    rows: list[RowStage | ManyStage] = field(default_factory=list)
     whole: SetStage | None = None
 
 
@@ -68,10 +68,10 @@ class Node:
             setting = Setting(engine, spec.name, stage, path, parameters, mask_key)
             self._add(build(step, self.schema, setting, {name: inputs[name] for name in spec.inputs}))
 
-    def _add(self, stage: RowStage | SetStage) -> None:
+    def _add(self, stage: RowStage | ManyStage | SetStage) -> None:
         self.stages.append(stage)
         self.schema = stage.schema
-        if isinstance(stage, RowStage):
+        if isinstance(stage, RowStage | ManyStage):
             self._segments[-1].rows.append(stage)
         else:
             self._segments[-1].whole = stage
@@ -100,16 +100,24 @@ class Node:
 
     def _forward(self, at: int, batch: pa.RecordBatch) -> None:
         segment = self._segments[at]
-        flow = Flow(batch, batch)
+        flows: Iterator[Flow] = iter((Flow(batch, batch),))
         for stage in segment.rows:
-            flow = stage.apply(flow, self._outlet)
-            self._outlet.passed(stage.setting.stage, flow.rows)
-        if not flow.rows.num_rows:
-            return
-        if segment.whole is not None:
-            segment.whole.take(self.inputs[0], flow.rows)
-        else:
-            self._outlet.rows(self.name, flow.rows)
+            flows = self._through(stage, flows)
+        for flow in flows:
+            if not flow.rows.num_rows:
+                continue
+            if segment.whole is not None:
+                segment.whole.take(self.inputs[0], flow.rows)
+            else:
+                self._outlet.rows(self.name, flow.rows)
+
+    def _through(self, stage: RowStage | ManyStage, flows: Iterator[Flow]) -> Iterator[Flow]:
+        """One piece after the other, so that only one of them is held."""
+        for flow in flows:
+            given = stage.give(flow) if isinstance(stage, ManyStage) else (stage.apply(flow, self._outlet),)
+            for piece in given:
+                self._outlet.passed(stage.setting.stage, piece.rows)
+                yield piece
 
     def counts(self) -> Sequence[StageCounts]:
         """The counts of every stage up to now."""
