@@ -7,13 +7,13 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 
 from dataaggregator.db import Database, migrate
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from dataaggregator.settings import Settings
 from tests.memory import server_folder
+from tests.sql import execute
 
 pytest_plugins = ["tests.servers", "tests.sharing"]
 
@@ -37,7 +37,7 @@ def postgres_server() -> Iterator[EmbeddedPostgres]:
 async def template_database(postgres_server: EmbeddedPostgres) -> str:
     """The name of a database in which every service's schema is migrated; once a run."""
     url = _named(postgres_server.url, TEMPLATE)
-    await _administer(postgres_server, f"CREATE DATABASE {TEMPLATE}")
+    await execute(postgres_server.url, f"CREATE DATABASE {TEMPLATE}")
     await migrate.prepare(url)
     for folder in sorted(SERVICES.glob("*/migrations")):
         await migrate.upgrade(url, folder.parent.name, folder)
@@ -48,18 +48,18 @@ async def template_database(postgres_server: EmbeddedPostgres) -> str:
 async def database_url(postgres_server: EmbeddedPostgres, template_database: str) -> AsyncIterator[str]:
     """A fresh database with every service's schema, as the user who owns it; dropped after the test."""
     name = f"test_{next(_numbers)}"
-    await _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy")
+    await execute(postgres_server.url, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy")
     yield _named(postgres_server.url, name)
-    await _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    await execute(postgres_server.url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 async def empty_database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """A fresh database with nothing in it, such as a source or a destination is; dropped after the test."""
     name = f"test_{next(_numbers)}"
-    await _administer(postgres_server, f"CREATE DATABASE {name} STRATEGY file_copy")
+    await execute(postgres_server.url, f"CREATE DATABASE {name} STRATEGY file_copy")
     yield _named(postgres_server.url, name)
-    await _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    await execute(postgres_server.url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -91,14 +91,6 @@ def dice() -> random.Random:
     seed = random.SystemRandom().randrange(2**32)
     sys.stdout.write(f"seed {seed}\n")
     return random.Random(seed)
-
-
-async def _administer(server: EmbeddedPostgres, statement: str) -> None:
-    connection = await asyncpg.connect(server.url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 def _named(url: str, database: str) -> str:

@@ -22,9 +22,10 @@ from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, Database, after_commit, migrate
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from dataaggregator.settings import Settings
-from tests.bench.room import COMPOSITIONS, PrivateServers
+from tests.bench.room import COMPOSITIONS
 from tests.bench.table import percentiles, show
 from tests.integration.bus.rig import LISTENER, SPEAKER, make_schemas
+from tests.private import PrivateServers
 
 ROUNDS = 3
 HOPS = 200

@@ -9,43 +9,16 @@ import asyncpg
 
 from dataaggregator.client import Client
 from dataaggregator.embedded.postgres import EmbeddedPostgres
-from deploy.local.process import free_ports
-from deploy.local.rabbitmq import PrivateRabbit
-from deploy.local.redis import PrivateRedis
-from tests.e2e.full import FullPlatform, Servers
+from tests.e2e.full import FullPlatform
 from tests.e2e.platform import Platform
+from tests.private import CONNECTIONS, PrivateServers
+from tests.sql import execute
 
 COMPOSITIONS = ("embedded", "full")
 # One user makes all calls.
 LIMITS = {"RATE_LIMIT_RUN": "1000000/60", "RATE_LIMIT_API": "1000000/60", "LOG_LEVEL": "warning"}
 # As deploy/ has it for a process of its own.
 POOL = {"DB_POOL_SIZE": "10", "DB_MAX_OVERFLOW": "5"}
-CONNECTIONS = 200
-VHOST = "platform"
-
-
-class PrivateServers:
-    """The servers of one full platform, the same at every start: PostgreSQL (durable), RabbitMQ, Redis."""
-
-    def __init__(self, folder: Path, database_url: str | None = None) -> None:
-        """With `database_url` PostgreSQL is there already."""
-        self._database_url = database_url
-        self._postgres = EmbeddedPostgres(folder / "postgres", port=free_ports(1)[0], connections=CONNECTIONS)
-        self._rabbit = PrivateRabbit(folder / "rabbitmq")
-        self._redis = PrivateRedis(folder / "redis")
-
-    def start(self) -> Servers:
-        """All at the same time; the broker takes longest."""
-        self._rabbit.launch()
-        self._redis.start()
-        url = self._database_url or self._postgres.start()
-        broker = self._rabbit.wait()
-        return Servers(url, broker.make_vhost(VHOST), broker, self._redis.url)
-
-    def stop(self) -> None:
-        self._postgres.stop()
-        self._redis.stop()
-        self._rabbit.stop()
 
 
 class Room:
@@ -123,10 +96,10 @@ async def room(
         folder = Path(made)
         folder.chmod(0o755)  # PostgreSQL's user has to reach its folder
         with EmbeddedPostgres(folder / "data", connections=CONNECTIONS) as server:
-            await _execute(server.url, "CREATE TABLE one AS SELECT 1::bigint AS id, 'a row' AS name")
-            await _execute(server.url, "CREATE TABLE many (LIKE one)")
+            source = "CREATE TABLE one AS SELECT 1::bigint AS id, 'a row' AS name"
+            await execute(server.url, source, "CREATE TABLE many (LIKE one)")
             if together:
-                await _execute(server.url, "CREATE DATABASE platform")
+                await execute(server.url, "CREATE DATABASE platform")
                 given["DATABASE_URL"] = f"{server.url.rpartition('/')[0]}/platform"
             yield Room(composition, folder, server.url, given)
 
@@ -149,11 +122,3 @@ async def run(client: Client, name: str) -> None:
     async for event in client.run_events(started["id"]):
         last = event["type"]
     assert last == "run.succeeded.v1", last
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import aiohttp
-import asyncpg
 import pytest
 from aiohttp import web
 
@@ -19,6 +18,7 @@ from tests.e2e.api import PASSWORD, Api
 from tests.e2e.full import FullPlatform, Servers
 from tests.e2e.platform import Platform
 from tests.e2e.world import Disk, Site, Warehouse
+from tests.sql import execute
 
 # One user makes all calls of all tests; that limits hold is the gateway's own tests' matter.
 LIMITS = {"RATE_LIMIT_API": "1000000/60", "RATE_LIMIT_LOGIN": "10000/60", "RATE_LIMIT_RUN": "10000/60"}
@@ -43,18 +43,10 @@ def servers(request: pytest.FixtureRequest, folder: Path) -> Iterator[Servers]:
     postgres: EmbeddedPostgres = request.getfixturevalue("postgres_server")
     broker: Broker = request.getfixturevalue("rabbit_server")
     name = f"platform_{secrets.token_hex(4)}"
-    asyncio.run(_execute(postgres.url, f"CREATE DATABASE {name}"))
+    asyncio.run(execute(postgres.url, f"CREATE DATABASE {name}"))
     with PrivateRedis(folder / "redis") as redis:
         yield Servers(postgres.url.rpartition("/")[0] + f"/{name}", broker.make_vhost(name), broker, redis.url)
     broker.drop_vhost(name)
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +120,7 @@ async def disk(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Disk:
 async def warehouse(api: Api, postgres_server: EmbeddedPostgres) -> Warehouse:
     """A database on a server of its own, and the connector `warehouse` to it."""
     name = f"warehouse_{secrets.token_hex(4)}"
-    await _execute(postgres_server.url, f"CREATE DATABASE {name}")
+    await execute(postgres_server.url, f"CREATE DATABASE {name}")
     url = postgres_server.url.rpartition("/")[0] + f"/{name}"
     await api.post("/api/connectors", {"name": "warehouse", "type": "postgres", "config": {"url": url}})
     return Warehouse(url)

@@ -14,15 +14,14 @@ import asyncpg
 
 from dataaggregator.client import ApiError, Client, UnreachableError
 from dataaggregator.embedded.postgres import EmbeddedPostgres
-from deploy.local.process import free_ports
 from deploy.local.rabbitmq import PrivateRabbit
 from deploy.local.redis import PrivateRedis
 from tests.faults import invariants
 from tests.faults.cluster import Cluster, bus_of
+from tests.private import VHOST, PrivateServers
 
 GROUPS = (("gateway", "auth"), ("connectors", "scheduler"), ("executor",))
 SETTINGS = {"BUS_WATCH_SECONDS": "5", "RUN_SLOTS": "4"}
-VHOST = "platform"
 BACK_WITHIN_SECONDS = 30.0
 GONE_WITHIN_SECONDS = 20.0
 
@@ -78,27 +77,15 @@ class FullPlatform:
 def full_platform(folder: Path) -> Iterator[FullPlatform]:
     """Servers and services, ready. The broker starts while the schemas are made."""
     with ExitStack() as held:
-        rabbit = PrivateRabbit(folder / "rabbitmq")
-        rabbit.launch()
-        held.callback(rabbit.stop)
-        redis = held.enter_context(PrivateRedis(folder / "redis"))
-        postgres = held.enter_context(EmbeddedPostgres(folder / "postgres", port=free_ports(1)[0]))
-        broker = rabbit.broker
-        settings = {
-            **SETTINGS,
-            "DATABASE_URL": postgres.url,
-            "RABBITMQ_URL": broker.url(VHOST),
-            "RABBITMQ_MANAGEMENT_URL": broker.management_url.replace("://", f"://{broker.user}:{broker.password}@"),
-            "REDIS_URL": redis.url,
-        }
-        cluster = Cluster(folder / "cluster", GROUPS, settings)
+        servers = PrivateServers(folder)
+        held.callback(servers.stop)
+        cluster = Cluster(folder / "cluster", GROUPS, {**SETTINGS, **servers.launch().environment()})
         cluster.command("db", "upgrade")
-        rabbit.wait()
-        rabbit.make_vhost(VHOST)
+        servers.wait()
         cluster.command("bus", "declare")
         try:
             cluster.start()
-            yield FullPlatform(cluster, postgres, rabbit, redis)
+            yield FullPlatform(cluster, servers.postgres, servers.rabbit, servers.redis)
         finally:
             codes = cluster.stop()
         assert set(codes) == {0}, cluster.printed()

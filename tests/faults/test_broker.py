@@ -8,8 +8,9 @@ from urllib.parse import quote
 import pytest
 
 from deploy.local.rabbitmq import PrivateRabbit
-from tests.faults.full import VHOST, FullPlatform, back, is_green, until
+from tests.faults.full import FullPlatform, back, is_green, until
 from tests.faults.load import load, make_pipelines
+from tests.private import VHOST
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 

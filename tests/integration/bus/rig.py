@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +16,7 @@ from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE, Event
 from dataaggregator.contracts.identity import LoginFailed, UserCreated, UserUpdated
 from dataaggregator.contracts.run import RunProgressed
 from dataaggregator.db import Connection, Database, ddl
+from tests.sql import execute
 
 SPEAKER, LISTENER, ORDERLY = "speaker", "listener", "orderly"
 SCHEMAS = (SPEAKER, LISTENER, ORDERLY)
@@ -30,7 +32,13 @@ EFFECTS = """
     number bigint GENERATED ALWAYS AS IDENTITY, workspace_id uuid NOT NULL, event_id uuid NOT NULL,
     type text NOT NULL, subject text NOT NULL, sequence bigint NOT NULL, traceparent text"""
 
+NEVER_SECONDS = 3600.0
+
 Hook = Callable[[Event, Connection], Awaitable[None]]
+
+
+class DeathError(BaseException):
+    """The process ends here, nothing is judged."""
 
 
 async def _always() -> bool:
@@ -56,12 +64,7 @@ async def make_schemas(url: str) -> None:
         ddl.count_unjudged_tries(op, schema)
         op.execute(f"CREATE TABLE {schema}.effects ({EFFECTS})")
         ddl.enable_isolation(op, schema, "effects")
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in op.all:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
+    await execute(url, *op.all)
 
 
 async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> Any:
@@ -165,3 +168,7 @@ class Rig:
         ):
             return False
         return await self.idle()
+
+
+Services = Callable[..., AbstractAsyncContextManager[Rig]]
+"""Makes the three small services; see `services` in conftest.py."""

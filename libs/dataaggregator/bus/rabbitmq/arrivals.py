@@ -1,12 +1,19 @@
 """The bus, RabbitMQ: the messages of one queue as they come, until its channel or its consumer is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
+from dataaggregator.bus.rabbitmq.link import Link
+from dataaggregator.errors import PlatformError
+from dataaggregator.telemetry import logs
+
+log = logs.get("bus")
+
 PREFETCHED = 200
+PAUSE_SECONDS = 1.0
 
 
 class Arrivals:
@@ -53,3 +60,20 @@ class Arrivals:
     async def _take(self, message: AbstractIncomingMessage) -> None:
         self.received += 1
         self._come.put_nowait(message)
+
+
+async def take_each(
+    link: Link,
+    queue: str,
+    begin: Callable[[AbstractChannel], Awaitable[Arrivals]],
+    take: Callable[[AbstractIncomingMessage], Awaitable[None]],
+) -> None:
+    """Message after message, until cancelled; a broker or a database that does not answer is waited for."""
+    while True:
+        try:
+            async with link.channel(begin) as arrivals:
+                async for message in arrivals:
+                    await take(message)
+        except PlatformError as error:
+            log.debug("messages_wait", queue=queue, code=error.code, reason=error.detail)
+        await asyncio.sleep(PAUSE_SECONDS)

@@ -8,16 +8,14 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from dataaggregator.bus.consumer import Consumer
 from dataaggregator.bus.port import Observer
 from dataaggregator.bus.rabbitmq import topology
-from dataaggregator.bus.rabbitmq.arrivals import Arrivals
+from dataaggregator.bus.rabbitmq.arrivals import Arrivals, take_each
 from dataaggregator.bus.rabbitmq.link import Link
 from dataaggregator.bus.rabbitmq.wire import to_event
 from dataaggregator.contracts.envelope import Event
-from dataaggregator.errors import Invalid, PlatformError
+from dataaggregator.errors import Invalid
 from dataaggregator.telemetry import logs
 
 log = logs.get("bus")
-
-PAUSE_SECONDS = 1.0
 
 
 class EphemeralReceiver:
@@ -29,17 +27,7 @@ class EphemeralReceiver:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            try:
-                await self._consume()
-            except PlatformError as error:
-                log.debug("ephemeral_events_wait", schema=self._consumer.schema, reason=error.detail)
-            await asyncio.sleep(PAUSE_SECONDS)
-
-    async def _consume(self) -> None:
-        async with self._link.channel(self._begin) as arrivals:
-            async for message in arrivals:
-                await self._deliver(message)
+        await take_each(self._link, topology.ephemeral_name(self._consumer.schema), self._begin, self._deliver)
 
     async def _begin(self, channel: AbstractChannel) -> Arrivals:
         await topology.declare_exchanges(channel)
@@ -64,7 +52,8 @@ class Observers:
         """Call it for each ephemeral event from now on; returns what stops that."""
         self._observers.append(observer)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="bus observers")
+            looking = take_each(self._link, "what observers see", self._begin, self._tell)
+            self._task = asyncio.create_task(looking, name="bus observers")
         return lambda: self._observers.remove(observer)
 
     async def close(self) -> None:
@@ -74,20 +63,6 @@ class Observers:
             task.cancel()
             await asyncio.wait([task])
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._consume()
-            except PlatformError as error:
-                log.debug("observers_wait", reason=error.detail)
-            await asyncio.sleep(PAUSE_SECONDS)
-
-    async def _consume(self) -> None:
-        async with self._link.channel(self._begin) as arrivals:
-            async for message in arrivals:
-                if (event := _read(message)) is not None:
-                    self._tell(event)
-
     async def _begin(self, channel: AbstractChannel) -> Arrivals:
         await topology.declare_exchanges(channel)
         queue = await channel.declare_queue(exclusive=True, auto_delete=True)
@@ -95,7 +70,9 @@ class Observers:
             await queue.bind(topology.exchange_of(event_type), routing_key=event_type)
         return await Arrivals.begin(channel, queue, no_ack=True)
 
-    def _tell(self, event: Event) -> None:
+    async def _tell(self, message: AbstractIncomingMessage) -> None:
+        if (event := _read(message)) is None:
+            return
         for observer in tuple(self._observers):
             try:
                 observer(event)

@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from dataaggregator.bus.consumer import Consumer
 from dataaggregator.bus.rabbitmq import topology
-from dataaggregator.bus.rabbitmq.arrivals import Arrivals
+from dataaggregator.bus.rabbitmq.arrivals import PAUSE_SECONDS, Arrivals, take_each
 from dataaggregator.bus.rabbitmq.bindings import Bindings
 from dataaggregator.bus.rabbitmq.link import Link
 from dataaggregator.bus.rabbitmq.wire import to_event
@@ -28,7 +28,6 @@ log = logs.get("bus")
 HELD_SECONDS = 25.0
 """A batch not judged by then goes back to the queue; RabbitMQ itself waits 30 minutes, a user should not."""
 
-PAUSE_SECONDS = 1.0
 UNREADABLE_IDS = UUID("6d1a6b1e-7b0e-5d0a-9c57-2f0a7c6a1f44")
 """The name space of ids for messages that carry none."""
 
@@ -129,21 +128,15 @@ class DeadLetters:
         self._consumer = consumer
 
     async def run(self) -> None:
-        while True:
-            try:
-                await self._consume()
-            except PlatformError as error:
-                log.debug("dead_letters_wait", schema=self._consumer.schema, code=error.code, reason=error.detail)
-            await asyncio.sleep(PAUSE_SECONDS)
-
-    async def _consume(self) -> None:
-        async with self._link.channel(self._begin) as arrivals:
-            async for message in arrivals:
-                await self._consumer.set_aside(_arrival(message).event, topology.MOST_DELIVERIES, _GIVEN_UP)
-                await message.ack()
+        """Until cancelled."""
+        await take_each(self._link, topology.dead_name(self._consumer.schema), self._begin, self._park)
 
     async def _begin(self, channel: AbstractChannel) -> Arrivals:
         return await Arrivals.begin(channel, await topology.declare_dead(channel, self._consumer.schema))
+
+    async def _park(self, message: AbstractIncomingMessage) -> None:
+        await self._consumer.set_aside(_arrival(message).event, topology.MOST_DELIVERIES, _GIVEN_UP)
+        await message.ack()
 
 
 _UNREADABLE = ("event-unreadable", "This message is no event of the platform's: see its body.")

@@ -52,6 +52,11 @@ def dead_name(service: str) -> str:
     return f"{service}.dead"
 
 
+def ephemeral_name(service: str) -> str:
+    """Where what a service may miss waits for it, for a moment."""
+    return f"{service}.ephemeral"
+
+
 async def declare_exchanges(channel: AbstractChannel) -> None:
     """The exchanges, and the queues of what nobody has to be bound for and of what nobody is."""
     await channel.declare_exchange(UNROUTED, ExchangeType.FANOUT, durable=True)
@@ -97,7 +102,7 @@ async def declare_service(channel: AbstractChannel, service: str, types: Iterabl
 async def ephemeral_queue(channel: AbstractChannel, service: str, types: Iterable[str]) -> AbstractQueue:
     """The queue of what a service handles and may miss."""
     arguments: FieldTable = {"x-max-length": MOST_EPHEMERAL, "x-message-ttl": EPHEMERAL_LIVES_MS}
-    queue = await channel.declare_queue(f"{service}.ephemeral", durable=True, arguments=arguments)
+    queue = await channel.declare_queue(ephemeral_name(service), durable=True, arguments=arguments)
     for event_type in types:
         if event_type in EPHEMERAL_TYPES:
             await queue.bind(exchange_of(event_type), routing_key=event_type)
