@@ -6,6 +6,7 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from urllib.parse import urlsplit, urlunsplit
 
 READ_BYTES = 65_536
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset, as from a machine that knows of no connection
@@ -36,8 +37,9 @@ class Proxy:
         self._target = (host, port)
         self._links: set[Link] = set()
         self._server: asyncio.Server | None = None
-        self._passing = asyncio.Event()
-        self._passing.set()
+        self._passing = {side: asyncio.Event() for side in Side}
+        for passing in self._passing.values():
+            passing.set()
         self._left: dict[Side, int] = {}
         self.port = 0
         self.delay_seconds = 0.0
@@ -60,6 +62,11 @@ class Proxy:
         """How many are open now."""
         return len(self._links)
 
+    def through(self, url: str) -> str:
+        """The URL of the same place by way of this proxy."""
+        parts = urlsplit(url)
+        return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{self.port}"))
+
     async def open(self) -> None:
         """Take new connections, at the same port as before."""
         if self._server is None:
@@ -77,9 +84,10 @@ class Proxy:
         for link in list(self._links):
             self._cut(link)
 
-    def black_hole(self) -> None:
-        """Let nothing through either way and tell nobody; what was sent arrives after `heal`."""
-        self._passing.clear()
+    def black_hole(self, *to: Side) -> None:
+        """Let nothing through to these sides, or either way, and tell nobody; what was sent arrives after `heal`."""
+        for side in to or Side:
+            self._passing[side].clear()
 
     def half_open(self, gone: Side) -> None:
         """Every open connection is reset for this side only; the other is not told, and what it sends is swallowed."""
@@ -95,7 +103,8 @@ class Proxy:
         """No more faults. Connections that are gone for one side are reset for the other."""
         self.delay_seconds = 0.0
         self._left.clear()
-        self._passing.set()
+        for passing in self._passing.values():
+            passing.set()
         for link in [link for link in self._links if link.gone]:
             self._cut(link)
 
@@ -120,7 +129,7 @@ class Proxy:
             while data := await reader.read(READ_BYTES):
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
-                await self._passing.wait()
+                await self._passing[to].wait()
                 if link.gone:
                     continue
                 data, last = self._allowed(to, data)
@@ -132,7 +141,7 @@ class Proxy:
                     writer.close()
                     self.cut()
                     return
-            await self._passing.wait()
+            await self._passing[to].wait()
         if link.gone:
             return
         with suppress(OSError, RuntimeError):

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -44,10 +44,7 @@ async def proxy(rabbitmq_url: str) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def rig(database: Database, settings: Settings, rabbitmq_url: str, proxy: Proxy) -> AsyncIterator[Rig]:
     """The bus's three small services, connected through the proxy."""
-    parts = urlsplit(rabbitmq_url)
-    login = parts.netloc.rpartition("@")[0]
-    through = urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{proxy.port}"))
-    async with small_services(database, settings, through) as rig:
+    async with small_services(database, settings, proxy.through(rabbitmq_url)) as rig:
         yield rig
 
 

@@ -1,12 +1,11 @@
 """What the RabbitMQ adapter is guarded by, each guard where nothing else would make up for it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aio_pika
@@ -27,32 +26,11 @@ from dataaggregator.db import Connection, Database
 from dataaggregator.settings import Settings
 from deploy.local.rabbitmq import Broker
 from tests.faults.proxy import Proxy
-from tests.faults.small_bus import small_services
-from tests.integration.bus.rig import LISTENER, ORDERLY, SPEAKER, WORKSPACE, Rig, eventually
+from tests.integration.bus.rig import LISTENER, ORDERLY, SPEAKER, WORKSPACE, Rig, Services, eventually
 
-NEVER_SECONDS = 3600.0
 SOON_SECONDS = 0.3
 QUEUE = topology.queue_name(LISTENER)
 BINDING = (topology.EXCHANGES["public"], ConnectorTested.event_type)
-
-Services = Callable[..., AbstractAsyncContextManager[Rig]]
-
-
-@pytest.fixture
-def services(database: Database, settings: Settings, rabbitmq_url: str, rabbit_server: Broker) -> Services:
-    """The bus's three small services; the watch looks when it is told to, and asks the management API or not."""
-
-    def make(
-        watch_seconds: float = NEVER_SECONDS, *, managed: bool = True, database: Database = database
-    ) -> AbstractAsyncContextManager[Rig]:
-        login = f"://{rabbit_server.user}:{rabbit_server.password}@"
-        changes: dict[str, Any] = {"bus_watch_seconds": watch_seconds}
-        if managed:
-            changes["rabbitmq_management_url"] = rabbit_server.management_url.replace("://", login)
-        changed = settings.model_validate({**settings.model_dump(exclude_unset=True), **changes})
-        return small_services(database, changed, rabbitmq_url)
-
-    return make
 
 
 @pytest.fixture
@@ -60,13 +38,6 @@ async def rig(services: Services) -> AsyncIterator[Rig]:
     """Without a watch, so that what heals heals by itself."""
     async with services() as rig:
         yield rig
-
-
-@pytest.fixture
-async def channel(rabbitmq_url: str) -> AsyncIterator[AbstractChannel]:
-    """A stranger's door to the broker."""
-    async with await aio_pika.connect(rabbitmq_url) as connection:
-        yield await connection.channel(on_return_raises=True)
 
 
 # Publishing
@@ -144,11 +115,9 @@ async def test_a_database_that_is_away_for_long_costs_no_event_and_no_tries(
 ) -> None:
     monkeypatch.setattr(receiver, "PAUSE_SECONDS", 0.02)
     assert settings.database_url is not None
-    parts = urlsplit(settings.database_url.get_secret_value())
-    async with Proxy(parts.port or 5432) as proxy:
-        login = parts.netloc.rpartition("@")[0]
-        url = urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{proxy.port}"))
-        through = Database(url, settings)
+    url = settings.database_url.get_secret_value()
+    async with Proxy(urlsplit(url).port or 5432) as proxy:
+        through = Database(proxy.through(url), settings)
         await through.open()
         calls = 0
 
