@@ -7,9 +7,9 @@ from dataclasses import replace
 from itertools import groupby
 
 from dataaggregator.bus import inbox, parked
-from dataaggregator.bus.applying import Delivery, apply
+from dataaggregator.bus.applying import Delivery, NotFoldedError, apply
 from dataaggregator.bus.handler import Handler, handler_table
-from dataaggregator.bus.verdict import Ack, Park, Retry, Verdict, had_its_tries, reason, verdict
+from dataaggregator.bus.verdict import Ack, Park, Retry, SequenceGap, Verdict, had_its_tries, reason, verdict
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE, Event
 from dataaggregator.db import Connection, Database
@@ -66,9 +66,12 @@ class Consumer:
         """Also for what is handled here no more, such as a retry row of an older version: then it is parked."""
         return self.handlers.get(event.type) or Handler(self.schema, Message, _unhandled)
 
-    async def deliver_chain(self, chain: Sequence[Event]) -> int:
-        """Deliver the events of one subject in their order; returns how many outcomes are committed, from the first."""
-        return await self._follow([Delivery(event, self._handler(event)) for event in chain])
+    async def deliver_chain(self, chain: Sequence[Event], tries: int = 1) -> int:
+        """Deliver the events of one subject in their order, for the `tries`th time.
+
+        Returns how many outcomes are committed, from the first.
+        """
+        return await self._follow([Delivery(event, self._handler(event), tries) for event in chain])
 
     async def deliver_chains(self, chains: Sequence[Sequence[Event]]) -> list[int]:
         """Deliver many chains, as `deliver_chain` each, and as many in one transaction as go together."""
@@ -79,15 +82,14 @@ class Consumer:
 
         async def follow(places: Sequence[int]) -> None:
             async with self._folds:
-                folded = [made[place] for place in places]
-                if len(folded) > 1 and await self._fold([one for chain in folded for one in chain]):
-                    for place in places:
-                        committed[place] = len(made[place])
-                    return
+                calls: int | None = 0
+                if len(places) > 1:
+                    calls = await self._fold([one for place in places for one in made[place]])
                 for place in places:
-                    if len(folded) > 1:
-                        made[place] = _called(made[place])
-                    committed[place] = await self._follow(made[place])
+                    if calls is None:
+                        committed[place] = len(made[place])
+                    else:
+                        committed[place] = await self._follow(_called(made[place], calls))
 
         async with asyncio.TaskGroup() as tasks:
             for places in _going_together(made):
@@ -97,15 +99,17 @@ class Consumer:
     async def retry_due(self) -> int:
         """Deliver what is due again, a subject's events in their order; returns how many were."""
         async with self._database.platform() as tx:
-            due = await inbox.claim_due(tx, self.schema, limit=CLAIMED_AT_ONCE, lease_seconds=CLAIM_SECONDS)
+            due = await inbox.claim_due(
+                tx, self.schema, limit=CLAIMED_AT_ONCE, lease_seconds=CLAIM_SECONDS, calls=CALLS_OF_A_DELIVERY
+            )
         chains: dict[tuple[str, str], list[Delivery]] = {}
         for row in due:
-            gaps = row.tries - row.unjudged if row.gap else 0
-            if had_its_tries(row.tries - gaps, row.unjudged):
-                await self.set_aside(row.event, row.tries - 1)
+            calls = row.tries - row.gaps
+            if had_its_tries(calls, row.unjudged):
+                await self.set_aside(row.event, calls - 1)
                 continue
             handler = self._handler(row.event)
-            delivery = Delivery(row.event, handler, row.tries, waited=True, gaps=gaps, alone=not row.gap)
+            delivery = Delivery(row.event, handler, row.tries, waited=True, gaps=row.gaps, alone=not row.gap)
             chains.setdefault((row.event.source, row.event.subject), []).append(delivery)
         async with asyncio.TaskGroup() as tasks:
             # What was only early goes together, as when it came.
@@ -145,10 +149,11 @@ class Consumer:
         """In one transaction, which saves all commits but one; if an event fails, each in its own."""
         done = 0
         for part in _parts(chain):
-            if len(part) > 1 and await self._fold(part):
+            calls = await self._fold(part) if len(part) > 1 else 0
+            if calls is None:
                 done += len(part)
                 continue
-            for one in _called(part) if len(part) > 1 else part:
+            for one in _called(part, calls):
                 try:
                     await self._deliver(one)
                 except Exception as error:
@@ -158,19 +163,21 @@ class Consumer:
                 done += 1
         return done
 
-    async def _fold(self, part: Sequence[Delivery]) -> bool:
-        """All of them in one transaction; False if that did not work, and then nothing has happened."""
+    async def _fold(self, part: Sequence[Delivery]) -> int | None:
+        """All of them in one transaction: None, or how often each handler may have been called in vain."""
         if len({one.event.workspace_id for one in part}) > 1:
-            return False
+            return 0
         try:
             async with self._transaction(part[0].event) as tx:
                 outcomes = await self._apply(tx, part)
+        except NotFoldedError:
+            return 0
         except Exception as error:
             log.debug("events_not_folded", schema=self.schema, type=part[0].event.type, reason=reason(error)[1])
-            return False
+            return 1
         for one, outcome in zip(part, outcomes, strict=True):
             self._count(one, outcome)
-        return True
+        return None
 
     def _transaction(self, event: Event) -> AbstractAsyncContextManager[Connection]:
         if event.workspace_id == PLATFORM_WORKSPACE:
@@ -192,8 +199,16 @@ class Consumer:
             case Ack():  # nothing to do, in whatever state things are: written down without its effects
                 await apply(tx, self.schema, [delivery], effects=False)
             case Retry(after_seconds):
-                why = reason(error)
-                await inbox.retry(tx, self.schema, event, tries=tries, why=why, after_seconds=after_seconds)
+                await inbox.retry(
+                    tx,
+                    self.schema,
+                    event,
+                    tries=tries,
+                    calls=tries - delivery.gaps - 1 if isinstance(error, SequenceGap) else 0,
+                    waited=delivery.waited,
+                    why=reason(error),
+                    after_seconds=after_seconds,
+                )
             case Park():
                 await parked.park(tx, self.schema, event, tries=tries, why=reason(error))
 
@@ -244,9 +259,9 @@ def _parts(chain: Sequence[Delivery]) -> Iterator[list[Delivery]]:
             yield together[begin : begin + size]
 
 
-def _called(part: Sequence[Delivery]) -> list[Delivery]:
-    """The same for the next try: their handlers may have been called together, in vain."""
-    return [replace(one, tries=one.tries + 1) for one in part]
+def _called(part: Sequence[Delivery], calls: int) -> list[Delivery]:
+    """The same, after their handlers may have been called so often together, in vain."""
+    return [replace(one, tries=one.tries + calls) for one in part]
 
 
 async def _unhandled(event: Event, _: Connection) -> None:

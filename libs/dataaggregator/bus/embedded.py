@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
-from dataaggregator.bus.consumer import Consumer
+from dataaggregator.bus.consumer import CALLS_OF_A_DELIVERY, Consumer
 from dataaggregator.bus.handler import Handler
 from dataaggregator.bus.loops import retry_loop, upkeep_loop
 from dataaggregator.bus.port import LoopBody, Observer
@@ -57,15 +57,22 @@ class EmbeddedBus:
 
     async def _recover_and_relay(self, relay: Relay, schema: str) -> None:
         try:
-            await recover(self._database, schema, self._publish, self._set_aside)
+            await recover(self._database, schema, self._deliver_again, self._set_aside)
         except PlatformError as error:
             log.warning("recovery_interrupted", schema=schema, code=error.code, reason=error.detail)
         await relay.run()
 
+    async def _deliver_again(self, event: Event, recoveries: int) -> bool:
+        """All calls count that may have been made before: in a delivery, and in each recovery but this one."""
+        tries = CALLS_OF_A_DELIVERY + recoveries
+        return all([await consumer.deliver_chain([event], tries) for consumer in self._listening(event)])
+
     async def _set_aside(self, event: Event, tries: int) -> None:
-        for consumer in self._consumers.values():
-            if event.type in consumer.handlers:
-                await consumer.set_aside(event, tries)
+        for consumer in self._listening(event):
+            await consumer.set_aside(event, tries)
+
+    def _listening(self, event: Event) -> list[Consumer]:
+        return [consumer for consumer in self._consumers.values() if event.type in consumer.handlers]
 
     async def publish_ephemeral(self, event: Event) -> None:
         for observer in tuple(self._observers):
@@ -73,9 +80,8 @@ class EmbeddedBus:
                 observer(event)
             except Exception:
                 log.exception("observer_failed", type=event.type)
-        for consumer in self._consumers.values():
-            if event.type in consumer.handlers:
-                await consumer.deliver_ephemeral(event)
+        for consumer in self._listening(event):
+            await consumer.deliver_ephemeral(event)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         self._observers.append(observer)

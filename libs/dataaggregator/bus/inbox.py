@@ -19,10 +19,15 @@ Subject = tuple[str, str]
 
 @dataclass(frozen=True)
 class Waiting:
-    """A retry row that is due; `gap` if all that it waited for so far is an earlier event of its subject."""
+    """A retry row that is due, for the `tries`th time; in `gaps` of the tries its handler was not called.
+
+    `unjudged` tries in a row, this one included, were begun and never judged so far. `gap` if all that it waited for is
+    an earlier event of its subject.
+    """
 
     event: Event
     tries: int
+    gaps: int
     unjudged: int
     gap: bool
 
@@ -130,19 +135,33 @@ def _free(schema: str) -> str:
 
 
 async def retry(
-    tx: Connection, schema: str, event: Event, *, tries: int, why: tuple[str, str], after_seconds: float
+    tx: Connection,
+    schema: str,
+    event: Event,
+    *,
+    tries: int,
+    calls: int,
+    waited: bool,
+    why: tuple[str, str],
+    after_seconds: float,
 ) -> None:
-    """Write the retry row, or the next time into the one that is there; the last try is judged."""
+    """Write the retry row, or if it `waited` in one the next time into that; the last try is judged.
+
+    `calls` of the handler of what waits for an earlier event were made before: with others, in what was undone.
+    """
     await tx.execute(
         f"""INSERT INTO {quote(schema)}.retries
-                (event_id, workspace_id, source, subject, sequence, event, tries, code, reason, due_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + make_interval(secs => $10))
-            ON CONFLICT (event_id) DO UPDATE SET tries = excluded.tries, unjudged = 0, code = excluded.code,
-                reason = excluded.reason, due_at = excluded.due_at""",
+                (event_id, workspace_id, source, subject, sequence, event, tries, unjudged, code, reason, due_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp() + make_interval(secs => $11))
+            ON CONFLICT (event_id) DO UPDATE SET tries = excluded.tries, unjudged = excluded.unjudged,
+                code = excluded.code, reason = excluded.reason, due_at = excluded.due_at
+            WHERE $12""",
         *_identity(event),
         tries,
+        calls,
         *why,
         after_seconds,
+        waited,
     )
     after_commit(tx, waker(retries_topic(schema)))
 
@@ -172,33 +191,46 @@ async def settle(tx: Connection, schema: str, event_ids: Sequence[UUID]) -> None
     await tx.execute(f"DELETE FROM {quote(schema)}.retries WHERE event_id = ANY($1)", event_ids)
 
 
-async def claim_due(tx: Connection, schema: str, *, limit: int, lease_seconds: float) -> list[Waiting]:
+async def claim_due(tx: Connection, schema: str, *, limit: int, lease_seconds: float, calls: int) -> list[Waiting]:
     """Retry rows that are due, in the order of their subjects; for so long nobody else claims them.
 
-    The try is counted by the claim, so that one that ends the process is counted too. What was left unjudged before is
-    claimed alone, so that no other event is counted with one that ends processes.
+    The try is counted by the claim, so that one that ends the process is counted too; as `calls` tries where it goes
+    together with others, which calls its handler so often. What was left unjudged before is claimed alone, so that no
+    other event is counted with one that ends processes.
     """
-    rows = await _claim(tx, schema, "unjudged = 0", limit, lease_seconds)
+    rows = await _claim(tx, schema, "unjudged = 0", limit=limit, lease_seconds=lease_seconds, calls=calls)
+    counted = calls
     if not rows:
-        rows = await _claim(tx, schema, "unjudged > 0", 1, lease_seconds)
+        rows = await _claim(tx, schema, "unjudged > 0", limit=1, lease_seconds=lease_seconds, calls=1)
+        counted = 1
     rows.sort(key=lambda row: (row["source"], row["subject"], row["sequence"]))
-    return [
-        Waiting(Event.from_cloudevent(row["event"]), row["tries"], row["unjudged"], row["code"] == "sequence-gap")
-        for row in rows
-    ]
+    return [_waiting(row, counted, calls) for row in rows]
 
 
-async def _claim(tx: Connection, schema: str, which: str, limit: int, lease_seconds: float) -> "list[asyncpg.Record]":
+def _waiting(row: "asyncpg.Record", counted: int, calls: int) -> Waiting:
+    event, tries, unjudged = Event.from_cloudevent(row["event"]), row["tries"], row["unjudged"]
+    if row["code"] != "sequence-gap":
+        return Waiting(event, tries, 0, unjudged, gap=False)
+    # Of these `unjudged` counts calls of the handler, so that what is left of the tries are the gaps.
+    return Waiting(event, tries - counted + 1, tries - unjudged, max(1, unjudged - calls + 1), gap=True)
+
+
+async def _claim(
+    tx: Connection, schema: str, which: str, *, limit: int, lease_seconds: float, calls: int
+) -> "list[asyncpg.Record]":
     # As an array, because `IN` may be carried out once for each row of the table, each time with other rows locked.
     return await tx.fetch(
         f"""UPDATE {quote(schema)}.retries
-            SET tries = tries + 1, unjudged = unjudged + 1, due_at = clock_timestamp() + make_interval(secs => $2)
+            SET tries = tries + CASE code WHEN 'sequence-gap' THEN $3::int ELSE 1 END,
+                unjudged = unjudged + CASE code WHEN 'sequence-gap' THEN $3::int ELSE 1 END,
+                due_at = clock_timestamp() + make_interval(secs => $2)
             WHERE event_id = ANY(ARRAY(
                 SELECT event_id FROM {quote(schema)}.retries WHERE due_at <= clock_timestamp() AND {which}
                 ORDER BY due_at FOR UPDATE SKIP LOCKED LIMIT $1))
             RETURNING event, tries, unjudged, code, source, subject, sequence""",
         limit,
         lease_seconds,
+        calls,
     )
 
 

@@ -1,20 +1,22 @@
 """The bus: what a process that died left in an outbox, delivered with care, because it may have died of it."""
 
 from collections.abc import Awaitable, Callable
-from uuid import UUID
 
-from dataaggregator.bus.relay import EVENT_COLUMNS, Publish
+from dataaggregator.bus.relay import EVENT_COLUMNS
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Database, quote
 
 MOST_RECOVERIES = 5
 """A process that died so often while it delivered the same event died of that event."""
 
+Deliver = Callable[[Event, int], Awaitable[bool]]
+"""Delivers an event, so many times recovered, to everybody who listens to it; False if an outcome is not stored."""
+
 SetAside = Callable[[Event, int], Awaitable[None]]
 """Parks an event, so many times recovered, for everybody who listens to it."""
 
 
-async def recover(database: Database, schema: str, publish: Publish, set_aside: SetAside) -> None:
+async def recover(database: Database, schema: str, deliver: Deliver, set_aside: SetAside) -> None:
     """One event after the other, each try counted before it is made; what cannot be delivered now is left waiting."""
     name = quote(schema)
     async with database.platform() as tx:
@@ -36,10 +38,7 @@ async def recover(database: Database, schema: str, publish: Publish, set_aside: 
         position, event = row["position"], Event.model_validate(dict(row))
         if row["recoveries"] > MOST_RECOVERIES:
             await set_aside(event, row["recoveries"])
-            confirmed: set[UUID] = {event.id}
-        else:
-            confirmed = await publish([event])
+        elif not await deliver(event, row["recoveries"]):
+            continue
         async with database.platform() as tx:
-            await tx.execute(
-                f"UPDATE {name}.outbox SET published_at = clock_timestamp() WHERE id = ANY($1)", list(confirmed)
-            )
+            await tx.execute(f"UPDATE {name}.outbox SET published_at = clock_timestamp() WHERE id = $1", event.id)

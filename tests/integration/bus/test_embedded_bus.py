@@ -7,20 +7,16 @@ from uuid import UUID, uuid4
 import pytest
 
 from dataaggregator.bus import Bus, EmbeddedBus, Handler, ephemeral
-from dataaggregator.bus.consumer import Consumer
+from dataaggregator.bus.consumer import CALLS_OF_A_DELIVERY, Consumer
 from dataaggregator.bus.recovery import MOST_RECOVERIES
 from dataaggregator.bus.relay import EVENT_COLUMNS, Relay
-from dataaggregator.bus.verdict import MOST_UNJUDGED_TRIES, Park
+from dataaggregator.bus.verdict import MOST_TRIES, MOST_UNJUDGED_TRIES, Park
 from dataaggregator.contracts.connector import ConnectorCreated, ConnectorTested
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, Database
 from dataaggregator.settings import Settings
 from tests.integration.bus.conformance import BusConformance
-from tests.integration.bus.rig import CONNECTOR_MESSAGES, SPEAKER, WORKSPACE, Rig
-
-
-class DeathError(BaseException):
-    """The process ends here, nothing is judged."""
+from tests.integration.bus.rig import CONNECTOR_MESSAGES, SPEAKER, WORKSPACE, DeathError, Rig, eventually
 
 
 class CutError(Exception):
@@ -123,6 +119,31 @@ class TestEmbeddedBus(BusConformance):
         parked = await rig.rows("SELECT event_id, code FROM listener.parked")
         assert [tuple(row) for row in parked] == [(killer, "event-poisonous")]
         assert {effect["event_id"] for effect in await rig.effects("listener")} == {*before, *after}
+
+    async def test_calls_in_vain_before_the_end_of_the_process_count(self, rig: Rig, settings: Settings) -> None:
+        calls: list[UUID] = []
+
+        async def fail(event: Event, tx: Connection) -> None:
+            if event.id == poison:
+                calls.append(event.id)
+                if len(calls) == CALLS_OF_A_DELIVERY:
+                    raise DeathError
+                raise ZeroDivisionError
+
+        rig.hooks["listener"] = fail
+        poison, *others = [*await rig.say("poison", times=2), *await rig.say("other")]
+        rows = await rig.rows(f"SELECT {EVENT_COLUMNS} FROM {SPEAKER}.outbox ORDER BY position")
+        assert isinstance(rig.bus, EmbeddedBus)
+        with pytest.raises(BaseExceptionGroup):
+            await rig.bus._publish([Event.model_validate(dict(row)) for row in rows])
+        rig.start(SPEAKER)
+        await eventually(lambda: rig.value("UPDATE listener.retries SET due_at = now() RETURNING true"))
+        consumer = rig.bus._consumers["listener"]
+        while await rig.value("SELECT count(*) FROM listener.retries"):
+            await rig.execute("UPDATE listener.retries SET due_at = now()")
+            await consumer.retry_due()
+        assert calls == [poison] * MOST_TRIES
+        assert {effect["event_id"] for effect in await rig.effects("listener")} == set(others)
 
     async def test_a_retry_that_ends_the_process_is_parked_in_the_end(self, rig: Rig) -> None:
         (event_id,) = await rig.say()

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 
 from dataaggregator.bus import EmbeddedBus, Handler, Said, emit_all
@@ -15,7 +14,17 @@ from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, Database
 from dataaggregator.errors import Invalid
 from dataaggregator.settings import Settings
-from tests.integration.bus.rig import CONNECTOR_MESSAGES, LISTENER, ORDERLY, SPEAKER, WORKSPACE, Rig, make_schemas
+from tests.integration.bus.rig import (
+    CONNECTOR_MESSAGES,
+    LISTENER,
+    ORDERLY,
+    SPEAKER,
+    WORKSPACE,
+    DeathError,
+    Rig,
+    make_schemas,
+)
+from tests.sql import execute
 
 
 @pytest.fixture
@@ -148,6 +157,71 @@ async def test_what_waited_for_its_gap_has_all_its_tries(rig: Rig) -> None:
     assert calls == [a[2].id] * MOST_TRIES
 
 
+async def test_a_process_that_ends_after_calls_in_vain_leaves_no_more_than_the_rest_of_the_tries(rig: Rig) -> None:
+    calls = _refuse(rig, lambda event: event.subject == "a" and event.sequence == 3, ORDERLY)
+    chains = await _chains(rig, ["a", "b"], times=3)
+    consumer = _consumer(rig, ORDERLY)
+    await consumer.deliver_chains([chain[1:] for chain in chains])
+    await consumer.deliver_chains([chain[:1] for chain in chains])
+    poison, refuse = chains[0][2].id, rig.hooks[ORDERLY]
+
+    async def end(event: Event, tx: Connection) -> None:
+        if event.id == poison and len(calls) == CALLS_OF_A_DELIVERY - 1:
+            rig.hooks[ORDERLY] = refuse
+            calls.append(event.id)
+            raise DeathError
+        await refuse(event, tx)
+
+    rig.hooks[ORDERLY] = end
+    with pytest.raises(BaseExceptionGroup):
+        await consumer.retry_due()
+    await _retry_all(rig, consumer)
+    assert calls == [poison] * MOST_TRIES
+    assert await _applied(rig, ORDERLY) == {"a": [1, 2], "b": [1, 2, 3]}
+
+
+async def test_what_has_to_wait_after_it_was_called_in_vain_has_the_rest_of_its_tries(rig: Rig) -> None:
+    calls = _refuse(rig, lambda event: event.subject == "a" and event.sequence == 2, ORDERLY)
+    refuse = rig.hooks[ORDERLY]
+    first_calls = 0
+
+    async def refuse_both(event: Event, tx: Connection) -> None:
+        nonlocal first_calls
+        if event.subject == "a" and event.sequence == 1:
+            first_calls += 1
+            if first_calls == CALLS_OF_A_DELIVERY:  # when it is alone
+                raise ZeroDivisionError("not now")
+        await refuse(event, tx)
+
+    rig.hooks[ORDERLY] = refuse_both
+    chains = await _chains(rig, ["a", "b"], times=2)
+    consumer = _consumer(rig, ORDERLY)
+    assert await consumer.deliver_chains(chains) == [2, 2]
+    assert await rig.value(f"SELECT count(*) FROM {ORDERLY}.retries WHERE code = 'sequence-gap'") == 1
+    await _retry_all(rig, consumer)
+    assert calls == [chains[0][1].id] * MOST_TRIES
+    assert await _applied(rig, ORDERLY) == {"a": [1], "b": [1, 2]}
+
+
+async def test_what_a_copy_kept_from_going_together_was_not_called_for(rig: Rig) -> None:
+    (a,) = await _chains(rig, ["a"], times=4)
+    consumer = _consumer(rig, ORDERLY)
+    await consumer.deliver_chains([[a[1]], [a[0]]])
+    await consumer.deliver_chains([[a[1], a[3]]])
+    waiting = await rig.rows(f"SELECT sequence, tries, unjudged FROM {ORDERLY}.retries ORDER BY sequence")
+    assert [tuple(row) for row in waiting] == [(2, 1, 0), (4, 1, 0)]
+
+
+async def test_a_copy_of_what_waits_for_its_gap_changes_nothing(rig: Rig) -> None:
+    ((_, second),) = await _chains(rig, ["a"], times=2)
+    consumer = _consumer(rig, ORDERLY)
+    await consumer.deliver(second)
+    await rig.execute(f"UPDATE {ORDERLY}.retries SET tries = 7, unjudged = 2")
+    before = await rig.rows(f"SELECT * FROM {ORDERLY}.retries")
+    await consumer.deliver(second)
+    assert await rig.rows(f"SELECT * FROM {ORDERLY}.retries") == before
+
+
 async def test_what_came_back_from_a_delivery_without_an_end_counts_all_its_calls(rig: Rig) -> None:
     calls = _refuse(rig, lambda _: True)
     ((event,),) = await _chains(rig, ["a"])
@@ -161,7 +235,8 @@ async def test_what_may_have_ended_a_process_is_claimed_alone(rig: Rig, database
     chains = await _chains(rig, ["a", "b", "c"])
     consumer = _consumer(rig)
     await consumer.suspect(chains[0])
-    await _analyze(database_url, LISTENER)  # a table of one row, to the planner
+    # As the server does now and then by itself: a table of one row, to the planner.
+    await execute(database_url, f"ANALYZE {LISTENER}.retries")
     await consumer.suspect([event for (event,) in chains])
     assert [await consumer.retry_due() for _ in range(4)] == [1, 1, 1, 0]
 
@@ -188,15 +263,6 @@ def _refuse(rig: Rig, refused: Callable[[Event], bool], schema: str = LISTENER) 
 
     rig.hooks[schema] = refuse
     return calls
-
-
-async def _analyze(url: str, schema: str) -> None:
-    """As the server does now and then by itself."""
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(f"ANALYZE {schema}.retries")
-    finally:
-        await connection.close()
 
 
 async def _retry_all(rig: Rig, consumer: Consumer) -> None:
