@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dataaggregator.bus.relay import KNOWN
 from dataaggregator.db import Connection, quote
 
 KEEP_PUBLISHED_SECONDS = 86_400.0
@@ -11,10 +12,15 @@ SWEPT_AT_ONCE = 5_000
 
 @dataclass(frozen=True)
 class Backlog:
-    """Events not yet published and the age of the oldest, events that wait for another try, events set aside."""
+    """Events not yet published and the age of the oldest, events that wait for another try, events set aside.
+
+    `unknown` of those not yet published are of types that only another version knows.
+    """
 
     pending: int
     oldest_seconds: float
+    unknown: int
+    unknown_types: list[str]
     retrying: int
     parked: int
 
@@ -25,9 +31,12 @@ async def backlog(tx: Connection, schema: str) -> Backlog:
     row = await tx.fetchrow(
         f"""SELECT count(*) AS pending,
                    coalesce(extract(epoch FROM clock_timestamp() - min(time)), 0)::float8 AS oldest_seconds,
+                   count(*) FILTER (WHERE type <> ALL($1)) AS unknown,
+                   coalesce(array_agg(DISTINCT type) FILTER (WHERE type <> ALL($1)), '{{}}') AS unknown_types,
                    (SELECT count(*) FROM {name}.retries) AS retrying,
                    (SELECT count(*) FROM {name}.parked) AS parked
-            FROM {name}.outbox WHERE published_at IS NULL"""
+            FROM {name}.outbox WHERE published_at IS NULL""",
+        KNOWN,
     )
     return Backlog(**dict(row or {}))
 

@@ -36,10 +36,10 @@ async def retry_loop(database: Database, consumer: Consumer) -> None:
 
 async def upkeep_loop(database: Database, schema: str) -> None:
     """Tell the backlog to Prometheus and now and then remove what is old, until cancelled."""
-    turn = 0
+    turn = unknown = 0
     while True:
         try:
-            await _tell(database, schema)
+            unknown = await _tell(database, schema, unknown)
             if turn % SWEEP_EVERY == 0:
                 await _sweep(database, schema)
         except PlatformError as error:
@@ -48,12 +48,17 @@ async def upkeep_loop(database: Database, schema: str) -> None:
         await asyncio.sleep(METRICS_SECONDS)
 
 
-async def _tell(database: Database, schema: str) -> None:
+async def _tell(database: Database, schema: str, unknown_before: int) -> int:
+    """Returns how many events are of no type that is known here; told when there are more of them."""
     async with database.platform() as tx:
         now = await backlog(tx, schema)
     metrics.OUTBOX_PENDING.of(schema).set(now.pending)
     metrics.OUTBOX_OLDEST.of(schema).set(now.oldest_seconds)
+    metrics.OUTBOX_UNKNOWN.of(schema).set(now.unknown)
     metrics.PARKED_MESSAGES.of(schema).set(now.parked)
+    if now.unknown > unknown_before:
+        log.error("events_kept", code="event-unknown", schema=schema, events=now.unknown, types=now.unknown_types)
+    return now.unknown
 
 
 async def _sweep(database: Database, schema: str) -> None:

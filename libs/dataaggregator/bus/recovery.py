@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from dataaggregator.bus.relay import EVENT_COLUMNS
+from dataaggregator.bus.relay import EVENT_COLUMNS, KNOWN
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Database, quote
 
@@ -27,11 +27,12 @@ async def recover(database: Database, schema: str, deliver: Deliver, set_aside: 
             row = await tx.fetchrow(
                 f"""UPDATE {name}.outbox SET recoveries = recoveries + 1 WHERE id = (
                         SELECT id FROM {name}.outbox
-                        WHERE published_at IS NULL AND position > $1 AND position <= $2
+                        WHERE published_at IS NULL AND position > $1 AND position <= $2 AND type = ANY($3)
                         ORDER BY position FOR UPDATE SKIP LOCKED LIMIT 1)
                     RETURNING {EVENT_COLUMNS}, position, recoveries""",
                 position,
                 newest,
+                KNOWN,
             )
         if row is None:
             return

@@ -10,7 +10,7 @@ import asyncpg
 
 from dataaggregator.bus.emit import channel
 from dataaggregator.bus.signals import Signal, concerns_us, outbox_topic
-from dataaggregator.contracts.envelope import Event
+from dataaggregator.contracts.envelope import MESSAGES, Event
 from dataaggregator.db import SOON, Connection, Database, PooledConnection, quote
 from dataaggregator.db.errors import translated
 from dataaggregator.errors import PlatformError
@@ -30,6 +30,9 @@ Publish = Callable[[Sequence[Event]], Awaitable[set[UUID]]]
 
 EVENT_COLUMNS = "id, type, source, subject, sequence, time, workspace_id, traceparent, data"
 
+KNOWN = sorted(MESSAGES)
+"""What else stands in an outbox was written by another version, and waits for one that knows where it goes."""
+
 
 class Relay:
     """One outbox. Any number of relays may work on it: each row is claimed by one at a time."""
@@ -42,7 +45,7 @@ class Relay:
         self._signal = Signal(outbox_topic(schema))
         name = quote(schema)
         self._claim = f"""SELECT {EVENT_COLUMNS}
-                          FROM {name}.outbox WHERE published_at IS NULL
+                          FROM {name}.outbox WHERE published_at IS NULL AND type = ANY($1)
                           ORDER BY position FOR UPDATE SKIP LOCKED LIMIT {BATCH}"""
         self._mark = f"UPDATE {name}.outbox SET published_at = clock_timestamp() WHERE id = ANY($1)"
 
@@ -82,7 +85,7 @@ class Relay:
         """One batch: claim, publish, mark. Returns how many were claimed and how many confirmed."""
         # A mark that a crash takes with it means one more delivery, which the inbox answers: nobody waits for the disk.
         async with cast("PooledConnection", connection).begin(SOON):
-            rows = await connection.fetch(self._claim)
+            rows = await connection.fetch(self._claim, KNOWN)
             if not rows:
                 return 0, 0
             confirmed = await self._publish([Event.model_validate(dict(row)) for row in rows])

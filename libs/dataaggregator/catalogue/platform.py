@@ -47,6 +47,11 @@ PLATFORM: dict[str, Entry] = {
         "An event was delivered before, with an end unknown",
         "Nothing to do: it is tried alone, and set aside if the process ends in it again and again.",
     ),
+    "event-unknown": Entry(
+        "Events wait for a version that knows their type",
+        "They were written by another version and are kept unpublished, in the way of no others: start a version that "
+        "knows the types named in the log; it publishes them.",
+    ),
     "event-unreadable": Entry(
         "An event is not what its type says",
         "The service that said it and the one that read it differ in version: bring both to the same, then replay.",

@@ -29,6 +29,7 @@ class BacklogStatus(BaseModel):
     service: str
     pending: int = Field(description="Events committed and not yet published.")
     oldest_seconds: float = Field(description="Age of the oldest of them.")
+    unknown: int = Field(default=0, description="Of these, events of types that only another version can publish.")
     retrying: int = Field(description="Events that wait for another try.")
     parked: int = Field(description="Events set aside for a person.")
 
@@ -118,6 +119,7 @@ class _Door:
             service=self.service,
             pending=found.pending,
             oldest_seconds=round(found.oldest_seconds, 3),
+            unknown=found.unknown,
             retrying=found.retrying,
             parked=found.parked,
         )

@@ -71,6 +71,9 @@ BUS_CONSUMED = Family(
 )
 OUTBOX_PENDING = Family(_gauge("outbox_pending", "Events committed and not yet published.", "service"))
 OUTBOX_OLDEST = Family(_gauge("outbox_oldest_seconds", "Age of the oldest event not yet published.", "service"))
+OUTBOX_UNKNOWN = Family(
+    _gauge("outbox_unknown", "Of the events not yet published, those that only another version can publish.", "service")
+)
 PARKED_MESSAGES = Family(_gauge("parked_messages", "Messages set aside for a person.", "service"))
 RUNS = Family(_counter("runs_total", "Runs ended, by status.", "status"))
 RUN_DURATION = _histogram("run_duration_seconds", "From a run's start to its end.", buckets=_LONG)

@@ -2,14 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
-from dataaggregator.bus import emit
+import pytest
+
+from dataaggregator.bus import emit, loops, relay
+from dataaggregator.bus.recovery import recover
 from dataaggregator.bus.relay import Relay
 from dataaggregator.contracts.connector import ConnectorDeleted
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Database
 from dataaggregator.ids import new_id
+from dataaggregator.telemetry import metrics
+from tests.integration.bus.rig import eventually
+
+UNKNOWN = "connector.dreamt.v9"
 
 
 async def test_an_event_that_one_relay_is_publishing_is_left_alone_by_the_others(database: Database) -> None:
@@ -56,3 +64,79 @@ async def test_only_what_is_confirmed_counts_as_published(database: Database) ->
     finally:
         await connection.close()
     assert tried == [[1, 2, 3], [1, 3]]
+
+
+async def test_what_only_another_version_knows_is_kept_and_in_nobodys_way(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "BATCH", 1)
+    kept, gone = await _say_with_one_unknown(database)
+    published: list[UUID] = []
+
+    async def publish(events: Sequence[Event]) -> set[UUID]:
+        published.extend(event.id for event in events)
+        return {event.id for event in events}
+
+    connection = await database.connect("platform")
+    try:
+        ours = Relay(database, "connectors", publish, 1.0)
+        assert [await ours.relay(connection) for _ in range(2)] == [(1, 1), (0, 0)]
+        assert published == [gone]
+        monkeypatch.setattr(relay, "KNOWN", [*relay.KNOWN, UNKNOWN])
+        assert await ours.relay(connection) == (1, 1)
+        assert published == [gone, kept]
+    finally:
+        await connection.close()
+
+
+async def test_what_only_another_version_knows_is_no_sign_of_death(database: Database) -> None:
+    _, gone = await _say_with_one_unknown(database)
+    recovered: list[UUID] = []
+
+    async def deliver(event: Event, recoveries: int) -> bool:
+        recovered.append(event.id)
+        return True
+
+    async def set_aside(event: Event, tries: int) -> None:
+        raise AssertionError(event.type)
+
+    await recover(database, "connectors", deliver, set_aside)
+    assert recovered == [gone]
+
+
+async def test_what_only_another_version_knows_is_counted_and_told_when_there_are_more(
+    database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "METRICS_SECONDS", 0.01)
+    upkeep = asyncio.create_task(loops.upkeep_loop(database, "connectors"))
+
+    async def counts(number: int) -> bool:
+        return f'dataaggregator_outbox_unknown{{service="connectors"}} {number}.0' in metrics.exposition().decode()
+
+    for number in (1, 2):
+        await _say_with_one_unknown(database)
+        await eventually(partial(counts, number))
+    upkeep.cancel()
+    told = [record.__dict__["platform_fields"] for record in caplog.records if record.msg == "events_kept"]
+    assert [(each["code"], each["events"], each["types"]) for each in told] == [
+        ("event-unknown", number, [UNKNOWN]) for number in (1, 2)
+    ]
+
+
+async def _say_with_one_unknown(database: Database) -> tuple[UUID, UUID]:
+    """Two events, of which the first is as another version would have written it."""
+    workspace = new_id()
+    async with database.transaction(workspace) as tx:
+        ids = [
+            await emit(
+                tx,
+                "connectors",
+                ConnectorDeleted(connector_id=connector, name="c"),
+                subject=connector,
+                workspace=workspace,
+                source="connectors",
+            )
+            for connector in (new_id(), new_id())
+        ]
+        await tx.execute("UPDATE connectors.outbox SET type = $2 WHERE id = $1", ids[0], UNKNOWN)
+    return ids[0], ids[1]
