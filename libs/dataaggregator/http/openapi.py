@@ -7,7 +7,8 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from pydantic import BaseModel
-from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
 
 from dataaggregator.http.parse import IDEMPOTENCY_KEY_PATTERN, IF_MATCH_PATTERN, NAME_PATTERN
 from dataaggregator.http.problems import CONTENT_TYPE, Problem
@@ -83,7 +84,7 @@ class _Schemas:
             for model in route.answers.values():
                 if model is not None:
                     wanted[(model, "serialization")] = None
-        self._refs, definitions = models_json_schema(list(wanted), ref_template=_REF)
+        self._refs, definitions = models_json_schema(list(wanted), ref_template=_REF, schema_generator=_Generator)
         self.components: dict[str, Any] = definitions.get("$defs", {})
         for component in self.components.values():
             _refuse_nul(component)
@@ -99,6 +100,18 @@ class _Schemas:
     def named(self, ref: str) -> dict[str, Any]:
         """The component behind a reference."""
         found: dict[str, Any] = self.components[ref.rpartition("/")[2]]
+        return found
+
+
+class _Generator(GenerateJsonSchema):
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        """Variants exclude each other by what each requires, so that any of them says as much as one of them.
+
+        It says it better: what is none of many has to be compared with each, and not with each two, by those who make
+        up or check bodies.
+        """
+        found = super().tagged_union_schema(schema)
+        found["anyOf"] = found.pop("oneOf")
         return found
 
 
