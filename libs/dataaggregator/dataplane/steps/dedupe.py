@@ -15,7 +15,7 @@ from dataaggregator.dataplane.sandbox.messages import InputCounts
 from dataaggregator.dataplane.steps.base import Setting
 from dataaggregator.dataplane.steps.collected import Collecting, restored
 from dataaggregator.dataplane.steps.engine import quote
-from dataaggregator.dataplane.steps.names import known
+from dataaggregator.dataplane.steps.names import free, known
 from dataaggregator.errors import Permanent
 
 
@@ -30,7 +30,7 @@ class Dedupe(Collecting):
         known(step.dedupe.key, schema, setting.place("dedupe.key"))
         known((name for name, _ in self._order), schema, setting.place("dedupe.order_by"))
         self._flow = next(iter(inputs))
-        self._place = _free(schema, "place")
+        self._place = free(schema.names, "place")
         super().__init__(setting, schema, {self._flow: schema.append(pa.field(self._place, pa.int64()))})
         columns = ", ".join(f"t.{quote(name)}" for name in schema.names)
         table, place = self.tables[self._flow], quote(self._place)
@@ -72,11 +72,3 @@ class Dedupe(Collecting):
             counted = f"{tally.kept} rows kept and {tally.duplicates} duplicates"
             raise Permanent("unbalanced", f"{self.setting.stage}: {counted}, {read} read")
         self.release()
-
-
-def _free(schema: pa.Schema, name: str) -> str:
-    """A name no field has, whatever its case."""
-    taken = {field.casefold() for field in schema.names}
-    while name in taken:
-        name += "_"
-    return name

@@ -12,7 +12,7 @@ from dataaggregator.dataplane.sandbox.messages import InputCounts
 from dataaggregator.dataplane.steps.base import Setting
 from dataaggregator.dataplane.steps.collected import Collecting, restored
 from dataaggregator.dataplane.steps.engine import quote
-from dataaggregator.dataplane.steps.names import distinct, known, position
+from dataaggregator.dataplane.steps.names import distinct, free, known, position
 from dataaggregator.errors import Permanent
 
 _JOINS = {"inner": "JOIN", "left": "LEFT JOIN", "full": "FULL JOIN", "anti": "ANTI JOIN"}
@@ -76,12 +76,15 @@ class Join(Collecting):
     def _count(self) -> int:
         """Count matched, unmatched and pairs by key, judge `expect`; gives the rows the join must write."""
         keys = ", ".join(quote(name) for name in self._join.on)
+        n = free(self._join.on, "n")
         sides = [
-            f"(SELECT {keys}, count(*) AS n FROM {self.tables[name]} GROUP BY ALL)" for name in (self._flow, self._with)
+            f"(SELECT {keys}, count(*) AS {n} FROM {self.tables[name]} GROUP BY ALL)"
+            for name in (self._flow, self._with)
         ]
         row = self.setting.engine.row(
-            "SELECT coalesce(sum(f.n), 0)::BIGINT, coalesce(sum(w.n), 0)::BIGINT, "
-            "coalesce(sum(f.n::HUGEINT * w.n), 0)::BIGINT, count(*) FILTER (f.n > 1), count(*) FILTER (w.n > 1) "
+            f"SELECT coalesce(sum(f.{n}), 0)::BIGINT, coalesce(sum(w.{n}), 0)::BIGINT, "
+            f"coalesce(sum(f.{n}::HUGEINT * w.{n}), 0)::BIGINT, "
+            f"count(*) FILTER (f.{n} > 1), count(*) FILTER (w.{n} > 1) "
             f"FROM {sides[0]} f JOIN {sides[1]} w USING ({keys})",
             self.setting.place("join"),
         )

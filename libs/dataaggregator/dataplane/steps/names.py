@@ -47,3 +47,11 @@ def one_name_each(schema: pa.Schema, place: Place) -> None:
         if other != name or schema.names.count(name) > 1:
             message = f"the fields {other} and {name} have the same name but for upper and lower case; rename one"
             raise place.invalid("definition-invalid", message)
+
+
+def free(names: Iterable[str], wish: str) -> str:
+    """A name for a column of ours that none of these is, whatever their case."""
+    taken = {name.casefold() for name in names}
+    while wish in taken:
+        wish += "_"
+    return wish

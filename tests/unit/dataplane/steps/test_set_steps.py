@@ -30,6 +30,12 @@ def test_each_way_of_joining(transform: Any, how: str, ids: list[int | None]) ->
     assert counts.fan_out == 0
 
 
+@pytest.mark.parametrize("key", ["n", "N", "n_", "f", "w"])
+def test_names_of_ours_are_free_for_keys(transform: Any, key: str) -> None:
+    out = transform([{"join": {"with": "other", "on": [key], "expect": "one_to_one"}}], [{key: 2}], other=[{key: 2}])
+    assert (out.values, out.counts[0].fan_out) == ([{key: 2}], 0)
+
+
 def test_a_full_join_keeps_the_key_of_either_side(transform: Any) -> None:
     out = transform(_join("full"), ORDERS, customers=CUSTOMERS)
     assert {"c": "z", "id": None, "n": "Zc"} in [dict(row) for row in out.values]
