@@ -48,6 +48,10 @@ RUNS: dict[str, Entry] = {
     "cursor-null": Entry(
         "Rows without a cursor value", "Give the rows a value in the cursor field, or read with full_refresh."
     ),
+    "destination-altered": Entry(
+        "The table was altered as the load began",
+        "Nothing needs doing: nothing was committed and the run is tried again with the columns as they are now.",
+    ),
     "destination-locked": Entry(
         "Another load holds the stream", "Wait for the other load, or end it; the run is tried again."
     ),

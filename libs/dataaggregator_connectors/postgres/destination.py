@@ -37,8 +37,8 @@ from dataaggregator_connectors.postgres.ledger import (
 from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, merge_stage
 from dataaggregator_connectors.postgres.sessions import Sessions
 from dataaggregator_connectors.postgres.sql import parse_table
-from dataaggregator_connectors.postgres.tables import prepare_table, table_columns
-from dataaggregator_connectors.postgres.types import NOT_BINARY, Column, Looks
+from dataaggregator_connectors.postgres.tables import fitting_columns, prepare_table
+from dataaggregator_connectors.postgres.types import NOT_BINARY, Column, Look, Looks, same
 
 FENCE_WAIT_SECONDS = 60.0
 COMMIT_SECONDS = 120.0
@@ -56,8 +56,8 @@ class Loading:
     deleted: int = 0
     written: int = 0
     columns: Sequence[Column] = ()
-    there: Sequence[Column] | None = None
-    """All columns of the table."""
+    there: Look | None = None
+    """The table as the rows are made for it; see `_see_it_unaltered`."""
     copy: CopyIn | None = None
     encoder: Encoder | None = None
 
@@ -122,7 +122,8 @@ class PostgresDestination:
         loading = self._open()
         with translated(self._where):
             if loading.encoder is None:
-                loading.columns = await table_columns(loading.connection, loading.request, rows.schema)
+                there = await self._there(loading)
+                loading.columns = fitting_columns(there.columns, loading.request, rows.schema)
                 loading.encoder = encoder_for(rows.schema, loading.columns)
                 loading.copy = await self._copy_in(loading, loading.encoder.format)
                 await self._send(loading, loading.encoder.head())
@@ -156,7 +157,7 @@ class PostgresDestination:
             async with self._sessions.errand() as connection:
                 there = (await self._looks.at(connection, parse_table(load.stream).sql)).columns
         else:
-            there = await self._columns_there(self._loading)
+            there = (await self._there(self._loading)).columns
         found = {column.name: column for column in there}
         return all(
             (column := found.get(name)) is not None
@@ -168,17 +169,16 @@ class PostgresDestination:
             for name, type_ in zip(schema.names, copy.types, strict=True)
         )
 
-    async def _columns_there(self, loading: Loading) -> Sequence[Column]:
+    async def _there(self, loading: Loading) -> Look:
         if loading.there is None:
             with translated(self._where):
-                look = await self._looks.at(loading.connection, parse_table(loading.request.stream).sql)
-                loading.there = look.columns
+                loading.there = await self._looks.at(loading.connection, parse_table(loading.request.stream).sql)
         return loading.there
 
     async def write_binary(self, copy: BinaryCopy) -> int:
         loading = self._open()
         with translated(self._where):
-            found = {column.name: column for column in await self._columns_there(loading)}
+            found = {column.name: column for column in (await self._there(loading)).columns}
             loading.columns = [found[name] for name in copy.columns]
             loading.copy = await self._copy_in(loading, "binary")
             async for chunk in copy.chunks:
@@ -193,7 +193,8 @@ class PostgresDestination:
         with translated(self._where):
             counts = await self._finish(loading)
             checksum = f"sha256:{loading.digest.hexdigest()}"
-            receipt = await write_ledger(connection, load, counts, checksum, (loading.cursors, cursors))
+            receipt, marks = await write_ledger(connection, load, counts, checksum, (loading.cursors, cursors))
+        self._see_it_unaltered(loading, marks)
         try:
             await asyncio.wait_for(connection.execute("COMMIT"), COMMIT_SECONDS)
         except LOST as error:
@@ -205,6 +206,15 @@ class PostgresDestination:
                 raise error
         self._loading, self._loaded = None, [*self._loaded, connection]
         return receipt
+
+    def _see_it_unaltered(self, loading: Loading, marks: Sequence[str]) -> None:
+        """The rows' bytes are made for the columns of the look. Since they began to come in the table is locked against
+        being altered: what it is now it was for all of them."""
+        if loading.there is not None and not same(loading.columns, loading.there.marks, marks):
+            self._looks.forget()
+            raise Transient(
+                "destination-altered", f"The columns of {loading.request.stream} were altered as the load began."
+            )
 
     async def _finish(self, loading: Loading) -> Counts:
         """End the COPY and see that the server took every row; merge the stage."""

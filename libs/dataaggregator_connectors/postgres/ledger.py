@@ -1,7 +1,7 @@
 """What the destination itself remembers of loads: the fence with its cursors, and one ledger row a load."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -10,6 +10,8 @@ from dataaggregator.connector.destination import LoadRequest, Receipt
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Conflict
 from dataaggregator_connectors.postgres.connection import Connection
+from dataaggregator_connectors.postgres.sql import parse_table
+from dataaggregator_connectors.postgres.types import MARKS
 
 SCHEMA = "_dataaggregator"
 TABLES = f"""
@@ -104,8 +106,8 @@ async def write_ledger(
     counts: Counts,
     checksum: str | None,
     cursors: tuple[Mapping[str, Cursor], Mapping[str, Cursor]],
-) -> Receipt:
-    """The ledger row and the cursors (from, to), in the load's own transaction."""
+) -> tuple[Receipt, Sequence[str]]:
+    """The ledger row and the cursors (from, to), in the load's own transaction; answers the table's marks as well."""
     before, after = cursors
     moved = [
         (load.pipeline_id, load.stream, source, load.epoch, json.dumps(cursor.to_json()))
@@ -123,13 +125,13 @@ async def write_ledger(
         f"""INSERT INTO {SCHEMA}.loads (run_id, stream, chunk, pipeline_id, epoch, write, rows, inserted, updated,
             unchanged, superseded, deleted, checksum, cursors_from, cursors_to, committed_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp())
-        RETURNING {RECEIPT}""",
+        RETURNING {RECEIPT}, {MARKS.format(relation="to_regclass($16)")} AS marks""",
         load.run_id, load.stream, load.chunk, load.pipeline_id, load.epoch, load.write.value, counts.rows,
         counts.inserted, counts.updated, counts.unchanged, counts.superseded, counts.deleted, checksum,
-        _cursors(before), _cursors(after),
+        _cursors(before), _cursors(after), parse_table(load.stream).sql,
     )  # fmt: skip
     assert row is not None  # noqa: S101  (INSERT … RETURNING answers the row it made)
-    return _receipt(row)
+    return _receipt(row), row["marks"]
 
 
 async def has_ledger(connection: Connection) -> bool:

@@ -117,7 +117,7 @@ class PostgresSource:
         return BinaryCopy(
             dialect="postgres",
             columns=tuple(column.name for column in plan.columns),
-            types=tuple(column.base if column.builtin else column.declared for column in plan.columns),
+            types=tuple(_binary_type(column) for column in plan.columns),
             chunks=self._chunks(plan, finished, own=request.query is None),
             finished=finished,
         )
@@ -164,7 +164,7 @@ class PostgresSource:
             every, kind = await self._all(connection, request)
             columns = _wanted(every, request)
             origin = _origin(request)
-            shown = [column.expression if decoded else quote(column.name) for column in columns]
+            shown = [column.expression if decoded else _exact(column) for column in columns]
             limit = "" if request.limit is None else f" LIMIT {int(request.limit)}"
             sql = f"SELECT {', '.join(shown)} FROM {origin}"
             if request.mode is ReadMode.FULL_REFRESH:
@@ -183,6 +183,15 @@ class PostgresSource:
                 "stream-missing", f"There is no table {request.stream}, or this user may not see its schema."
             )
         return look.columns, look.kind
+
+
+def _binary_type(column: Column) -> str:
+    return column.base if column.builtin else column.declared
+
+
+def _exact(column: Column) -> str:
+    """The cast costs nothing. It holds the bytes to the type that is told, were the column altered a moment ago."""
+    return f"{quote(column.name)}::{_binary_type(column)}"
 
 
 def _wanted(every: Sequence[Column], request: ReadRequest) -> list[Column]:

@@ -185,12 +185,14 @@ OF_RELATIONS = LAYERS.format(
     FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped"""
 )
 # As pg_attribute has them: cheap, and where every type is PostgreSQL's own, all that the columns depend on.
-LOOK = """
+MARKS = """
+ARRAY(SELECT (a.attname || E'\\n' || a.atttypid::int8 || ' ' || a.atttypmod || ' ' || a.attnotnull || ' ' ||
+              (a.attgenerated <> ''))
+      FROM pg_attribute a WHERE a.attrelid = {relation} AND a.attnum > 0 AND NOT a.attisdropped
+      ORDER BY a.attnum)"""
+LOOK = f"""
 SELECT to_regclass('_dataaggregator.loads') IS NOT NULL AS ledger, c.oid::int8 AS oid, c.relkind::text AS kind,
-       ARRAY(SELECT (a.attname || E'\\n' || a.atttypid::int8 || ' ' || a.atttypmod || ' ' || a.attnotnull || ' ' ||
-                     (a.attgenerated <> ''))
-             FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-             ORDER BY a.attnum) AS columns
+       {MARKS.format(relation="c.oid")} AS marks
 FROM (SELECT to_regclass($1) AS oid) AS named LEFT JOIN pg_class c ON c.oid = named.oid
 """
 TABLES = ("r", "p")
@@ -199,7 +201,6 @@ FIRST_USER_OID = 16_384
 """Types below it come with PostgreSQL, have the same numbers everywhere and cannot be altered."""
 KNOWN_MOST = 256
 MOMENT_SECONDS = 0.1
-"""Nobody alters a table and has a load meet it in less: whoever is slower than that is seen."""
 _known: dict[tuple[str, ...], Sequence["Column"]] = {}
 OF_TYPES = LAYERS.format(
     seed="""
@@ -217,6 +218,8 @@ class Look:
     kind: str | None
     columns: Sequence[Column]
     ledger: bool
+    marks: Sequence[str] = ()
+    """A line a column, another one when the column is altered; see `same`."""
 
 
 async def look_at(connection: Connection, name: str) -> Look:
@@ -225,20 +228,31 @@ async def look_at(connection: Connection, name: str) -> Look:
     assert row is not None  # noqa: S101  (what is not there is NULL in the one row)
     if row["oid"] is None:
         return Look(None, None, (), row["ledger"])
-    written = tuple(row["columns"])
-    columns = _known.get(written)
+    marks = tuple(row["marks"])
+    columns = _known.get(marks)
     if columns is None:
         columns = await columns_of(connection, row["oid"])
-        own = all(int(one.rpartition("\n")[2].split()[0]) < FIRST_USER_OID for one in written)
-        if own and len(columns) == len(written):
+        own = all(int(mark.rpartition("\n")[2].split()[0]) < FIRST_USER_OID for mark in marks)
+        if own and len(columns) == len(marks):
             if len(_known) >= KNOWN_MOST:
                 _known.clear()
-            _known[written] = tuple(columns)
-    return Look(row["oid"], row["kind"], columns, row["ledger"])
+            _known[marks] = tuple(columns)
+    return Look(row["oid"], row["kind"], columns, row["ledger"], marks)
+
+
+def same(columns: Sequence[Column], before: Sequence[str], after: Sequence[str]) -> bool:
+    """Whether these columns of a table are what they were, by the marks of two looks."""
+    names = {column.name for column in columns}
+    mine = [{mark for mark in marks if mark.rpartition("\n")[0] in names} for marks in (before, after)]
+    return mine[0] == mine[1]
 
 
 class Looks:
-    """What was seen under each name a moment ago, so that the steps of a load that follow at once look only once."""
+    """What was seen under each name a moment ago, so that the steps of a load that follow at once look only once.
+
+    Who uses it sees to it that a table altered in between costs a try and no value: a source by casts, a destination
+    by the marks before it commits.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[float, Look]] = {}

@@ -7,7 +7,7 @@ import pytest
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import LoadRequest, WriteKind
 from dataaggregator.connector.source import ReadMode, ReadRequest
-from dataaggregator.errors import PlatformError
+from dataaggregator.errors import PlatformError, Transient
 from dataaggregator.ids import new_id
 from dataaggregator_connectors.postgres import types
 from dataaggregator_connectors.postgres.config import PostgresConfig
@@ -58,6 +58,48 @@ async def test_a_table_that_the_load_has_made_is_looked_at_again(
     await destination.commit({})
     await destination.close()
     await source.close()
+
+
+async def test_a_column_altered_between_look_and_copy_is_read_as_the_type_that_is_told_or_not_at_all(
+    empty_database_url: str, config: PostgresConfig, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight bytes are eight bytes: without the cast a time would pass for a number."""
+    monkeypatch.setattr(types, "MOMENT_SECONDS", 60.0)
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute("CREATE TABLE t AS SELECT 1::bigint AS id")
+    source = PostgresSource(config, context)
+    request = ReadRequest(stream="public.t", mode=ReadMode.FULL_REFRESH)
+    await source.schema(request)
+    await connection.execute("ALTER TABLE t ALTER id TYPE timestamptz USING to_timestamp(id)")
+    copy = await source.copy_binary(request)
+    assert copy.types == ("bigint",)
+    with pytest.raises(PlatformError, match="cannot cast"):
+        [chunk async for chunk in copy.chunks]
+    await source.close()
+    await connection.close()
+
+
+@pytest.mark.parametrize("write", list(WriteKind))
+async def test_a_table_altered_between_look_and_copy_costs_a_try_and_no_value(
+    empty_database_url: str, config: PostgresConfig, context: Context, monkeypatch: pytest.MonkeyPatch, write: WriteKind
+) -> None:
+    monkeypatch.setattr(types, "MOMENT_SECONDS", 60.0)
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute("CREATE TABLE u (id bigint PRIMARY KEY, at timestamp)")
+    destination = PostgresDestination(config, context)
+    load = LoadRequest(run_id=new_id(), pipeline_id=new_id(), stream="public.u", write=write, epoch=1, key=("id",))
+    rows = pa.record_batch({"id": [1], "at": pa.array([0], pa.timestamp("us"))})
+    await destination.prepare(load, rows.schema)
+    await connection.execute("ALTER TABLE u ALTER at TYPE bigint USING 0")
+    await destination.begin(load)
+    await destination.write(rows)
+    with pytest.raises(Transient) as refused:
+        await destination.commit({})
+    assert refused.value.code == "destination-altered"
+    await destination.rollback()
+    assert await connection.fetchval("SELECT count(*) FROM u") == 0
+    await destination.close()
+    await connection.close()
 
 
 async def test_reading_a_view_changes_nothing_at_the_source(
