@@ -142,6 +142,7 @@ class TestEmbeddedBus(BusConformance):
         while await rig.value("SELECT count(*) FROM listener.retries"):
             await rig.execute("UPDATE listener.retries SET due_at = now()")
             await consumer.retry_due()
+        await rig.settled()
         assert calls == [poison] * MOST_TRIES
         assert {effect["event_id"] for effect in await rig.effects("listener")} == set(others)
 
