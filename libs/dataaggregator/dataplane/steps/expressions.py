@@ -8,11 +8,12 @@ import pyarrow as pa
 from dataaggregator.dataplane.compile.parameters import bind
 from dataaggregator.dataplane.steps import types
 from dataaggregator.dataplane.steps.base import Setting, array
-from dataaggregator.dataplane.steps.engine import ROWS
+from dataaggregator.dataplane.steps.engine import ROWS, Place
 from dataaggregator.dataplane.steps.guard import check_expression
 from dataaggregator.dataplane.steps.names import one_name_each
 from dataaggregator.dataplane.steps.types import Column
 from dataaggregator.dataplane.steps.widening import widened
+from dataaggregator.errors import Invalid
 
 _OPEN = "SELECT (\n"
 
@@ -24,7 +25,7 @@ class Expressions:
         self._setting = setting
         self._values: dict[str, Any] = {}
         self.types: list[pa.DataType] = []
-        parts = []
+        self._parts: list[tuple[str, Place]] = []
         one_name_each(schema, setting.place())
         for at, (path, text) in enumerate(texts):
             bound = bind(text, at)
@@ -35,10 +36,16 @@ class Expressions:
                 value, kind = widened(setting.engine, f"(\n{bound.sql}\n)", f" FROM {ROWS}", values, place)
             self.types.append(kind)
             self._values |= values
-            parts.append(f"{value} AS x{at}")
-        self._sql = f"SELECT {', '.join(parts)} FROM {ROWS}"
+            self._parts.append((f"{value} AS x{at}", setting.place(path)))
+        self._sql = f"SELECT {', '.join(part for part, _ in self._parts)} FROM {ROWS}"
 
     def evaluate(self, rows: pa.RecordBatch) -> list[Column]:
         """The values of each expression, in the order of the rows."""
-        answer = self._setting.engine.evaluate(rows, self._sql, self._values, self._setting.place())
+        engine, place = self._setting.engine, self._setting.place()
+        try:
+            answer = engine.evaluate(rows, self._sql, self._values, place)
+        except Invalid:
+            for part, own in self._parts:  # which of them it was: the first that fails by itself tells its place
+                engine.evaluate(rows, f"SELECT {part} FROM {ROWS}", self._values, own)
+            raise
         return [array(types.plain_bool(column)) for column in answer.columns]
