@@ -11,11 +11,11 @@ from dataaggregator.dataplane.compile.parameters import bind
 from dataaggregator.dataplane.sandbox.messages import InputCounts
 from dataaggregator.dataplane.steps.base import Setting
 from dataaggregator.dataplane.steps.collected import Collecting, restored
-from dataaggregator.dataplane.steps.engine import quote
+from dataaggregator.dataplane.steps.engine import Place, quote
 from dataaggregator.dataplane.steps.guard import check_measure
 from dataaggregator.dataplane.steps.names import distinct, known, position
 from dataaggregator.dataplane.steps.widening import widened
-from dataaggregator.errors import Permanent
+from dataaggregator.errors import Invalid, Permanent
 
 _OPEN = "SELECT (\n"
 
@@ -37,6 +37,7 @@ class Aggregate(Collecting):
         tail = f" FROM {table}" + (f" GROUP BY {grouping}" if by else "")
         columns = [quote(name) for name in by]
         self._values: dict[str, Any] = {}
+        self._measures: list[tuple[str, dict[str, Any], Place]] = []
         fields = [schema.field(position(schema, name)) for name in by]
         for at, (name, text) in enumerate(measures.items()):
             bound = bind(text, at)
@@ -45,6 +46,7 @@ class Aggregate(Collecting):
             values = bound.values(setting.parameters)
             measure, kind = widened(setting.engine, f"(\n{bound.sql}\n)", tail, values, place)
             self._values |= values
+            self._measures.append((f"SELECT {measure}{tail}", values, setting.place(f"aggregate.measures.{name}")))
             columns.append(f"{measure} AS {quote(name)}")
             fields.append(pa.field(name, kind))
         self._sql = f"SELECT {', '.join([*columns, 'count(*)::BIGINT'])}{tail}"
@@ -54,7 +56,7 @@ class Aggregate(Collecting):
         tally, read = self.tally, self.read[self._flow]
         tally.read, tally.groups, tally.counted = read, 0, 0
         tally.inputs = {self._flow: InputCounts(read)}
-        for batch in self.setting.engine.stream(self._sql, self._values, self.setting.place("aggregate")):
+        for batch in self._groups():
             tally.counted += pc.sum(batch.column(batch.num_columns - 1)).as_py() or 0
             tally.groups += batch.num_rows
             tally.written += batch.num_rows
@@ -62,3 +64,13 @@ class Aggregate(Collecting):
         if tally.counted != read:
             raise Permanent("unbalanced", f"{self.setting.stage}: {tally.counted} rows in the groups, {read} read")
         self.release()
+
+    def _groups(self) -> Iterator[pa.RecordBatch]:
+        engine = self.setting.engine
+        try:
+            yield from engine.stream(self._sql, self._values, self.setting.place("aggregate"))
+        except Invalid:
+            for sql, values, place in self._measures:  # the first that fails by itself tells its place
+                for _ in engine.stream(sql, values, place):
+                    pass
+            raise

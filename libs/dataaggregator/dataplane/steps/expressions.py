@@ -25,7 +25,7 @@ class Expressions:
         self._setting = setting
         self._values: dict[str, Any] = {}
         self.types: list[pa.DataType] = []
-        self._parts: list[tuple[str, Place]] = []
+        self._parts: list[tuple[str, dict[str, Any], Place]] = []
         one_name_each(schema, setting.place())
         for at, (path, text) in enumerate(texts):
             bound = bind(text, at)
@@ -36,8 +36,8 @@ class Expressions:
                 value, kind = widened(setting.engine, f"(\n{bound.sql}\n)", f" FROM {ROWS}", values, place)
             self.types.append(kind)
             self._values |= values
-            self._parts.append((f"{value} AS x{at}", setting.place(path)))
-        self._sql = f"SELECT {', '.join(part for part, _ in self._parts)} FROM {ROWS}"
+            self._parts.append((f"{value} AS x{at}", values, setting.place(path)))
+        self._sql = f"SELECT {', '.join(part for part, _, _ in self._parts)} FROM {ROWS}"
 
     def evaluate(self, rows: pa.RecordBatch) -> list[Column]:
         """The values of each expression, in the order of the rows."""
@@ -45,7 +45,7 @@ class Expressions:
         try:
             answer = engine.evaluate(rows, self._sql, self._values, place)
         except Invalid:
-            for part, own in self._parts:  # which of them it was: the first that fails by itself tells its place
-                engine.evaluate(rows, f"SELECT {part} FROM {ROWS}", self._values, own)
+            for part, values, own in self._parts:  # the first that fails by itself tells its place
+                engine.evaluate(rows, f"SELECT {part} FROM {ROWS}", values, own)
             raise
         return [array(types.plain_bool(column)) for column in answer.columns]

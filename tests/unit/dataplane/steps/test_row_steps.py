@@ -84,11 +84,12 @@ def test_what_does_not_bind_is_told_with_its_place(transform: Any, step: Any, fi
     assert words in caught.value.errors[0].message
 
 
-def test_an_expression_that_fails_on_a_row_names_the_stage(transform: Any) -> None:
+def test_an_expression_that_fails_on_a_row_names_the_stage_and_its_place(transform: Any) -> None:
+    derive = {"n": "{{ parameters.n }} + id", "x": "{{ parameters.m }} || name::INTEGER", "y": "id"}
     with pytest.raises(Invalid) as caught:
-        transform([{"derive": {"x": "name::INTEGER"}}], ROWS)
-    assert caught.value.code == "expression-failed"
-    assert "t[0]" in caught.value.detail
+        transform([{"derive": derive}], ROWS, parameters={"n": 1, "m": "x"})
+    assert (caught.value.code, caught.value.errors[0].field) == ("expression-failed", "steps[0].derive.x")
+    assert caught.value.detail.startswith("t[0]: Could not convert string 'a'")
 
 
 def test_fields_no_expression_touches_keep_type_and_value(transform: Any) -> None:

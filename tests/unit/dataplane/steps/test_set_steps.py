@@ -102,6 +102,13 @@ def test_a_measure_that_is_no_aggregate_is_refused(transform: Any) -> None:
     assert caught.value.errors[0].field == "steps[0].aggregate.measures.n"
 
 
+def test_a_measure_that_fails_on_a_row_is_told_with_its_place(transform: Any) -> None:
+    measures = {"n": "count(*) + {{ parameters.n }}", "x": "sum(c::INTEGER)"}
+    with pytest.raises(Invalid) as caught:
+        transform([{"aggregate": {"measures": measures}}], ORDERS, parameters={"n": 1})
+    assert (caught.value.code, caught.value.errors[0].field) == ("expression-failed", "steps[0].aggregate.measures.x")
+
+
 def test_sql_reads_its_inputs_by_name_and_is_not_accounted_for(transform: Any) -> None:
     sql = "with t as (select c, count(*) as n from flow group by c)\n"
     sql += "select t.*, customers.n as name from t join customers using (c)"
