@@ -63,6 +63,15 @@ def test_a_transformation_is_tried_on_rows_of_ones_own(demo: Platform, tmp_path:
     assert tried["balanced"] is True
 
 
+def test_a_transformation_in_a_file_is_tried_before_it_is_saved(demo: Platform, tmp_path: Path) -> None:
+    rows, file = tmp_path / "rows.json", tmp_path / "newest.yaml"
+    rows.write_text(json.dumps([{"id": 1, "at": 1}, {"id": 1, "at": 2}]))
+    file.write_text("name: newest\nsteps:\n  - dedupe: {key: [id], order_by: [at desc]}\n")
+    tried = json_of(demo, "transform", "test", str(file), "--data", str(rows))
+    assert isinstance(tried, dict)
+    assert (tried["output"], tried["steps"][0]["duplicates"]) == ([{"id": 1, "at": 2}], 1)
+
+
 def test_applying_a_file_twice_changes_nothing_the_second_time(demo: Platform, tmp_path: Path) -> None:
     file = tmp_path / "definitions.yaml"
     file.write_text("transformations:\n  - name: applied\n    steps:\n      - filter: x > 1\n")

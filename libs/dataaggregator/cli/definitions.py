@@ -8,7 +8,7 @@ from typing import Any
 import click
 import yaml
 
-from dataaggregator.cli.output import console, emit_json, table
+from dataaggregator.cli.output import apart, console, emit_json, table
 from dataaggregator.cli.session import EXIT_FAILED, EXIT_WRONG_USE, Session, command
 from dataaggregator.client import ApiError, Client
 
@@ -181,20 +181,30 @@ async def test_transformation(session: Session, transformation: str, data: Path)
     body: Json = {"sample_data": sample}
     path = f"/api/transformations/{transformation}/test"
     if Path(transformation).suffix in {".yaml", ".yml"}:
-        path, body["transformation"] = "/api/transformations/test", next(read_yaml(Path(transformation).read_text()))
+        path, body = "/api/transformations/test", _transformation(Path(transformation)) | body
     async with session.client() as client:
         result = await client.post(path, body)
     if session.json:
         emit_json(result)
     else:
         lines = [
-            (step["name"], step["kind"], step["read"], step["written"], step["filtered"], step["rejected"])
+            (step["name"], step["kind"], step["read"], step["written"], step["filtered"], step["rejected"], apart(step))
             for step in result["steps"]
         ]
-        console().print(table(("step", "kind", "read", "written", "filtered", "rejected"), lines))
+        console().print(table(("step", "kind", "read", "written", "filtered", "rejected", "apart"), lines))
         print_rows(result["output"], "Output")
     if not result["balanced"]:
         raise click.exceptions.Exit(EXIT_WRONG_USE)
+
+
+def _transformation(file: Path) -> Json:
+    try:
+        (found,) = read_yaml(file.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise click.UsageError(f"{file} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise click.UsageError(f"{file} is a mapping with the steps of one transformation.")
+    return found
 
 
 COMMANDS = {"apply": apply_files, "connectors": connectors, "transform": transform}

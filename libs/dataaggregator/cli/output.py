@@ -60,11 +60,17 @@ def cell(value: object) -> str:
     return str(value)
 
 
+def apart(counted: Json) -> Json:
+    """What a stage counted besides rows in and out: why these differ where nothing was filtered or rejected."""
+    return {name: counted[name] for name in ("duplicates", "empty", "groups", "fan_out") if counted.get(name)}
+
+
 def print_ledger(ledger: Json) -> None:
     """The stages of a run, what its destinations answered, and whether it all adds up."""
     out = console()
     columns = ("stage", "kind", "read", "written", "filtered", "rejected", "accounting")
-    out.print(table(columns, ([stage[name] for name in columns] for stage in ledger["stages"]), "Ledger"))
+    stages = ([*(stage[name] for name in columns), apart(stage)] for stage in ledger["stages"])
+    out.print(table((*columns, "apart"), stages, "Ledger"))
     answers = ("destination", "committed", "inserted", "updated", "unchanged", "verified")
     receipts = ([receipt[name] for name in answers] for receipt in ledger["receipts"])
     out.print()
