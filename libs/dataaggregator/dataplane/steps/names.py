@@ -40,9 +40,12 @@ def position(schema: pa.Schema, name: str) -> int:
 
 
 def one_name_each(schema: pa.Schema, place: Place) -> None:
-    """Raise Invalid for fields the engine could not tell apart: its names know no upper and lower case."""
+    """Raise Invalid for fields the engine could not tell apart: its names know no case, and end at a NUL."""
     seen: dict[str, str] = {}
     for name in schema.names:
+        if "\0" in name:
+            message = f"the name of the field {name!r} has a NUL in it; rename it, or drop the field before this step"
+            raise place.invalid("definition-invalid", message)
         other = seen.setdefault(name.casefold(), name)
         if other != name or schema.names.count(name) > 1:
             message = f"the fields {other} and {name} have the same name but for upper and lower case; rename one"

@@ -119,6 +119,20 @@ def test_rows_without_any_field_the_engine_takes_can_still_be_derived(transform:
     assert transform([{"derive": {"one": "1"}}], rows).table.column("one").to_pylist() == [1, 1, 1]
 
 
+def test_names_with_a_nul_are_refused_where_the_engine_would_mistake_one_for_another(transform: Any) -> None:
+    rows = pa.table({"a\0b": ["wrong"], "a": ["right"]})
+    for step in (
+        {"derive": {"x": "a"}},
+        {"filter": "a = 'right'"},
+        {"cast": {"a": "text"}},
+        {"dedupe": {"key": ["a"]}},
+    ):
+        with pytest.raises(Invalid, match=r"'a\\x00b' has a NUL in it; rename it"):
+            transform([step], rows)
+    out = transform([{"rename": {"a\0b": "b"}}, {"derive": {"x": "a"}}], rows)
+    assert out.values == [{"b": "wrong", "a": "right", "x": "right"}]
+
+
 def test_names_that_differ_only_in_case_are_refused_where_the_engine_is_needed(transform: Any) -> None:
     rows = pa.table({"a": [1], "A": [2]})
     assert transform([{"select": ["A"]}], rows).values == [{"A": 2}]
