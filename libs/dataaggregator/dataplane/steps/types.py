@@ -43,7 +43,8 @@ def taken(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return taken(kind.value_type)
     if pa.types.is_struct(kind):
-        return all(taken(kind.field(at).type) for at in range(kind.num_fields))
+        fields = [kind.field(at) for at in range(kind.num_fields)]
+        return all("\0" not in field.name and taken(field.type) for field in fields)  # its names end at a NUL
     if pa.types.is_map(kind):
         return taken(kind.key_type) and taken(kind.item_type)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):

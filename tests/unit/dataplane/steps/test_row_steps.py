@@ -133,6 +133,13 @@ def test_names_with_a_nul_are_refused_where_the_engine_would_mistake_one_for_ano
     assert out.values == [{"b": "wrong", "a": "right", "x": "right"}]
 
 
+def test_a_struct_with_a_nul_in_a_name_is_never_changed_by_the_engine(transform: Any) -> None:
+    rows = pa.table({"id": [1], "s": [{"a\0b": 7, "c": 8}]})
+    with pytest.raises(Invalid, match="cannot keep exactly"):
+        transform([{"dedupe": {"key": ["id"]}}], rows)
+    assert transform([{"filter": "id > 0"}], rows).values == rows.to_pylist()
+
+
 def test_names_that_differ_only_in_case_are_refused_where_the_engine_is_needed(transform: Any) -> None:
     rows = pa.table({"a": [1], "A": [2]})
     assert transform([{"select": ["A"]}], rows).values == [{"A": 2}]
