@@ -47,3 +47,8 @@ class Batch:
     read: int
     cursor: Cursor | None = None
     rejected: Sequence[RejectedRow] = field(default=())
+
+
+def no_rows(schema: pa.Schema) -> pa.RecordBatch:
+    """A batch of no rows, of any schema: Arrow's own ways to make one refuse a list of uuids or of JSON."""
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)

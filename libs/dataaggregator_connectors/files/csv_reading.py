@@ -13,7 +13,7 @@ from pyarrow import csv as arrow_csv
 
 from dataaggregator.connector.fitting import fit_texts
 from dataaggregator.connector.typenames import parse_schema
-from dataaggregator.dataplane.batch import Batch, RejectedRow
+from dataaggregator.dataplane.batch import Batch, RejectedRow, no_rows
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.files.config import CsvOptions
 
@@ -149,7 +149,7 @@ class CsvFile:
                 for row in block.ragged
             ]
             if block.rows is None:
-                yield Batch(pa.RecordBatch.from_pylist([], schema=schema), len(rejected), rejected=rejected)
+                yield Batch(no_rows(schema), len(rejected), rejected=rejected)
                 continue
             for start in range(0, block.rows.num_rows, most_rows):
                 raw = block.rows.slice(start, most_rows)

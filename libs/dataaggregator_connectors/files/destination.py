@@ -14,7 +14,7 @@ import pyarrow as pa
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, WriteKind
 from dataaggregator.contracts.connector import SchemaDifference
-from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.dataplane.batch import Cursor, no_rows
 from dataaggregator.errors import Conflict, Invalid, Permanent, PlatformError, Transient
 from dataaggregator_connectors.files.config import SUFFIXES, FilesConfig
 from dataaggregator_connectors.files.manifest import OURS, Ledger, Manifest, sync_folder
@@ -133,7 +133,7 @@ class FilesDestination:
         if loading.writer is None:
             if self._schema is None:
                 raise RuntimeError("prepare comes before commit")
-            self._write(loading, pa.RecordBatch.from_pylist([], schema=self._schema))
+            self._write(loading, no_rows(self._schema))
         checksum = _finish(loading)
         final = self._final(places, load)
         final.parent.mkdir(parents=True, exist_ok=True)

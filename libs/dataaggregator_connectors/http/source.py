@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.records import Shaper, infer_schema
 from dataaggregator.connector.source import ReadMode, ReadRequest, StreamInfo
-from dataaggregator.dataplane.batch import Batch, Cursor
+from dataaggregator.dataplane.batch import Batch, Cursor, no_rows
 from dataaggregator.errors import Invalid, NotFound
 from dataaggregator_connectors.http.client import Client
 from dataaggregator_connectors.http.config import HttpConfig, Stream
@@ -83,7 +83,7 @@ class HttpSource:
                     batch = shaper.batch(records[part], positions[part])
                     reached.see(batch.rows)
                     yield batch
-            yield Batch(pa.RecordBatch.from_pylist([], schema=shaper.schema), 0, cursor=reached.cursor)
+            yield Batch(no_rows(shaper.schema), 0, cursor=reached.cursor)
         finally:
             ahead.cancel()
             await asyncio.wait([ahead])

@@ -11,7 +11,7 @@ import pyarrow as pa
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.source import BinaryCopy, BinaryCopyEnd, ReadMode, ReadRequest, StreamInfo
 from dataaggregator.connector.typenames import parse_schema
-from dataaggregator.dataplane.batch import Batch, Cursor
+from dataaggregator.dataplane.batch import Batch, Cursor, no_rows
 from dataaggregator.errors import Invalid, NotFound
 from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.connection import (
@@ -103,7 +103,7 @@ class PostgresSource:
             await reader.open()
             async for rows in batches:
                 yield Batch(rows=rows, read=rows.num_rows)
-            empty = pa.RecordBatch.from_pylist([], schema=pa.schema([column.field for column in plan.columns]))
+            empty = no_rows(pa.schema([column.field for column in plan.columns]))
             yield Batch(rows=empty, read=0, cursor=plan.cursor)
         finally:
             await batches.aclose()

@@ -74,3 +74,9 @@ async def test_an_explode_writes_as_many_rows_as_its_lists_have_elements(bench: 
     assert rows == [{"id": 1, "tags": "a"}, {"id": 1, "tags": None}, {"id": 4, "tags": "b"}]
     counted = stage(outcome, "explode")
     assert (counted.read, counted.written, counted.lengths, counted.empty) == (4, 3, 3, 2)
+
+
+async def test_no_rows_with_a_list_of_uuids_are_still_a_file(bench: Bench) -> None:
+    ids = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), pa.array([bytes(16)], pa.uuid()))
+    _, rows = await run(bench, pa.table({"id": [1], "ids": ids}), {"filter": "id > 1"})
+    assert rows == []

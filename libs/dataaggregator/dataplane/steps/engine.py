@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from dataaggregator.dataplane.batch import no_rows
 from dataaggregator.dataplane.steps import types
 from dataaggregator.errors import FieldError, Invalid, Permanent
 
@@ -75,7 +76,7 @@ class Engine:
     @contextmanager
     def over(self, schema: pa.Schema) -> Iterator[None]:
         """Statements inside are bound over ROWS of this schema (of the fields the engine takes)."""
-        self._register(pa.RecordBatch.from_pylist([], schema))
+        self._register(no_rows(schema))
         try:
             yield
         finally:
@@ -112,7 +113,7 @@ class Engine:
         """A new empty table for rows of this schema; its name."""
         self._tables += 1
         name = f"collected_{self._tables}"
-        self._connection.register(ROWS, schema.empty_table())
+        self._connection.register(ROWS, no_rows(schema))
         self._connection.execute(f"CREATE TABLE {name} AS SELECT * FROM {ROWS}")
         self._connection.unregister(ROWS)
         return name

@@ -140,6 +140,22 @@ def test_a_struct_with_a_nul_in_a_name_is_never_changed_by_the_engine(transform:
     assert transform([{"filter": "id > 0"}], rows).values == rows.to_pylist()
 
 
+@pytest.mark.parametrize("kind", [pa.uuid(), pa.json_(pa.string())], ids=str)
+def test_lists_and_structs_of_uuids_and_json_pass_every_kind_of_step(transform: Any, kind: Any) -> None:
+    inner = pa.array([uuid.UUID(int=1).bytes if kind == pa.uuid() else "{}"], kind)
+    lists = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), inner)
+    rows = pa.table({"id": [1], "l": lists, "s": pa.StructArray.from_arrays([inner], names=["x"])})
+    steps = [
+        {"filter": "id > 0"},
+        {"derive": {"n": "len(l)"}},
+        {"dedupe": {"key": ["id"]}},
+        {"explode": {"field": "l"}},
+    ]
+    out = transform([*steps, {"flatten": {"field": "s"}}], rows)
+    assert out.schema.types == [pa.int64(), kind, kind, pa.int64()]
+    assert out.table.num_rows == 1
+
+
 def test_names_that_differ_only_in_case_are_refused_where_the_engine_is_needed(transform: Any) -> None:
     rows = pa.table({"a": [1], "A": [2]})
     assert transform([{"select": ["A"]}], rows).values == [{"A": 2}]
