@@ -44,7 +44,9 @@ def taken(kind: pa.DataType) -> bool:
         return taken(kind.value_type)
     if pa.types.is_struct(kind):
         fields = [kind.field(at) for at in range(kind.num_fields)]
-        return all("\0" not in field.name and taken(field.type) for field in fields)  # its names end at a NUL
+        names = {field.name.casefold() for field in fields if "\0" not in field.name}
+        # Its names end at a NUL, and know no upper and lower case: s.a would be s.A.
+        return len(names) == len(fields) and all(taken(field.type) for field in fields)
     if pa.types.is_map(kind):
         return taken(kind.key_type) and taken(kind.item_type)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
