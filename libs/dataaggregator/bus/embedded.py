@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -30,9 +31,12 @@ class EmbeddedBus:
         self._poll_seconds = settings.relay_poll_seconds
         self._consumers: dict[str, Consumer] = {}
         self._observers: list[Observer] = []
+        self._opened_at: datetime | None = None
 
     async def open(self) -> None:
-        """Nothing to open: it lives in the database."""
+        """It lives in the database, whose time now parts what an earlier process left from what this one says."""
+        async with self._database.platform() as tx:
+            self._opened_at = await tx.fetchval("SELECT clock_timestamp()")
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -57,7 +61,7 @@ class EmbeddedBus:
 
     async def _recover_and_relay(self, relay: Relay, schema: str) -> None:
         try:
-            await recover(self._database, schema, self._deliver_again, self._set_aside)
+            await recover(self._database, schema, self._opened_at, self._deliver_again, self._set_aside)
         except PlatformError as error:
             log.warning("recovery_interrupted", schema=schema, code=error.code, reason=error.detail)
         await relay.run()

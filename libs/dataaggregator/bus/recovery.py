@@ -1,6 +1,7 @@
 """The bus: what a process that died left in an outbox, delivered with care, because it may have died of it."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from dataaggregator.bus.relay import EVENT_COLUMNS, KNOWN
 from dataaggregator.contracts.envelope import Event
@@ -16,11 +17,20 @@ SetAside = Callable[[Event, int], Awaitable[None]]
 """Parks an event, so many times recovered, for everybody who listens to it."""
 
 
-async def recover(database: Database, schema: str, deliver: Deliver, set_aside: SetAside) -> None:
-    """One event after the other, each try counted before it is made; what cannot be delivered now is left waiting."""
+async def recover(
+    database: Database, schema: str, before: datetime | None, deliver: Deliver, set_aside: SetAside
+) -> None:
+    """What was said `before`, one event after the other, each try counted before it is made.
+
+    What cannot be delivered now is left waiting.
+    """
     name = quote(schema)
     async with database.platform() as tx:
-        newest = await tx.fetchval(f"SELECT max(position) FROM {name}.outbox WHERE published_at IS NULL")
+        newest = await tx.fetchval(
+            f"""SELECT max(position) FROM {name}.outbox
+                WHERE published_at IS NULL AND ($1::timestamptz IS NULL OR time < $1)""",
+            before,
+        )
     position = 0
     while newest is not None:
         async with database.platform() as tx:

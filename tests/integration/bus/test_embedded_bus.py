@@ -14,6 +14,7 @@ from dataaggregator.bus.verdict import MOST_TRIES, MOST_UNJUDGED_TRIES, Park
 from dataaggregator.contracts.connector import ConnectorCreated, ConnectorTested
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, Database
+from dataaggregator.errors import Invalid
 from dataaggregator.settings import Settings
 from tests.integration.bus.conformance import BusConformance
 from tests.integration.bus.rig import CONNECTOR_MESSAGES, SPEAKER, WORKSPACE, DeathError, Rig, eventually
@@ -120,7 +121,17 @@ class TestEmbeddedBus(BusConformance):
         assert [tuple(row) for row in parked] == [(killer, "event-poisonous")]
         assert {effect["event_id"] for effect in await rig.effects("listener")} == {*before, *after}
 
-    async def test_calls_in_vain_before_the_end_of_the_process_count(self, rig: Rig, settings: Settings) -> None:
+    async def test_what_is_said_after_the_start_was_delivered_by_nobody_before(self, rig: Rig) -> None:
+        async def refuse(event: Event, tx: Connection) -> None:
+            raise Invalid("conflict", "no")
+
+        rig.hooks["listener"] = refuse
+        await rig.say()  # by this process, though before its relay has begun
+        rig.start()
+        await rig.settled()
+        assert await rig.value("SELECT tries FROM listener.parked") == 1
+
+    async def test_calls_in_vain_before_the_end_of_the_process_count(self, rig: Rig) -> None:
         calls: list[UUID] = []
 
         async def fail(event: Event, tx: Connection) -> None:
@@ -136,6 +147,7 @@ class TestEmbeddedBus(BusConformance):
         assert isinstance(rig.bus, EmbeddedBus)
         with pytest.raises(BaseExceptionGroup):
             await rig.bus._publish([Event.model_validate(dict(row)) for row in rows])
+        await rig.bus.open()  # as the next process does
         rig.start(SPEAKER)
         await eventually(lambda: rig.value("UPDATE listener.retries SET due_at = now() RETURNING true"))
         consumer = rig.bus._consumers["listener"]

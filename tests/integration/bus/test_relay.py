@@ -100,7 +100,7 @@ async def test_what_only_another_version_knows_is_no_sign_of_death(database: Dat
     async def set_aside(event: Event, tries: int) -> None:
         raise AssertionError(event.type)
 
-    await recover(database, "connectors", deliver, set_aside)
+    await recover(database, "connectors", None, deliver, set_aside)
     assert recovered == [gone]
 
 
