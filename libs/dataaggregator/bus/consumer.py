@@ -32,10 +32,14 @@ each but the last failed."""
 class Consumer:
     """The receiving side of one service, the same under every adapter."""
 
-    def __init__(self, database: Database, schema: str, handlers: Sequence[Handler]) -> None:
+    def __init__(
+        self, database: Database, schema: str, handlers: Sequence[Handler], suspects: asyncio.Lock | None = None
+    ) -> None:
+        """`suspects` is shared by the consumers of a process: who tries an event that may end it has it for itself."""
         self._database = database
         self.schema = schema
         self.handlers: Mapping[str, Handler] = handler_table(handlers)
+        self._suspects = suspects or asyncio.Lock()
         self._room = asyncio.Semaphore(RETRIED_AT_ONCE)
         self._folds = asyncio.Semaphore(FOLDS_AT_ONCE)
 
@@ -97,11 +101,25 @@ class Consumer:
         return committed
 
     async def retry_due(self) -> int:
-        """Deliver what is due again, a subject's events in their order; returns how many were."""
+        """Deliver what is due again, a subject's events in their order; returns how many were.
+
+        What was left unjudged by an end of the process comes last, and alone in the whole process: each try counts
+        against it, and it shall be no other service's event that ends the process meanwhile.
+        """
         async with self._database.platform() as tx:
             due = await inbox.claim_due(
                 tx, self.schema, limit=CLAIMED_AT_ONCE, lease_seconds=CLAIM_SECONDS, calls=CALLS_OF_A_DELIVERY
             )
+        if due:
+            await self._deliver_again(due)
+            return len(due)
+        async with self._suspects:
+            async with self._database.platform() as tx:
+                due = await inbox.claim_suspect(tx, self.schema, lease_seconds=CLAIM_SECONDS, calls=CALLS_OF_A_DELIVERY)
+            await self._deliver_again(due)
+        return len(due)
+
+    async def _deliver_again(self, due: Sequence[inbox.Waiting]) -> None:
         chains: dict[tuple[str, str], list[Delivery]] = {}
         for row in due:
             calls = row.tries - row.gaps
@@ -117,7 +135,6 @@ class Consumer:
             for chain in chains.values():
                 if _has_failed(chain):
                     tasks.create_task(self._retry(chain))
-        return len(due)
 
     async def suspect(self, events: Sequence[Event]) -> None:
         """Let events that were delivered before, with an end unknown, be tried one at a time, each try counted."""

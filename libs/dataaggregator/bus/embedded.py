@@ -30,6 +30,7 @@ class EmbeddedBus:
         self._database = database
         self._poll_seconds = settings.relay_poll_seconds
         self._consumers: dict[str, Consumer] = {}
+        self._suspects = asyncio.Lock()
         self._observers: list[Observer] = []
         self._opened_at: datetime | None = None
 
@@ -47,7 +48,7 @@ class EmbeddedBus:
     def subscribe(self, schema: str, handlers: Sequence[Handler]) -> None:
         if schema in self._consumers:
             raise ValueError(f"{schema} has subscribed already")
-        self._consumers[schema] = Consumer(self._database, schema, handlers)
+        self._consumers[schema] = Consumer(self._database, schema, handlers, self._suspects)
 
     def loops(self, schema: str) -> Mapping[str, LoopBody]:
         relay = Relay(self._database, schema, self._publish, self._poll_seconds)
@@ -61,7 +62,8 @@ class EmbeddedBus:
 
     async def _recover_and_relay(self, relay: Relay, schema: str) -> None:
         try:
-            await recover(self._database, schema, self._opened_at, self._deliver_again, self._set_aside)
+            async with self._suspects:
+                await recover(self._database, schema, self._opened_at, self._deliver_again, self._set_aside)
         except PlatformError as error:
             log.warning("recovery_interrupted", schema=schema, code=error.code, reason=error.detail)
         await relay.run()

@@ -195,16 +195,17 @@ async def claim_due(tx: Connection, schema: str, *, limit: int, lease_seconds: f
     """Retry rows that are due, in the order of their subjects; for so long nobody else claims them.
 
     The try is counted by the claim, so that one that ends the process is counted too; as `calls` tries where it goes
-    together with others, which calls its handler so often. What was left unjudged before is claimed alone, so that no
-    other event is counted with one that ends processes.
+    together with others, which calls its handler so often. What was left unjudged before is not among them.
     """
     rows = await _claim(tx, schema, "unjudged = 0", limit=limit, lease_seconds=lease_seconds, calls=calls)
-    counted = calls
-    if not rows:
-        rows = await _claim(tx, schema, "unjudged > 0", limit=1, lease_seconds=lease_seconds, calls=1)
-        counted = 1
     rows.sort(key=lambda row: (row["source"], row["subject"], row["sequence"]))
-    return [_waiting(row, counted, calls) for row in rows]
+    return [_waiting(row, calls, calls) for row in rows]
+
+
+async def claim_suspect(tx: Connection, schema: str, *, lease_seconds: float, calls: int) -> list[Waiting]:
+    """As `claim_due`, one row that was left unjudged before, if one is due: it may have ended its process."""
+    rows = await _claim(tx, schema, "unjudged > 0", limit=1, lease_seconds=lease_seconds, calls=1)
+    return [_waiting(row, 1, calls) for row in rows]
 
 
 def _waiting(row: "asyncpg.Record", counted: int, calls: int) -> Waiting:

@@ -55,6 +55,7 @@ class RabbitBus:
         self._consuming = Link(url, "dataaggregator consuming")
         self._publisher = Publisher(self._publishing)
         self._observers = Observers(self._consuming)
+        self._suspects = asyncio.Lock()
         self._subscriptions: dict[str, _Subscription] = {}
         management = settings.rabbitmq_management_url
         self._management = Management(management.get_secret_value(), vhost(url)) if management else None
@@ -85,7 +86,7 @@ class RabbitBus:
     def subscribe(self, schema: str, handlers: Sequence[Handler]) -> None:
         if schema in self._subscriptions:
             raise ValueError(f"{schema} has subscribed already")
-        consumer = Consumer(self._database, schema, [*handlers, resend_handler(schema)])
+        consumer = Consumer(self._database, schema, [*handlers, resend_handler(schema)], self._suspects)
         bindings = Bindings(self._database, consumer, self._management)
         receiver = Receiver(self._consuming, self._database, consumer, bindings)
         watch = Watch(self._consuming, receiver, bindings, self._settings.bus_watch_seconds)
