@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
 ROWS = 60
 QUERY = f"SELECT i::bigint AS id FROM generate_series(1, {ROWS}) i, LATERAL (SELECT pg_sleep(0.1 + i * 0)) s ORDER BY i"
-LEASE = {"lease_seconds": 5.0, "heartbeat_seconds": 1.0, "fence_seconds": 3.0}
+# If it is stopped in the middle of a transaction, what that holds is held until the database undoes it.
+LEASE = {"lease_seconds": 5.0, "heartbeat_seconds": 1.0, "fence_seconds": 3.0, "db_idle_seconds": 5.0}
 
 
 @contextmanager
