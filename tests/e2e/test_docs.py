@@ -85,6 +85,6 @@ async def test_a_written_document_is_what_is_served(demo: Platform, http: aiohtt
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_a_link_leads_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    targets = re.findall(r'\]\(([^)#\s]+)(?:#[^)\s]*)?(?:\s"[^"]*")?\)', page.read_text())
     missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     assert missing == []
