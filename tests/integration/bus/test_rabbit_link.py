@@ -4,9 +4,11 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
 
+from dataaggregator.bus.rabbitmq import link as link_room
 from dataaggregator.bus.rabbitmq.link import Link
 from dataaggregator.errors import Transient
 
@@ -64,3 +66,25 @@ async def test_a_cancel_of_our_own_is_a_cancel(rabbitmq_url: str, monkeypatch: p
     assert done
     assert opening.cancelled()
     await link.close()
+
+
+async def test_a_connection_that_was_not_made_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left to the collector, it would be closed by it: in a thread without a loop that is a warning, and no end."""
+    made: list[aio_pika.Connection] = []
+
+    class Kept(aio_pika.Connection):
+        def __init__(self, *words: Any, **named: Any) -> None:
+            super().__init__(*words, **named)
+            made.append(self)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr(aio_pika, "Connection", Kept)
+    monkeypatch.setattr(link_room, "CONNECT_SECONDS", 0.2)
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Transient):
+            await Link(f"amqp://127.0.0.1:{port}", "test").connection()
+    assert [connection.is_closed for connection in made] == [True]

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError, ProbableAuthenticationError
 
@@ -39,13 +40,22 @@ class Link:
         async with self._making:
             if self._connection is None or self._connection.is_closed:
                 with translated():
-                    self._connection = await aio_pika.connect(
-                        self._url,
-                        timeout=CONNECT_SECONDS,
-                        heartbeat=HEARTBEAT_SECONDS,
-                        client_properties={"connection_name": self._name},
-                    )
+                    self._connection = await self._connect()
             return self._connection
+
+    async def _connect(self) -> AbstractConnection:
+        connection = aio_pika.Connection(
+            make_url(self._url, heartbeat=HEARTBEAT_SECONDS),
+            client_properties={"connection_name": self._name},
+            heartbeat=HEARTBEAT_SECONDS,
+        )
+        try:
+            await connection.connect(timeout=CONNECT_SECONDS)
+        except BaseException:
+            # The driver would begin to close it where it is collected, in whatever thread that is.
+            await connection.close()
+            raise
+        return connection
 
     @asynccontextmanager
     async def channel(self, prepare: Callable[[AbstractChannel], Awaitable[T]]) -> AsyncIterator[T]:
