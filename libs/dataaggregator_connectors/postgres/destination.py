@@ -211,7 +211,6 @@ class PostgresDestination:
         """The rows' bytes are made for the columns of the look. Since they began to come in the table is locked against
         being altered: what it is now it was for all of them."""
         if loading.there is not None and not same(loading.columns, loading.there.marks, marks):
-            self._looks.forget()
             raise Transient(
                 "destination-altered", f"The columns of {loading.request.stream} were altered as the load began."
             )
