@@ -111,15 +111,15 @@ class Consumer:
                 tx, self.schema, limit=CLAIMED_AT_ONCE, lease_seconds=CLAIM_SECONDS, calls=CALLS_OF_A_DELIVERY
             )
         if due:
-            await self._deliver_again(due)
+            await self._deliver_due(due)
             return len(due)
         async with self._suspects:
             async with self._database.platform() as tx:
                 due = await inbox.claim_suspect(tx, self.schema, lease_seconds=CLAIM_SECONDS, calls=CALLS_OF_A_DELIVERY)
-            await self._deliver_again(due)
+            await self._deliver_due(due)
         return len(due)
 
-    async def _deliver_again(self, due: Sequence[inbox.Waiting]) -> None:
+    async def _deliver_due(self, due: Sequence[inbox.Waiting]) -> None:
         chains: dict[tuple[str, str], list[Delivery]] = {}
         for row in due:
             calls = row.tries - row.gaps

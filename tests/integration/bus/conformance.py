@@ -19,9 +19,10 @@ from dataaggregator.settings import Settings
 from dataaggregator.telemetry import traces
 from tests.integration.bus.ordering import OrderConformance
 from tests.integration.bus.rig import LISTENER, ORDERLY, SCHEMAS, SPEAKER, WORKSPACE, Rig, eventually, make_schemas
+from tests.integration.bus.suspicion import SuspicionConformance
 
 
-class BusConformance(OrderConformance):
+class BusConformance(OrderConformance, SuspicionConformance):
     """Subclass it, say how a bus is made, and name the class `Test…`."""
 
     def make_bus(self, database: Database, settings: Settings) -> Bus:

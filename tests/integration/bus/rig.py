@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -73,6 +74,26 @@ async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 2
         while not (answer := await condition()):  # noqa: ASYNC110 - it happens in the database
             await asyncio.sleep(0.01)
     return answer
+
+
+async def is_so(answer: bool) -> bool:
+    """What is known at once, as a condition to wait for."""
+    return answer
+
+
+def an_event(message: Message | None = None, *, sequence: int = 1) -> Event:
+    """Of SPEAKER's, and said by nobody."""
+    message = message or ConnectorTested(connector_id=uuid4(), ok=True)
+    return Event(
+        id=uuid4(),
+        type=message.event_type,
+        source=SPEAKER,
+        subject="one",
+        sequence=sequence,
+        time=datetime.now(UTC),
+        workspace_id=WORKSPACE,
+        data=message.model_dump(mode="json", exclude_none=True),
+    )
 
 
 @dataclass

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from dataaggregator.bus import Bus, EmbeddedBus, Handler, ephemeral
+from dataaggregator.bus import Bus, EmbeddedBus, Handler, emit, ephemeral
 from dataaggregator.bus.consumer import CALLS_OF_A_DELIVERY, Consumer
 from dataaggregator.bus.recovery import MOST_RECOVERIES
 from dataaggregator.bus.relay import EVENT_COLUMNS, Relay
@@ -17,7 +17,7 @@ from dataaggregator.db import Connection, Database
 from dataaggregator.errors import Invalid
 from dataaggregator.settings import Settings
 from tests.integration.bus.conformance import BusConformance
-from tests.integration.bus.rig import CONNECTOR_MESSAGES, SPEAKER, WORKSPACE, DeathError, Rig, eventually
+from tests.integration.bus.rig import CONNECTOR_MESSAGES, ORDERLY, SPEAKER, WORKSPACE, DeathError, Rig, eventually
 
 
 class CutError(Exception):
@@ -120,6 +120,31 @@ class TestEmbeddedBus(BusConformance):
         parked = await rig.rows("SELECT event_id, code FROM listener.parked")
         assert [tuple(row) for row in parked] == [(killer, "event-poisonous")]
         assert {effect["event_id"] for effect in await rig.effects("listener")} == {*before, *after}
+
+    async def test_what_was_left_in_two_outboxes_is_recovered_one_after_the_other(self, rig: Rig) -> None:
+        """Each recovery counts against its event, and it shall be no other one that ends the process meanwhile."""
+        began, go_on = asyncio.Event(), asyncio.Event()
+
+        async def hang(event: Event, tx: Connection) -> None:
+            began.set()
+            await go_on.wait()
+
+        rig.hooks["listener"] = hang
+        await rig.say()
+        message = ConnectorTested(connector_id=uuid4(), ok=True)
+        async with rig.database.transaction(WORKSPACE) as tx:
+            await emit(tx, ORDERLY, message, subject="two", workspace=WORKSPACE, source=ORDERLY)
+        await rig.bus.open()  # as the next process does
+        rig.start(SPEAKER)
+        await asyncio.wait_for(began.wait(), 20)
+        rig.start(ORDERLY)
+        ended, _ = await asyncio.wait(rig.tasks, timeout=1)
+        assert not ended
+        recoveries = f"SELECT recoveries FROM {ORDERLY}.outbox"
+        assert await rig.value(recoveries) == 0
+        go_on.set()
+        await eventually(lambda: rig.value(f"SELECT count(*) = 0 FROM {ORDERLY}.outbox WHERE published_at IS NULL"))
+        assert await rig.value(recoveries) == 1
 
     async def test_what_is_said_after_the_start_was_delivered_by_nobody_before(self, rig: Rig) -> None:
         async def refuse(event: Event, tx: Connection) -> None:

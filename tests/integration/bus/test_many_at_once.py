@@ -1,6 +1,5 @@
 """Events of many subjects in one transaction: fewer commits, and each subject as well off as alone."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
@@ -242,30 +241,6 @@ async def test_what_may_have_ended_a_process_is_claimed_alone(rig: Rig, database
     assert [await consumer.retry_due() for _ in range(4)] == [1, 1, 1, 0]
 
 
-async def test_while_one_may_end_the_process_no_other_services_one_is_tried_in_it(rig: Rig) -> None:
-    ((event,),) = await _chains(rig, ["a"])
-    suspects, began, go_on = asyncio.Lock(), asyncio.Event(), asyncio.Event()
-    mine, other = _consumer(rig, LISTENER, suspects), _consumer(rig, ORDERLY, suspects)
-    tries = f"SELECT tries FROM {ORDERLY}.retries"
-
-    async def hang(_: Event, __: Connection) -> None:
-        began.set()
-        await go_on.wait()
-
-    rig.hooks[LISTENER] = hang
-    for consumer in (mine, other):
-        await consumer.suspect([event])
-    before = await rig.value(tries)
-    under_way = [asyncio.create_task(mine.retry_due())]
-    await asyncio.wait_for(began.wait(), 10)
-    under_way.append(asyncio.create_task(other.retry_due()))
-    done, _ = await asyncio.wait(under_way, timeout=1)
-    assert not done
-    assert await rig.value(tries) == before
-    go_on.set()
-    assert await asyncio.gather(*under_way) == [1, 1]
-
-
 async def test_a_last_try_without_an_end_is_the_last(rig: Rig) -> None:
     calls = _refuse(rig, lambda _: True)
     ((event,),) = await _chains(rig, ["a"])
@@ -297,10 +272,9 @@ async def _retry_all(rig: Rig, consumer: Consumer) -> None:
         await consumer.retry_due()
 
 
-def _consumer(rig: Rig, schema: str = LISTENER, suspects: asyncio.Lock | None = None) -> Consumer:
+def _consumer(rig: Rig, schema: str = LISTENER) -> Consumer:
     effect = rig._effect(schema)  # what the rig's own subscribers do
-    handlers = [Handler(schema, m, effect, schema == ORDERLY) for m in CONNECTOR_MESSAGES]
-    return Consumer(rig.database, schema, handlers, suspects)
+    return Consumer(rig.database, schema, [Handler(schema, m, effect, schema == ORDERLY) for m in CONNECTOR_MESSAGES])
 
 
 async def _chains(

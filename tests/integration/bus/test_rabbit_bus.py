@@ -1,9 +1,5 @@
 """The RabbitMQ adapter passes the suite of its port; what is its own: returns, redeliveries, bindings, strangers."""
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from uuid import uuid4
-
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
@@ -19,17 +15,9 @@ from dataaggregator.errors import Transient
 from dataaggregator.settings import Settings
 from deploy.local.rabbitmq import Broker
 from tests.integration.bus.conformance import BusConformance
-from tests.integration.bus.rig import LISTENED, LISTENER, ORDERLY, SCHEMAS, SPEAKER, WORKSPACE, Rig, eventually
+from tests.integration.bus.rig import LISTENED, LISTENER, ORDERLY, SCHEMAS, SPEAKER, Rig, an_event, eventually
 
 WATCH_SECONDS = 0.5
-
-
-@pytest.fixture
-async def channel(rabbitmq_url: str) -> AsyncIterator[AbstractChannel]:
-    """A stranger's door to the broker."""
-    connection = await aio_pika.connect(rabbitmq_url)
-    yield await connection.channel(on_return_raises=True)
-    await connection.close()
 
 
 class TestRabbitBus(BusConformance):
@@ -71,7 +59,7 @@ class TestRabbitBus(BusConformance):
 
     async def test_an_event_that_no_queue_takes_is_not_published(self, rig: Rig, channel: AbstractChannel) -> None:
         assert isinstance(rig.bus, RabbitBus)
-        publisher, event = rig.bus._publisher, _event()
+        publisher, event = rig.bus._publisher, an_event(sequence=9)
         assert await publisher.publish([event]) == {event.id}
         for queue in (topology.UNROUTED, *(topology.queue_name(schema) for schema in SCHEMAS)):
             await channel.queue_delete(queue)
@@ -125,7 +113,7 @@ class TestRabbitBus(BusConformance):
         await rig.say()
         await rig.settled()
         exchange = await channel.get_exchange(topology.DEAD)
-        event = _event()
+        event = an_event(sequence=9)
         await exchange.publish(to_message(event), routing_key=topology.dead_name(LISTENER))
         await eventually(lambda: rig.value(f"SELECT code FROM {LISTENER}.parked WHERE event_id = $1", event.id))
         assert await rig.value(f"SELECT code FROM {LISTENER}.parked") == "event-poisonous"
@@ -188,16 +176,3 @@ class TestRabbitBus(BusConformance):
 
 def test_the_types_bound_are_those_that_must_not_be_lost() -> None:
     assert topology.lasting(["run.progressed.v1", "run.queued.v1"]) == ["run.queued.v1"]
-
-
-def _event() -> Event:
-    return Event(
-        id=uuid4(),
-        type=ConnectorTested.event_type,
-        source=SCHEMAS[0],
-        subject="one",
-        sequence=9,
-        time=datetime.now(UTC),
-        workspace_id=WORKSPACE,
-        data={"connector_id": str(uuid4()), "ok": True},
-    )

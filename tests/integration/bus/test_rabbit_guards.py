@@ -16,7 +16,6 @@ from dataaggregator.bus.backlog import KEEP_PUBLISHED_SECONDS
 from dataaggregator.bus.rabbitmq import RabbitBus, receiver, topology
 from dataaggregator.bus.rabbitmq.arrivals import PREFETCHED
 from dataaggregator.bus.rabbitmq.bindings import OVERLAP
-from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.connector import ConnectorTested
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.contracts.identity import IdentityRevoked
@@ -26,7 +25,7 @@ from dataaggregator.db import Connection, Database
 from dataaggregator.settings import Settings
 from deploy.local.rabbitmq import Broker
 from tests.faults.proxy import Proxy
-from tests.integration.bus.rig import LISTENER, ORDERLY, SPEAKER, WORKSPACE, Rig, Services, eventually
+from tests.integration.bus.rig import LISTENER, ORDERLY, SPEAKER, Rig, Services, an_event, eventually, is_so
 
 SOON_SECONDS = 0.3
 QUEUE = topology.queue_name(LISTENER)
@@ -47,9 +46,9 @@ async def test_only_what_somebody_should_have_heard_is_kept_as_unrouted(rig: Rig
     for schema in (LISTENER, ORDERLY):
         await channel.queue_delete(topology.queue_name(schema))
     unheard, fleeting, lost = (
-        _event(IdentityRevoked(until=datetime.now(UTC))),
-        _event(RunProgressed(run_id=uuid4(), pipeline_id=uuid4(), attempt=1)),
-        _event(),
+        an_event(IdentityRevoked(until=datetime.now(UTC))),
+        an_event(RunProgressed(run_id=uuid4(), pipeline_id=uuid4(), attempt=1)),
+        an_event(),
     )
     confirmed = await _bus(rig)._publisher.publish([unheard, fleeting, lost])
     assert confirmed == {unheard.id, fleeting.id, lost.id}
@@ -135,7 +134,7 @@ async def test_a_database_that_is_away_for_long_costs_no_event_and_no_tries(
             rig.start()
             events = await rig.say(times=3)
             listening = _receiver(rig)
-            await eventually(lambda: _true(calls == 1 and not listening.consuming))
+            await eventually(lambda: is_so(calls == 1 and not listening.consuming))
             # So long that a consumer that went on taking messages would take each for the last time allowed.
             ended, _ = await asyncio.wait(rig.tasks, timeout=3)
             assert not ended
@@ -175,7 +174,7 @@ async def test_a_consumer_takes_no_more_than_so_many_at_once(rig: Rig, channel: 
     await rig.say(times=PREFETCHED + 50)
     await eventually(lambda: _waits(channel, PREFETCHED + 50))
     rig.start(LISTENER, ORDERLY)
-    await eventually(lambda: _true(_receiver(rig).received == PREFETCHED))
+    await eventually(lambda: is_so(_receiver(rig).received == PREFETCHED))
     await eventually(lambda: _waits(channel, 50))
     go_on.set()
     await eventually(lambda: rig.value(f"SELECT count(*) = {PREFETCHED + 50} FROM {LISTENER}.effects"))
@@ -292,21 +291,3 @@ async def _waits(channel: AbstractChannel, count: int) -> bool:
     """Whether so many messages are ready in the listener's queue."""
     queue = await channel.declare_queue(QUEUE, passive=True)
     return queue.declaration_result.message_count == count
-
-
-async def _true(answer: bool) -> bool:
-    return answer
-
-
-def _event(message: Message | None = None) -> Event:
-    message = message or ConnectorTested(connector_id=uuid4(), ok=True)
-    return Event(
-        id=uuid4(),
-        type=message.event_type,
-        source=SPEAKER,
-        subject="one",
-        sequence=1,
-        time=datetime.now(UTC),
-        workspace_id=WORKSPACE,
-        data=message.model_dump(mode="json", exclude_none=True),
-    )

@@ -1,11 +1,9 @@
 """When nobody answers: a confirm that never comes, a database or a queue that is away; what is there then is kept."""
 
 import asyncio
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import aio_pika
 import pytest
@@ -13,13 +11,20 @@ from aio_pika.abc import AbstractChannel
 
 from dataaggregator.bus.rabbitmq import RabbitBus, arrivals, link, publisher, topology
 from dataaggregator.bus.rabbitmq.wire import to_message
-from dataaggregator.contracts.connector import ConnectorTested
-from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Database
 from dataaggregator.settings import Settings
 from deploy.local.rabbitmq import Broker
 from tests.faults.proxy import Proxy, Side
-from tests.integration.bus.rig import LISTENER, NEVER_SECONDS, SPEAKER, WORKSPACE, Rig, Services, eventually
+from tests.integration.bus.rig import (
+    LISTENER,
+    NEVER_SECONDS,
+    SPEAKER,
+    Rig,
+    Services,
+    an_event,
+    eventually,
+    is_so,
+)
 
 QUEUE = topology.queue_name(LISTENER)
 DEAD = topology.dead_name(LISTENER)
@@ -45,10 +50,10 @@ async def test_an_event_whose_confirm_never_comes_goes_out_again_and_is_applied_
         before = bus._publisher._confirmed
         proxy.black_hole(Side.CLIENT)
         (event,) = await rig.say()
-        await eventually(lambda: _true(bus._publisher._confirmed is not before))
+        await eventually(lambda: is_so(bus._publisher._confirmed is not before))
         assert await rig.value(f"SELECT published_at IS NULL FROM {SPEAKER}.outbox WHERE id = $1", event)
         proxy.heal()
-        await eventually(lambda: _true(bus._subscriptions[LISTENER].receiver.received == 3))
+        await eventually(lambda: is_so(bus._subscriptions[LISTENER].receiver.received == 3))
         await eventually(lambda: rig.value(f"SELECT count(*) = 0 FROM {SPEAKER}.outbox WHERE published_at IS NULL"))
         await rig.settled()
         effects = [effect["event_id"] for effect in await rig.effects(LISTENER)]
@@ -79,12 +84,12 @@ async def test_a_dead_letter_that_cannot_be_parked_now_is_parked_later(
                 await park(*what)
 
             monkeypatch.setattr(consumer, "set_aside", counted)
-            event = _event()
+            event = an_event()
             await (await channel.get_exchange(topology.DEAD)).publish(to_message(event), routing_key=DEAD)
             await proxy.refuse()
             proxy.cut()
             rig.start(LISTENER)
-            await eventually(lambda: _true(tries >= 2))
+            await eventually(lambda: is_so(tries >= 2))
             await proxy.open()
             await eventually(lambda: rig.value(f"SELECT count(*) FROM {LISTENER}.parked"))
             parked = await rig.rows(f"SELECT event_id, code FROM {LISTENER}.parked")
@@ -119,21 +124,3 @@ async def test_what_was_delivered_too_often_is_kept_while_there_is_no_queue_of_t
 def _bus(rig: Rig) -> RabbitBus:
     assert isinstance(rig.bus, RabbitBus)
     return rig.bus
-
-
-async def _true(answer: bool) -> bool:
-    return answer
-
-
-def _event() -> Event:
-    message = ConnectorTested(connector_id=uuid4(), ok=True)
-    return Event(
-        id=uuid4(),
-        type=message.event_type,
-        source=SPEAKER,
-        subject="one",
-        sequence=1,
-        time=datetime.now(UTC),
-        workspace_id=WORKSPACE,
-        data=message.model_dump(mode="json", exclude_none=True),
-    )
