@@ -35,7 +35,7 @@ class Consumer:
     def __init__(
         self, database: Database, schema: str, handlers: Sequence[Handler], suspects: asyncio.Lock | None = None
     ) -> None:
-        """`suspects` is shared by the consumers of a process: who tries an event that may end it has it for itself."""
+        """`suspects` is shared by the consumers of a process: of the events that may end it one is tried at a time."""
         self._database = database
         self.schema = schema
         self.handlers: Mapping[str, Handler] = handler_table(handlers)
@@ -103,8 +103,8 @@ class Consumer:
     async def retry_due(self) -> int:
         """Deliver what is due again, a subject's events in their order; returns how many were.
 
-        What was left unjudged by an end of the process comes last, and alone in the whole process: each try counts
-        against it, and it shall be no other service's event that ends the process meanwhile.
+        What was left unjudged by an end of the process comes last, and one at a time in the whole process: each try
+        counts against it, and it shall be no other service's suspect that ends the process meanwhile.
         """
         async with self._database.platform() as tx:
             due = await inbox.claim_due(

@@ -1,4 +1,4 @@
-"""A hundred and more ways out by SQL, each against every wall alone: both readings, the engine's lock, the kernel's."""
+"""A hundred and more ways out by SQL: against the readings before, the engine's lock alone and the kernel's alone."""
 
 import asyncio
 import json
