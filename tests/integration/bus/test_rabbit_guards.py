@@ -216,6 +216,27 @@ async def test_a_queue_that_went_without_a_word_is_made_anew(services: Services,
         await eventually(lambda: rig.value(f"SELECT count(*) = 2 FROM {LISTENER}.effects"))
 
 
+async def test_a_queue_that_goes_while_the_watch_looks_is_missed_all_the_same(
+    services: Services, channel: AbstractChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at its bindings and the binding: whoever made it anew there would hide that it was gone."""
+    async with services(SOON_SECONDS) as rig:
+        await _at_work(rig)
+        bindings = _bus(rig)._subscriptions[LISTENER].bindings
+        look = bindings._bound
+
+        async def look_and_lose() -> set[tuple[str, str]] | None:
+            monkeypatch.setattr(bindings, "_bound", look)
+            bound = await look()
+            await channel.queue_delete(QUEUE)
+            await rig.say()
+            await eventually(lambda: rig.value(f"SELECT count(*) = 0 FROM {SPEAKER}.outbox WHERE published_at IS NULL"))
+            return bound
+
+        monkeypatch.setattr(bindings, "_bound", look_and_lose)
+        await eventually(lambda: rig.value(f"SELECT count(*) = 2 FROM {LISTENER}.effects"))
+
+
 async def test_a_lost_binding_is_bound_anew_also_where_it_cannot_be_seen(
     services: Services, channel: AbstractChannel, rabbit_server: Broker, rabbitmq_url: str
 ) -> None:

@@ -4,7 +4,7 @@ AMQP can make a binding but not tell whether it was there. With the management A
 then asks for everything of that type since the last look at which it was there. Without it, binding anew is all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -27,6 +27,8 @@ log = logs.get("bus")
 ASK_SECONDS = 5.0
 OVERLAP = timedelta(minutes=2)
 """Clocks of machines differ, and so do the moments of publishing and looking."""
+
+Declare = Callable[[AbstractChannel, str, Iterable[str]], Awaitable[None]]
 
 
 class Management:
@@ -73,12 +75,22 @@ class Bindings:
 
     async def mend(self, channel: AbstractChannel) -> None:
         """Declare everything the service needs; if a binding or the queue was gone, ask for what was missed."""
+        await self._mend(channel, topology.declare_service)
+
+    async def rebind(self, channel: AbstractChannel) -> None:
+        """As `mend`, of a queue that is there: otherwise ChannelNotFoundEntity.
+
+        One that goes after it was looked at is not made anew here, or nobody would know that it was gone.
+        """
+        await self._mend(channel, topology.bind_service)
+
+    async def _mend(self, channel: AbstractChannel, declare: Declare) -> None:
         looked_at = datetime.now(UTC)
         kept = looked_at - timedelta(seconds=KEEP_PUBLISHED_SECONDS)
         bound = await self._bound()
         self.missing = () if bound is None else tuple(_unbound(self._consumer.handlers, bound))
         await topology.declare_exchanges(channel)
-        await topology.declare_service(channel, self._consumer.schema, self._consumer.handlers)
+        await declare(channel, self._consumer.schema, self._consumer.handlers)
         if self.missing:
             # With the queue went what waited in it, however old.
             since = self._last_whole - OVERLAP if bound and self._last_whole else kept

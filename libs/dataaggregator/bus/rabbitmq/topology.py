@@ -83,7 +83,7 @@ async def declare_dead(channel: AbstractChannel, service: str) -> AbstractQueue:
 async def declare_service(channel: AbstractChannel, service: str, types: Iterable[str]) -> None:
     """The queues of a service, bound for the types of events that it handles."""
     await declare_dead(channel, service)
-    queue = await _quorum_queue(
+    await _quorum_queue(
         channel,
         queue_name(service),
         {
@@ -95,6 +95,12 @@ async def declare_service(channel: AbstractChannel, service: str, types: Iterabl
             "x-overflow": "reject-publish",
         },
     )
+    await bind_service(channel, service, types)
+
+
+async def bind_service(channel: AbstractChannel, service: str, types: Iterable[str]) -> None:
+    """The bindings of a service's queue; if there is none, the channel ends with ChannelNotFoundEntity."""
+    queue = await channel.get_queue(queue_name(service), ensure=False)
     for event_type in lasting(types):
         await queue.bind(exchange_of(event_type), routing_key=event_type)
 

@@ -47,11 +47,11 @@ class Watch:
             return Transient("bus-unavailable", f"Nothing consumes {self.receiver.queue} now.")
         async with self.link.channel(self._waiting) as waiting:
             pass
-        if waiting is None:
+        async with self.link.channel(self._bound) as bound:
+            pass
+        if waiting is None or not bound:
             self.receiver.rebuild()
             return Transient("bus-topology-differs", f"The queue {self.receiver.queue} was gone; it is made anew.")
-        async with self.link.channel(self.bindings.mend):
-            pass
         if self.bindings.missing:
             types = ", ".join(self.bindings.missing)
             detail = f"{self.receiver.queue} was not bound for {types}; bound anew and asked for."
@@ -68,6 +68,14 @@ class Watch:
         except ChannelNotFoundEntity:
             return None
         return queue.declaration_result.message_count or 0
+
+    async def _bound(self, channel: AbstractChannel) -> bool:
+        """Whether there is a queue; then it is bound for all that it has to be."""
+        try:
+            await self.bindings.rebind(channel)
+        except ChannelNotFoundEntity:
+            return False
+        return True
 
     def _stands_still(self, waiting: int) -> bool:
         """Messages wait, none is held, and none has come since the last look: a consumer that only seems to live."""
