@@ -13,7 +13,7 @@ from dataaggregator.revocations.wire import packed, unpacked
 from dataaggregator.telemetry import logs
 
 SILENCE_SECONDS = 2.2 * TELL_SECONDS
-ASK_AGAIN_SECONDS = 1.0
+ASK_AGAIN_SECONDS = 1.4 * TELL_SECONDS  # longer than TELL_SECONDS: auth that is heard again need not be asked
 
 Ask = Callable[[], Awaitable[Sequence[Revocation]]]
 
