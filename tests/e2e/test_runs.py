@@ -270,34 +270,6 @@ async def test_parameters_are_bound_and_never_pasted(api: Api, warehouse: Wareho
         assert (problem["status"], problem["errors"][0]["field"]) == (422, field)
 
 
-async def test_an_incremental_run_goes_on_where_the_last_one_ended(api: Api, warehouse: Warehouse) -> None:
-    await warehouse.execute("CREATE TABLE visits (id bigint PRIMARY KEY, at timestamptz)")
-    await warehouse.execute(
-        "INSERT INTO visits SELECT n, '2026-01-01'::timestamptz + n * '1 s'::interval FROM generate_series(1, 10) n"
-    )
-    source = {
-        "connector": "warehouse",
-        "stream": "public.visits",
-        "read": "incremental",
-        "cursor_field": "at",
-        "primary_key": ["id"],
-    }
-    to = {"connector": "warehouse", "stream": "public.visited", "write": "merge", "key": ["id"]}
-    await api.post("/api/pipelines", pipeline("visits", sources={"v": source}, transformations=[], destinations=[to]))
-    assert (await api.get("/api/pipelines/visits/state"))["cursors"] == []
-    assert (await api.refused("GET", "/api/pipelines/nobody/state"))["code"] == "pipeline-unknown"
-    assert (await api.run("visits"))["rows_written"] == 10
-    (cursor,) = (await api.get("/api/pipelines/visits/state"))["cursors"]
-    assert cursor["source"] == "v:public.visits"
-    await warehouse.execute("INSERT INTO visits VALUES (11, '2026-01-02')")
-    second = await api.run("visits")
-    assert second["status"] == "succeeded", second["error"]
-    assert second["rows_read"] <= 2, "at most the last one again"
-    third = await api.run("visits", {"full_refresh": True})
-    assert (third["status"], third["rows_read"]) == ("succeeded", 11), third["error"]
-    assert await warehouse.rows("SELECT count(*), count(DISTINCT id) FROM visited") == [(11, 11)]
-
-
 async def test_too_many_rejected_rows_fail_the_run_before_anything_is_committed(api: Api, warehouse: Warehouse) -> None:
     await api.post("/api/pipelines", pipeline("strict", on_rejected={"threshold": "10%"}))
     run = await api.run("strict")

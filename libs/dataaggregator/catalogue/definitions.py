@@ -39,9 +39,17 @@ DEFINITIONS: dict[str, Entry] = {
     "discovery-running": Entry(
         "The discovery is still at work", "Ask for the streams again in a while, without refresh."
     ),
+    "incremental-replace": Entry(
+        "New rows would replace the whole",
+        "Write with merge or append, or read the source with full_refresh.",
+    ),
     "incremental-set-step": Entry(
         "A set-wise step over an incremental source",
         "Read that source with full_refresh, or do without the dedupe, join, aggregate or sql step behind it.",
+    ),
+    "lateness-append": Entry(
+        "Rows that are read again would be appended again",
+        "Write with merge and a key, or leave lateness out and read late rows with a full refresh.",
     ),
     "ledger-not-there-yet": Entry(
         "No ledger yet", "Wait until an attempt of the run has ended; the ledger is stored with its outcome."

@@ -101,6 +101,10 @@ RUNS: dict[str, Entry] = {
         "A join met more rows than expected",
         "Make the key unique in a step before, or say expect: any if several matches are right.",
     ),
+    "lateness-not-a-time": Entry(
+        "A lateness needs a cursor that is a time",
+        "Choose a cursor_field with a date or a time, read the field as one by `schema`, or leave lateness out.",
+    ),
     "lease-lost": Entry("A newer attempt has taken over", "Nothing needs doing: the newer attempt loads the stream."),
     "load-rolled-back": Entry("The connection was lost at the commit", "Nothing was loaded; the run is tried again."),
     "merge-key-missing": Entry(

@@ -28,13 +28,18 @@ class StreamInfo:
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """What to read: a stream or a query, from where, which columns, in batches of how many rows."""
+    """What to read: a stream or a query, from where, which columns, in batches of how many rows.
+
+    An incremental read begins `lateness_seconds` before its cursor, which has to be a time then; the cursor it ends at
+    is the same with and without.
+    """
 
     stream: str | None = None
     query: str | None = None
     mode: ReadMode = ReadMode.FULL_REFRESH
     cursor_field: str | None = None
     cursor: Cursor | None = None
+    lateness_seconds: float = 0.0
     columns: tuple[str, ...] | None = None
     schema: Mapping[str, str] | None = None
     primary_key: tuple[str, ...] = ()

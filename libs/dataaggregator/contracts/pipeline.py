@@ -22,12 +22,17 @@ StreamName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class _SourceFields(Sent):
-    """What is read and how: a stream of the connector, or a query of its own."""
+    """What is read and how: a stream of the connector, or a query of its own.
+
+    `lateness` is how long after its time a row may still turn up: an incremental read begins that much before its
+    cursor, so that such a row is read, and the others of that time once more.
+    """
 
     stream: StreamName | None = None
     query: Expression | None = None
     read: ReadMode = "full_refresh"
     cursor_field: FieldName | None = None
+    lateness: Duration | None = None
     primary_key: Many[FieldName] = ()
     given_schema: dict[FieldName, str] | None = Field(default=None, alias="schema")
 
@@ -35,6 +40,12 @@ class _SourceFields(Sent):
     def _stream_or_query(self) -> "_SourceFields":
         if (self.stream is None) == (self.query is None):
             raise PydanticCustomError("source", "a source names a stream or a query, exactly one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _late_rows_are_new_rows(self) -> "_SourceFields":
+        if self.lateness is not None and self.read != "incremental":
+            raise PydanticCustomError("lateness", "lateness belongs to read: incremental")
         return self
 
 

@@ -209,6 +209,7 @@ def read_request(definition: ResolvedSource, parameters: Mapping[str, Any]) -> R
         query=definition.query,
         mode=ReadMode(definition.read),
         cursor_field=definition.cursor_field,
+        lateness_seconds=definition.lateness.seconds if definition.lateness else 0.0,
         schema=definition.given_schema,
         primary_key=definition.primary_key,
     )

@@ -19,6 +19,7 @@ from dataaggregator_connectors.http.config import HttpConfig, Stream
 from dataaggregator_connectors.http.paging import pages
 
 SAMPLE_RECORDS, SAMPLE_PAGES = 1_000, 3
+TIMES = {str(kind): kind for kind in (pa.date32(), pa.timestamp("us"), pa.timestamp("us", tz="UTC"))}
 
 
 class HttpSource:
@@ -119,7 +120,7 @@ class _Highest:
         if request.columns is not None and self._field not in request.columns:
             raise Invalid("cursor-field-missing", f"The columns read leave out the cursor field {self._field}.")
         if self.cursor is not None:
-            self.params = {stream.cursor_param: self.cursor.value}
+            self.params = {stream.cursor_param: _asked_from(self.cursor, request.lateness_seconds)}
 
     def see(self, rows: pa.RecordBatch) -> None:
         if self._field is None:
@@ -137,3 +138,22 @@ class _Highest:
         before = pa.scalar(self.cursor.value).cast(column.type) if self.cursor is not None else highest
         if self.cursor is None or pc.greater(highest, before).as_py():
             self.cursor = Cursor(self._field, str(column.type), str(highest.cast(pa.string()).as_py()))
+
+
+def _asked_from(cursor: Cursor, lateness_seconds: float) -> str:
+    """The value to ask from, written as the cursor is."""
+    if not lateness_seconds:
+        return cursor.value
+    if cursor.type not in TIMES:
+        raise Invalid(
+            "lateness-not-a-time",
+            f"The field {cursor.field} ({cursor.type}) is no date and no time to go back from by a lateness; "
+            f'read it as one by the source\'s schema: {{"{cursor.field}": "timestamptz"}}.',
+        )
+    kind = TIMES[cursor.type]
+    time: Any = pa.scalar(cursor.value).cast(kind)
+    if pa.types.is_date32(kind):
+        time = time.cast(pa.timestamp("s"))
+    stamp: Any = time.cast(pa.timestamp("us", tz=time.type.tz))
+    begun: Any = pc.subtract(stamp, pa.scalar(round(lateness_seconds * 1_000_000), pa.duration("us")))
+    return str(begun.cast(kind, safe=False).cast(pa.string()).as_py())

@@ -34,7 +34,8 @@ from dataaggregator_connectors.postgres.types import (
 
 # Types with a value above all others.
 ENDLESS = frozenset({"date", "timestamp", "timestamptz", "float4", "float8", "numeric"})
-AFTER, UPTO = "dataaggregator.after", "dataaggregator.upto"
+TIMES = frozenset({"date", "timestamp", "timestamptz"})
+AFTER, UPTO, LATE = "dataaggregator.after", "dataaggregator.upto", "dataaggregator.late"
 
 STREAMS = """
 SELECT c.oid::int8 AS oid, n.nspname, c.relname, CASE WHEN c.reltuples >= 0 THEN c.reltuples::int8 END AS rows,
@@ -270,9 +271,11 @@ async def _bounds(
         )
     settings: dict[str, str] = {}
     conditions = ["true"]
+    late = _late(request, column)
     if request.cursor is not None:
-        settings[AFTER] = request.cursor.value
-        conditions.append(f"{name} > current_setting('{AFTER}')::{column.base}")
+        settings |= {AFTER: request.cursor.value} | late
+        back = f" - current_setting('{LATE}')::interval" if late else ""
+        conditions.append(f"{name} > current_setting('{AFTER}')::{column.base}{back}")
     if upto is None:
         return settings, "false", request.cursor
     settings[UPTO] = upto
@@ -281,6 +284,17 @@ async def _bounds(
     if request.cursor is not None and not await _moved(connection, request.cursor, reached):
         return settings, " AND ".join(conditions), request.cursor
     return settings, " AND ".join(conditions), reached
+
+
+def _late(request: ReadRequest, column: Column) -> dict[str, str]:
+    if not request.lateness_seconds:
+        return {}
+    if column.typname not in TIMES:
+        raise Invalid(
+            "lateness-not-a-time",
+            f"Column {column.name} ({column.base}) is no date and no time to go back from by a lateness.",
+        )
+    return {LATE: f"{request.lateness_seconds} seconds"}
 
 
 async def _moved(connection: Connection, before: Cursor, after: Cursor) -> bool:

@@ -1,4 +1,4 @@
-"""The graph of a pipeline: every name known, no cycle, nothing unused, no set-wise step over half the rows."""
+"""The graph of a pipeline: every name known, no cycle, nothing unused, no new rows where the whole is needed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from dataaggregator.contracts.pipeline import (
 )
 from dataaggregator.contracts.steps import DropStep, RenameStep, SelectStep, Step
 from dataaggregator.contracts.transformation import TransformationDefinition
+from dataaggregator.dataplane.compile.incremental import CODES, NewRows
 from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, Road, SourceNode, TransformNode
 from dataaggregator.dataplane.compile.steps import Parameters, StepChecker
 from dataaggregator.errors import FieldError, Invalid
@@ -31,8 +32,8 @@ class _Placed:
 def compile_pipeline(definition: PipelineDefinition | ResolvedPipeline, saved: Saved | None = None) -> Plan:
     """The plan of a definition; `saved` are the transformations it may use by name.
 
-    Raises Invalid (`incremental-set-step` when that is all that is wrong, else `definition-invalid`) naming every
-    wrong field.
+    Raises Invalid naming every wrong field: `definition-invalid`, or the code of its own that new rows where the whole
+    is needed have (`incremental-set-step` for one), when that is all that is wrong.
     """
     compiler = _Compiler(definition, saved or {})
     plan = compiler.plan()
@@ -55,7 +56,7 @@ def _raise(errors: Sequence[FieldError]) -> None:
     if not errors:
         return
     codes = {error.code for error in errors}
-    code = "incremental-set-step" if codes == {"incremental-set-step"} else "definition-invalid"
+    code = next(iter(codes)) if len(codes) == 1 and codes <= CODES else "definition-invalid"
     told = f"{errors[0].field}: {errors[0].message}" if len(errors) == 1 else f"{len(errors)} fields are wrong"
     raise Invalid(code, told, errors=errors)
 
@@ -94,7 +95,7 @@ class _Compiler:
             self._steps(one)
         order = self._order(placed)
         self._unused(placed, destinations)
-        self._set_wise(order)
+        self._new_rows(order, destinations)
         sources = tuple(SourceNode(name) for name in self._definition.sources)
         transforms = tuple(
             TransformNode(p.definition.name, p.inputs, p.definition.steps, _road(p.definition.steps), p.path)
@@ -204,19 +205,8 @@ class _Compiler:
             if one.definition.name not in used:
                 self.errors.append(_unused(one.path, one.definition.name))
 
-    def _set_wise(self, order: Sequence[_Placed]) -> None:
-        """Over an incremental source a set-wise step would see only what is new, and overwrite totals."""
-        partial = {name for name, source in self._definition.sources.items() if source.read == "incremental"}
+    def _new_rows(self, order: Sequence[_Placed], destinations: Sequence[DestinationNode]) -> None:
+        rows = NewRows(self._definition)
         for one in order:
-            reached = [name for name in one.inputs if name in partial]
-            if not reached:
-                continue
-            partial.add(one.definition.name)
-            for at, step in enumerate(one.definition.steps):
-                if step.set_wise:
-                    message = (
-                        f"{step.kind} needs all rows, but {reached[0]} is read incrementally: it would see only the "
-                        "new ones and overwrite totals; read it with full_refresh, or do without this step"
-                    )
-                    self._wrong(f"{one.path}.steps[{at}].{step.kind}", message, "incremental-set-step")
-                    break
+            self.errors += rows.through(one.definition.name, one.inputs, one.definition.steps, one.path)
+        self.errors += rows.into(destinations)

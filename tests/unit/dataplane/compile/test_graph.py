@@ -123,6 +123,36 @@ def test_row_wise_steps_over_an_incremental_source_pass() -> None:
     compile_pipeline(_pipeline(sources={"a": source}, transformations=[{"name": "t", "steps": [FILTER]}]))
 
 
+SINCE = {**SOURCE, "read": "incremental", "cursor_field": "at"}
+CLEAN = [{"name": "t", "steps": [FILTER]}]
+
+
+@pytest.mark.parametrize("transformations", [[], CLEAN])
+def test_new_rows_alone_never_replace_a_table(transformations: Any) -> None:
+    to = [{**TO, "write": "merge", "key": ["id"]}, {**TO, "stream": "all", "write": "replace"}]
+    with pytest.raises(Invalid) as caught:
+        compile_pipeline(_pipeline(sources={"a": SINCE}, transformations=transformations, destinations=to))
+    assert caught.value.code == "incremental-replace"
+    assert [error.field for error in caught.value.errors] == ["destinations[1].write"]
+
+
+def test_rows_that_are_read_again_for_their_lateness_are_merged_or_refused() -> None:
+    source = {**SINCE, "lateness": "2h"}
+    compile_pipeline(_pipeline(sources={"a": source}, destinations=[{**TO, "write": "merge", "key": ["id"]}]))
+    with pytest.raises(Invalid) as caught:
+        compile_pipeline(_pipeline(sources={"a": source}, transformations=CLEAN))
+    assert (caught.value.code, caught.value.errors[0].field) == ("lateness-append", "destinations[0].write")
+
+
+def test_two_kinds_of_wrong_are_a_wrong_definition() -> None:
+    step = {"name": "t", "steps": [{"dedupe": {"key": ["x"]}}]}
+    wrong = _pipeline(sources={"a": SINCE}, transformations=[step], destinations=[{**TO, "write": "replace"}])
+    with pytest.raises(Invalid) as caught:
+        compile_pipeline(wrong)
+    assert caught.value.code == "definition-invalid"
+    assert {error.code for error in caught.value.errors} == {"incremental-set-step", "incremental-replace"}
+
+
 def test_a_transformation_by_itself_takes_one_input() -> None:
     node = compile_transformation(TransformationDefinition.model_validate({"name": "t", "steps": [FILTER]}))
     assert (node.inputs, node.stage(0)) == (("input",), "t[0].filter")

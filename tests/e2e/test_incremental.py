@@ -1,0 +1,67 @@
+"""Incremental reads as their users see them: where they go on, what comes late, what they must not do."""
+
+from typing import Any
+
+from tests.e2e.api import Api, Json
+from tests.e2e.world import Warehouse
+
+
+def _pipeline(table: str, **changed: Any) -> Json:
+    """From a table by its time into another one, merged by id."""
+    source = {"connector": "warehouse", "stream": f"public.{table}", "read": "incremental", "cursor_field": "at"}
+    to = {"connector": "warehouse", "stream": f"public.{table}_there", "write": "merge", "key": ["id"]}
+    given = {"sources": {"rows": source | changed.pop("source", {})}, "destinations": [to | changed.pop("to", {})]}
+    return {"name": table, **given, **changed}
+
+
+async def _fill(warehouse: Warehouse, table: str) -> None:
+    """Ten rows, a second apart from one another."""
+    await warehouse.execute(f"CREATE TABLE {table} (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
+    await warehouse.execute(
+        f"INSERT INTO {table} SELECT n, '2026-01-01'::timestamptz + n * '1 s'::interval FROM generate_series(1, 10) n"
+    )
+
+
+async def test_an_incremental_run_goes_on_where_the_last_one_ended(api: Api, warehouse: Warehouse) -> None:
+    await _fill(warehouse, "visits")
+    await api.post("/api/pipelines", _pipeline("visits"))
+    assert (await api.get("/api/pipelines/visits/state"))["cursors"] == []
+    assert (await api.refused("GET", "/api/pipelines/nobody/state"))["code"] == "pipeline-unknown"
+    assert (await api.run("visits"))["rows_written"] == 10
+    (cursor,) = (await api.get("/api/pipelines/visits/state"))["cursors"]
+    assert cursor["source"] == "rows:public.visits"
+    await warehouse.execute("INSERT INTO visits VALUES (11, '2026-01-02')")
+    second = await api.run("visits")
+    assert second["status"] == "succeeded", second["error"]
+    assert second["rows_read"] <= 2, "at most the last one again"
+    third = await api.run("visits", {"full_refresh": True})
+    assert (third["status"], third["rows_read"]) == ("succeeded", 11), third["error"]
+    assert await warehouse.rows("SELECT count(*), count(DISTINCT id) FROM visits_there") == [(11, 11)]
+
+
+async def test_a_row_that_comes_late_is_read_within_the_lateness_and_doubled_by_nothing(
+    api: Api, warehouse: Warehouse
+) -> None:
+    await _fill(warehouse, "sales")
+    await api.post("/api/pipelines", _pipeline("sales", source={"lateness": "5s"}))
+    assert (await api.run("sales"))["rows_written"] == 10
+    await warehouse.execute("INSERT INTO sales VALUES (11, '2026-01-01 00:00:07.5+00')")
+    run = await api.run("sales")
+    assert (run["status"], run["rows_read"]) == ("succeeded", 6), run["error"]
+    (destination,) = run["destinations"]
+    assert (destination["receipt"]["inserted"], destination["receipt"]["unchanged"]) == (1, 5)
+    assert await warehouse.rows("SELECT count(*), count(DISTINCT id) FROM sales_there") == [(11, 11)]
+    assert (await api.run("sales"))["destinations"][0]["receipt"]["inserted"] == 0
+
+
+async def test_new_rows_alone_are_refused_where_they_would_replace_or_double(api: Api) -> None:
+    for changed, code in (
+        ({"to": {"write": "replace", "key": []}}, "incremental-replace"),
+        ({"to": {"write": "append", "key": []}, "source": {"lateness": "1h"}}, "lateness-append"),
+    ):
+        problem = await api.refused("POST", "/api/pipelines", _pipeline("nothing", **changed))
+        assert (problem["status"], problem["code"]) == (422, code)
+        assert problem["errors"][0]["field"] == "destinations[0].write"
+    given = _pipeline("nothing", source={"read": "full_refresh", "lateness": "1h"})
+    problem = await api.refused("POST", "/api/pipelines", given)
+    assert (problem["status"], "incremental" in problem["errors"][0]["message"]) == (422, True)
