@@ -15,16 +15,17 @@ from dataaggregator.dataplane.load import Load
 from dataaggregator.errors import Permanent
 
 
-def judge_before_commit(job: RunJob, extract: Extract, loads: Sequence[Load]) -> None:
+def judge_before_commit(job: RunJob, extract: Extract, takers: Sequence[Load]) -> None:
     """Raises Permanent when a law does not hold, or when more rows were rejected than the pipeline allows.
 
-    A load that failed already is taken as whole: its rows are not committed, and the others must not pay for it.
+    A load that failed already, or that has the rows still before it, is taken as whole: nothing of it is committed, and
+    the others must not pay for it.
     """
     stages, edges = list(extract.stages), list(extract.edges)
-    for load in loads:
+    for load in takers:
         producer = extract.producers[load.definition.input]
         stage, edge = load.stage(), load.edge(producer)
-        if load.state == "failed":
+        if load.state in ("failed", "pending"):
             stage = stage.model_copy(update={"read": producer.written})
             edge = edge.model_copy(update={"taken": producer.written})
         stages.append(stage)

@@ -66,8 +66,8 @@ class Pass:
         sandboxed = any(node.road == "sandbox" for node in scene.plan.transforms)
         if sandboxed:
             scene.sandboxes.warm()  # it starts while the sources are asked
-        for name, definition in scene.job.definition.sources.items():
-            self._requests[name] = read_request(definition, scene.parameters)
+        for name in (source.name for source in scene.plan.sources):
+            self._requests[name] = read_request(scene.job.definition.sources[name], scene.parameters)
             with at(name):
                 self._schemas[name] = await self._sources[name].schema(self._requests[name])
         with at(STEPS):
@@ -112,8 +112,8 @@ class Pass:
         return self.draft([load.name for load in (*loads, *waiting)])
 
     def draft(self, takers: Sequence[str] = ()) -> Extract:
-        for name in self._scene.job.definition.sources:
-            self.tally.sources.setdefault(name, Counted("source"))
+        for source in self._scene.plan.sources:
+            self.tally.sources.setdefault(source.name, Counted("source"))
         written = write_up(self._scene.plan, self.tally)
         cursors = {self._key(name): cursor for name, cursor in self._cursors.items()}
         return Extract(
@@ -135,7 +135,7 @@ class Pass:
     async def _flow(self, outlets: Mapping[str, tuple[str, Outlet]]) -> None:
         flow = Flow(
             plan=self._scene.plan,
-            readers={name: self._reader(name) for name in self._sources},
+            readers={source.name: self._reader(source.name) for source in self._scene.plan.sources},
             outlets=outlets,
             tally=self.tally,
             quarantine=self._quarantine,
@@ -159,9 +159,11 @@ class Pass:
 
     async def _undecoded(self, load: Load) -> bool:
         """PostgreSQL to PostgreSQL without steps: the bytes of COPY pass as they are, if both ends agree."""
-        (name, source), *others = self._sources.items()
-        if others or self._scene.plan.transforms:
+        plan = self._scene.plan
+        if len(plan.sources) > 1 or plan.transforms:
             return False
+        name = plan.sources[0].name
+        source = self._sources[name]
         if not (isinstance(source, BinarySource) and isinstance(load.destination, BinaryDestination)):
             return False
         with at(name):

@@ -1,6 +1,7 @@
 """One attempt of a run: destinations asked first, sources read, rows changed, counted, judged, committed, proved."""
 
 import asyncio
+import dataclasses
 import logging
 import traceback
 from collections.abc import Mapping, Sequence
@@ -112,7 +113,8 @@ class Runner:
     def _request(
         self, plan: Plan, definition: ResolvedDestination, stream: str, values: Mapping[str, object]
     ) -> LoadRequest:
-        sources = {name: self._job.definition.sources[name] for name in upstream(plan, definition.input)}
+        reached = plan.upstream([definition.input])
+        sources = {name: source for name, source in self._job.definition.sources.items() if name in reached}
         write = WriteKind(definition.write)
         anew = self._job.full_refresh and any(source.read == "incremental" for source in sources.values())
         if anew and write is WriteKind.APPEND:
@@ -190,9 +192,10 @@ class Runner:
                     key = tuple(sorted(committed.items(), key=lambda item: item[0]))
                     groups.setdefault(key, []).append(load)
         for number, (came_from, loads) in enumerate(groups.items()):
+            needed = scene.plan.towards({load.definition.input for load in (*loads, *self._waiting())})
             reading = first
-            if number:
-                reading = self._new_pass(scene, sources)
+            if number or needed != scene.plan:
+                reading = self._new_pass(dataclasses.replace(scene, plan=needed), sources)
                 await reading.bind()
             await self._read_and_load(reading, loads, dict(came_from))
 
@@ -241,13 +244,16 @@ class Runner:
             reading.save(extract)
             await self._load_from_spool(extract, loads)
             return
-        judge_before_commit(self._job, extract, loads)
+        judge_before_commit(self._job, extract, self._takers(extract))
         reading.save(extract)
         await self._commit(loads[0], extract)
 
     def _waiting(self) -> list[Load]:
         """Destinations that could not even be begun: the next attempt may have the same rows for them."""
         return [load for load in self._loads if load.state == "failed"]
+
+    def _takers(self, extract: Extract) -> list[Load]:
+        return [load for load in self._loads if load.name in extract.takers]
 
     async def _load_from_spool(self, extract: Extract, loads: list[Load]) -> None:
         """Each destination by itself: one that fails leaves the others alone."""
@@ -258,7 +264,7 @@ class Runner:
                 await self._failed(load, error)
             elif error is not None:
                 raise error
-        judge_before_commit(self._job, extract, loads)
+        judge_before_commit(self._job, extract, self._takers(extract))
         for load in loads:
             if load.state == "begun":
                 try:
@@ -308,14 +314,3 @@ class Runner:
             trace = "".join(traceback.format_exception(cause))
             self._report.log("error", told.detail, code=told.code, stage=told.stage, trace=trace)
         return told
-
-
-def upstream(plan: Plan, node: str) -> tuple[str, ...]:
-    """The sources whose rows reach this node, in the order of the definition."""
-    inputs = plan.inputs
-    reached, todo = set(), [node]
-    while todo:
-        name = todo.pop()
-        reached.add(name)
-        todo += inputs.get(name, ())
-    return tuple(source.name for source in plan.sources if source.name in reached)

@@ -187,3 +187,27 @@ async def test_a_receipt_that_is_not_there_when_it_is_read_back_fails_the_run(
     assert outcome.error is not None
     assert (outcome.status, outcome.error.code) == ("failed", "unbalanced")
     assert outcome.ledger.violations == ("pg/public.target: the receipt could not be read back",)
+
+
+SMALL = {"name": "small", "inputs": ["orders"], "steps": [{"filter": "id <= 100"}]}
+LARGE = {"name": "large", "inputs": ["orders"], "steps": [{"filter": "id > 100"}]}
+
+
+async def test_destinations_that_go_on_from_different_cursors_each_get_what_they_lack(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await orders(200)
+    await db.execute("CREATE TABLE blocked (id smallint)")
+    large = {"connector": "pg", "input": "large", "stream": "public.blocked", "write": "append"}
+    job = bench.job(SINCE, [to("append", input="small"), large | {"schema_policy": "freeze"}], [SMALL, LARGE])
+    outcome = await bench.run(job)
+    assert [one.status for one in outcome.destinations] == ["succeeded", "failed"], outcome.destinations
+
+    await db.execute("DROP TABLE blocked")
+    await orders(300)
+    later = job.model_copy(update={"run_id": uuid4(), "epoch": 2, "folder": f"{job.folder}-later"})
+    outcome = await bench.run(later)
+    assert [one.status for one in outcome.destinations] == ["succeeded", "succeeded"], outcome.error
+    assert outcome.ledger.balanced
+    assert await db.fetchval("SELECT array_agg(id ORDER BY id) FROM target") == list(range(1, 101))
+    assert await db.fetchval("SELECT array_agg(id ORDER BY id) FROM blocked") == list(range(101, 301))

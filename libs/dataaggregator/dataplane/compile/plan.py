@@ -1,6 +1,6 @@
 """What a checked definition becomes: nodes in the order in which rows reach them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,6 +51,26 @@ class Plan:
     sources: tuple[SourceNode, ...]
     transforms: tuple[TransformNode, ...]
     destinations: tuple[DestinationNode, ...]
+
+    def towards(self, nodes: Collection[str]) -> "Plan":
+        """What is needed for the rows of these nodes, and no more."""
+        reached = self.upstream(nodes)
+        return Plan(
+            tuple(source for source in self.sources if source.name in reached),
+            tuple(node for node in self.transforms if node.name in reached),
+            tuple(node for node in self.destinations if node.input in nodes),
+        )
+
+    def upstream(self, nodes: Collection[str]) -> frozenset[str]:
+        """These nodes and all whose rows reach them."""
+        inputs = self.inputs
+        reached: set[str] = set()
+        todo = list(nodes)
+        while todo:
+            name = todo.pop()
+            reached.add(name)
+            todo += inputs.get(name, ())
+        return frozenset(reached)
 
     @property
     def inputs(self) -> Mapping[str, tuple[str, ...]]:
