@@ -1,6 +1,7 @@
 """Real sandbox processes, one a test, ended with it."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,30 @@ from dataaggregator.dataplane.sandbox.messages import Output, SandboxLimits
 
 _STEP: TypeAdapter[Step] = TypeAdapter(Step)
 FLOW = pa.table({"id": [1, 2, 3], "name": ["a", "b", "c"]})
+
+
+WATCH_SECONDS = 0.05
+
+
+class Spent:
+    """The processor time a sandbox used: its own, whatever other processes of the test run end meanwhile."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    async def watch(self, pid: int) -> None:
+        """Until the process is gone."""
+        while (seconds := _used_seconds(pid)) is not None:
+            self.seconds = seconds
+            await asyncio.sleep(WATCH_SECONDS)
+
+
+def _used_seconds(pid: int) -> float | None:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -54,9 +79,11 @@ def run(start: Callable[..., Awaitable[Sandbox]]) -> Run:
         flow: pa.Table = FLOW,
         *,
         load: Mapping[str, Any] | None = None,
+        spent: Spent | None = None,
         **limits: Any,
     ) -> Ran:
         ran = Ran(await start(**limits))
+        watching = asyncio.create_task((spent or Spent()).watch(ran.sandbox.pid))
         node = TransformNode("t", ("flow",), tuple(_STEP.validate_python(step) for step in steps))
         await ran.sandbox.load([node], {"flow": flow.schema}, ["t"], **(load or {}))
 
@@ -72,6 +99,7 @@ def run(start: Callable[..., Awaitable[Sandbox]]) -> Run:
             await feeding
         finally:
             feeding.cancel()
+            watching.cancel()
         return ran
 
     return through

@@ -1,6 +1,5 @@
 """Bombs: they end within their limit and a second, with the right code, and the host goes on."""
 
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,11 @@ import pytest
 from dataaggregator.dataplane.sandbox import lockdown
 from dataaggregator.dataplane.sandbox.messages import Rows
 from dataaggregator.errors import PlatformError
+from tests.integration.sandbox.conftest import Spent
 
 MEMORY = 512 << 20
 LIMIT_SECONDS = 3
 STARTING_SECONDS = 3  # importing the engines, before the limit counts
-
-
-def _used_seconds() -> float:
-    """Processor time of all processes that have ended: on a busy machine a clock on the wall says nothing."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize(
@@ -32,12 +26,12 @@ def _used_seconds() -> float:
     ],
 )
 async def test_a_memory_bomb_ends_in_its_limit(run: Any, steps: Any) -> None:
-    begun = _used_seconds()
+    spent = Spent()
     with pytest.raises(PlatformError) as caught:
-        await run(steps, memory_bytes=MEMORY, cpu_seconds=LIMIT_SECONDS)
+        await run(steps, memory_bytes=MEMORY, cpu_seconds=LIMIT_SECONDS, spent=spent)
     # A bomb that grows slowly meets the other limit first.
     assert caught.value.code in ("sandbox-memory", "sandbox-timeout"), caught.value
-    assert _used_seconds() - begun < STARTING_SECONDS + LIMIT_SECONDS + 1
+    assert 0 < spent.seconds < STARTING_SECONDS + LIMIT_SECONDS + 1
 
 
 @pytest.mark.parametrize(
@@ -49,11 +43,11 @@ async def test_a_memory_bomb_ends_in_its_limit(run: Any, steps: Any) -> None:
     ],
 )
 async def test_an_endless_loop_ends_in_its_limit(run: Any, steps: Any) -> None:
-    begun = _used_seconds()
+    spent = Spent()
     with pytest.raises(PlatformError) as caught:
-        await run(steps, memory_bytes=8 << 30, cpu_seconds=LIMIT_SECONDS)
+        await run(steps, memory_bytes=8 << 30, cpu_seconds=LIMIT_SECONDS, spent=spent)
     assert caught.value.code == "sandbox-timeout", caught.value
-    assert _used_seconds() - begun < STARTING_SECONDS + LIMIT_SECONDS + 1
+    assert LIMIT_SECONDS <= spent.seconds < STARTING_SECONDS + LIMIT_SECONDS + 1
 
 
 async def test_answers_start_the_processor_time_again(run: Any) -> None:
