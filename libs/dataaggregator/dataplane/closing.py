@@ -15,17 +15,16 @@ from dataaggregator.dataplane.load import Load
 from dataaggregator.errors import Permanent
 
 
-def judge_before_commit(job: RunJob, extract: Extract, takers: Sequence[Load]) -> None:
+def judge_before_commit(job: RunJob, extract: Extract, loads: Sequence[Load]) -> None:
     """Raises Permanent when a law does not hold, or when more rows were rejected than the pipeline allows.
 
-    A load that failed already, or that has the rows still before it, is taken as whole: nothing of it is committed, and
-    the others must not pay for it.
+    A load that failed already is taken as whole: its rows are not committed, and the others must not pay for it.
     """
-    stages, edges = list(extract.stages), list(extract.edges)
-    for load in takers:
+    stages, edges = _leading_to(extract, loads)
+    for load in loads:
         producer = extract.producers[load.definition.input]
         stage, edge = load.stage(), load.edge(producer)
-        if load.state in ("failed", "pending"):
+        if load.state == "failed":
             stage = stage.model_copy(update={"read": producer.written})
             edge = edge.model_copy(update={"taken": producer.written})
         stages.append(stage)
@@ -102,9 +101,10 @@ class Books:
         receipts = []
         for number, (extract, loads) in enumerate(self._entries):
             mark = f" (pass {number + 1})" if number else ""
-            ours = {stage.stage for stage in extract.stages}
-            stages += [stage.model_copy(update={"stage": stage.stage + mark}) for stage in extract.stages]
-            made = [*extract.edges, *(load.edge(extract.producers[load.definition.input]) for load in loads)]
+            leading, between = _leading_to(extract, loads)
+            ours = {stage.stage for stage in leading}
+            stages += [stage.model_copy(update={"stage": stage.stage + mark}) for stage in leading]
+            made = [*between, *(load.edge(extract.producers[load.definition.input]) for load in loads)]
             edges += [_marked(edge, ours, mark) for edge in made]
             stages += [load.stage() for load in loads]
             receipts += [load.receipt for load in loads if load.receipt is not None]
@@ -138,6 +138,18 @@ class Books:
             for load in self._lost
         ]
         return (*(warning for extract, _ in self._entries for warning in extract.warnings), *lost)
+
+
+def _leading_to(extract: Extract, loads: Sequence[Load]) -> tuple[list[LedgerStage], list[LedgerEdge]]:
+    """The part of a pass whose rows these loads take; what others lack stands where they have it from."""
+    reached = {extract.producers[load.definition.input].stage for load in loads}
+    before = 0
+    while len(reached) > before:
+        before = len(reached)
+        reached |= {edge.from_ for edge in extract.edges if edge.to in reached}
+    stages = [stage for stage in extract.stages if stage.stage in reached]
+    edges = [edge for edge in extract.edges if edge.from_ in reached and edge.to in reached | {QUARANTINE}]
+    return stages, edges
 
 
 def _marked(edge: LedgerEdge, ours: set[str], mark: str) -> LedgerEdge:

@@ -244,16 +244,13 @@ class Runner:
             reading.save(extract)
             await self._load_from_spool(extract, loads)
             return
-        judge_before_commit(self._job, extract, self._takers(extract))
+        judge_before_commit(self._job, extract, loads)
         reading.save(extract)
         await self._commit(loads[0], extract)
 
     def _waiting(self) -> list[Load]:
         """Destinations that could not even be begun: the next attempt may have the same rows for them."""
         return [load for load in self._loads if load.state == "failed"]
-
-    def _takers(self, extract: Extract) -> list[Load]:
-        return [load for load in self._loads if load.name in extract.takers]
 
     async def _load_from_spool(self, extract: Extract, loads: list[Load]) -> None:
         """Each destination by itself: one that fails leaves the others alone."""
@@ -264,7 +261,7 @@ class Runner:
                 await self._failed(load, error)
             elif error is not None:
                 raise error
-        judge_before_commit(self._job, extract, self._takers(extract))
+        judge_before_commit(self._job, extract, loads)
         for load in loads:
             if load.state == "begun":
                 try:

@@ -211,3 +211,28 @@ async def test_destinations_that_go_on_from_different_cursors_each_get_what_they
     assert outcome.ledger.balanced
     assert await db.fetchval("SELECT array_agg(id ORDER BY id) FROM target") == list(range(1, 101))
     assert await db.fetchval("SELECT array_agg(id ORDER BY id) FROM blocked") == list(range(101, 301))
+
+
+async def test_a_destination_that_another_run_has_moved_on_does_not_hold_up_the_rest_of_a_spool(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await orders(200)
+    await db.execute("CREATE TABLE target (LIKE orders)")
+    small = to("append", input="small") | {"schema_policy": "freeze"}
+    large = {"connector": "pg", "input": "large", "stream": "public.others", "write": "append"}
+    job = bench.job(SINCE, [small, large], [SMALL, LARGE])
+    with pytest.raises(Transient, match="run process"):
+        await bench.run_armed(job, "load.before_commit")
+
+    await db.execute("ALTER TABLE target RENAME TO aside")
+    await db.execute("CREATE TABLE target (id smallint)")
+    other = job.model_copy(update={"run_id": uuid4(), "epoch": 2, "folder": f"{job.folder}-other"})
+    assert [one.status for one in (await bench.run(other)).destinations] == ["failed", "succeeded"]
+
+    await db.execute("DROP TABLE target")
+    await db.execute("ALTER TABLE aside RENAME TO target")
+    again = await bench.run(job.model_copy(update={"attempt": 2, "epoch": 3}))
+    assert [one.status for one in again.destinations] == ["succeeded", "succeeded"], again.destinations
+    assert again.ledger.balanced
+    assert await db.fetchval("SELECT array_agg(id ORDER BY id) FROM target") == list(range(1, 101))
+    assert await db.fetchval("SELECT array_agg(id ORDER BY id) FROM others") == list(range(101, 201))
