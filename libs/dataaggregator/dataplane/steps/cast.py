@@ -20,6 +20,8 @@ from dataaggregator.dataplane.steps.names import exact as exact_fields
 from dataaggregator.dataplane.steps.names import known, one_name_each, position
 from dataaggregator.dataplane.steps.types import Column
 
+UNSIGNED = frozenset({"UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"})
+
 
 @dataclass(frozen=True, slots=True)
 class _Target:
@@ -59,6 +61,9 @@ class Cast(RowStage):
             raise place.invalid("definition-invalid", str(error)) from error
         field = quote(name)
         value = f"TRY_CAST({field} AS {target})"
+        if target in UNSIGNED and self._sources[name] == "VARCHAR":
+            # The engine takes "-0" for an unsigned number, and "-0.0" for none.
+            value = f"coalesce({value}, TRY_CAST(TRY_CAST({field} AS HUGEINT) AS {target}))"
         keeps = exact(field, value, self._sources[name], target)
         bad = f"({field} IS NOT NULL AND NOT coalesce({keeps}, false))"
         at = len(self._targets)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from dataaggregator.errors import Invalid
 
 DIGITS = st.from_regex(r"[+-]?[0-9]{0,4}(\.[0-9]{0,3})?", fullmatch=True)
-TEXTS = st.one_of(st.none(), DIGITS, st.sampled_from(["", " 7 ", "1e2", "0x1", "--1", "nan", "128", "-128", "99.95"]))
+TEXTS = st.one_of(
+    st.none(), DIGITS, st.sampled_from(["", " 7 ", "-0.0", "1e2", "0x1", "--1", "nan", "128", "-128", "99.95"])
+)
 BOUNDS = {"tinyint": ("-128", "127"), "utinyint": ("0", "255"), "decimal(3,1)": ("-99.9", "99.9")}
 
 
