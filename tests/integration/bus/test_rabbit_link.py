@@ -88,3 +88,20 @@ async def test_a_connection_that_was_not_made_is_closed_at_once(monkeypatch: pyt
         with pytest.raises(Transient):
             await Link(f"amqp://127.0.0.1:{port}", "test").connection()
     assert [connection.is_closed for connection in made] == [True]
+
+
+async def test_a_connection_whose_close_was_broken_off_is_closed_all_the_same(
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = Link(rabbitmq_url, "test")
+    connection = await link.connection()
+    transport: Any = type(connection.transport)
+    close = transport.close
+
+    async def torn(self: Any, reason: Any) -> None:
+        await close(self, reason)
+        raise ConnectionResetError
+
+    monkeypatch.setattr(transport, "close", torn)
+    await link.close()
+    assert connection.is_closed

@@ -148,6 +148,9 @@ async def _close_connection(connection: AbstractConnection) -> None:
             await connection.close()
     except (TimeoutError, OSError, AMQPError, ChannelInvalidStateError) as error:
         log.debug("connection_not_closed", reason=type(error).__name__)
+    finally:
+        # What was broken off takes itself for open, without anything left to close: its collector would begin to.
+        await connection.close()
 
 
 async def _unbroken(exchange: Coroutine[Any, Any, None]) -> None:
