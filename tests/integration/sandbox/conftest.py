@@ -1,8 +1,8 @@
 """Real sandbox processes, one a test, ended with it."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from dataaggregator.contracts.steps import Step
 from dataaggregator.dataplane.compile import TransformNode
 from dataaggregator.dataplane.sandbox.host import Sandbox
 from dataaggregator.dataplane.sandbox.messages import Output, SandboxLimits
+from dataaggregator.dataplane.sandbox.processor import used_seconds
 
 _STEP: TypeAdapter[Step] = TypeAdapter(Step)
 FLOW = pa.table({"id": [1, 2, 3], "name": ["a", "b", "c"]})
-
-
 WATCH_SECONDS = 0.05
 
 
@@ -31,17 +30,10 @@ class Spent:
 
     async def watch(self, pid: int) -> None:
         """Until the process is gone."""
-        while (seconds := _used_seconds(pid)) is not None:
-            self.seconds = seconds
-            await asyncio.sleep(WATCH_SECONDS)
-
-
-def _used_seconds(pid: int) -> float | None:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        with suppress(ProcessLookupError):
+            while True:
+                self.seconds = used_seconds(pid)
+                await asyncio.sleep(WATCH_SECONDS)
 
 
 @dataclass
@@ -83,23 +75,26 @@ def run(start: Callable[..., Awaitable[Sandbox]]) -> Run:
         **limits: Any,
     ) -> Ran:
         ran = Ran(await start(**limits))
-        watching = asyncio.create_task((spent or Spent()).watch(ran.sandbox.pid))
+        aside: list[asyncio.Task[None]] = []
+        if spent is not None:
+            aside.append(asyncio.create_task(spent.watch(ran.sandbox.pid)))
         node = TransformNode("t", ("flow",), tuple(_STEP.validate_python(step) for step in steps))
-        await ran.sandbox.load([node], {"flow": flow.schema}, ["t"], **(load or {}))
 
         async def feed() -> None:
             for batch in flow.to_batches(max_chunksize=65_536):
                 await ran.sandbox.push("flow", batch)
             await ran.sandbox.finish("flow")
 
-        feeding = asyncio.create_task(feed())
         try:
+            await ran.sandbox.load([node], {"flow": flow.schema}, ["t"], **(load or {}))
+            feeding = asyncio.create_task(feed())
+            aside.append(feeding)
             async for message in ran.sandbox.outputs():
                 ran.messages.append(message)
             await feeding
         finally:
-            feeding.cancel()
-            watching.cancel()
+            for task in aside:
+                task.cancel()
         return ran
 
     return through

@@ -25,16 +25,18 @@ class ProcessorTime:
         self._renewed_at = now
         try:
             hard = resource.prlimit(self._pid, resource.RLIMIT_CPU)[1]
-            soft = int(self._used_seconds()) + 1 + self._limit_seconds
+            soft = int(used_seconds(self._pid)) + 1 + self._limit_seconds
             limit = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
             resource.prlimit(self._pid, resource.RLIMIT_CPU, (limit, hard))
         except ProcessLookupError:
             return  # it died; whoever reads from it will be told why
 
-    def _used_seconds(self) -> float:
-        try:
-            text = Path(f"/proc/{self._pid}/stat").read_text()
-        except FileNotFoundError as error:
-            raise ProcessLookupError from error
-        fields = text.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+def used_seconds(pid: int) -> float:
+    """The processor time a process has used so far; raises ProcessLookupError when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError as error:
+        raise ProcessLookupError from error
+    fields = text.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
