@@ -11,6 +11,7 @@ from dataaggregator.connector.conformance import Rig, conformance
 from dataaggregator.connector.context import Context
 from dataaggregator_connectors.http import CONNECTOR
 from dataaggregator_connectors.http.config import HttpConfig
+from tests.integration.connectors.conftest import served
 
 ROWS = pa.table({"id": [1, 2, 3, 4, 5], "name": ["a", None, "c", "d", "é"], "share": [0.5, 1.5, 2.5, None, 4.5]})
 PAGINATIONS: dict[str, dict[str, Any]] = {
@@ -54,12 +55,8 @@ async def rig(request: pytest.FixtureRequest, context: Context) -> AsyncIterator
 
     app = web.Application()
     app.router.add_get("/items", items)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    yield HttpRig(f"http://{host}:{port}", context, PAGINATIONS[request.param], records)
-    await runner.cleanup()
+    async with served(app) as url:
+        yield HttpRig(url, context, PAGINATIONS[request.param], records)
 
 
 TestHttp = conformance(CONNECTOR)

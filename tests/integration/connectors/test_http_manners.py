@@ -15,6 +15,7 @@ from dataaggregator.ids import new_id
 from dataaggregator_connectors.http.config import HttpConfig
 from dataaggregator_connectors.http.destination import HttpDestination
 from dataaggregator_connectors.http.source import HttpSource
+from tests.integration.connectors.conftest import served
 
 Posted = list[tuple[str, Any]]
 LOGIN = {"type": "oauth2_client_credentials", "token_url": "", "client_id": "me", "client_secret": "s"}
@@ -94,13 +95,9 @@ class Api:
 @pytest.fixture
 async def api() -> AsyncIterator[tuple[Api, HttpConfig]]:
     api = Api()
-    runner = web.AppRunner(api.app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    auth = LOGIN | {"token_url": f"{base}/token"}
-    yield api, HttpConfig.model_validate({"base_url": base, "streams": STREAMS, "auth": auth})
-    await runner.cleanup()
+    async with served(api.app) as base:
+        auth = LOGIN | {"token_url": f"{base}/token"}
+        yield api, HttpConfig.model_validate({"base_url": base, "streams": STREAMS, "auth": auth})
 
 
 async def read(config: HttpConfig, context: Context, stream: str) -> tuple[list[Any], list[Any]]:

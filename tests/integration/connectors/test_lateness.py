@@ -15,6 +15,7 @@ from dataaggregator_connectors.http.config import HttpConfig
 from dataaggregator_connectors.http.source import HttpSource
 from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.source import PostgresSource
+from tests.integration.connectors.conftest import served
 
 
 async def _read(source: Source, request: ReadRequest) -> tuple[list[int], Cursor | None]:
@@ -69,7 +70,7 @@ async def test_a_lateness_needs_a_time(empty_database_url: str, context: Context
 
 @pytest.fixture
 async def api() -> AsyncIterator[tuple[str, list[str]]]:
-    """An API that answers nothing and remembers from where it was asked."""
+    """An API with one record that remembers from where it was asked."""
     asked: list[str] = []
 
     async def items(request: web.Request) -> web.Response:
@@ -78,12 +79,8 @@ async def api() -> AsyncIterator[tuple[str, list[str]]]:
 
     app = web.Application()
     app.router.add_get("/items", items)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    yield f"http://{host}:{port}", asked
-    await runner.cleanup()
+    async with served(app) as url:
+        yield url, asked
 
 
 @pytest.mark.parametrize(
