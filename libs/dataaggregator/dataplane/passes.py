@@ -103,7 +103,7 @@ class Pass:
         self._came_from = came_from
         for load in loads:
             self.tally.destinations[load.name] = load.counted
-        if len(self._scene.plan.destinations) == 1:
+        if len(self._scene.job.definition.destinations) == 1:
             load = loads[0]
             if not await self._undecoded(load):
                 await self._flow({load.definition.input: (load.name, load)})

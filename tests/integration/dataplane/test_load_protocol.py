@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from dataaggregator.dataplane.failpoints import KILLS
+from dataaggregator.dataplane.job import RunJob
 from dataaggregator.errors import Transient
 
 from .conftest import Bench
@@ -189,50 +190,67 @@ async def test_a_receipt_that_is_not_there_when_it_is_read_back_fails_the_run(
     assert outcome.ledger.violations == ("pg/public.target: the receipt could not be read back",)
 
 
-SMALL = {"name": "small", "inputs": ["orders"], "steps": [{"filter": "id <= 100"}]}
-LARGE = {"name": "large", "inputs": ["orders"], "steps": [{"filter": "id > 100"}]}
+EVEN = {"name": "even", "inputs": ["orders"], "steps": [{"filter": "id % 2 = 0"}]}
+ODD = {"name": "odd", "inputs": ["orders"], "steps": [{"filter": "id % 2 = 1"}]}
+TO_ODD = {"connector": "pg", "input": "odd", "stream": "public.odd", "write": "append", "schema_policy": "freeze"}
+
+
+async def ids(db: asyncpg.Connection, table: str) -> list[int]:
+    return [row["id"] for row in await db.fetch(f"SELECT id FROM {table} ORDER BY id")]
+
+
+async def at_different_cursors(bench: Bench, orders: Fill, db: asyncpg.Connection) -> RunJob:
+    """A run of 200 orders of which the even ones arrived, then 100 orders more; gives the next run."""
+    await orders(200)
+    await db.execute("CREATE TABLE odd (id smallint)")
+    job = bench.job(SINCE, [to("append", input="even"), TO_ODD], [EVEN, ODD])
+    outcome = await bench.run(job)
+    assert [one.status for one in outcome.destinations] == ["succeeded", "failed"], outcome.destinations
+    await db.execute("DROP TABLE odd")
+    await db.execute("CREATE TABLE odd (LIKE orders)")
+    await orders(300)
+    return job.model_copy(update={"run_id": uuid4(), "epoch": 2, "folder": f"{job.folder}-later"})
 
 
 async def test_destinations_that_go_on_from_different_cursors_each_get_what_they_lack(
     bench: Bench, orders: Fill, db: asyncpg.Connection
 ) -> None:
-    await orders(200)
-    await db.execute("CREATE TABLE blocked (id smallint)")
-    large = {"connector": "pg", "input": "large", "stream": "public.blocked", "write": "append"}
-    job = bench.job(SINCE, [to("append", input="small"), large | {"schema_policy": "freeze"}], [SMALL, LARGE])
-    outcome = await bench.run(job)
-    assert [one.status for one in outcome.destinations] == ["succeeded", "failed"], outcome.destinations
-
-    await db.execute("DROP TABLE blocked")
-    await orders(300)
-    later = job.model_copy(update={"run_id": uuid4(), "epoch": 2, "folder": f"{job.folder}-later"})
-    outcome = await bench.run(later)
+    outcome = await bench.run(await at_different_cursors(bench, orders, db))
     assert [one.status for one in outcome.destinations] == ["succeeded", "succeeded"], outcome.error
     assert outcome.ledger.balanced
-    assert await db.fetchval("SELECT array_agg(id ORDER BY id) FROM target") == list(range(1, 101))
-    assert await db.fetchval("SELECT array_agg(id ORDER BY id) FROM blocked") == list(range(101, 301))
+    assert await ids(db, "target") == list(range(2, 301, 2))
+    assert await ids(db, "odd") == list(range(1, 301, 2))
+
+
+async def test_one_that_cannot_be_written_leaves_those_at_other_cursors_alone(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    job = await at_different_cursors(bench, orders, db)
+    await db.execute("ALTER TABLE target ADD CHECK (id <= 200)")
+    outcome = await bench.run(job)
+    assert [one.status for one in outcome.destinations] == ["failed", "succeeded"], outcome.error
+    assert await ids(db, "target") == list(range(2, 201, 2))
+    assert await ids(db, "odd") == list(range(1, 301, 2))
 
 
 async def test_a_destination_that_another_run_has_moved_on_does_not_hold_up_the_rest_of_a_spool(
     bench: Bench, orders: Fill, db: asyncpg.Connection
 ) -> None:
     await orders(200)
-    await db.execute("CREATE TABLE target (LIKE orders)")
-    small = to("append", input="small") | {"schema_policy": "freeze"}
-    large = {"connector": "pg", "input": "large", "stream": "public.others", "write": "append"}
-    job = bench.job(SINCE, [small, large], [SMALL, LARGE])
+    await db.execute("CREATE TABLE odd (LIKE orders)")
+    job = bench.job(SINCE, [to("append", input="even"), TO_ODD], [EVEN, ODD])
     with pytest.raises(Transient, match="run process"):
         await bench.run_armed(job, "load.before_commit")
 
-    await db.execute("ALTER TABLE target RENAME TO aside")
-    await db.execute("CREATE TABLE target (id smallint)")
+    await db.execute("ALTER TABLE odd RENAME TO aside")
+    await db.execute("CREATE TABLE odd (id smallint)")
     other = job.model_copy(update={"run_id": uuid4(), "epoch": 2, "folder": f"{job.folder}-other"})
-    assert [one.status for one in (await bench.run(other)).destinations] == ["failed", "succeeded"]
+    assert [one.status for one in (await bench.run(other)).destinations] == ["succeeded", "failed"]
 
-    await db.execute("DROP TABLE target")
-    await db.execute("ALTER TABLE aside RENAME TO target")
+    await db.execute("DROP TABLE odd")
+    await db.execute("ALTER TABLE aside RENAME TO odd")
     again = await bench.run(job.model_copy(update={"attempt": 2, "epoch": 3}))
     assert [one.status for one in again.destinations] == ["succeeded", "succeeded"], again.destinations
     assert again.ledger.balanced
-    assert await db.fetchval("SELECT array_agg(id ORDER BY id) FROM target") == list(range(1, 101))
-    assert await db.fetchval("SELECT array_agg(id ORDER BY id) FROM others") == list(range(101, 201))
+    assert await ids(db, "target") == list(range(2, 201, 2))
+    assert await ids(db, "odd") == list(range(1, 201, 2))
