@@ -20,6 +20,7 @@ from dataaggregator.dataplane.steps.names import exact as exact_fields
 from dataaggregator.dataplane.steps.names import known, one_name_each, position
 from dataaggregator.dataplane.steps.types import Column
 
+#: What the engine calls them.
 UNSIGNED = frozenset({"UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"})
 
 
