@@ -20,7 +20,7 @@ from services.executor.api import Api
 from services.executor.attempt import AttemptLimits
 from services.executor.cleaner import Cleaner, SpillFolder
 from services.executor.commands import SCHEMA, Attempts
-from services.executor.folders import RunFolders
+from services.executor.folders import KeptFolders, RunFolders
 from services.executor.lease import LeaseKeeper, LeaseTimes
 from services.executor.probe import Probes
 from services.executor.reaper import Reaper, ReaperTimes
@@ -37,21 +37,21 @@ def build(ports: Ports) -> Service:
     job = _job_settings(settings)
     spill = SpillFolder(settings.home / "spill")
     pool = ProcessPool(_pool_settings(settings, spill.path))
-    folders = RunFolders(settings.home)
+    folders, kept = RunFolders(settings.home), KeptFolders(settings.home)
     attempts = Attempts(database, name, settings.lease_seconds)
     keeper = LeaseKeeper(
         database, LeaseTimes(settings.lease_seconds, settings.heartbeat_seconds, settings.fence_seconds)
     )
     client = ServiceClient(ports, "executor")
     mask_key = _mask_keys(ports.keys)
-    doors = WorkplaceDoors(database, ports.bus, ports.clock, client, pool, attempts, folders, mask_key)
+    doors = WorkplaceDoors(database, ports.bus, ports.clock, client, pool, attempts, folders, kept, mask_key)
     workplace = Workplace(doors, job, AttemptLimits(settings.execution_timeout), settings.run_slots)
     waker = Waker(database)
     worker = Worker(
         WorkerDoors(attempts, Recorder(attempts), keeper, workplace, _owner(name)), settings.run_slots, waker.signal
     )
     reaper = Reaper(database, ReaperTimes(settings.heartbeat_seconds, settings.queue_limit_seconds))
-    cleaner = Cleaner(database, folders, settings.run_retention_days)
+    cleaner = Cleaner(database, folders, kept, settings.run_retention_days)
     handlers: list[Handler] = events.handlers()
     return Service(
         name="executor",

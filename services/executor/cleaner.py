@@ -12,7 +12,7 @@ from dataaggregator.errors import Transient
 from dataaggregator.ids import new_id
 from dataaggregator.telemetry import logs as telemetry
 from services.executor.domain import has_ended
-from services.executor.folders import RunFolders
+from services.executor.folders import KeptFolders, RunFolders
 from services.executor.store import cleaning
 
 _log = telemetry.get(__name__)
@@ -24,12 +24,13 @@ _LOCK = "lock"
 
 
 class Cleaner:
-    """A run folder goes when its run is not known here or has nothing left to keep; logs and rejected rows go when
-    the retention is over, counts and ledgers stay."""
+    """A run folder goes when its run is not known here or has nothing left to keep; logs, rejected rows and
+    kept copies that nobody uses go when the retention is over, counts and ledgers stay."""
 
-    def __init__(self, database: Database, folders: RunFolders, retention_days: float) -> None:
+    def __init__(self, database: Database, folders: RunFolders, kept: KeptFolders, retention_days: float) -> None:
         self._database = database
         self._folders = folders
+        self._kept = kept
         self._retention = timedelta(days=retention_days)
 
     async def run(self) -> None:
@@ -60,6 +61,7 @@ class Cleaner:
                 await asyncio.to_thread(self._folders.keep_quarantine_only, run_id)
 
     async def clean(self) -> None:
+        await asyncio.to_thread(self._kept.clean, self._retention)
         while True:
             async with self._database.platform() as tx:
                 outlived = await cleaning.clean_outlived(tx, self._retention, BATCH)

@@ -1,11 +1,30 @@
-"""folders: the run folders below the home, one a run: made for its attempts, cleaned when nobody needs them."""
+"""folders: below the home one a run and one for what is kept of a pipeline, cleaned when nobody needs them."""
 
 import shutil
+import time
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+from dataaggregator.dataplane.copies import forget_unused
+
 _KEPT = "quarantine"
 """What of a run folder outlives the run: its rejected rows, until the retention ends."""
+
+
+class KeptFolders:
+    """`DATAAGGREGATOR_HOME/kept/<pipeline_id>`: what is kept of sources with `keep: full`, for the pipeline's runs on
+    this machine. Blocking."""
+
+    def __init__(self, home: Path) -> None:
+        self._root = home / "kept"
+
+    def path(self, pipeline_id: UUID) -> Path:
+        return self._root / str(pipeline_id)
+
+    def clean(self, retention: timedelta) -> None:
+        """What no run has used for so long goes; a run that comes after all reads its source from the beginning."""
+        forget_unused(self._root, time.time() - retention.total_seconds())
 
 
 class RunFolders:

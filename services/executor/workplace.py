@@ -18,7 +18,7 @@ from dataaggregator.http.client import ServiceClient
 from dataaggregator.telemetry import logs, traces
 from services.executor.attempt import Attempt, AttemptDoors, AttemptLimits
 from services.executor.commands import Attempts
-from services.executor.folders import RunFolders
+from services.executor.folders import KeptFolders, RunFolders
 from services.executor.report import Report
 from services.executor.store.claims import Claimed
 from services.executor.store.runs import Run
@@ -37,6 +37,7 @@ class WorkplaceDoors:
     pool: ProcessPool
     attempts: Attempts
     folders: RunFolders
+    kept: KeptFolders
     mask_key: Callable[[UUID], str]
 
 
@@ -87,6 +88,7 @@ class Workplace:
             connectors=connectors,
             cursors=tuple(claimed.cursors),
             folder=str(folder),
+            kept=str(self._doors.kept.path(queued.pipeline_id)),
             parameters=queued.parameters,
             full_refresh=queued.full_refresh,
             previous_rows=_rows_by_source(claimed.last_ledger),

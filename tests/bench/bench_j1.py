@@ -72,6 +72,7 @@ def job(url: str, folder: Path, transformations: Sequence[object]) -> RunJob:
         definition=ResolvedPipeline.model_validate(definition),
         connectors={connector: ConnectorUse(type="postgres", config={"url": url})},
         folder=str(folder / str(run)),
+        kept=str(folder / "kept"),
         settings=JobSettings(egress_private=True),
     )
 

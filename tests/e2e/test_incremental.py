@@ -54,10 +54,33 @@ async def test_a_row_that_comes_late_is_read_within_the_lateness_and_doubled_by_
     assert (await api.run("sales"))["destinations"][0]["receipt"]["inserted"] == 0
 
 
+async def test_totals_over_a_kept_source_are_of_all_rows_although_few_are_read(api: Api, warehouse: Warehouse) -> None:
+    await _fill(warehouse, "orders_kept")
+    count = {"name": "count", "steps": [{"aggregate": {"measures": {"n": "count(*)", "latest": 'max("at")'}}}]}
+    given = _pipeline(
+        "orders_kept",
+        source={"primary_key": ["id"], "keep": "full"},
+        to={"write": "replace", "key": []},
+        transformations=[count],
+    )
+    await api.post("/api/pipelines", given)
+    first = await api.run("orders_kept")
+    assert first["rows_read"] == 10, first["error"]
+    await warehouse.execute("INSERT INTO orders_kept VALUES (11, '2026-01-02')")
+    run = await api.run("orders_kept")
+    assert (run["status"], run["rows_read"] <= 2, run["rows_written"]) == ("succeeded", True, 1), run
+    ledger = await api.get(f"/api/runs/{run['id']}/ledger")
+    stages = {stage["stage"]: stage for stage in ledger["stages"]}
+    assert stages["rows (kept)"]["read"] == 10
+    assert (stages["rows.keep"]["kept"], ledger["balanced"], ledger["accounting"]) == (11, True, "proven")
+    assert await warehouse.rows("SELECT n FROM orders_kept_there") == [(11,)]
+
+
 async def test_new_rows_alone_are_refused_where_they_would_replace_or_double(api: Api) -> None:
     for changed, code in (
         ({"to": {"write": "replace", "key": []}}, "incremental-replace"),
         ({"to": {"write": "append", "key": []}, "source": {"lateness": "1h"}}, "lateness-append"),
+        ({"to": {"write": "append", "key": []}, "source": {"keep": "full", "primary_key": ["id"]}}, "keep-append"),
     ):
         problem = await api.refused("POST", "/api/pipelines", _pipeline("nothing", **changed))
         assert (problem["status"], problem["code"]) == (422, code)
@@ -65,3 +88,5 @@ async def test_new_rows_alone_are_refused_where_they_would_replace_or_double(api
     given = _pipeline("nothing", source={"read": "full_refresh", "lateness": "1h"})
     problem = await api.refused("POST", "/api/pipelines", given)
     assert (problem["status"], "incremental" in problem["errors"][0]["message"]) == (422, True)
+    problem = await api.refused("POST", "/api/pipelines", _pipeline("nothing", source={"keep": "full"}))
+    assert (problem["status"], "primary_key" in problem["errors"][0]["message"]) == (422, True)

@@ -41,11 +41,15 @@ DEFINITIONS: dict[str, Entry] = {
     ),
     "incremental-replace": Entry(
         "New rows would replace the whole",
-        "Write with merge or append, or read the source with full_refresh.",
+        "Write with merge or append, give the source keep: full, or read it with full_refresh.",
     ),
     "incremental-set-step": Entry(
         "A set-wise step over an incremental source",
-        "Read that source with full_refresh, or do without the dedupe, join, aggregate or sql step behind it.",
+        "Give that source keep: full and a primary_key, or read it with full_refresh.",
+    ),
+    "keep-append": Entry(
+        "All rows would be appended with every run",
+        "Write with replace, or with merge and a key: a source with keep: full gives all its rows in every run.",
     ),
     "lateness-append": Entry(
         "Rows that are read again would be appended again",

@@ -107,6 +107,10 @@ RUNS: dict[str, Entry] = {
     ),
     "lease-lost": Entry("A newer attempt has taken over", "Nothing needs doing: the newer attempt loads the stream."),
     "load-rolled-back": Entry("The connection was lost at the commit", "Nothing was loaded; the run is tried again."),
+    "kept-copy-broken": Entry(
+        "What was kept of a source cannot be read",
+        "Nothing need be done: the next attempt reads the source from the beginning. Have the disk looked at.",
+    ),
     "merge-key-missing": Entry(
         "A merge needs a key", "Give the destination's key and version_field as columns the rows have."
     ),

@@ -25,7 +25,8 @@ class _SourceFields(Sent):
     """What is read and how: a stream of the connector, or a query of its own.
 
     `lateness` is how long after its time a row may still turn up: an incremental read begins that much before its
-    cursor, so that such a row is read, and the others of that time once more.
+    cursor, so that such a row is read, and the others of that time once more. With `keep: full` the platform keeps what
+    was read, one row for each value of `primary_key`, and the steps behind see the kept rows and the new ones.
     """
 
     stream: StreamName | None = None
@@ -33,6 +34,7 @@ class _SourceFields(Sent):
     read: ReadMode = "full_refresh"
     cursor_field: FieldName | None = None
     lateness: Duration | None = None
+    keep: Literal["full"] | None = None
     primary_key: Many[FieldName] = ()
     given_schema: dict[FieldName, str] | None = Field(default=None, alias="schema")
 
@@ -46,6 +48,16 @@ class _SourceFields(Sent):
     def _late_rows_are_new_rows(self) -> "_SourceFields":
         if self.lateness is not None and self.read != "incremental":
             raise PydanticCustomError("lateness", "lateness belongs to read: incremental")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_kept_has_a_key(self) -> "_SourceFields":
+        if self.keep is not None and self.read != "incremental":
+            raise PydanticCustomError("keep", "keep belongs to read: incremental; full_refresh reads everything anyway")
+        if self.keep is not None and not self.primary_key:
+            raise PydanticCustomError(
+                "keep", "keep: full needs a primary_key: by it a new row takes a kept one's place"
+            )
         return self
 
 

@@ -50,26 +50,25 @@ class _Book:
 
     def add_transform(self, node: TransformNode) -> None:
         producer = self.producers[node.inputs[0]]
-        for at in range(len(node.steps)):
-            stage = self._projected(node, at) or self._reported(node, at)
+        for name, kind in node.stages:
+            stage = self._projected(node, name, kind) or self._reported(node, name, kind)
             self.stages.append(stage)
             self._join_up(producer, stage, node)
             self._set_aside(stage.stage, stage.rejected)
             producer = Producer(stage.stage, stage.written)
         self.producers[node.name] = producer
 
-    def _projected(self, node: TransformNode, at: int) -> LedgerStage | None:
+    def _projected(self, node: TransformNode, name: str, kind: str) -> LedgerStage | None:
         counted = self._tally.projections.get(node.name)
         if counted is None:
             return None
-        return trusted_stage(node.stage(at), counted).model_copy(update={"kind": node.steps[at].kind})
+        return trusted_stage(name, counted).model_copy(update={"kind": kind})
 
-    def _reported(self, node: TransformNode, at: int) -> LedgerStage:
+    def _reported(self, node: TransformNode, name: str, kind: str) -> LedgerStage:
         """A stage that never said anything counted nothing; its edges then tell that rows are missing."""
-        counts = self._tally.reported.get(node.stage(at))
+        counts = self._tally.reported.get(name)
         if counts is None:
-            kind = node.steps[at].kind
-            counts = StageCounts(node.stage(at), node.name, kind, "proven", 0, 0)
+            counts = StageCounts(name, node.name, kind, "proven", 0, 0)
         everything = sum(one.read for one in counts.inputs.values())
         return LedgerStage(
             stage=counts.stage,
@@ -98,10 +97,9 @@ class _Book:
         """The flow comes from the stage before; every other input a stage read comes from that node's last stage."""
         counts = self._tally.reported.get(stage.stage)
         others = {} if counts is None else {name: one for name, one in counts.inputs.items() if name in node.inputs[1:]}
-        flow = stage.read
         if stage.kind == "join":
             flow = sum(one.read for one in stage.inputs if one.input not in others)
-        elif stage.kind == "sql":
+        else:
             flow = stage.read - sum(one.read for one in others.values())
         self._edge(producer, stage.stage, flow)
         for name, one in others.items():

@@ -10,6 +10,7 @@ from dataaggregator.contracts.ledger import LedgerEdge, LedgerStage
 from dataaggregator.contracts.run import RunCounts
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.book import Producer
+from dataaggregator.dataplane.copies import Copy
 from dataaggregator.dataplane.job import QuarantineEntry
 
 RECORD = "extract.json"
@@ -35,6 +36,8 @@ class Extract(BaseModel):
     warnings: tuple[str, ...] = ()
     spooled: dict[str, str] = {}
     """Parquet files by node, relative to the run folder; empty when the rows went straight on."""
+    copies: tuple[Copy, ...] = ()
+    """All rows of the sources that are kept, as they are with this pass."""
 
     def save(self, folder: Path) -> None:
         """Whole or not at all: written beside, then renamed. What rows depend on is flushed to disk, counts are not."""
@@ -42,7 +45,7 @@ class Extract(BaseModel):
         beside = folder / f"{RECORD}.new"
         with beside.open("wb") as file:
             file.write(self.model_dump_json(by_alias=True).encode())
-            if self.spooled:
+            if self.spooled or self.copies:
                 file.flush()
                 os.fsync(file.fileno())
         beside.rename(folder / RECORD)

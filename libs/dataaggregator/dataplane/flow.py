@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
 
-from dataaggregator.connector.source import ReadRequest, Source
-from dataaggregator.dataplane.batch import Cursor, RejectedRow
+from dataaggregator.connector.source import ReadRequest
+from dataaggregator.dataplane.batch import Batch, Cursor, RejectedRow
 from dataaggregator.dataplane.compile.plan import Plan
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at
@@ -23,14 +23,20 @@ from dataaggregator.dataplane.tally import Counted, Tally
 STEPS = "transformations"
 
 
+class Readable(Protocol):
+    """What of a source is needed to read it."""
+
+    def read(self, request: ReadRequest) -> AsyncGenerator[Batch]: ...
+
+
 @dataclass(frozen=True)
 class Reader:
-    """A source and what to read of it."""
+    """A source and what to read of it; `kind` is that of its stage."""
 
     name: str
-    source: Source
+    source: Readable
     request: ReadRequest
-    schema: pa.Schema
+    kind: str = "source"
 
 
 class Outlet(Protocol):
@@ -58,6 +64,8 @@ class Flow:
     tally: Tally
     quarantine: Aside
     failpoints: Failpoints
+    copies: Mapping[str, Outlet] = field(default_factory=dict)
+    """By node: where its rows are kept as well."""
     sandbox: Sandbox | None = None
     projections: Mapping[str, Projection] = field(default_factory=dict)
     cursors: dict[str, Cursor] = field(default_factory=dict)
@@ -68,8 +76,8 @@ class Flow:
 
     async def run(self) -> None:
         """Returns when every row is at its outlet; the first failure ends all."""
-        for name in self.readers:
-            self.tally.sources[name] = Counted("source")
+        for name, reader in self.readers.items():
+            self.tally.sources[name] = Counted(reader.kind)
         for name in self.projections:
             self.tally.projections[name] = Counted("projection")
         async with asyncio.TaskGroup() as tasks:
@@ -141,10 +149,16 @@ class Flow:
             await queue.end()
 
     async def _deliver(self, node: str, queue: BatchQueue) -> None:
-        stage, outlet = self.outlets[node]
-        with at(stage):
-            async for batch in self._taken(queue):
-                await outlet.write(batch)
+        async for batch in self._taken(queue):
+            for stage, outlet in self._takers(node):
+                with at(stage):
+                    await outlet.write(batch)
+
+    def _takers(self, node: str) -> Iterator[tuple[str, Outlet]]:
+        if node in self.outlets:
+            yield self.outlets[node]
+        if node in self.copies:
+            yield node, self.copies[node]
 
     async def _straight(self, source: str, queue: BatchQueue) -> None:
         """Without the sandbox: each projection below this source in order, each outlet as its rows are there."""

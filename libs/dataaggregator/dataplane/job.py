@@ -79,6 +79,8 @@ class RunJob(_Part):
     cursors: tuple[KnownCursor, ...] = ()
     folder: str
     """The run folder: the same for every attempt of the run on this machine."""
+    kept: str
+    """The folder of what is kept of this pipeline's sources: the same for all its runs on this machine."""
     parameters: dict[str, Any] = {}
     full_refresh: bool = False
     previous_rows: dict[str, int] = {}

@@ -7,13 +7,16 @@ from dataaggregator.contracts.ledger import Accounting, Ledger, LedgerEdge, Ledg
 
 QUARANTINE = "quarantine"
 ROW_WISE = frozenset({"select", "drop", "rename", "cast", "derive", "filter", "validate", "mask", "flatten"})
+SOURCES = frozenset({"source", "kept"})
 _WEAKEST_FIRST: tuple[Accounting, ...] = ("unaccounted", "declared", "proven")
 
 LAWS = {
     "source": "read = written + rejected",
+    "kept": "read = written",
     "row-wise": "read = written + filtered + rejected, each attributed to its rule",
     "explode": "written = the lengths of all lists; every other row read has an empty one",
     "dedupe": "read = kept + duplicates",
+    "keep": "read, new and kept = kept + duplicates",
     "join": "per input: read = matched + unmatched",
     "aggregate": "the hidden count(*) summed over the groups = read",
     "sql": None,
@@ -57,7 +60,7 @@ def judge(
 def _broken(stage: LedgerStage) -> Iterator[str]:
     """The stage's own law."""
     name = stage.stage
-    if stage.kind == "source" and stage.read != stage.written + stage.rejected:
+    if stage.kind in SOURCES and stage.read != stage.written + stage.rejected:
         yield f"{name}: read {stage.read} is not written {stage.written} + rejected {stage.rejected}"
     if stage.kind in ROW_WISE:
         yield from _broken_row_wise(stage)
@@ -65,7 +68,7 @@ def _broken(stage: LedgerStage) -> Iterator[str]:
         yield f"{name}: filtered {stage.filtered}, but only steps that look at one row can filter"
     if stage.kind == "explode":
         yield from _broken_explode(stage)
-    if stage.kind == "dedupe":
+    if stage.kind in ("dedupe", "keep"):
         yield from _broken_dedupe(stage)
     if stage.kind == "join":
         yield from _broken_join(stage)
@@ -91,7 +94,7 @@ def _broken_explode(stage: LedgerStage) -> Iterator[str]:
 def _broken_dedupe(stage: LedgerStage) -> Iterator[str]:
     name = stage.stage
     if stage.kept is None or stage.duplicates is None:
-        yield f"{name}: a dedupe counts the rows it keeps and their duplicates, this one counted none"
+        yield f"{name}: a {stage.kind} counts the rows it keeps and their duplicates, this one counted none"
         return
     if stage.read != stage.kept + stage.duplicates:
         yield f"{name}: read {stage.read} is not kept {stage.kept} + duplicates {stage.duplicates}"
@@ -135,7 +138,7 @@ def _broken_destination(stage: LedgerStage) -> Iterator[str]:
 def _loose(stage: LedgerStage, edges: Sequence[LedgerEdge]) -> Iterator[str]:
     """Stage and edges must tell the same story: a count that stands in one only could be lost unseen."""
     name = stage.stage
-    if stage.kind != "source":
+    if stage.kind not in SOURCES:
         taken = sum(edge.taken for edge in edges if edge.to == name)
         if taken != _intake(stage):
             yield f"{name}: counted {_intake(stage)} rows in, its edges brought {taken}"

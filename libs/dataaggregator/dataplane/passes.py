@@ -1,7 +1,8 @@
 """One pass over the sources for the loads that go on from the same cursors: bound, read, and written up."""
 
+import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from dataaggregator.connector.source import BinarySource, ReadMode, ReadRequest,
 from dataaggregator.contracts.pipeline import ResolvedSource
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.book import write_up
-from dataaggregator.dataplane.compile.plan import Plan
+from dataaggregator.dataplane.compile.plan import Plan, SourceNode
+from dataaggregator.dataplane.copies import Copies, Copy, KeptRows, fingerprint
 from dataaggregator.dataplane.extract import Extract, pass_folder
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at
@@ -27,6 +29,7 @@ from dataaggregator.dataplane.sandbox.host import Sandbox
 from dataaggregator.dataplane.spool import SpoolWriter
 from dataaggregator.dataplane.tally import Counted, Tally
 from dataaggregator.dataplane.warm import WarmSandbox
+from dataaggregator.errors import Permanent
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Scene:
     plan: Plan
     parameters: Mapping[str, Any]
     folder: Path
+    copies: Copies
     sandboxes: WarmSandbox
     failpoints: Failpoints
 
@@ -58,6 +62,8 @@ class Pass:
         self._cursors: dict[str, Cursor] = {}
         self._came_from: Mapping[str, Cursor] = {}
         self._spools: dict[str, str] = {}
+        self._kept: dict[str, KeptRows] = {}
+        self._copied: tuple[Copy, ...] = ()
         self.tally = Tally()
 
     async def bind(self) -> Mapping[str, pa.Schema]:
@@ -66,10 +72,11 @@ class Pass:
         sandboxed = any(node.road == "sandbox" for node in scene.plan.transforms)
         if sandboxed:
             scene.sandboxes.warm()  # it starts while the sources are asked
-        for name in (source.name for source in scene.plan.sources):
+        for name in dict.fromkeys(node.source for node in scene.plan.sources):
             self._requests[name] = read_request(scene.job.definition.sources[name], scene.parameters)
             with at(name):
-                self._schemas[name] = await self._sources[name].schema(self._requests[name])
+                schema = await self._sources[name].schema(self._requests[name])
+            self._schemas |= {node.name: schema for node in scene.plan.sources if node.source == name}
         with at(STEPS):
             if sandboxed:
                 await self._bind_sandbox()
@@ -101,6 +108,7 @@ class Pass:
         `waiting` are those whose rows are kept for the next attempt.
         """
         self._came_from = came_from
+        self._kept = {node.source: self._find_kept(node) for node in self._scene.plan.sources if node.kept}
         for load in loads:
             self.tally.destinations[load.name] = load.counted
         if len(self._scene.job.definition.destinations) == 1:
@@ -112,10 +120,10 @@ class Pass:
         return self.draft([load.name for load in (*loads, *waiting)])
 
     def draft(self, takers: Sequence[str] = ()) -> Extract:
-        for source in self._scene.plan.sources:
-            self.tally.sources.setdefault(source.name, Counted("source"))
+        for node in self._scene.plan.sources:
+            self.tally.sources.setdefault(node.name, Counted(node.kind))
         written = write_up(self._scene.plan, self.tally)
-        cursors = {self._key(name): cursor for name, cursor in self._cursors.items()}
+        cursors = {self._key(node.source): cursor for node, cursor in self._moved()}
         return Extract(
             takers=tuple(takers),
             came_from={key: cursor.to_json() for key, cursor in self._came_from.items()},
@@ -127,24 +135,33 @@ class Pass:
             quarantine=self._quarantine.close(),
             warnings=tuple(self._warnings()),
             spooled=self._spools,
+            copies=self._copied,
         )
 
     def save(self, extract: Extract) -> None:
         extract.save(self._folder)
 
     async def _flow(self, outlets: Mapping[str, tuple[str, Outlet]]) -> None:
-        flow = Flow(
-            plan=self._scene.plan,
-            readers={source.name: self._reader(source.name) for source in self._scene.plan.sources},
-            outlets=outlets,
-            tally=self.tally,
-            quarantine=self._quarantine,
-            failpoints=self._scene.failpoints,
-            sandbox=self._sandbox,
-            projections=self._projections,
-            cursors=self._cursors,
-        )
-        await flow.run()
+        copies: dict[str, SpoolWriter] = {}
+        with contextlib.ExitStack() as closing:
+            for node in (node.name for node in self._scene.plan.transforms if node.keep):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                copies[node] = SpoolWriter(self._folder / f"copy-{len(copies):02}.parquet", self._schemas[node])
+                closing.callback(copies[node].close)
+            flow = Flow(
+                plan=self._scene.plan,
+                readers={node.name: self._reader(node) for node in self._scene.plan.sources},
+                outlets=outlets,
+                tally=self.tally,
+                quarantine=self._quarantine,
+                failpoints=self._scene.failpoints,
+                copies=copies,
+                sandbox=self._sandbox,
+                projections=self._projections,
+                cursors=self._cursors,
+            )
+            await flow.run()
+        self._copied = tuple(self._copies(copies))
 
     async def _spool(self, nodes: set[str]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -162,12 +179,12 @@ class Pass:
         plan = self._scene.plan
         if len(plan.sources) > 1 or plan.transforms:
             return False
-        name = plan.sources[0].name
-        source = self._sources[name]
+        node = plan.sources[0]
+        name, source = node.name, self._sources[node.source]
         if not (isinstance(source, BinarySource) and isinstance(load.destination, BinaryDestination)):
             return False
         with at(name):
-            copy = await source.copy_binary(self._reader(name).request)
+            copy = await source.copy_binary(self._reader(node).request)
         with at(load.name):
             if not await load.destination.accepts_binary(load.request, copy):
                 if isinstance(copy.chunks, AsyncGenerator):
@@ -181,18 +198,52 @@ class Pass:
             self._cursors[name] = copy.finished.cursor
         return True
 
-    def _reader(self, name: str) -> Reader:
-        request = self._requests[name]
-        if request.mode is ReadMode.INCREMENTAL:
-            request = dataclasses.replace(request, cursor=self._came_from.get(self._key(name)))
-        return Reader(name, self._sources[name], request, self._schemas[name])
+    def _reader(self, node: SourceNode) -> Reader:
+        """Where rows are to be kept and none are found, everything is read again."""
+        request, kept = self._requests[node.source], self._kept.get(node.source)
+        if kept is not None and node.kept:
+            return Reader(node.name, kept, request, node.kind)
+        if request.mode is ReadMode.INCREMENTAL and (kept is None or kept.found):
+            request = dataclasses.replace(request, cursor=self._came_from.get(self._key(node.source)))
+        return Reader(node.name, self._sources[node.source], request)
+
+    def _find_kept(self, node: SourceNode) -> KeptRows:
+        key = self._key(node.source)
+        reading = fingerprint(self._scene.job.definition.sources[node.source])
+        return self._scene.copies.find(key, reading, self._came_from.get(key), self._schemas[node.name])
+
+    def _copies(self, writers: Mapping[str, SpoolWriter]) -> Iterator[Copy]:
+        """Of a source that never said where it ends nothing need be kept: it is read from the beginning next time."""
+        moved = {node.source: cursor for node, cursor in self._moved()}
+        for name, writer in writers.items():
+            counted = self.tally.reported.get(f"{name}.keep")
+            if counted is None or counted.written != writer.rows:
+                raise Permanent("unbalanced", f"{name}: {writer.rows} rows were kept, which is not what there were.")
+            if name in moved:
+                yield Copy(
+                    stream=self._key(name),
+                    reading=fingerprint(self._scene.job.definition.sources[name]),
+                    cursor=moved[name].to_json(),
+                    rows=writer.rows,
+                    file=writer.path.relative_to(self._scene.folder).as_posix(),
+                )
+
+    def _moved(self) -> Iterator[tuple[SourceNode, Cursor]]:
+        """The sources that said where reading goes on."""
+        for node in self._scene.plan.sources:
+            if node.name in self._cursors:
+                yield node, self._cursors[node.name]
 
     def _key(self, name: str) -> str:
         return source_key(name, self._scene.job.definition.sources[name], self._scene.parameters)
 
     def _warnings(self) -> list[str]:
         job = self._scene.job
-        found = []
+        found = [
+            f"{name}: what was kept up to its cursor is not on this machine; it was read from the beginning."
+            for name, kept in self._kept.items()
+            if not kept.found and self._key(name) in self._came_from
+        ]
         for name, before in job.previous_rows.items():
             counted = self.tally.sources.get(name)
             whole = name in self._requests and self._requests[name].mode is ReadMode.FULL_REFRESH

@@ -19,8 +19,10 @@ from dataaggregator.contracts.run import RunError
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.closing import Books, judge_before_commit
 from dataaggregator.dataplane.compile import compile_pipeline
+from dataaggregator.dataplane.compile.kept import with_kept
 from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.dataplane.compile.plan import Plan
+from dataaggregator.dataplane.copies import Copies
 from dataaggregator.dataplane.extract import Extract, extracts
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at, leaf, run_error
@@ -47,6 +49,7 @@ class Runner:
         self._failpoints = failpoints
         self._sandboxes = sandboxes
         self._opening = Opening(job.settings, self._folder, logging.getLogger("dataaggregator.connector"), kept)
+        self._copies = Copies(Path(job.kept), job.epoch, most=1 + len(job.definition.destinations))
         self._loads: list[Load] = []
         self._books = Books(job.run_id)
         self._meter = Meter(report, SystemClock())
@@ -81,9 +84,9 @@ class Runner:
 
     async def _work(self) -> None:
         job = self._job
-        plan = compile_pipeline(job.definition)
+        plan = with_kept(compile_pipeline(job.definition), job.definition)
         values = parameter_values(job.definition.parameters, job.parameters)
-        scene = Scene(job, plan, values, self._folder, self._sandboxes, self._failpoints)
+        scene = Scene(job, plan, values, self._folder, self._copies, self._sandboxes, self._failpoints)
         self._loads = self._open_loads(plan, values)
         earlier = list(extracts(self._folder))
         if job.only_ask:
@@ -246,6 +249,7 @@ class Runner:
             return
         judge_before_commit(self._job, extract, loads)
         reading.save(extract)
+        await self._copies.keep(extract.copies, self._folder)
         await self._commit(loads[0], extract)
 
     def _waiting(self) -> list[Load]:
@@ -262,6 +266,7 @@ class Runner:
             elif error is not None:
                 raise error
         judge_before_commit(self._job, extract, loads)
+        await self._copies.keep(extract.copies, self._folder)
         for load in loads:
             if load.state == "begun":
                 try:

@@ -17,8 +17,8 @@ class SpoolWriter:
     """The rows of one node. The file counts only when the pass that made it was recorded as complete."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path = path
-        self._writer = pq.ParquetWriter(path, schema, compression="lz4")
+        self.path = path
+        self._writer = pq.ParquetWriter(path, schema, compression="lz4", write_page_checksum=True)
         self.rows = 0
 
     async def write(self, batch: pa.RecordBatch) -> None:
@@ -28,7 +28,7 @@ class SpoolWriter:
     def close(self) -> None:
         """Flushed to disk: a record that names this file must not outlive its rows."""
         self._writer.close()
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             os.fsync(file.fileno())
 
 
@@ -38,7 +38,7 @@ def schema_of(path: Path) -> pa.Schema:
 
 async def batches_of(path: Path, failpoints: Failpoints) -> AsyncIterator[pa.RecordBatch]:
     """The rows again, in the order and with the types in which they were written."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         batches = file.iter_batches(batch_size=BATCH_ROWS)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             if not failpoints.reached("run.drop_batch"):

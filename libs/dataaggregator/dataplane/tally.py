@@ -68,11 +68,13 @@ class Tally:
         )
 
     def counts(self) -> RunCounts:
+        """Kept rows are read from a disk of ours: no source has sent them."""
+        sent = [one for one in self.sources.values() if one.kind == "source"]
         return RunCounts(
-            rows_read=sum(one.read for one in self.sources.values()),
+            rows_read=sum(one.read for one in sent),
             rows_written=sum(one.written for one in self.destinations.values()),
             rows_filtered=sum(sum(one.filtered.values()) for one in self.reported.values()),
             rows_rejected=sum(self.quarantined.values()),
-            bytes_read=sum(one.bytes for one in self.sources.values()),
+            bytes_read=sum(one.bytes for one in sent),
             bytes_written=sum(one.bytes for one in self.destinations.values()),
         )

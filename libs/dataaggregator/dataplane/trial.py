@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from dataaggregator.connector.source import ReadRequest, StreamInfo
+from dataaggregator.connector.source import ReadRequest
 from dataaggregator.contracts.ledger import LedgerEdge, LedgerStage
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.dataplane.batch import Batch, RejectedRow
@@ -103,7 +103,7 @@ def _step(stage: LedgerStage, node: TransformNode, flow: Flow, schemas: Mapping[
 
 
 def _reader(name: str, table: pa.Table) -> Reader:
-    return Reader(name, _SampleSource(table), ReadRequest(stream=name), table.schema)
+    return Reader(name, _SampleSource(table), ReadRequest(stream=name))
 
 
 class _SampleSource:
@@ -112,20 +112,9 @@ class _SampleSource:
     def __init__(self, table: pa.Table) -> None:
         self._table = table
 
-    async def discover(self, pattern: str | None = None) -> Sequence[StreamInfo]:
-        del pattern
-        return ()
-
-    async def schema(self, request: ReadRequest) -> pa.Schema:
-        del request
-        return self._table.schema
-
     async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         for batch in self._table.to_batches(max_chunksize=request.batch_rows):
             yield Batch(batch, read=batch.num_rows)
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 class _Kept:

@@ -62,6 +62,7 @@ class Bench:
         }
         run = uuid4()
         given = {"run_id": run, "pipeline_id": uuid4(), "epoch": 1, "folder": str(self.folder / str(run))} | more
+        given.setdefault("kept", str(self.folder / "kept" / str(given["pipeline_id"])))
         return RunJob(
             workspace_id=WORKSPACE,
             mask_key=MASK_KEY,

@@ -1,6 +1,9 @@
 """What dead predecessors left is swept, what outlived its retention goes, and what is still needed stays."""
 
+import os
+import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -11,7 +14,7 @@ from dataaggregator.ids import new_id
 from services.executor.cleaner import Cleaner, SpillFolder
 from services.executor.commands import AttemptEnd, Attempts
 from services.executor.domain import End
-from services.executor.folders import RunFolders
+from services.executor.folders import KeptFolders, RunFolders
 from services.executor.store import logs
 from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
@@ -22,6 +25,11 @@ Claim = Callable[..., Awaitable[Run]]
 @pytest.fixture
 def folders(tmp_path: Path) -> RunFolders:
     return RunFolders(tmp_path)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> KeptFolders:
+    return KeptFolders(tmp_path)
 
 
 def fill(folders: RunFolders, run_id: UUID) -> Path:
@@ -37,21 +45,21 @@ def names(folder: Path) -> list[str]:
 
 
 async def test_a_run_that_goes_on_keeps_its_folder_and_an_ended_one_its_rejected_rows(
-    claimed: Claim, attempts: Attempts, database: Database, folders: RunFolders
+    claimed: Claim, attempts: Attempts, database: Database, folders: RunFolders, kept: KeptFolders
 ) -> None:
     ended = await claimed()
     await attempts.record(ended, AttemptEnd(End.CANCELLED))
     going = await claimed()
     unknown = new_id()
     of_ended, of_going, of_unknown = (fill(folders, run) for run in (ended.run_id, going.run_id, unknown))
-    await Cleaner(database, folders, retention_days=30).sweep()
+    await Cleaner(database, folders, kept, retention_days=30).sweep()
     assert names(of_ended) == ["quarantine"]
     assert names(of_going) == ["quarantine", "spool"]
     assert not of_unknown.exists()
 
 
 async def test_after_the_retention_logs_and_rejected_rows_go_and_the_run_stays(
-    claimed: Claim, attempts: Attempts, database: Database, folders: RunFolders
+    claimed: Claim, attempts: Attempts, database: Database, folders: RunFolders, kept: KeptFolders
 ) -> None:
     run = await claimed()
     folder = fill(folders, run.run_id)
@@ -59,15 +67,28 @@ async def test_after_the_retention_logs_and_rejected_rows_go_and_the_run_stays(
         line = NewLine(1, run.queued.queued_at, "info", "a line", {})
         await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [line])
     await attempts.record(run, AttemptEnd(End.CANCELLED))
-    await Cleaner(database, folders, retention_days=30).clean()
+    await Cleaner(database, folders, kept, retention_days=30).clean()
     assert folder.exists()
     async with database.platform() as tx:
         await tx.execute("UPDATE executor.runs SET finished_at = now() - interval '31 days'")
-    await Cleaner(database, folders, retention_days=30).clean()
+    await Cleaner(database, folders, kept, retention_days=30).clean()
     assert not folder.exists()
     async with database.platform() as tx:
         assert await logs.count_lines(tx, run.run_id) == 0
         assert await tx.fetchval("SELECT count(*) FROM executor.runs") == 1
+
+
+async def test_what_is_kept_of_a_source_goes_when_no_run_has_used_it_for_the_retention(kept: KeptFolders) -> None:
+    used, unused = kept.path(new_id()) / "stream", kept.path(new_id()) / "stream"
+    for folder, age in ((used, 1), (unused, 31)):
+        folder.mkdir(parents=True)
+        for name in ("1.json", "1.parquet"):
+            (folder / name).touch()
+            at = time.time() - timedelta(days=31 if name == "1.parquet" else age).total_seconds()
+            os.utime(folder / name, (at, at))
+    kept.clean(timedelta(days=30))
+    assert names(used) == ["1.json", "1.parquet"]
+    assert names(unused) == []
 
 
 async def test_spill_of_a_process_that_is_gone_is_removed_and_of_a_live_one_kept(tmp_path: Path) -> None:

@@ -166,7 +166,13 @@ def test_a_wrong_step_names_its_field(step: Any, field: str, message: str) -> No
         ({"destinations": []}, "destinations", "at least 1"),
         ({"sources": {"a": {"connector": "c"}}}, "sources.a", "a stream or a query, exactly one"),
         ({"sources": {"a": {"connector": "c", "stream": "s", "query": "q"}}}, "sources.a", "exactly one"),
-        ({"sources": {"a": {"connector": "c", "stream": "s", "keep": "full"}}}, "sources.a.keep", "unknown field"),
+        ({"sources": {"a": {"connector": "c", "stream": "s", "keeps": "full"}}}, "sources.a.keeps", "unknown field"),
+        ({"sources": {"a": {"connector": "c", "stream": "s", "keep": "full"}}}, "sources.a", "keep belongs to read"),
+        (
+            {"sources": {"a": {"connector": "c", "stream": "s", "read": "incremental", "keep": "full"}}},
+            "sources.a",
+            "needs a primary_key",
+        ),
         ({"destinations": [{"connector": "c", "stream": "s", "write": "merge"}]}, "destinations[0]", "needs a key"),
         (
             {"destinations": [{"connector": "c", "stream": "s", "version_field": "v"}]},

@@ -11,9 +11,25 @@ Road = Literal["passthrough", "sandbox"]
 
 @dataclass(frozen=True, slots=True)
 class SourceNode:
-    """A source, by its name in the definition."""
+    """A source, by its name in the definition.
+
+    Where the definition keeps what was read, a source stands for two nodes, its new rows and its kept ones: `of` is
+    then its name, and `kept` says which of the two it is.
+    """
 
     name: str
+    of: str = ""
+    kept: bool = False
+
+    @property
+    def source(self) -> str:
+        """The name in the definition."""
+        return self.of or self.name
+
+    @property
+    def kind(self) -> str:
+        """That of its stage in the ledger."""
+        return "kept" if self.kept else "source"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +37,9 @@ class TransformNode:
     """One transformation: its first input is the flow its steps change, the others are read whole.
 
     `road` is passthrough when no step needs an engine (select, drop and rename only), so that the trusted process
-    can do them. `path` is where it stands in the definition (`transformations[0]`), for errors.
+    can do them. `path` is where it stands in the definition (`transformations[0]`), for errors. With a `keep` of
+    fields it has no steps: the rows of its first input take the place of those of its second with the same values in
+    these fields.
     """
 
     name: str
@@ -29,6 +47,14 @@ class TransformNode:
     steps: tuple[Step, ...]
     road: Road = "sandbox"
     path: str = ""
+    keep: tuple[str, ...] = ()
+
+    @property
+    def stages(self) -> tuple[tuple[str, str], ...]:
+        """What is at work here in order, each by its name and kind."""
+        if self.keep:
+            return ((f"{self.name}.keep", "keep"),)
+        return tuple((self.stage(at), step.kind) for at, step in enumerate(self.steps))
 
     def stage(self, index: int) -> str:
         """The name of one step at work: its own name, or its place and kind (`clean-flights[1].filter`)."""
@@ -86,6 +112,6 @@ class Plan:
 
     @property
     def sandbox_outputs(self) -> tuple[str, ...]:
-        """The transformations whose rows destinations take."""
+        """The transformations whose rows come out of the sandbox: destinations take them, or they are kept."""
         wanted = {node.input for node in self.destinations}
-        return tuple(node.name for node in self.transforms if node.name in wanted)
+        return tuple(node.name for node in self.transforms if node.keep or node.name in wanted)

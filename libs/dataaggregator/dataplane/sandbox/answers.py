@@ -26,7 +26,9 @@ INVALID_CODES = frozenset(
 BROKE_DOWN = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT})
 """How an engine ends that does not notice that an allocation failed."""
 
-PERMANENT_CODES = frozenset({"sandbox-memory", "sandbox-disk", "sandbox-unavailable", "sandbox-killed", "unbalanced"})
+PERMANENT_CODES = frozenset(
+    {"sandbox-memory", "sandbox-disk", "sandbox-unavailable", "sandbox-killed", "unbalanced", "merge-key-null"}
+)
 
 
 def decode_output(frame: wire.Frame) -> Output:

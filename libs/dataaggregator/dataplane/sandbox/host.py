@@ -218,5 +218,6 @@ def _node(node: TransformNode) -> Mapping[str, Any]:
         "path": node.path,
         "inputs": list(node.inputs),
         "steps": [step.model_dump(mode="json", by_alias=True, exclude_none=True) for step in node.steps],
-        "stages": [node.stage(at) for at in range(len(node.steps))],
+        "stages": [stage for stage, _ in node.stages],
+        "keep": list(node.keep),
     }

@@ -61,6 +61,7 @@ class Session:
                 tuple(_STEP.validate_python(step) for step in node["steps"]),
                 tuple(node["stages"]),
                 node["path"],
+                tuple(node["keep"]),
             )
             for node in header["nodes"]
         ]

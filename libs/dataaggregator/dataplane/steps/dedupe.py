@@ -31,6 +31,7 @@ class Dedupe(Collecting):
         known((name for name, _ in self._order), schema, setting.place("dedupe.order_by"))
         self._flow = next(iter(inputs))
         self._place = free(schema.names, "place")
+        self._starts = {self._flow: 0}
         super().__init__(setting, schema, {self._flow: schema.append(pa.field(self._place, pa.int64()))})
         columns = ", ".join(f"t.{quote(name)}" for name in schema.names)
         table, place = self.tables[self._flow], quote(self._place)
@@ -54,15 +55,15 @@ class Dedupe(Collecting):
         )
 
     def take(self, name: str, rows: pa.RecordBatch) -> None:
-        read = self.read[name]
-        places = pa.array(range(read, read + rows.num_rows), pa.int64())
+        start = self._starts[name] + self.read[name]
+        places = pa.array(range(start, start + rows.num_rows), pa.int64())
         super().take(name, rows.append_column(self._place, places))
 
     def give(self) -> Iterator[pa.RecordBatch]:
-        tally, read = self.tally, self.read[self._flow]
+        tally, read = self.tally, sum(self.read.values())
         tally.read, tally.kept, tally.duplicates = read, 0, 0
-        tally.inputs = {self._flow: InputCounts(read)}
-        for batch in self.setting.engine.stream(self._sql, {}, self.setting.place("dedupe")):
+        tally.inputs = {name: InputCounts(count) for name, count in self.read.items()}
+        for batch in self.setting.engine.stream(self._sql, {}, self.setting.place(self.kind)):
             alike = pc.sum(batch.column(batch.num_columns - 1)).as_py() or 0
             tally.kept += batch.num_rows
             tally.duplicates += alike - batch.num_rows

@@ -11,17 +11,19 @@ from dataaggregator.dataplane.sandbox.messages import Rejected, StageCounts
 from dataaggregator.dataplane.steps.base import Flow, ManyStage, RowStage, SetStage, Setting, Stage
 from dataaggregator.dataplane.steps.build import build
 from dataaggregator.dataplane.steps.engine import Engine
+from dataaggregator.dataplane.steps.keep import Keep
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """A transformation to be set to work; `stages` are the names of its steps."""
+    """A transformation to be set to work; `stages` are the names of its steps, or of its `keep`."""
 
     name: str
     inputs: tuple[str, ...]
     steps: tuple[Step, ...]
     stages: tuple[str, ...]
     path: str = ""
+    keep: tuple[str, ...] = ()
 
 
 class NodeOutlet(Protocol):
@@ -63,6 +65,10 @@ class Node:
         self._segments = [_Segment()]
         self.stages: list[Stage] = []
         self.schema = inputs[spec.inputs[0]]
+        if spec.keep:
+            setting = Setting(engine, spec.name, spec.stages[0], spec.path, parameters)
+            self._add(Keep(spec.keep, self.schema, setting, {name: inputs[name] for name in spec.inputs}))
+            return
         for at, (step, stage) in enumerate(zip(spec.steps, spec.stages, strict=True)):
             path = f"{spec.path}.steps[{at}]" if spec.path else f"steps[{at}]"
             setting = Setting(engine, spec.name, stage, path, parameters, mask_key)

@@ -124,6 +124,7 @@ def test_row_wise_steps_over_an_incremental_source_pass() -> None:
 
 
 SINCE = {**SOURCE, "read": "incremental", "cursor_field": "at"}
+KEPT = {**SINCE, "primary_key": ["x"], "keep": "full"}
 CLEAN = [{"name": "t", "steps": [FILTER]}]
 
 
@@ -142,6 +143,30 @@ def test_rows_that_are_read_again_for_their_lateness_are_merged_or_refused() -> 
     with pytest.raises(Invalid) as caught:
         compile_pipeline(_pipeline(sources={"a": source}, transformations=CLEAN))
     assert (caught.value.code, caught.value.errors[0].field) == ("lateness-append", "destinations[0].write")
+
+
+@pytest.mark.parametrize("write", [{"write": "replace"}, {"write": "merge", "key": ["x"]}])
+def test_a_kept_source_is_whole_for_set_wise_steps_and_may_replace_a_table(write: Any) -> None:
+    transformations = [*CLEAN, {"name": "u", "steps": [{"aggregate": {"by": ["x"], "measures": {"n": "count(*)"}}}]}]
+    compile_pipeline(_pipeline(sources={"a": KEPT}, transformations=transformations, destinations=[{**TO, **write}]))
+
+
+@pytest.mark.parametrize("transformations", [[], CLEAN])
+def test_a_kept_source_is_never_appended(transformations: Any) -> None:
+    with pytest.raises(Invalid) as caught:
+        compile_pipeline(_pipeline(sources={"a": KEPT}, transformations=transformations))
+    assert (caught.value.code, caught.value.errors[0].field) == ("keep-append", "destinations[0].write")
+
+
+def test_what_one_source_keeps_makes_the_new_rows_of_another_no_whole() -> None:
+    join = {"name": "t", "inputs": ["a", "b"], "steps": [{"join": {"with": "b", "on": ["x"]}}]}
+    with pytest.raises(Invalid) as caught:
+        compile_pipeline(
+            _pipeline(
+                sources={"a": KEPT, "b": SINCE}, transformations=[join], destinations=[{**TO, "write": "replace"}]
+            )
+        )
+    assert {error.code for error in caught.value.errors} == {"incremental-set-step", "incremental-replace"}
 
 
 def test_two_kinds_of_wrong_are_a_wrong_definition() -> None:

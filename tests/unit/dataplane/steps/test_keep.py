@@ -1,0 +1,54 @@
+"""keep: new rows take the place of kept ones by key, whatever comes first; rows of both = kept + duplicates."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataaggregator.dataplane.sandbox.messages import StageCounts
+from dataaggregator.dataplane.steps.engine import Engine
+from dataaggregator.dataplane.steps.node import Graph, NodeSpec
+from dataaggregator.errors import Permanent
+
+from .conftest import Outcome
+
+SCHEMA = pa.schema([pa.field("k", pa.int64()), pa.field("v", pa.string())])
+Rows = Sequence[tuple[int | None, str]]
+ROWS = st.lists(st.tuples(st.integers(0, 20), st.text("abc", max_size=3)), max_size=60)
+
+
+def keep(engine: Engine, new: Rows, kept: Rows, order: Sequence[str] = ("new", "kept")) -> Outcome:
+    outcome = Outcome(SCHEMA)
+    spec = NodeSpec("x", ("new", "kept"), (), ("x.keep",), keep=("k",))
+    graph = Graph([spec], {"new": SCHEMA, "kept": SCHEMA}, engine, {}, outcome)
+    given = {"new": new, "kept": kept}
+    for name in order:
+        rows = pa.table([list(column) for column in zip(*given[name], strict=True)] or [[], []], schema=SCHEMA)
+        for batch in rows.to_batches(max_chunksize=7):
+            graph.push(name, batch)
+        graph.finish(name)
+    outcome.counts = graph.counts()
+    return outcome
+
+
+@settings(deadline=None, max_examples=60)
+@given(new=ROWS, kept=st.dictionaries(st.integers(0, 20), st.text("abc", max_size=3)), turned=st.booleans())
+def test_the_last_new_row_of_a_key_stays_else_the_kept_one(
+    engine: Engine, new: Rows, kept: dict[int, str], turned: bool
+) -> None:
+    outcome = keep(engine, new, [*kept.items()], ("kept", "new") if turned else ("new", "kept"))
+    assert {row["k"]: row["v"] for row in outcome.values} == kept | dict(new)
+    (counts,) = outcome.counts
+    assert isinstance(counts, StageCounts)
+    assert (counts.kind, counts.accounting) == ("keep", "proven")
+    assert counts.read == len(new) + len(kept) == (counts.kept or 0) + (counts.duplicates or 0)
+    assert {name: one.read for name, one in counts.inputs.items()} == {"new": len(new), "kept": len(kept)}
+    assert counts.written == len(outcome.values) == len(kept | dict(new))
+
+
+def test_a_key_that_is_null_is_refused(engine: Engine) -> None:
+    with pytest.raises(Permanent) as caught:
+        keep(engine, [(1, "a"), (None, "b"), (None, "c")], [])
+    assert (caught.value.code, "2 rows of new have no value in k" in caught.value.detail) == ("merge-key-null", True)
