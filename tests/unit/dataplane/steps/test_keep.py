@@ -14,7 +14,7 @@ from dataaggregator.errors import Permanent
 
 from .conftest import Outcome
 
-SCHEMA = pa.schema([pa.field("k", pa.int64()), pa.field("v", pa.string())])
+SCHEMA = pa.table({"k": pa.array([], pa.int64()), "v": pa.array([], pa.string())}).schema
 Rows = Sequence[tuple[int | None, str]]
 ROWS = st.lists(st.tuples(st.integers(0, 20), st.text("abc", max_size=3)), max_size=60)
 
