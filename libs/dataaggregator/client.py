@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import aiohttp
 import orjson
@@ -127,6 +127,31 @@ class Client:
             cursor = page["next_cursor"]
             if cursor is None:
                 return
+
+    async def download(self, path: str, into: BinaryIO, **parameters: object) -> None:
+        """Write what is at this path as it comes; raises UnreachableError if it breaks off before its end."""
+        token = self._token
+        try:
+            await self._receive(path, into, parameters)
+        except ApiError as error:
+            if error.status != 401 or self._refresh is None:
+                raise
+            await self._renew(token)
+            await self._receive(path, into, parameters)
+
+    async def _receive(self, path: str, into: BinaryIO, parameters: Mapping[str, object]) -> None:
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=REQUEST_TIMEOUT_SECONDS)
+        request = self._session().get(
+            self.url + path, headers=self._headers(), params=_query(parameters), timeout=timeout
+        )
+        try:
+            async with request as answer:
+                if answer.status != 200:
+                    raise ApiError(await _problem(answer))
+                async for piece in answer.content.iter_any():
+                    into.write(piece)
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
+            raise UnreachableError(f"The download of {path} broke off; what came of it is not all.") from error
 
     async def save(self, path: str, definition: Json) -> tuple[Json, bool]:
         """Create the definition, or replace the one of the same name; True when it is new."""

@@ -1,6 +1,5 @@
 """api: the executor's HTTP door: the ledger, the rejected rows and the logs of a run; where a pipeline stands."""
 
-import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -13,31 +12,14 @@ from dataaggregator.db import Database
 from dataaggregator.errors import NotFound
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
-from dataaggregator.http.paging import Page, PageQuery, Query, decode_cursor, encode_cursor
+from dataaggregator.http.paging import Page, Query, decode_cursor, encode_cursor
 from dataaggregator.http.route import Route
 from dataaggregator.http.sse import stream
 from dataaggregator.permissions import Permission
-from services.executor import rejected
-from services.executor.folders import RunFolders
 from services.executor.follow import follow_lines, shown
 from services.executor.probe import Probes
+from services.executor.rejected_api import RejectedApi
 from services.executor.store import logs, results, runs
-
-
-class RejectedQuery(PageQuery):
-    sort: None = None
-    stage: Annotated[str | None, Field(max_length=200, description="Only rows this stage rejected.")] = None
-    rule: Annotated[str | None, Field(max_length=200, description="Only rows this rule rejected.")] = None
-
-
-class RejectedRow(BaseModel):
-    """One row of the quarantine; `row` is the object it was, or its raw text where it could not be read."""
-
-    stage: str
-    rule: str
-    reason: str
-    position: str | None
-    row: dict[str, Any] | str
 
 
 class LogQuery(Query):
@@ -59,11 +41,11 @@ class LogLine(BaseModel):
 @dataclass(frozen=True)
 class Api:
     database: Database
-    folders: RunFolders
+    rejected: RejectedApi
     probes: Probes
 
     def routes(self) -> list[Route]:
-        reads, data = Permission.RUNS_READ, Permission.DATA_READ
+        reads = Permission.RUNS_READ
         return [
             Route(
                 "GET",
@@ -76,16 +58,6 @@ class Api:
             ),
             Route(
                 "GET",
-                "/api/runs/{run:id}/rejected",
-                self.list_rejected,
-                "The rejected rows of a run",
-                "runs",
-                data,
-                query=RejectedQuery,
-                answers={200: Page[RejectedRow]},
-            ),
-            Route(
-                "GET",
                 "/api/runs/{run:id}/logs",
                 self.list_logs,
                 "The log of a run",
@@ -93,7 +65,7 @@ class Api:
                 reads,
                 query=LogQuery,
                 answers={200: Page[LogLine]},
-                produces="text/event-stream",
+                produces=("text/event-stream",),
                 description="With Accept: text/event-stream the lines follow as they are written, until the run ends.",
             ),
             Route(
@@ -106,6 +78,7 @@ class Api:
                 answers={200: PipelineState},
                 internal=True,
             ),
+            *self.rejected.routes(),
             self.probes.route(),
         ]
 
@@ -116,29 +89,6 @@ class Api:
         if ledger is None:
             raise NotFound("ledger-not-there-yet", "No attempt of this run has left a ledger yet.")
         return Answer(Ledger.model_validate(ledger))
-
-    async def list_rejected(self, call: Call) -> Answer:
-        query, run_id = call.query_as(RejectedQuery), call.id("run")
-        offset = 0 if query.cursor is None else max(0, decode_cursor(query.cursor, int)[0])
-        async with self.database.transaction(call.workspace) as tx:
-            await runs.get(tx, call.workspace, run_id)
-            entries = await results.list_quarantine(
-                tx,
-                call.workspace,
-                run_id,
-                offset=offset,
-                limit=query.limit + 1,
-                stage=query.stage,
-                rule=query.rule,
-            )
-        folder = self.folders.path(run_id)
-        found = await asyncio.to_thread(rejected.read_rows, folder, entries, offset, query.limit + 1)
-        more = encode_cursor(offset + query.limit) if len(found) > query.limit else None
-        items = [
-            RejectedRow(stage=r.stage, rule=r.rule, reason=r.reason, position=r.position, row=r.row)
-            for r in found[: query.limit]
-        ]
-        return Answer(Page[RejectedRow](items=items, next_cursor=more))
 
     async def list_logs(self, call: Call) -> Answer:
         query, run_id = call.query_as(LogQuery), call.id("run")

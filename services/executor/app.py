@@ -25,6 +25,7 @@ from services.executor.lease import LeaseKeeper, LeaseTimes
 from services.executor.probe import Probes
 from services.executor.reaper import Reaper, ReaperTimes
 from services.executor.recorder import Recorder
+from services.executor.rejected_api import RejectedApi
 from services.executor.wake import Waker
 from services.executor.whereabouts import identify
 from services.executor.worker import Worker, WorkerDoors
@@ -56,7 +57,11 @@ def build(ports: Ports) -> Service:
     return Service(
         name="executor",
         schema=SCHEMA,
-        routes=Api(database, folders, Probes(pool, settings.home / "probes", job, mask_key)).routes(),
+        routes=Api(
+            database,
+            RejectedApi(database, folders, settings.run_retention_days),
+            Probes(pool, settings.home / "probes", job, mask_key),
+        ).routes(),
         handlers=handlers,
         loops=[
             Loop("executor-leases", keeper.run),

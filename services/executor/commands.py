@@ -25,7 +25,7 @@ from dataaggregator.dataplane.job import KnownCursor, RunOutcome, SchemaChange
 from dataaggregator.db import Connection, Database
 from dataaggregator.errors import PlatformError, Transient
 from services.executor.domain import CANCELLED, UNKNOWN, End, Ending, Status, Verdict, decide
-from services.executor.store import claims, logs, results, runs
+from services.executor.store import claims, logs, quarantine, results, runs
 from services.executor.store import ends as store_ends
 from services.executor.store.claims import Claimed
 from services.executor.store.ends import AttemptEnded
@@ -230,7 +230,7 @@ async def settle_all(tx: Connection, ends: Sequence[tuple[Run, AttemptEnd]]) -> 
     for run, ended in ends:
         verdict, outcome = verdicts[run.run_id], ended.outcome
         if outcome is not None:
-            await results.save_quarantine(tx, run, outcome.quarantine)
+            await quarantine.save(tx, run, outcome.quarantine)
             await results.save_cursors(tx, run, outcome.cursors)
         if verdict.status is Status.QUEUED:
             message = await _queue_again(tx, run, verdict, ended)

@@ -9,17 +9,36 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dataaggregator.dataplane.showing import rows_as_json
 from dataaggregator.errors import NotFound
-from services.executor.store.results import StoredEntry
+from services.executor.store.quarantine import StoredEntry
+
+PART_ROWS = 1_000
 
 
 @dataclass(frozen=True)
 class RejectedRow:
     stage: str
+    kind: str | None
     rule: str
     reason: str
     position: str | None
     row: Any
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of one entry, as the file has them: position, rule, reason, row."""
+
+    entry: StoredEntry
+    rows: pa.Table
+
+    def shown(self) -> Iterator[RejectedRow]:
+        """Each row as JSON shows it; one that has no types is JSON already."""
+        entry, typed = self.entry, pa.types.is_struct(self.rows.schema.field("row").type)
+        for held in rows_as_json(self.rows):
+            row = held["row"] if typed else json.loads(held["row"])
+            yield RejectedRow(entry.stage, entry.kind, entry.rule, held["reason"], held["position"], row)
 
 
 def read_rows(folder: Path, entries: Sequence[StoredEntry], offset: int, limit: int) -> list[RejectedRow]:
@@ -28,30 +47,42 @@ def read_rows(folder: Path, entries: Sequence[StoredEntry], offset: int, limit: 
     for entry in entries:
         skip = max(0, offset - entry.first)
         take = min(entry.row_count - skip, limit - len(found))
-        found.extend(_rows_of(folder / entry.file, entry, skip, take))
+        for part in _parts_of(folder, entry, skip, take):
+            found.extend(part.shown())
     return found
 
 
-def _rows_of(path: Path, entry: StoredEntry, skip: int, take: int) -> list[RejectedRow]:
+def read_parts(folder: Path, entries: Sequence[StoredEntry]) -> Iterator[Part]:
+    """All rows of the entries, some at a time."""
+    for entry in entries:
+        yield from _parts_of(folder, entry, 0, entry.row_count)
+
+
+def types_of(folder: Path, entries: Sequence[StoredEntry]) -> dict[pa.DataType, list[StoredEntry]]:
+    """The entries by the type their rows have."""
+    found: dict[pa.DataType, list[StoredEntry]] = {}
+    for entry in entries:
+        with _opened(folder, entry) as file:
+            found.setdefault(file.schema_arrow.field("row").type, []).append(entry)
+    return found
+
+
+def _parts_of(folder: Path, entry: StoredEntry, skip: int, take: int) -> Iterator[Part]:
+    """Row groups outside the slice are not decoded."""
+    with _opened(folder, entry) as file:
+        offset, begin = entry.row_offset + skip, 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            first, last = max(offset, begin), min(offset + take, begin + rows)
+            if first < last:
+                held = file.read_row_group(group).slice(first - begin, last - first)
+                yield from (Part(entry, held.slice(at, PART_ROWS)) for at in range(0, held.num_rows, PART_ROWS))
+            begin += rows
+
+
+def _opened(folder: Path, entry: StoredEntry) -> pq.ParquetFile:
     try:
-        with pq.ParquetFile(path) as file:
-            batches = list(_slices(file, entry.row_offset + skip, take))
+        return pq.ParquetFile(folder / entry.file)
     except FileNotFoundError as error:
         detail = "The rejected rows of this run are no longer kept, or lie with another executor."
         raise NotFound("rejected-rows-gone", detail) from error
-    return [
-        RejectedRow(entry.stage, entry.rule, row["reason"], row["position"], json.loads(row["row"]))
-        for batch in batches
-        for row in batch.to_pylist()
-    ]
-
-
-def _slices(file: pq.ParquetFile, offset: int, length: int) -> Iterator[pa.Table]:
-    """Row groups outside the slice are not decoded."""
-    begin = 0
-    for group in range(file.num_row_groups):
-        rows = file.metadata.row_group(group).num_rows
-        first, last = max(offset, begin), min(offset + length, begin + rows)
-        if first < last:
-            yield file.read_row_group(group).slice(first - begin, last - first)
-        begin += rows

@@ -116,6 +116,14 @@ class Api:
     async def get(self, path: str, *, expect: int = 200, **query: object) -> Any:
         return await self.good("GET", path, expect=expect, query=query)
 
+    async def file(self, path: str, **query: str) -> bytes:
+        """A download, whole."""
+        async with self.http.get(self.url + path, headers=self._headers(), params=query) as answer:
+            read = await answer.read()
+            validate_answer(self.document, "GET", path, answer.status, read, headers=answer.headers)
+            assert answer.status == 200, read
+            return read
+
     async def post(self, path: str, body: object = NOTHING, *, expect: int = 201, **more: Any) -> Any:
         return await self.good("POST", path, body, expect=expect, **more)
 

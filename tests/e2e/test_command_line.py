@@ -34,8 +34,27 @@ def test_runs_logs_and_rejected_tell_about_a_run(demo: Platform) -> None:
     assert isinstance(rejected, list)
     assert len(rejected) == run["rows_rejected"]
     assert {row["rule"] for row in rejected} == {"region-known", "has-land", "has-people"}
+    (first, *_) = sorted(rejected, key=lambda row: row["rule"])
+    of_rule = json_of(demo, "rejected", run["id"], "--rule", first["rule"])
+    assert of_rule == [row for row in rejected if row["rule"] == first["rule"]]
+    summary = json_of(demo, "rejected", run["id"], "--summary")
+    assert isinstance(summary, dict)
+    assert summary["rows"] == len(rejected)
     assert demo.command("logs", run["id"]).returncode == 0
     assert demo.command("logs", "--follow", run["id"]).returncode == 0
+
+
+def test_rejected_rows_are_written_to_a_file_by_its_ending(demo: Platform, tmp_path: Path) -> None:
+    lines = demo.command("--json", "run", "urban-population", "--follow").stdout.splitlines()
+    run = json.loads(lines[-1])["id"]
+    rejected = json_of(demo, "rejected", run)
+    saved = demo.command("rejected", run, "--output", str(tmp_path / "rows.ndjson"))
+    assert saved.returncode == 0, saved.stderr
+    assert [json.loads(line) for line in (tmp_path / "rows.ndjson").read_text().splitlines()] == rejected
+    wrong = demo.command("rejected", run, "--output", str(tmp_path / "rows.xlsx"))
+    assert wrong.returncode == 2
+    assert "ndjson, csv, parquet" in wrong.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.ndjson"]
 
 
 def test_connectors_are_listed_tested_discovered_and_previewed(demo: Platform) -> None:

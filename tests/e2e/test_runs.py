@@ -1,8 +1,11 @@
 """Runs: from the wish to the ledger, and everything one can ask about them on the way."""
 
 import asyncio
+import io
+import json
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
@@ -115,6 +118,28 @@ async def test_the_quarantine_shows_each_row_with_its_stage_rule_and_reason(api:
     assert await api.items(path, rule="region-known") == rows
     assert await api.items(path, stage=rows[0]["stage"]) == rows
     assert await api.items(path, rule="another") == []
+
+
+async def test_the_quarantine_is_counted_by_rule_and_taken_home_as_a_file(api: Api, ended: Json) -> None:
+    path = f"/api/runs/{ended['id']}/rejected"
+    (by_rule,) = (await api.get(f"{path}/summary"))["items"]
+    assert (by_rule["kind"], by_rule["rule"], by_rule["rows"]) == ("validate", "region-known", 2)
+    assert [reason["rows"] for reason in by_rule["reasons"]] == [2]
+    lines = (await api.file(f"{path}/download")).splitlines()
+    assert [json.loads(line) for line in lines] == await api.items(path)
+    table = pq.read_table(io.BytesIO(await api.file(f"{path}/download", format="parquet", rule="region-known")))
+    assert table["row"].to_pylist() == [
+        {"id": 3, "region": None, "amount": 5},
+        {"id": 5, "region": None, "amount": 7},
+    ]
+    assert (await api.file(f"{path}/download", format="csv")).count(b"\n") == 3
+
+
+async def test_who_may_not_see_rows_sees_no_rejected_ones(viewer: Api, operator: Api, ended: Json) -> None:
+    for caller in (viewer, operator):
+        for what in ("", "/summary", "/download"):
+            problem = await caller.refused("GET", f"/api/runs/{ended['id']}/rejected{what}")
+            assert (problem["status"], problem["code"]) == (403, "permission-denied")
 
 
 async def test_the_log_is_read_by_level_and_from_a_line_on(api: Api, ended: Json) -> None:
@@ -277,6 +302,19 @@ async def test_too_many_rejected_rows_fail_the_run_before_anything_is_committed(
     assert run["error"]["help"].endswith("#rejected-over-threshold")
     assert not await warehouse.has("public.strict") or not await warehouse.rows("SELECT * FROM strict")
     assert len(await api.items(f"/api/runs/{run['id']}/rejected")) == 2
+
+
+async def test_many_rejected_rows_are_a_warning_in_run_and_event_where_the_pipeline_says_so(
+    api: Api, warehouse: Warehouse
+) -> None:
+    await api.post("/api/pipelines", pipeline("lenient", on_rejected={"threshold": "10%", "then": "warn"}))
+    run = await api.run("lenient")
+    assert (run["status"], run["rows_written"]) == ("succeeded", 2)
+    assert run["warnings"] == ["2 of 5 rows were rejected; the pipeline allows 10%."]
+    assert len(await warehouse.rows("SELECT * FROM lenient")) == 2
+    async with api.stream("/api/events", type="run.succeeded.v1", subject=run["id"], last_id="0") as events:
+        told = await anext(events)
+    assert told.data["data"]["warnings"] == run["warnings"]
 
 
 async def test_a_failed_attempt_is_tried_again_and_the_run_says_so(api: Api, site: Site) -> None:

@@ -77,6 +77,10 @@ DEFINITIONS: dict[str, Entry] = {
         "A reference in the configuration has no value",
         "Set the variable or write the file for the connectors service; never a setting of the platform itself.",
     ),
+    "rejected-rows-differ": Entry(
+        "The rejected rows have different fields",
+        "Choose those of one stage and rule, which GET /api/runs/{run}/rejected/summary names, or take ndjson or csv.",
+    ),
     "rejected-rows-gone": Entry(
         "The rejected rows are gone",
         "They are kept for RUN_RETENTION_DAYS in the run folder; run the pipeline again to see them anew.",

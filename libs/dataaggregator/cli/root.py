@@ -19,7 +19,7 @@ ROOMS = {
     "events": "runs",
     "logs": "runs",
     "parked": "parked",
-    "rejected": "runs",
+    "rejected": "rejected",
     "run": "runs",
     "runs": "runs",
     "serve": "platform",

@@ -1,4 +1,4 @@
-"""Commands about runs: start and follow one, list them, read logs, events and the quarantine."""
+"""Commands about runs: start and follow one, list them, read logs and events."""
 
 import asyncio
 import json
@@ -144,20 +144,6 @@ async def show_events(session: Session, follow: bool, kind: str | None, subject:
                 click.echo(f"{event.data['time']} {event.data['type']:<24} {event.data['subject']}")
 
 
-@click.command("rejected")
-@click.argument("run")
-@command
-async def show_rejected(session: Session, run: str) -> None:
-    """Print the rows of RUN that went to the quarantine, each with stage, rule and reason."""
-    async with session.client() as client:
-        rows = [row async for row in client.pages(f"/api/runs/{run}/rejected")]
-    if session.json:
-        emit_json(rows)
-    else:
-        lines = [(row["stage"], row["rule"], row["reason"], json.dumps(row["row"], ensure_ascii=False)) for row in rows]
-        console().print(table(("stage", "rule", "reason", "row"), lines))
-
-
 @click.command("cancel")
 @click.argument("run")
 @command
@@ -198,6 +184,5 @@ COMMANDS = {
     "runs": list_runs,
     "logs": show_logs,
     "events": show_events,
-    "rejected": show_rejected,
     "cancel": cancel_run,
 }

@@ -45,13 +45,17 @@ def _threshold(value: Any) -> Any:
 
 
 class OnRejected(Sent):
-    """More rejected rows than this, judged before anything is committed, and the run fails."""
+    """What more rejected rows than this do, judged before anything is committed: the run fails, or warns."""
 
     threshold: Annotated[str, Field(pattern=_THRESHOLD), BeforeValidator(_threshold, json_schema_input_type=str | int)]
-    then: Literal["fail"] = "fail"
+    then: Literal["fail", "warn"] = "fail"
 
     def exceeded(self, rejected: int, read: int) -> bool:
         """Whether `rejected` of `read` rows is more than the threshold allows."""
         if self.threshold.endswith("%"):
             return rejected * 100 > float(self.threshold[:-1]) * read
         return rejected > int(self.threshold)
+
+    def told(self, rejected: int, read: int) -> str:
+        """What is said when it is exceeded."""
+        return f"{rejected} of {read} rows were rejected; the pipeline allows {self.threshold}."

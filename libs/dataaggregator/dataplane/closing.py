@@ -34,11 +34,8 @@ def judge_before_commit(job: RunJob, extract: Extract, loads: Sequence[Load]) ->
         raise Permanent("unbalanced", f"The ledger does not add up: {'; '.join(ledger.violations[:3])}.")
     allowed = job.definition.on_rejected
     read, rejected = extract.counts.rows_read, extract.counts.rows_rejected
-    if allowed is not None and allowed.exceeded(rejected, read):
-        raise Permanent(
-            "rejected-over-threshold",
-            f"{rejected} of {read} rows were rejected; the pipeline allows {allowed.threshold}.",
-        )
+    if allowed is not None and allowed.then == "fail" and allowed.exceeded(rejected, read):
+        raise Permanent("rejected-over-threshold", allowed.told(rejected, read))
 
 
 class Books:

@@ -162,8 +162,13 @@ class QuarantineEntry(_Part):
     """Rejected rows of one stage and rule in one Parquet file of the run folder."""
 
     stage: str
+    kind: str | None = None
+    """Of the stage, as in the ledger."""
     rule: str
     reason: str
+    """Of the first of them."""
+    reasons: dict[str, int] = {}
+    """How many have which reason; of a rule with very many reasons not all."""
     count: int
     file: str
     row_offset: int

@@ -132,7 +132,7 @@ class Pass:
             edges=written.edges,
             producers=dict(written.producers),
             counts=self.tally.counts(),
-            quarantine=self._quarantine.close(),
+            quarantine=self._quarantine.close({stage.stage: stage.kind for stage in written.stages}),
             warnings=tuple(self._warnings()),
             spooled=self._spools,
             copies=self._copied,
@@ -253,6 +253,9 @@ class Pass:
             found += [
                 f"{stage.stage}: {count} rows did not pass {rule}." for rule, count in stage.warned.items() if count
             ]
+        allowed, counts = job.definition.on_rejected, self.tally.counts()
+        if allowed is not None and allowed.then == "warn" and allowed.exceeded(counts.rows_rejected, counts.rows_read):
+            found.append(allowed.told(counts.rows_rejected, counts.rows_read))
         return found
 
 

@@ -12,7 +12,11 @@ import pyarrow as pa
 
 
 def rows_as_json(rows: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
-    return [plain(row) for row in rows.to_pylist()]
+    try:
+        return [plain(row) for row in rows.to_pylist()]
+    except (ValueError, OverflowError):
+        columns = {name: [_exact(value) for value in rows.column(name)] for name in rows.schema.names}
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def plain(value: Any) -> Any:
@@ -33,6 +37,19 @@ def plain(value: Any) -> Any:
         case list() | tuple():
             return [plain(one) for one in value]
     return str(value)
+
+
+def _exact(value: Any) -> Any:
+    """An Arrow scalar as `plain` shows it, also times that are too fine or too far away for Python's own types."""
+    try:
+        return plain(value.as_py())
+    except (ValueError, OverflowError):
+        pass
+    if isinstance(value, pa.StructScalar):
+        return {name: _exact(one) for name, one in value.items()}
+    if isinstance(value, pa.ListScalar):
+        return [_exact(one) for one in value]
+    return str(value.cast(pa.string()).as_py())
 
 
 def schema_as_json(schema: pa.Schema) -> dict[str, Any]:

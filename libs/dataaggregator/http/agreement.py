@@ -45,7 +45,7 @@ def validate_answer(
         assert body in (b"", None), f"{named}: a body where none is declared"
         return
     kind = _kind(content, headers, named)
-    if kind.endswith("json"):
+    if kind.endswith(("/json", "+json")):
         _check(document, content[kind]["schema"], _json(body), named)
 
 

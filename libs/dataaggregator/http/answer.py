@@ -28,7 +28,15 @@ class TextAnswer(Answer):
 
 @dataclass
 class StreamAnswer(Answer):
-    """An answer written piece by piece: ``write`` gets the opened response; the caller going away cancels it."""
+    """An answer written piece by piece: ``write`` gets the opened response; the caller going away cancels it.
+
+    One that breaks off is cut, so that it is not taken for the whole.
+    """
 
     write: Callable[[web.StreamResponse], Awaitable[None]] | None = None
     content_type: str = "text/event-stream"
+
+    @property
+    def endless(self) -> bool:
+        """Events have no end: a stream of them may end anywhere."""
+        return self.content_type == "text/event-stream"

@@ -135,6 +135,8 @@ class Door:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, ConnectionError):
             log.bug("stream_broke_off", error, route=self._route.template)
+        if (error is not None or (task.cancelled() and not answer.endless)) and request.transport is not None:
+            request.transport.abort()  # the head is out: what else could say that this is not all?
         return response
 
     def end_streams(self) -> None:

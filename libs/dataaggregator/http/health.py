@@ -97,5 +97,5 @@ def routes(needs: Sequence[Resource], wants: Sequence[Resource] = ()) -> list[Ro
     return [
         Route("GET", "/health/live", live, "Is the service alive?", "health", None, answers={200: Alive}),
         readiness(needs, wants),
-        Route("GET", "/metrics", exposition, "Metrics for Prometheus", "health", None, produces="text/plain"),
+        Route("GET", "/metrics", exposition, "Metrics for Prometheus", "health", None, produces=("text/plain",)),
     ]

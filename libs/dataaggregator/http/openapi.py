@@ -236,8 +236,7 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
         content: dict[str, Any] = {}
         if model is not None:
             content["application/json"] = {"schema": schemas.ref(model, "serialization")}
-        if route.produces != "application/json":
-            content[route.produces] = {"schema": {"type": "string"}}
+        content |= {kind: {"schema": {"type": "string"}} for kind in route.produces}
         if content:
             answer["content"] = content
         names = ["ETag"] if route.etag and status in (200, 201) and model is not None else []

@@ -46,8 +46,8 @@ class Route:
     etag: bool = False
     #: Takes Idempotency-Key (the gateway keeps the answers).
     idempotent: bool = False
-    #: Content type of a good answer that is not JSON, or not always.
-    produces: str = "application/json"
+    #: Content types of a good answer that is not JSON, or not always.
+    produces: tuple[str, ...] = ()
     description: str = ""
 
     @cached_property

@@ -1,4 +1,4 @@
-"""store, results: what attempts leave behind: their history and ledgers, the quarantine's index, cursors."""
+"""store, results: what attempts leave behind: their history and ledgers, cursors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from dataaggregator.dataplane.job import KnownCursor, QuarantineEntry
+from dataaggregator.dataplane.job import KnownCursor
 from dataaggregator.db import Connection
 from services.executor.domain import End
 from services.executor.store.runs import Run
@@ -22,20 +22,6 @@ class StoredCursor:
 
 
 _CURSOR = "source_stream, destination, cursor, run_id, committed_at"
-
-
-@dataclass(frozen=True)
-class StoredEntry:
-    """Rejected rows that stand together in one file of the run folder; `first` is their place in the whole list."""
-
-    stage: str
-    rule: str
-    reason: str
-    position: str | None
-    file: str
-    row_offset: int
-    row_count: int
-    first: int
 
 
 async def last_end(tx: Connection, run: Run) -> End | None:
@@ -58,50 +44,6 @@ async def find_ledger(tx: Connection, workspace: UUID, run_id: UUID) -> dict[str
         workspace,
     )
     return found
-
-
-async def save_quarantine(tx: Connection, run: Run, entries: Sequence[QuarantineEntry]) -> None:
-    """The index of the last attempt's rejected rows takes the place of the one before."""
-    if not run.first_claim:
-        await tx.execute("DELETE FROM executor.quarantine WHERE run_id = $1", run.run_id)
-    if not entries:
-        return
-    await tx.executemany(
-        """INSERT INTO executor.quarantine
-               (run_id, workspace_id, ordinal, stage, rule, reason, row_count, file, row_offset, position)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
-        [
-            (run.run_id, run.workspace_id, n, e.stage, e.rule, e.reason, e.count, e.file, e.row_offset, e.position)
-            for n, e in enumerate(entries)
-        ],
-    )
-
-
-async def list_quarantine(
-    tx: Connection, workspace: UUID, run_id: UUID, *, offset: int, limit: int, stage: str | None, rule: str | None
-) -> list[StoredEntry]:
-    """The entries that hold the rejected rows offset … offset + limit, of one stage or rule if so wished."""
-    rows = await tx.fetch(
-        """SELECT * FROM (
-               SELECT stage, rule, reason, position, file, row_offset, row_count, ordinal,
-                   (sum(row_count) OVER (ORDER BY ordinal) - row_count)::bigint AS first
-               FROM executor.quarantine
-               WHERE run_id = $1 AND workspace_id = $2
-                   AND ($5::text IS NULL OR stage = $5) AND ($6::text IS NULL OR rule = $6)) entries
-           WHERE first < $3::bigint + $4::bigint AND first + row_count > $3 ORDER BY ordinal""",
-        run_id,
-        workspace,
-        offset,
-        limit,
-        stage,
-        rule,
-    )
-    names = ("stage", "rule", "reason", "position", "file", "row_offset", "row_count", "first")
-    return [StoredEntry(**{name: row[name] for name in names}) for row in rows]
-
-
-async def remove_quarantine(tx: Connection, run_id: UUID) -> None:
-    await tx.execute("DELETE FROM executor.quarantine WHERE run_id = $1", run_id)
 
 
 async def save_cursors(tx: Connection, run: Run, cursors: Sequence[KnownCursor]) -> None:

@@ -54,7 +54,7 @@ class FeedApi:
                 "events",
                 Permission.RUNS_READ,
                 query=EventsQuery,
-                produces="text/event-stream",
+                produces=("text/event-stream",),
                 description=_TOLD,
             ),
             Route(
@@ -64,7 +64,7 @@ class FeedApi:
                 "Follow one run to its end",
                 "events",
                 Permission.RUNS_READ,
-                produces="text/event-stream",
+                produces=("text/event-stream",),
                 description=f"{_TOLD} Begins with what is kept of the run; ends after the event that ends it.",
             ),
         ]

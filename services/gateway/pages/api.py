@@ -46,7 +46,13 @@ class PagesApi:
                 answers={200: Document},
             ),
             Route(
-                "GET", "/api/docs", _File("index.html", _HTML), "Read and try the API", tag, None, produces="text/html"
+                "GET",
+                "/api/docs",
+                _File("index.html", _HTML),
+                "Read and try the API",
+                tag,
+                None,
+                produces=("text/html",),
             ),
             Route(
                 "GET",
@@ -55,7 +61,7 @@ class PagesApi:
                 "The page's script",
                 tag,
                 None,
-                produces="text/javascript",
+                produces=("text/javascript",),
             ),
             Route(
                 "GET",
@@ -64,9 +70,9 @@ class PagesApi:
                 "The page's style",
                 tag,
                 None,
-                produces="text/css",
+                produces=("text/css",),
             ),
-            Route("GET", "/api/docs/errors", self.errors, "Every error code", tag, None, produces="text/html"),
+            Route("GET", "/api/docs/errors", self.errors, "Every error code", tag, None, produces=("text/html",)),
         ]
 
     async def openapi(self, _: Call) -> Answer:

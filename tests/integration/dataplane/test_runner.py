@@ -106,7 +106,7 @@ async def test_rejected_rows_are_in_the_quarantine_and_in_the_ledger(
     counts = outcome.counts
     assert (counts.rows_read, counts.rows_written, counts.rows_filtered, counts.rows_rejected) == (1_000, 980, 10, 10)
     (entry,) = outcome.quarantine
-    assert (entry.stage, entry.rule, entry.count) == ("keep[1].validate", "small", 10)
+    assert (entry.stage, entry.kind, entry.rule, entry.count) == ("keep[1].validate", "validate", "small", 10)
     assert pq.read_table(Path(job.folder) / entry.file).num_rows == 10
     assert outcome.ledger.balanced
     assert outcome.ledger.accounting == "proven"
@@ -122,8 +122,23 @@ async def test_too_many_rejected_rows_fail_the_run_before_anything_is_committed(
     assert outcome.error is not None
     assert (outcome.status, outcome.error.code) == ("failed", "rejected-over-threshold")
     assert outcome.error.help == "docs/troubleshooting/errors.md#rejected-over-threshold"
+    assert outcome.warnings == ()
     assert sum(entry.count for entry in outcome.quarantine) == 20
     assert await db.fetchval("SELECT count(*) FROM target") == 0
+
+
+async def test_more_rejected_rows_than_wished_are_a_warning_where_the_pipeline_says_so(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await orders(1_000)
+    rule = {"rule": "small", "check": "id <= 980", "on_fail": "reject"}
+    for threshold, warnings in (("1%", ["20 of 1000 rows were rejected; the pipeline allows 1%."]), ("20", [])):
+        on_rejected = {"threshold": threshold, "then": "warn"}
+        target_ = target(write="replace")
+        job = bench.job({"orders": ORDERS}, [target_], [keep({"validate": [rule]})], on_rejected=on_rejected)
+        outcome = await bench.run(job)
+        assert (outcome.status, outcome.error, list(outcome.warnings)) == ("succeeded", None, warnings)
+        assert await db.fetchval("SELECT count(*) FROM target") == 980
 
 
 async def test_streams_are_joined_aggregated_and_merged(bench: Bench, orders: Fill, db: asyncpg.Connection) -> None:

@@ -1,25 +1,20 @@
-"""The routes about runs: ledger, rejected rows, logs and state, for good and bad input."""
+"""The routes about runs: ledger, logs and state, for good and bad input."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import UUID
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from dataaggregator.client import ApiError
 from dataaggregator.contracts.ledger import Ledger, LedgerStage
 from dataaggregator.contracts.run import RunCounts
-from dataaggregator.dataplane.job import KnownCursor, QuarantineEntry, RunOutcome
+from dataaggregator.dataplane.job import KnownCursor, RunOutcome
 from dataaggregator.db import Database
 from dataaggregator.http.client import ServiceClient
 from dataaggregator.ids import new_id
 from dataaggregator.revocations import Revocation
-from dataaggregator.settings import Settings
 from services.executor.commands import AttemptEnd, Attempts
 from services.executor.domain import End
 from services.executor.store import logs
@@ -37,33 +32,13 @@ def workspace(place: Place) -> UUID:
     return place.workspace
 
 
-def rejected_rows(folder: Path, count: int) -> QuarantineEntry:
-    """As the runner leaves them: one file a stage and rule, several row groups."""
-    file = folder / "quarantine" / "0001.parquet"
-    file.parent.mkdir(parents=True)
-    schema = pa.schema([(name, pa.string()) for name in ("position", "rule", "reason", "row")])
-    with pq.ParquetWriter(file, schema) as writer:
-        for n in range(count):
-            row = json.dumps({"id": n, "name": None})
-            writer.write_table(pa.table([[f"a.csv:{n}"], ["known"], ["name is null"], [row]], schema=schema))
-    return QuarantineEntry(
-        stage="clean.check",
-        rule="known",
-        reason="name is null",
-        count=count,
-        file="quarantine/0001.parquet",
-        row_offset=0,
-    )
-
-
-async def end(attempts: Attempts, run: Run, *entries: QuarantineEntry) -> None:
+async def end(attempts: Attempts, run: Run) -> None:
     stage = LedgerStage(stage="a", kind="source", read=3, written=3)
     outcome = RunOutcome(
         status="succeeded",
         ledger=Ledger(run_id=run.run_id, balanced=True, stages=(stage,)),
         counts=RunCounts(rows_read=3, rows_written=3),
         cursors=(KnownCursor(destination="warehouse", source="a", cursor={"value": 7}),),
-        quarantine=entries,
     )
     assert await attempts.record(run, AttemptEnd(End.SUCCEEDED, None, outcome)) is not None
 
@@ -85,38 +60,9 @@ async def test_the_ledger_of_a_run_is_told_as_it_was_stored(place: Place, claime
 
 
 async def test_a_run_that_is_not_there_or_not_yours_looks_the_same(place: Place) -> None:
-    for what in ("ledger", "rejected", "logs"):
+    for what in ("ledger", "rejected", "rejected/summary", "rejected/download", "logs"):
         assert await status_of(place.client.get(f"/api/runs/{new_id()}/{what}")) == (404, "run-not-found")
         assert (await status_of(place.client.get(f"/api/runs/nonsense/{what}")))[0] in {404, 422}
-
-
-async def test_rejected_rows_come_page_by_page_from_the_run_folder(
-    place: Place, claimed: Claim, attempts: Attempts, settings: Settings
-) -> None:
-    run = await claimed()
-    entry = rejected_rows(settings.home / "runs" / str(run.run_id), 7)
-    await end(attempts, run, entry)
-    path = f"/api/runs/{run.run_id}/rejected"
-    rows = [row async for row in place.client.pages(path, limit=3)]
-    assert [row["row"]["id"] for row in rows] == list(range(7))
-    assert rows[0] == {
-        "stage": "clean.check",
-        "rule": "known",
-        "reason": "name is null",
-        "position": "a.csv:0",
-        "row": {"id": 0, "name": None},
-    }
-    assert await place.client.get(path, stage="another") == {"items": [], "next_cursor": None}
-
-
-async def test_rejected_rows_that_are_no_longer_kept_say_so(
-    place: Place, claimed: Claim, attempts: Attempts, settings: Settings
-) -> None:
-    run = await claimed()
-    entry = rejected_rows(settings.home / "runs" / str(run.run_id), 1)
-    (settings.home / "runs" / str(run.run_id) / entry.file).unlink()
-    await end(attempts, run, entry)
-    assert await status_of(place.client.get(f"/api/runs/{run.run_id}/rejected")) == (404, "rejected-rows-gone")
 
 
 async def test_wrong_queries_are_refused_by_name(place: Place, claimed: Claim) -> None:
@@ -125,6 +71,9 @@ async def test_wrong_queries_are_refused_by_name(place: Place, claimed: Claim) -
         ("rejected", {"limit": 501}),
         ("rejected", {"cursor": "nonsense"}),
         ("rejected", {"sort": "row"}),
+        ("rejected/summary", {"stage": "a"}),
+        ("rejected/download", {"format": "xml"}),
+        ("rejected/download", {"limit": 5}),
         ("logs", {"level": "loud"}),
         ("logs", {"after": -1}),
         ("logs", {"unknown": 1}),

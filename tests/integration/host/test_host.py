@@ -160,7 +160,7 @@ async def test_a_call_in_work_is_let_finish_and_a_stream_is_ended(ports: Ports) 
 
     routes = [
         Route("GET", "/slow", slow, "Slow", "trial", None, answers={200: Said}),
-        Route("GET", "/events", follow, "Events", "trial", None, produces="text/event-stream"),
+        Route("GET", "/events", follow, "Events", "trial", None, produces=("text/event-stream",)),
     ]
     host = Host([Service("one", routes)], ports, handle_signals=False)
     await host.start()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -25,6 +26,7 @@ class Gateway:
         self.application.router.add_post("/api/things", self.create)
         self.application.router.add_put("/api/things/{name}", self.replace)
         self.application.router.add_get("/api/events", self.events)
+        self.application.router.add_get("/api/files/{how}", self.file)
 
     async def login(self, request: web.Request) -> web.Response:
         return web.json_response({"access_token": self.valid, "refresh_token": "refresh-0"})
@@ -39,6 +41,21 @@ class Gateway:
             return web.json_response({"status": 401, "code": "token-expired", "detail": "Log in again."}, status=401)
         place = int(request.query.get("cursor", "0"))
         return web.json_response({"items": [{"n": place}], "next_cursor": str(place + 1) if place < 2 else None})
+
+    async def file(self, request: web.Request) -> web.StreamResponse:
+        """As the gateway does: one that is not whole is cut."""
+        if request.headers.get("Authorization") != f"Bearer {self.valid}":
+            return web.json_response({"status": 401, "code": "token-expired", "detail": "Log in again."}, status=401)
+        answer = web.StreamResponse()
+        answer.enable_chunked_encoding()
+        await answer.prepare(request)
+        await answer.write(b"half")
+        if request.match_info["how"] == "cut":
+            assert request.transport is not None
+            request.transport.abort()
+        else:
+            await answer.write(b"whole")
+        return answer
 
     async def create(self, request: web.Request) -> web.Response:
         self.keys.append(request.headers["Idempotency-Key"])
@@ -121,6 +138,16 @@ async def test_a_broken_event_stream_goes_on_after_the_last_event_seen() -> None
                 break
     assert seen == [1, 2, 3, 4, 5, 6]
     assert gateway.resumed_after == [None, "2", "4"]
+
+
+async def test_a_download_is_written_as_it_comes_and_one_that_is_cut_is_told(tmp_path: Path) -> None:
+    gateway = Gateway()
+    async with serving(gateway) as url, Client(url, token="ended", refresh_token="refresh-0") as client:
+        with (tmp_path / "file").open("wb") as into:
+            await client.download("/api/files/whole", into)
+        assert (tmp_path / "file").read_bytes() == b"halfwhole"
+        with (tmp_path / "file").open("wb") as into, pytest.raises(UnreachableError, match="not all"):
+            await client.download("/api/files/cut", into)
 
 
 async def test_an_address_where_nothing_answers_is_told_with_its_cure() -> None:

@@ -198,6 +198,7 @@ def test_a_wrong_step_names_its_field(step: Any, field: str, message: str) -> No
         ({"overlap": "cancel_running"}, "overlap", "'queue' or 'skip'"),
         ({"on_rejected": {"threshold": "101%"}}, "on_rejected.threshold", "a share such as 1%"),
         ({"on_rejected": {"threshold": True}}, "on_rejected.threshold", "a share such as 1%"),
+        ({"on_rejected": {"threshold": "1%", "then": "shout"}}, "on_rejected.then", "'fail' or 'warn'"),
         ({"parameters": {"p": {"type": "integer", "default": "1"}}}, "parameters.p", "not of type integer"),
         ({"name": "a b"}, "name", "letters, digits"),
         ({"name": "0198c0de-0000-7000-8000-000000000001"}, "name", "must not look like an id"),

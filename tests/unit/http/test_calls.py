@@ -106,7 +106,7 @@ ROUTES = [
     Route("DELETE", "/api/things/{thing}", drop, "Drop", "things", P.DEFINITIONS_WRITE, answers={204: None}, etag=True),
     Route("GET", "/api/by-id/{thing:id}", by_id, "By id", "things", P.SELF, answers={200: Kept}),
     Route("GET", "/api/fail/{how}", fail, "Fail", "things", None, answers={204: None}, problems=(409, 502)),
-    Route("GET", "/api/large", large, "Much text", "things", None, produces="text/plain"),
+    Route("GET", "/api/large", large, "Much text", "things", None, produces=("text/plain",)),
     Route("POST", "/internal/thing", drop, "For services", "things", None, internal=True, answers={204: None}),
 ]  # fmt: skip
 

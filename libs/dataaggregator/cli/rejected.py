@@ -1,0 +1,77 @@
+"""Commands about rejected rows: look at them, count them, take them home as a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dataaggregator.cli.output import console, emit_json, table
+from dataaggregator.cli.session import Session, command
+from dataaggregator.client import Client
+
+Json = dict[str, Any]
+FORMATS = ("ndjson", "csv", "parquet")
+
+
+@click.command("rejected")
+@click.argument("run")
+@click.option("--stage", help="Only rows this stage rejected.")
+@click.option("--rule", help="Only rows this rule rejected.")
+@click.option("--summary", is_flag=True, help="Only how many were rejected where and why.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help=f"Write them to this file; its ending says how: {', '.join(FORMATS)}.",
+)
+@command
+async def show_rejected(
+    session: Session, /, run: str, summary: bool, output: Path | None, **chosen: str | None
+) -> None:
+    """Print the rows of RUN that went to the quarantine, each with stage, rule and reason."""
+    path = f"/api/runs/{run}/rejected"
+    async with session.client() as client:
+        if summary:
+            _print_summary(session, await client.get(f"{path}/summary"))
+        elif output is not None:
+            await _save(client, f"{path}/download", output, **chosen)
+        else:
+            _print_rows(session, [row async for row in client.pages(path, **chosen)])
+
+
+async def _save(client: Client, path: str, output: Path, **chosen: str | None) -> None:
+    """Beside and then renamed: a file of that name is whole."""
+    wanted = output.suffix.removeprefix(".")
+    if wanted not in FORMATS:
+        raise click.UsageError(f"The ending of {output.name} should be one of {', '.join(FORMATS)}.")
+    beside = output.with_name(f"{output.name}.part")
+    try:
+        with beside.open("wb") as file:
+            await client.download(path, file, format=wanted, **chosen)
+        beside.rename(output)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _print_rows(session: Session, rows: list[Json]) -> None:
+    if session.json:
+        emit_json(rows)
+        return
+    lines = [(row["stage"], row["rule"], row["reason"], json.dumps(row["row"], ensure_ascii=False)) for row in rows]
+    console().print(table(("stage", "rule", "reason", "row"), lines))
+
+
+def _print_summary(session: Session, told: Json) -> None:
+    if session.json:
+        emit_json(told)
+        return
+    lines = [
+        (item["stage"], item["kind"], item["rule"], reason["rows"], reason["reason"])
+        for item in told["items"]
+        for reason in item["reasons"]
+    ]
+    console().print(table(("stage", "kind", "rule", "rows", "reason"), lines, f"{told['rows']} rejected rows"))
+
+
+COMMANDS = {"rejected": show_rejected}
