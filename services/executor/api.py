@@ -1,4 +1,4 @@
-"""api: the executor's HTTP door: the ledger, the rejected rows and the logs of a run; where a pipeline stands."""
+"""api: the executor's HTTP door: the ledger, the rejected rows and the logs of a run."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from dataaggregator.contracts.ledger import Ledger
-from dataaggregator.contracts.state import CursorState, PipelineState
 from dataaggregator.db import Database
 from dataaggregator.errors import NotFound
 from dataaggregator.http.answer import Answer
@@ -68,16 +67,6 @@ class Api:
                 produces=("text/event-stream",),
                 description="With Accept: text/event-stream the lines follow as they are written, until the run ends.",
             ),
-            Route(
-                "GET",
-                "/internal/pipelines/{pipeline:id}/state",
-                self.get_state,
-                "Where reading goes on, for the scheduler, which knows the pipelines",
-                "internal",
-                None,
-                answers={200: PipelineState},
-                internal=True,
-            ),
             *self.rejected.routes(),
             self.probes.route(),
         ]
@@ -104,19 +93,3 @@ class Api:
             )
         more = encode_cursor(lines[query.limit - 1].line) if len(lines) > query.limit else None
         return Answer({"items": [shown(line) for line in lines[: query.limit]], "next_cursor": more})
-
-    async def get_state(self, call: Call) -> Answer:
-        pipeline_id = call.id("pipeline")
-        async with self.database.transaction(call.workspace) as tx:
-            cursors = await results.list_cursors(tx, call.workspace, pipeline_id)
-        states = [
-            CursorState(
-                source=c.source,
-                destination=c.destination,
-                cursor=c.cursor,
-                run_id=c.run_id,
-                committed_at=c.committed_at,
-            )
-            for c in cursors
-        ]
-        return Answer(PipelineState(pipeline_id=pipeline_id, cursors=states))

@@ -26,6 +26,7 @@ from services.executor.probe import Probes
 from services.executor.reaper import Reaper, ReaperTimes
 from services.executor.recorder import Recorder
 from services.executor.rejected_api import RejectedApi
+from services.executor.state_api import StateApi
 from services.executor.wake import Waker
 from services.executor.whereabouts import identify
 from services.executor.worker import Worker, WorkerDoors
@@ -54,14 +55,14 @@ def build(ports: Ports) -> Service:
     reaper = Reaper(database, ReaperTimes(settings.heartbeat_seconds, settings.queue_limit_seconds))
     cleaner = Cleaner(database, folders, kept, settings.run_retention_days)
     handlers: list[Handler] = events.handlers()
+    probes = Probes(pool, settings.home / "probes", job, mask_key)
     return Service(
         name="executor",
         schema=SCHEMA,
-        routes=Api(
-            database,
-            RejectedApi(database, folders, settings.run_retention_days),
-            Probes(pool, settings.home / "probes", job, mask_key),
-        ).routes(),
+        routes=[
+            *Api(database, RejectedApi(database, folders, settings.run_retention_days), probes).routes(),
+            *StateApi(database).routes(),
+        ],
         handlers=handlers,
         loops=[
             Loop("executor-leases", keeper.run),

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from dataaggregator.bus import Said, emit, emit_all
+from dataaggregator.bus.audit import audit
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.connector import SchemaChanged
@@ -21,11 +22,14 @@ from dataaggregator.contracts.run import (
     RunSucceeded,
     RunTimedOut,
 )
+from dataaggregator.contracts.state import StateChange
 from dataaggregator.dataplane.job import KnownCursor, RunOutcome, SchemaChange
 from dataaggregator.db import Connection, Database
-from dataaggregator.errors import PlatformError, Transient
+from dataaggregator.definition import Audited
+from dataaggregator.errors import Conflict, PlatformError, Transient
 from services.executor.domain import CANCELLED, UNKNOWN, End, Ending, Status, Verdict, decide
-from services.executor.store import claims, logs, quarantine, results, runs
+from services.executor.state import State
+from services.executor.store import claims, cursors, logs, quarantine, results, runs
 from services.executor.store import ends as store_ends
 from services.executor.store.claims import Claimed
 from services.executor.store.ends import AttemptEnded
@@ -72,7 +76,8 @@ async def accept(tx: Connection, workspace: UUID, run_id: UUID, asked: dict[str,
 
 async def accept_all(tx: Connection, workspace: UUID, asked: Mapping[UUID, tuple[dict[str, Any], str | None]]) -> None:
     """Make rows of runs that were asked for, in their order."""
-    await runs.take_turn(tx, list(asked))
+    pipelines = {UUID(str(data["pipeline_id"])) for data, _ in asked.values()}
+    await runs.take_turn(tx, list(asked), list(pipelines))
     for one in await runs.add(tx, workspace, list(asked.values())):
         if one.cancel_requested:
             run = await runs.get(tx, workspace, one.run_id)
@@ -104,7 +109,26 @@ async def forget_pipeline(tx: Connection, workspace: UUID, pipeline_id: UUID, at
     """A deleted pipeline needs no cursors and no runs; the history of its runs stays."""
     for run_id in await runs.list_open_of(tx, workspace, pipeline_id):
         await request_cancel(tx, workspace, run_id, at)
-    await results.remove_cursors(tx, workspace, pipeline_id)
+    await cursors.remove_cursors(tx, workspace, pipeline_id)
+
+
+async def change_state(
+    tx: Connection, workspace: UUID, pipeline_id: UUID, change: StateChange, expect: Callable[[int], None]
+) -> None:
+    """Let the next run go on somewhere else. Only between two runs: one at work knows already where it goes on, and
+    its commit would count for newer than the change."""
+    await runs.take_turn(tx, (), [pipeline_id])
+    if at_work := await runs.list_open_of(tx, workspace, pipeline_id):
+        raise Conflict("run-not-ended", f"The run {at_work[0]} has not ended; wait for it or cancel it.")
+    known = await cursors.list_cursors(tx, workspace, pipeline_id)
+    state = State(known, await cursors.list_by_hand(tx, workspace, pipeline_id), change.appended)
+    expect(state.version)
+    action = "pipeline.state_reset" if change.wish is None else "pipeline.state_set"
+    wanted = state.reset() if change.wish is None else state.wanted(change.wish)
+    await cursors.set_by_hand(tx, workspace, pipeline_id, wanted)
+    before = [one.model_dump(mode="json", include={"source", "destination", "cursor"}) for one in state.shown()]
+    detail = {"name": change.pipeline, "before": before, "wanted": wanted}
+    await audit(tx, SCHEMA, workspace, change.author, Audited(action, "pipeline", pipeline_id, detail))
 
 
 @dataclass(frozen=True)
@@ -208,11 +232,11 @@ class Attempts:
             subject = str(change.connector_id)
             await emit(tx, SCHEMA, message, subject=subject, workspace=run.workspace_id, source=SOURCE)
 
-    async def record_cursors(self, run: Run, cursors: Sequence[KnownCursor]) -> None:
+    async def record_cursors(self, run: Run, committed: Sequence[KnownCursor]) -> None:
         """What a destination has committed on the way, chunk by chunk."""
         async with self._database.transaction(run.workspace_id) as tx:
             if await runs.lock_leased(tx, run.run_id, run.epoch) is not None:
-                await results.save_cursors(tx, run, cursors)
+                await cursors.save_cursors(tx, run, committed)
 
 
 async def settle(tx: Connection, run: Run, ended: AttemptEnd) -> Verdict:
@@ -231,7 +255,7 @@ async def settle_all(tx: Connection, ends: Sequence[tuple[Run, AttemptEnd]]) -> 
         verdict, outcome = verdicts[run.run_id], ended.outcome
         if outcome is not None:
             await quarantine.save(tx, run, outcome.quarantine)
-            await results.save_cursors(tx, run, outcome.cursors)
+            await cursors.save_cursors(tx, run, outcome.cursors)
         if verdict.status is Status.QUEUED:
             message = await _queue_again(tx, run, verdict, ended)
         else:

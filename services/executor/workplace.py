@@ -87,6 +87,7 @@ class Workplace:
             definition=queued.definition,
             connectors=connectors,
             cursors=tuple(claimed.cursors),
+            set_by_hand=tuple(claimed.set_by_hand),
             folder=str(folder),
             kept=str(self._doors.kept.path(queued.pipeline_id)),
             parameters=queued.parameters,

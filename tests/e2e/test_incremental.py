@@ -3,7 +3,8 @@
 from typing import Any
 
 from tests.e2e.api import Api, Json
-from tests.e2e.world import Warehouse
+from tests.e2e.test_runs import held_pipeline
+from tests.e2e.world import Site, Warehouse
 
 
 def _pipeline(table: str, **changed: Any) -> Json:
@@ -90,3 +91,78 @@ async def test_new_rows_alone_are_refused_where_they_would_replace_or_double(api
     assert (problem["status"], "incremental" in problem["errors"][0]["message"]) == (422, True)
     problem = await api.refused("POST", "/api/pipelines", _pipeline("nothing", source={"keep": "full"}))
     assert (problem["status"], "primary_key" in problem["errors"][0]["message"]) == (422, True)
+
+
+async def test_people_set_where_reading_goes_on(api: Api, warehouse: Warehouse) -> None:
+    await _fill(warehouse, "calls")
+    await api.post("/api/pipelines", _pipeline("calls"))
+    state = "/api/pipelines/calls/state"
+    early = {"cursors": [{"source": "rows", "cursor": {"value": "2026-01-01T00:00:04Z"}}]}
+    assert (await api.refused("PUT", state, early))["errors"][0]["code"] == "stream-unknown"
+    assert (await api.run("calls"))["rows_written"] == 10
+
+    seen = await api.call("GET", state)
+    told = await api.put(state, early, headers={"If-Match": seen.headers["ETag"]})
+    assert told["cursors"][0]["cursor"]["value"] == "2026-01-01T00:00:04Z"
+    assert told["cursors"][0]["set_at"] is not None
+    stale = await api.refused("PUT", state, early, headers={"If-Match": seen.headers["ETag"]})
+    assert (stale["status"], stale["code"]) == (412, "version-stale")
+    run = await api.run("calls")
+    assert (run["rows_read"], run["destinations"][0]["receipt"]["unchanged"]) == (6, 6)
+    (cursor,) = (await api.get(state))["cursors"]
+    assert (cursor["set_at"], cursor["run_id"]) == (None, run["id"])
+    assert (await api.run("calls"))["rows_read"] <= 1, "obeyed once"
+
+    await warehouse.execute("INSERT INTO calls VALUES (11, '2026-01-02'), (12, '2026-01-03')")
+    named = {"source": "rows:public.calls", "destination": "warehouse/public.calls_there"}
+    await api.put(state, {"cursors": [{**named, "cursor": {"value": "2026-01-02T00:00:00Z"}}]})
+    assert (await api.run("calls"))["rows_read"] == 1
+    await api.delete(state)
+    assert (await api.get(state))["cursors"][0]["cursor"] is None
+    assert (await api.run("calls"))["rows_read"] == 12
+    assert await warehouse.rows("SELECT count(*), count(DISTINCT id) FROM calls_there") == [(12, 12)]
+
+
+async def test_a_state_that_cannot_be_is_refused_with_all_that_is_wrong(api: Api, warehouse: Warehouse) -> None:
+    await _fill(warehouse, "bills")
+    await api.post("/api/pipelines", _pipeline("bills", to={"write": "append", "key": []}))
+    assert (await api.run("bills"))["rows_written"] == 10
+    state = "/api/pipelines/bills/state"
+    wrong = [
+        {"source": "rows", "cursor": {"value": "2026-01-01T00:00:04"}},
+        {"source": "nobody", "cursor": None},
+        {"source": "rows", "destination": "nowhere", "cursor": None},
+    ]
+    problem = await api.refused("PUT", state, {"cursors": wrong})
+    assert (problem["status"], problem["code"]) == (422, "state-invalid")
+    assert {(one["field"], one["code"]) for one in problem["errors"]} == {
+        ("cursors[0].cursor.value", "cursor-value"),
+        ("cursors[1].source", "stream-unknown"),
+        ("cursors[2].destination", "destination-unknown"),
+    }
+    back = {"cursors": [{"source": "rows", "cursor": {"value": "2026-01-01T00:00:04Z"}}]}
+    assert (await api.refused("PUT", state, back))["errors"][0]["code"] == "state-append"
+    reset = await api.refused("DELETE", state)
+    assert (reset["status"], reset["code"]) == (409, "state-append")
+    operator = await api.newcomer("operator")
+    assert (await operator.refused("PUT", state, back))["status"] == 403
+    assert (await operator.refused("DELETE", state))["status"] == 403
+    assert (await api.refused("PUT", state, {"cursors": []}))["status"] == 422
+    assert (await api.run("bills"))["rows_read"] <= 1
+    assert await warehouse.rows("SELECT count(*), count(DISTINCT id) FROM bills_there") == [(10, 10)]
+
+
+async def test_nothing_is_set_while_a_run_has_not_ended(api: Api, site: Site) -> None:
+    held = await held_pipeline(api, site, "claims")
+    run = await api.post("/api/pipelines/claims/runs", expect=202)
+    await held.asked.wait()
+    wish = {"cursors": [{"source": "rows", "cursor": None}]}
+    for problem in (
+        await api.refused("DELETE", "/api/pipelines/claims/state"),
+        await api.refused("PUT", "/api/pipelines/claims/state", wish),
+    ):
+        assert (problem["status"], problem["code"]) == (409, "run-not-ended")
+        assert run["id"] in problem["detail"]
+    held.let_go.set()
+    assert (await api.ended(run["id"]))["status"] == "succeeded"
+    await api.delete("/api/pipelines/claims/state")

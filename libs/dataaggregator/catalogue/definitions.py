@@ -105,6 +105,10 @@ DEFINITIONS: dict[str, Entry] = {
     ),
     "slot-decided": Entry("The slot was decided already", "Nothing is to be done: another scheduler was first."),
     "source-query-invalid": Entry("The query cannot be used", "Write one SELECT whose columns have different names."),
+    "state-invalid": Entry(
+        "The state cannot be set like this",
+        "Take streams, destinations and types from GET /api/pipelines/{pipeline}/state and correct each part named.",
+    ),
     "transformation-in-use": Entry("Pipelines use this transformation", "Change or delete the pipelines named first."),
     "transformation-unknown": Entry(
         "No such transformation",

@@ -188,6 +188,11 @@ RUNS: dict[str, Entry] = {
     "schema-unknown": Entry(
         "Nothing to learn the fields from", "Give the fields' types with schema on the pipeline's source."
     ),
+    "state-append": Entry(
+        "Rows read again would be appended twice",
+        "Set the state to where the destination is, or further; or run once with full_refresh, which replaces what is "
+        "there; or write with merge.",
+    ),
     "stream-invalid": Entry(
         "Not the name of a stream",
         "Write the stream as the connector type's documentation says, for example schema.table.",

@@ -74,6 +74,8 @@ class Begun:
 
     cursors: Mapping[str, Cursor]
     receipt: Receipt | None = None
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    """Under which each cursor was committed: one that was set by hand later counts more."""
 
 
 class CommitUnknown(Transient):

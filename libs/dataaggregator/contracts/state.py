@@ -1,24 +1,72 @@
-"""Contracts: where a pipeline stands, as the executor tells the scheduler and the scheduler whoever asks."""
+"""Contracts: where reading goes on in a pipeline, as it is told and as it is set by hand."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
+
+from dataaggregator.definition import Author
+
+MOST_CURSORS = 1000
+MOST_CHARACTERS = 1000
+_Text = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS, pattern="^[^\\x00]*$")]
 
 
 class CursorState(BaseModel):
-    """How far one destination has taken one source stream."""
+    """Where reading goes on for one source stream into one destination; `cursor` null is from the beginning."""
 
     source: str
     destination: str
-    cursor: dict[str, Any]
+    cursor: dict[str, Any] | None
     run_id: UUID
+    """The run that was the last to commit a cursor here, at `committed_at`."""
     committed_at: datetime
+    set_at: Annotated[
+        datetime | None, Field(description="When somebody set `cursor` by hand; null once a run has committed again.")
+    ] = None
 
 
 class PipelineState(BaseModel):
-    """No cursors: no run of it has committed one yet."""
+    """No cursors: no run of it has committed one yet. `version` grows with every commit and every change by hand."""
 
     pipeline_id: UUID
+    version: int
     cursors: list[CursorState]
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CursorValue(_Given):
+    """The field and its type stay as they are: they may be left out."""
+
+    value: Annotated[str, Field(max_length=MOST_CHARACTERS, pattern="^[^\\x00]*$")]
+    field: _Text | None = None
+    type: _Text | None = None
+
+
+class CursorWish(_Given):
+    """Go on behind this value; null is from the beginning."""
+
+    source: Annotated[_Text, Field(description="As the state shows it, or the source's name in the pipeline.")]
+    destination: Annotated[_Text | None, Field(description="As the state shows it; without one, every one.")] = None
+    cursor: CursorValue | None
+
+
+class StateWish(_Given):
+    """What is not named stays as it is."""
+
+    cursors: Annotated[tuple[CursorWish, ...], Field(min_length=1, max_length=MOST_CURSORS)]
+
+
+class StateChange(_Given):
+    """What the scheduler hands on to the executor; without a wish everything is read from the beginning."""
+
+    pipeline: str
+    wish: StateWish | None
+    appended: tuple[str, ...]
+    """The destinations in which rows that are read again would be there twice."""
+    if_match: str | None
+    author: Author

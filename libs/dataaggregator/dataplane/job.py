@@ -46,16 +46,33 @@ MaskKey = Annotated[str, Field(repr=False, pattern="^[0-9a-f]{64}$")]
 
 
 class KnownCursor(_Part):
-    """Where reading goes on for one source stream into one destination; `cursor` None is from the beginning.
+    """How far one destination has taken one source stream, as the executor was told; the destination knows better.
 
-    `destination` is the ledger's name of the destination's stage, `cursor` holds field, type and value.
-    The destination's own committed cursor wins, unless somebody set this one by hand (`forced`).
+    `destination` is the ledger's name of the destination's stage, `cursor` holds field, type and value. `epoch` is that
+    of its commit, 0 where the reader of it has its own.
     """
 
     destination: str
     source: str
+    cursor: dict[str, Any]
+    epoch: int = 0
+
+
+class CursorSet(_Part):
+    """Where reading is to go on because somebody said so; `cursor` None is from the beginning.
+
+    `epoch` is a number out of the row of the runs' epochs: a cursor that was committed under a later one has obeyed it.
+    """
+
+    destination: str | None
+    """None: every one."""
+    source: str | None
+    """None: every one."""
     cursor: dict[str, Any] | None
-    forced: bool = False
+    epoch: int
+
+    def covers(self, destination: str, source: str) -> bool:
+        return self.destination in (None, destination) and self.source in (None, source)
 
 
 class Prepare(_Part):
@@ -77,6 +94,7 @@ class RunJob(_Part):
     definition: ResolvedPipeline
     connectors: dict[UUID, ConnectorUse]
     cursors: tuple[KnownCursor, ...] = ()
+    set_by_hand: tuple[CursorSet, ...] = ()
     folder: str
     """The run folder: the same for every attempt of the run on this machine."""
     kept: str

@@ -16,6 +16,7 @@ from dataaggregator.connector.kept import Kept
 from dataaggregator.connector.registry import connector_type
 from dataaggregator.connector.source import Source
 from dataaggregator.connector.spec import Config, ConnectorType
+from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.dataplane.job import ConnectorUse, JobSettings
 from dataaggregator.errors import FieldError, Invalid
 
@@ -82,6 +83,15 @@ def checked(use: ConnectorUse) -> tuple[ConnectorType, Config]:
         ]
     named = "; ".join(f"{one.field}: {one.message}" for one in wrong)
     raise Invalid("connector-config-invalid", f"The connector's configuration is wrong: {named}.", errors=wrong)
+
+
+def destination_names(definition: ResolvedPipeline, values: Mapping[str, Any]) -> list[str]:
+    """What the ledger calls each destination, in the definition's order."""
+    names: list[str] = []
+    for index, destination in enumerate(definition.destinations):
+        name = f"{destination.connector_name}/{without_parameters(destination.stream, values)}"
+        names.append(f"{name}#{index}" if name in names else name)
+    return names
 
 
 def without_parameters(text: str, values: Mapping[str, Any]) -> str:

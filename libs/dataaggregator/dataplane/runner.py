@@ -23,13 +23,14 @@ from dataaggregator.dataplane.compile.kept import with_kept
 from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.dataplane.compile.plan import Plan
 from dataaggregator.dataplane.copies import Copies
+from dataaggregator.dataplane.cursors import go_on_from
 from dataaggregator.dataplane.extract import Extract, extracts
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at, leaf, run_error
 from dataaggregator.dataplane.job import CursorCommitted, RunJob, RunOutcome, SchemaChange
 from dataaggregator.dataplane.load import Load
 from dataaggregator.dataplane.meter import Meter
-from dataaggregator.dataplane.opening import Opening, without_parameters
+from dataaggregator.dataplane.opening import Opening, destination_names, without_parameters
 from dataaggregator.dataplane.passes import Pass, Scene, source_key
 from dataaggregator.dataplane.report import Reporter
 from dataaggregator.dataplane.spool import batches_of, schema_of
@@ -101,21 +102,15 @@ class Runner:
 
     def _open_loads(self, plan: Plan, values: Mapping[str, object]) -> list[Load]:
         loads: list[Load] = []
+        names = destination_names(self._job.definition, values)
         for node in plan.destinations:
             definition = self._job.definition.destinations[node.index]
-            stream = without_parameters(definition.stream, values)
-            name = f"{definition.connector_name}/{stream}"
-            if name in {load.name for load in loads}:
-                name = f"{name}#{node.index}"
+            request = self._request(plan, definition, values)
             destination = self._opening.destination(self._job.connectors[definition.connector_id])
-            loads.append(
-                Load(name, definition, self._request(plan, definition, stream, values), destination, self._failpoints)
-            )
+            loads.append(Load(names[node.index], definition, request, destination, self._failpoints))
         return loads
 
-    def _request(
-        self, plan: Plan, definition: ResolvedDestination, stream: str, values: Mapping[str, object]
-    ) -> LoadRequest:
+    def _request(self, plan: Plan, definition: ResolvedDestination, values: Mapping[str, object]) -> LoadRequest:
         reached = plan.upstream([definition.input])
         sources = {name: source for name, source in self._job.definition.sources.items() if name in reached}
         write = WriteKind(definition.write)
@@ -125,7 +120,7 @@ class Runner:
         return LoadRequest(
             run_id=self._job.run_id,
             pipeline_id=self._job.pipeline_id,
-            stream=stream,
+            stream=without_parameters(definition.stream, values),
             write=write,
             epoch=self._job.epoch,
             key=definition.key,
@@ -215,25 +210,13 @@ class Runner:
             with at(load.name):
                 self._tell_changes(load, await load.prepare(schema))
                 begun = await load.begin()
+                if load.state != "committed":
+                    return go_on_from(self._job, load.name, load.request, begun)
         except Exception as error:
             await self._failed(load, error)
             return None
-        if load.state == "committed":
-            self._books.settled(load, list(extracts(self._folder)))
-            return None
-        return self._go_on_from(load, begun.cursors)
-
-    def _go_on_from(self, load: Load, committed: Mapping[str, Cursor]) -> dict[str, Cursor]:
-        if self._job.full_refresh:
-            return {}
-        cursors = {key: cursor for key, cursor in committed.items() if key in load.request.source_streams}
-        for known in self._job.cursors:
-            if known.destination == load.name and (known.forced or known.source not in cursors):
-                if known.cursor is None:
-                    cursors.pop(known.source, None)
-                else:
-                    cursors[known.source] = Cursor.from_json(known.cursor)
-        return cursors
+        self._books.settled(load, list(extracts(self._folder)))
+        return None
 
     async def _read_and_load(self, reading: Pass, loads: list[Load], came_from: Mapping[str, Cursor]) -> None:
         self._meter.phase = "reading"

@@ -99,8 +99,12 @@ class FilesDestination:
         ledger.write(manifest)
         draft = ledger.folder / f"{load.run_id.hex}.{load.chunk}.draft"
         self._loading = Loading(load, ledger, lock, manifest, draft)
-        cursors = {name: Cursor.from_json(data) for name, data in manifest.cursors.get(pipeline, {}).items()}
-        return Begun(cursors, _receipt(manifest, load))
+        held = manifest.cursors.get(pipeline, {})
+        return Begun(
+            cursors={name: Cursor.from_json(data) for name, data in held.items()},
+            receipt=_receipt(manifest, load),
+            epochs={name: data["epoch"] for name, data in held.items() if "epoch" in data},
+        )
 
     def _sweep(self, places: Places, ledger: Ledger, manifest: Manifest) -> None:
         """Take away what an interrupted load left: drafts, and files put in place but never committed."""
@@ -154,7 +158,9 @@ class FilesDestination:
             "cursors": {name: cursor.to_json() for name, cursor in cursors.items()},
         }
         manifest.receipts[_name(load)] = entry
-        manifest.cursors.setdefault(str(load.pipeline_id), {}).update(entry["cursors"])  # type: ignore[call-overload]  # a dict
+        manifest.cursors.setdefault(str(load.pipeline_id), {}).update(
+            {name: cursor.to_json() | {"epoch": load.epoch} for name, cursor in cursors.items()}
+        )
         loading.ledger.write(manifest)
         for name in replaced:
             places.path(name).unlink(missing_ok=True)

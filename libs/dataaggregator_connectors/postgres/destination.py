@@ -94,15 +94,15 @@ class PostgresDestination:
             with translated(self._where):
                 if not self._has_ledger:
                     await create_ledger(connection)
-                cursors, receipt = await self._fence(connection, load)
+                begun = await self._fence(connection, load)
                 backend = await Backend.of(connection)
         except BaseException:
             self._sessions.hang_up(connection)
             raise
-        self._loading = Loading(load, connection, backend, cursors, hashlib.sha256())
-        return Begun(cursors, receipt)
+        self._loading = Loading(load, connection, backend, begun.cursors, hashlib.sha256())
+        return begun
 
-    async def _fence(self, connection: Connection, load: LoadRequest) -> tuple[Mapping[str, Cursor], Receipt | None]:
+    async def _fence(self, connection: Connection, load: LoadRequest) -> Begun:
         """Raise the fence, then hold it in the load's transaction; loads of older epochs that hold it are ended."""
         deadline = asyncio.get_running_loop().time() + FENCE_WAIT_SECONDS
         while True:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from dataaggregator.connector.destination import LoadRequest, Receipt
+from dataaggregator.connector.destination import Begun, LoadRequest, Receipt
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Conflict
 from dataaggregator_connectors.postgres.connection import Connection
@@ -67,7 +67,7 @@ async def raise_fence(connection: Connection, load: LoadRequest) -> None:
     _judge(epoch, load)
 
 
-async def take_fence(connection: Connection, load: LoadRequest) -> tuple[Mapping[str, Cursor], Receipt | None]:
+async def take_fence(connection: Connection, load: LoadRequest) -> Begun:
     """Hold the fence until this transaction ends: the cursors committed so far by source stream, and this chunk's
     ledger row. From now on no lock is waited for only so long any more.
 
@@ -80,7 +80,8 @@ async def take_fence(connection: Connection, load: LoadRequest) -> tuple[Mapping
             ORDER BY source_stream FOR UPDATE)
         SELECT s.*, l.* FROM (
             SELECT max(epoch) FILTER (WHERE source_stream = '{FENCE}') AS fence,
-                json_object_agg(source_stream, cursor) FILTER (WHERE cursor IS NOT NULL) AS held,
+                json_object_agg(source_stream, json_build_array(cursor, epoch)) FILTER (WHERE cursor IS NOT NULL)
+                    AS held,
                 set_config('lock_timeout', '0', count(*) >= 0) AS done
             FROM held) AS s
         LEFT JOIN (SELECT {RECEIPT} FROM {SCHEMA}.loads WHERE run_id = $3 AND stream = $2 AND chunk = $4) l
@@ -89,8 +90,12 @@ async def take_fence(connection: Connection, load: LoadRequest) -> tuple[Mapping
     )  # fmt: skip
     assert row is not None  # noqa: S101  (an aggregate is one row)
     _judge(row["fence"], load)
-    cursors = {name: Cursor.from_json(cursor) for name, cursor in json.loads(row["held"] or "{}").items()}
-    return cursors, None if row["run_id"] is None else _receipt(row)
+    held = json.loads(row["held"] or "{}")
+    return Begun(
+        cursors={name: Cursor.from_json(cursor) for name, (cursor, _) in held.items()},
+        receipt=None if row["run_id"] is None else _receipt(row),
+        epochs={name: epoch for name, (_, epoch) in held.items()},
+    )
 
 
 def _judge(epoch: int, load: LoadRequest) -> None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from dataaggregator.dataplane.job import KnownCursor
+from dataaggregator.dataplane.job import CursorSet, KnownCursor
 from dataaggregator.db import Connection
+from services.executor.store.cursors import SET_CURSORS
 from services.executor.store.runs import COLUMNS, Run, run_of
 
 
@@ -16,6 +17,7 @@ class Claimed:
 
     run: Run
     cursors: Sequence[KnownCursor]
+    set_by_hand: Sequence[CursorSet]
     last_ledger: dict[str, Any] | None
     """Of the last good run of the pipeline: zero rows where there were rows before is a warning."""
 
@@ -36,8 +38,11 @@ _CLAIM = f"""
     )
     SELECT claimed.*,
         (SELECT json_agg(json_build_object('source', c.source_stream, 'destination', c.destination,
-                                           'cursor', c.cursor) ORDER BY c.source_stream, c.destination)
+                                           'cursor', c.cursor, 'epoch', c.lease_epoch)
+                         ORDER BY c.source_stream, c.destination)
          FROM executor.cursors c WHERE c.pipeline_id = claimed.pipeline_id) AS cursors,
+        (SELECT json_agg({SET_CURSORS}) FROM executor.set_cursors s WHERE s.pipeline_id = claimed.pipeline_id)
+            AS set_by_hand,
         (SELECT a.ledger FROM executor.runs r JOIN executor.attempts a USING (run_id, lease_epoch)
          WHERE r.pipeline_id = claimed.pipeline_id AND r.status = 'succeeded'
          ORDER BY r.finished_at DESC LIMIT 1) AS last_ledger
@@ -48,6 +53,11 @@ async def claim(tx: Connection, owner: dict[str, Any], executor: str, lease_seco
     """Take the runs that waited longest: each a new epoch, a lease from the database's clock, and its attempt begun."""
     rows = await tx.fetch(_CLAIM, owner, executor, timedelta(seconds=lease_seconds), most)
     return [
-        Claimed(run_of(row), [KnownCursor(**cursor) for cursor in row["cursors"] or ()], row["last_ledger"])
+        Claimed(
+            run_of(row),
+            [KnownCursor(**cursor) for cursor in row["cursors"] or ()],
+            [CursorSet(**cursor) for cursor in row["set_by_hand"] or ()],
+            row["last_ledger"],
+        )
         for row in rows
     ]

@@ -148,11 +148,12 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
     return [Accepted(row["run_id"], row["cancel_requested"]) for row in rows]
 
 
-async def take_turn(tx: Connection, run_ids: Sequence[UUID]) -> None:
-    """Let one transaction at a time decide about runs whose rows may not exist yet."""
+async def take_turn(tx: Connection, run_ids: Sequence[UUID], pipeline_ids: Sequence[UUID] = ()) -> None:
+    """Let one transaction at a time decide about runs whose rows may not exist yet, and about a pipeline's next one."""
+    turns = {f"executor.run.{run_id}" for run_id in run_ids} | {f"executor.pipeline.{id_}" for id_ in pipeline_ids}
     await tx.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended(turn, 0)) FROM unnest($1::text[]) AS turn",
-        sorted(f"executor.run.{run_id}" for run_id in run_ids),
+        sorted(turns),
     )
 
 
@@ -324,7 +325,8 @@ async def list_overdue(tx: Connection, queue_limit_seconds: float, limit: int) -
 async def list_open_of(tx: Connection, workspace: UUID, pipeline_id: UUID) -> list[UUID]:
     rows = await tx.fetch(
         """SELECT run_id FROM executor.runs
-           WHERE workspace_id = $1 AND pipeline_id = $2 AND status IN ('queued', 'running') ORDER BY run_id""",
+           WHERE workspace_id = $1 AND pipeline_id = $2 AND (status = 'queued' OR status = 'running')
+           ORDER BY run_id""",
         workspace,
         pipeline_id,
     )

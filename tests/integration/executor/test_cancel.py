@@ -12,7 +12,7 @@ from dataaggregator.ids import new_id
 from services.executor import commands
 from services.executor.commands import AttemptEnd, Attempts, run_error
 from services.executor.domain import CANCELLED, End, Ending, Status
-from services.executor.store import results, runs
+from services.executor.store import cursors, runs
 from services.executor.store.runs import Run
 
 Claim = Callable[..., Awaitable[Run]]
@@ -147,6 +147,6 @@ async def test_a_deleted_pipelines_runs_are_cancelled_and_its_cursors_forgotten(
     assert await attempts.claim({"executor": "test"}) is not None
     async with database.transaction(workspace) as tx:
         await commands.forget_pipeline(tx, workspace, pipeline_id, AT)
-        assert await results.list_cursors(tx, workspace, pipeline_id) == []
+        assert await cursors.list_cursors(tx, workspace, pipeline_id) == []
     assert (await run_now(first.run_id)).cancel_requested_at is not None
     assert (await run_now(second.run_id)).status is Status.CANCELLED

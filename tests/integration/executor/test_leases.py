@@ -17,7 +17,7 @@ from services.executor.commands import AttemptEnd, Attempts, run_error
 from services.executor.domain import LOSS_LIMIT, End, Status
 from services.executor.lease import LeaseKeeper, LeaseTimes
 from services.executor.reaper import Reaper, ReaperTimes
-from services.executor.store import logs, results
+from services.executor.store import cursors, logs, results
 from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
 from services.executor.whereabouts import identify
@@ -86,8 +86,8 @@ async def test_a_cursor_is_never_taken_back_by_an_older_epoch(claimed: Claim, da
     async with database.transaction(older.workspace_id) as tx:
         for run, value in ((newer, 9), (older, 4)):
             cursor = KnownCursor(destination="warehouse", source="a", cursor={"value": value})
-            await results.save_cursors(tx, run, [cursor])
-        [kept] = await results.list_cursors(tx, older.workspace_id, older.pipeline_id)
+            await cursors.save_cursors(tx, run, [cursor])
+        [kept] = await cursors.list_cursors(tx, older.workspace_id, older.pipeline_id)
     assert (kept.cursor, kept.run_id) == ({"value": 9}, newer.run_id)
 
 
@@ -106,7 +106,7 @@ async def test_a_late_writer_writes_nothing(
         line = NewLine(1, run.queued.queued_at, "info", "too late", {})
         await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [line])
         assert await logs.count_lines(tx, run.run_id) == 0
-        assert await results.list_cursors(tx, run.workspace_id, run.queued.pipeline_id) == []
+        assert await cursors.list_cursors(tx, run.workspace_id, run.queued.pipeline_id) == []
         assert await results.find_ledger(tx, run.workspace_id, run.run_id) is None
     assert (await run_now(run.run_id)).status is Status.RUNNING
 

@@ -1,4 +1,4 @@
-"""The routes about runs: ledger, logs and state, for good and bad input."""
+"""The routes about runs: ledger and logs, for good and bad input."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,6 @@ from dataaggregator.contracts.ledger import Ledger, LedgerStage
 from dataaggregator.contracts.run import RunCounts
 from dataaggregator.dataplane.job import KnownCursor, RunOutcome
 from dataaggregator.db import Database
-from dataaggregator.http.client import ServiceClient
 from dataaggregator.ids import new_id
 from dataaggregator.revocations import Revocation
 from services.executor.commands import AttemptEnd, Attempts
@@ -131,25 +130,6 @@ async def test_a_revoked_listener_reads_no_further_line(place: Place, claimed: C
 
     assert (await status_of(asyncio.wait_for(listen(), 20)))[0] == 401
     assert seen == ["a"]
-
-
-async def test_the_state_of_a_pipeline_is_empty_until_a_run_has_committed(
-    place: Place, claimed: Claim, attempts: Attempts, workspace: UUID
-) -> None:
-    run = await claimed()
-    path = f"/internal/pipelines/{run.queued.pipeline_id}/state"
-    assert (await status_of(place.client.get(path)))[0] == 403
-    scheduler = ServiceClient(place.ports, "scheduler")
-    await scheduler.open()
-    try:
-        empty = {"pipeline_id": str(run.queued.pipeline_id), "cursors": []}
-        assert await scheduler.get("executor", path, workspace=workspace) == empty
-        await end(attempts, run)
-        (state,) = (await scheduler.get("executor", path, workspace=workspace))["cursors"]
-        assert (state["source"], state["destination"], state["cursor"]) == ("a", "warehouse", {"value": 7})
-        assert (await scheduler.get("executor", path, workspace=new_id()))["cursors"] == []
-    finally:
-        await scheduler.close()
 
 
 async def test_a_probe_is_for_services_only(place: Place) -> None:
