@@ -67,6 +67,10 @@ RUNS: dict[str, Entry] = {
         "An expression failed on a row",
         "Use TRY_CAST, nullif or a filter in a step before it, so that the expression has an answer for every row.",
     ),
+    "file-expands": Entry(
+        "A compressed file becomes too large",
+        "Look whether the file is what it should be; if it is, raise the connector's expansion, or split the workbook.",
+    ),
     "file-malformed": Entry(
         "The file cannot be read", "Check the file's format and encoding against the connector's configuration."
     ),
@@ -76,7 +80,10 @@ RUNS: dict[str, Entry] = {
     "files-failed": Entry(
         "The file system refuses", "Check that the folder is there, has room and may be written by the executor's user."
     ),
-    "files-format-unknown": Entry("The format is not known", "Set format to csv, json, ndjson or parquet."),
+    "files-format-unknown": Entry(
+        "The format is not known",
+        "Set format to csv, json, ndjson, parquet, arrow or excel (.xlsx); csv, ndjson, parquet and arrow are written.",
+    ),
     "http-malformed": Entry(
         "The API's answer is not JSON", "Correct the stream's path and params; the page is named in the detail."
     ),
@@ -119,6 +126,10 @@ RUNS: dict[str, Entry] = {
     ),
     "merge-key-null": Entry(
         "Rows without a merge key", "Filter or fill these rows in a step: a key with NULL equals nothing."
+    ),
+    "partition-invalid": Entry(
+        "These rows cannot be partitioned like this",
+        "Name columns of text, whole numbers, decimals, booleans or dates in partition_by, with a value in each row.",
     ),
     "probe-timeout": Entry(
         "A trial took too long", "Check that the source answers quickly, ask for fewer rows, then try again."

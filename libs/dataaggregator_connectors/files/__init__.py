@@ -1,4 +1,4 @@
-"""Files: CSV, JSON and Parquet below a folder, read with every row accounted for and written whole or not at all."""
+"""Files of many formats below a root, read with every row accounted for and written whole or not at all."""
 
 import asyncio
 import os
@@ -11,23 +11,25 @@ from dataaggregator.connector.spec import Check, ConnectorType, WriteMode
 from dataaggregator.errors import PlatformError
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.destination import FilesDestination
-from dataaggregator_connectors.files.places import Places
+from dataaggregator_connectors.files.finding import streams
+from dataaggregator_connectors.files.local import LocalTree
 from dataaggregator_connectors.files.source import FilesSource
 
 
 async def check(config: FilesConfig, context: Context) -> AsyncIterator[Check]:
     """Whether the folder is allowed, there, readable and writable."""
     try:
-        places = await asyncio.to_thread(Places, config, context)
+        tree = await asyncio.to_thread(LocalTree, config, context)
     except PlatformError as error:
         yield Check("allowed", False, error.detail, error.code)
         return
-    yield Check("allowed", True, f"{places.root} lies below an allowed folder.")
-    if not await asyncio.to_thread(places.root.is_dir):
-        yield Check("list", False, f"{places.root} is not a folder.", "files-failed")
+    yield Check("allowed", True, f"{tree.root} lies below an allowed folder.")
+    if not await asyncio.to_thread(tree.root.is_dir):
+        yield Check("list", False, f"{tree.root} is not a folder.", "files-failed")
         return
-    yield Check("list", True, f"{len(await asyncio.to_thread(places.all_files))} files can be read.")
-    writable = await asyncio.to_thread(os.access, places.root, os.W_OK)
+    found = await asyncio.to_thread(streams, tree, hive=config.hive)
+    yield Check("list", True, f"{len(found)} streams can be read.")
+    writable = await asyncio.to_thread(os.access, tree.root, os.W_OK)
     yield Check("write permission", True, "Files can be written." if writable else "The folder can only be read.")
 
 
@@ -40,5 +42,5 @@ CONNECTOR = ConnectorType(
     check=check,
     read_modes=(ReadMode.FULL_REFRESH,),
     write_modes=(WriteMode(WriteKind.APPEND, "exactly_once"), WriteMode(WriteKind.REPLACE, "exactly_once")),
-    docs="Reads a file, a folder or a glob; writes csv, ndjson or parquet that becomes visible with its manifest.",
+    docs="Reads a file, a folder or a glob; writes csv, ndjson, parquet or arrow, seen with its manifest.",
 )

@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
+from io import TextIOWrapper
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from dataaggregator.connector.typenames import parse_schema
 from dataaggregator.dataplane.batch import Batch, RejectedRow, no_rows
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.files.config import CsvOptions
+from dataaggregator_connectors.files.opening import Opening
 
 BLOCK_BYTES = 4 * 1024 * 1024
 SAMPLE_ROWS = 20_000
@@ -40,8 +41,8 @@ EXACT_DIGITS = 15
 class CsvFile:
     """One CSV file; opened anew for each reading."""
 
-    def __init__(self, path: Path, name: str, options: CsvOptions) -> None:
-        self._path, self._name, self._options = path, name, options
+    def __init__(self, opening: Opening, name: str, options: CsvOptions) -> None:
+        self._opening, self._name, self._options = opening, name, options
         # An empty line between others of a single field is that field without a value, as for PostgreSQL's COPY.
         self._single = False
         self.columns = self._read_header()
@@ -63,7 +64,7 @@ class CsvFile:
         encoding = (
             "utf-8-sig" if self._options.encoding.lower().replace("_", "-") == "utf-8" else self._options.encoding
         )
-        with self._path.open(encoding=encoding, errors="replace", newline="") as file:
+        with self._opening() as raw, TextIOWrapper(raw, encoding=encoding, errors="replace", newline="") as file:
             reader = csv.reader(file, delimiter=self._options.delimiter, quotechar=self._options.quote)
             line, begun = 1, False
             for record in reader:
@@ -84,29 +85,32 @@ class CsvFile:
 
         options = self._options
         try:
-            with arrow_csv.open_csv(
-                self._path,
-                arrow_csv.ReadOptions(
-                    use_threads=False,
-                    block_size=BLOCK_BYTES,
-                    encoding=options.encoding,
-                    skip_rows=self._first_line - 1 if self._single else 0,
-                    column_names=None if options.header else list(self.columns),
-                ),
-                arrow_csv.ParseOptions(
-                    delimiter=options.delimiter,
-                    quote_char=options.quote,
-                    newlines_in_values=True,
-                    ignore_empty_lines=not self._single,
-                    invalid_row_handler=note,
-                ),
-                arrow_csv.ConvertOptions(
-                    column_types=dict.fromkeys(self.columns, pa.binary()),
-                    null_values=list(options.null),
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=False,
-                ),
-            ) as reader:
+            with (
+                self._opening() as raw,
+                arrow_csv.open_csv(
+                    raw,
+                    arrow_csv.ReadOptions(
+                        use_threads=False,
+                        block_size=BLOCK_BYTES,
+                        encoding=options.encoding,
+                        skip_rows=self._first_line - 1 if self._single else 0,
+                        column_names=None if options.header else list(self.columns),
+                    ),
+                    arrow_csv.ParseOptions(
+                        delimiter=options.delimiter,
+                        quote_char=options.quote,
+                        newlines_in_values=True,
+                        ignore_empty_lines=not self._single,
+                        invalid_row_handler=note,
+                    ),
+                    arrow_csv.ConvertOptions(
+                        column_types=dict.fromkeys(self.columns, pa.binary()),
+                        null_values=list(options.null),
+                        strings_can_be_null=True,
+                        quoted_strings_can_be_null=False,
+                    ),
+                ) as reader,
+            ):
                 yield from self._numbered(reader, ragged, rows_only)
         except (pa.ArrowInvalid, UnicodeError) as error:
             if "Empty CSV file" not in str(error):
@@ -264,10 +268,10 @@ def infer_csv(files: Sequence[CsvFile], given: Mapping[str, str] | None) -> pa.S
                     samples[name].append(block.rows.column(name))
     if unknown := [name for name in wished if name not in samples]:
         raise Invalid("column-missing", f"`schema` names {', '.join(unknown)}, which no header has.")
-    return pa.schema([pa.field(name, wished.get(name) or _rule(values)) for name, values in samples.items()])
+    return pa.schema([pa.field(name, wished.get(name) or rule(values)) for name, values in samples.items()])
 
 
-def _rule(arrays: Sequence[Any]) -> pa.DataType:
+def rule(arrays: Sequence[Any]) -> pa.DataType:
     values: Any = pc.drop_null(pa.chunked_array(arrays, pa.binary())) if arrays else []
     if not len(values):
         return pa.string()

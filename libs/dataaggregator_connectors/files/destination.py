@@ -1,12 +1,9 @@
-"""Writing files: rows into an unfinished file, a rename into place, and the manifest last."""
+"""Writing files: rows into drafts, the drafts into place, and the manifest last."""
 
 import asyncio
-import datetime
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import pyarrow as pa
@@ -15,27 +12,36 @@ from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, WriteKind
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor, no_rows
-from dataaggregator.errors import Conflict, Invalid, Permanent, PlatformError, Transient
-from dataaggregator_connectors.files.config import SUFFIXES, FilesConfig
-from dataaggregator_connectors.files.manifest import OURS, Ledger, Manifest, sync_folder
-from dataaggregator_connectors.files.places import Places
-from dataaggregator_connectors.files.writing import RowWriter, open_writer
+from dataaggregator.errors import Invalid, Permanent, PlatformError
+from dataaggregator_connectors.files.config import PACKED, FilesConfig, Format
+from dataaggregator_connectors.files.ledger import Ledger, Placed
+from dataaggregator_connectors.files.local import LocalTree
+from dataaggregator_connectors.files.local_ledger import LocalLedger
+from dataaggregator_connectors.files.manifest import Loaded
+from dataaggregator_connectors.files.names import (
+    StreamPlace,
+    compression_of,
+    format_of,
+    part_name,
+    place_of,
+    shape_of,
+)
+from dataaggregator_connectors.files.parts import Layout, Part, Parts
 
 T = TypeVar("T")
-LOCK_WAIT_SECONDS = 60.0
-LOCK_LOOK_SECONDS = 0.1
+WRITTEN: tuple[Format, ...] = ("csv", "ndjson", "parquet", "arrow")
 
 
 @dataclass
 class Loading:
-    """A load under way: the lock it holds, what was there before, and the file it fills."""
+    """A load under way: what it holds, and the files it fills."""
 
     request: LoadRequest
+    place: StreamPlace
     ledger: Ledger
-    lock: int
-    before: Manifest
-    draft: Path
-    writer: RowWriter | None = None
+    parts: Parts
+    placed: list[Placed] = field(default_factory=list)
+    checksums: list[str] = field(default_factory=list)
     rows: int = 0
 
 
@@ -53,66 +59,27 @@ class FilesDestination:
         return await self._work(lambda: self._prepare(load, schema))
 
     def _prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
-        places = Places(self._config, self._context)
-        place = places.path(load.stream)
-        self._format(places, load)
         if load.write is WriteKind.MERGE:
             raise Invalid("write-mode-unknown", "Files can be appended and replaced, not merged.")
         if not schema.names:
             raise Invalid("column-missing", f"The rows for {load.stream} have no column.")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        return [] if Ledger(places.root, load.stream).read().receipts else [SchemaDifference(kind="created")]
+        loading = self._new(load)
+        loading.parts.check(schema)
+        loading.ledger.prepare()
+        return [] if loading.ledger.read().receipts else [SchemaDifference(kind="created")]
 
     async def begin(self, load: LoadRequest) -> Begun:
         await self.rollback()
-        places = Places(self._config, self._context)
-        ledger = Ledger(places.root, load.stream)
-        lock = await self._take(ledger, load)
+        loading = await self._work(lambda: self._new(load))
         try:
-            return await self._work(lambda: self._begin(places, ledger, lock, load))
-        except BaseException:
-            ledger.release(lock)
-            self._loading = None
+            manifest = await loading.ledger.begin(load)
+        except BaseException as error:
+            loading.ledger.release()
+            if isinstance(error, OSError):
+                raise self._failed(error) from error
             raise
-
-    async def _take(self, ledger: Ledger, load: LoadRequest) -> int:
-        deadline = asyncio.get_running_loop().time() + LOCK_WAIT_SECONDS
-        while (lock := await self._work(ledger.lock)) is None:
-            if asyncio.get_running_loop().time() > deadline:
-                raise Transient("destination-locked", f"Another load has held {load.stream} for {LOCK_WAIT_SECONDS} s.")
-            await asyncio.sleep(LOCK_LOOK_SECONDS)
-        return lock
-
-    def _begin(self, places: Places, ledger: Ledger, lock: int, load: LoadRequest) -> Begun:
-        manifest = ledger.read()
-        pipeline = str(load.pipeline_id)
-        epoch = manifest.epochs.get(pipeline, load.epoch)
-        if epoch > load.epoch:
-            raise Conflict(
-                "lease-lost",
-                f"A newer attempt (epoch {epoch}) has taken over {load.stream}; this one had {load.epoch}.",
-            )
-        self._sweep(places, ledger, manifest)
-        manifest.epochs[pipeline] = load.epoch
-        # Said before it is there: what a load that breaks off leaves is known by name, and nothing else is touched.
-        manifest.pending = [places.name(self._final(places, load))]
-        ledger.write(manifest)
-        draft = ledger.folder / f"{load.run_id.hex}.{load.chunk}.draft"
-        self._loading = Loading(load, ledger, lock, manifest, draft)
-        held = manifest.cursors.get(pipeline, {})
-        return Begun(
-            cursors={name: Cursor.from_json(data) for name, data in held.items()},
-            receipt=_receipt(manifest, load),
-            epochs={name: data["epoch"] for name, data in held.items() if "epoch" in data},
-        )
-
-    def _sweep(self, places: Places, ledger: Ledger, manifest: Manifest) -> None:
-        """Take away what an interrupted load left: drafts, and files put in place but never committed."""
-        for draft in ledger.folder.glob("*.draft"):
-            draft.unlink()
-        for name in manifest.pending:
-            if OURS.search(name) and name not in manifest.files:
-                places.path(name).unlink(missing_ok=True)
+        self._loading = loading
+        return manifest.begun(load)
 
     async def write(self, rows: pa.RecordBatch) -> None:
         loading = self._open()
@@ -120,10 +87,14 @@ class FilesDestination:
         loading.rows += rows.num_rows
 
     def _write(self, loading: Loading, rows: pa.RecordBatch) -> None:
-        if loading.writer is None:
-            form = self._format(Places(self._config, self._context), loading.request)
-            loading.writer = open_writer(loading.draft, form, rows.schema, self._config.csv)
-        loading.writer.write(rows)
+        for part in loading.parts.write(rows):
+            self._place(loading, part)
+
+    def _place(self, loading: Loading, part: Part) -> None:
+        placed = Placed(part.draft, self._name(loading, part))
+        loading.placed.append(placed)
+        loading.checksums.append(part.checksum)
+        loading.ledger.place(placed)
 
     async def commit(self, cursors: Mapping[str, Cursor]) -> Receipt:
         loading = self._open()
@@ -132,41 +103,18 @@ class FilesDestination:
         return receipt
 
     def _commit(self, loading: Loading, cursors: Mapping[str, Cursor]) -> Receipt:
-        load, manifest = loading.request, loading.before
-        places = Places(self._config, self._context)
-        if loading.writer is None:
+        load = loading.request
+        if not loading.rows and not self._config.partition_by:
             if self._schema is None:
                 raise RuntimeError("prepare comes before commit")
             self._write(loading, no_rows(self._schema))
-        checksum = _finish(loading)
-        final = self._final(places, load)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        loading.draft.rename(final)
-        sync_folder(final.parent)
-        replaced = (
-            [] if load.write is WriteKind.APPEND else [name for name in manifest.files if name != places.name(final)]
-        )
-        manifest.files = [
-            *(name for name in manifest.files if name not in (*replaced, places.name(final))),
-            places.name(final),
-        ]
-        manifest.pending = []
-        entry = {
-            "rows": loading.rows,
-            "checksum": checksum,
-            "committed_at": datetime.datetime.now(datetime.UTC).isoformat(),
-            "cursors": {name: cursor.to_json() for name, cursor in cursors.items()},
-        }
-        manifest.receipts[_name(load)] = entry
-        manifest.cursors.setdefault(str(load.pipeline_id), {}).update(
-            {name: cursor.to_json() | {"epoch": load.epoch} for name, cursor in cursors.items()}
-        )
-        loading.ledger.write(manifest)
-        for name in replaced:
-            places.path(name).unlink(missing_ok=True)
-        loading.ledger.release(loading.lock)
-        receipt = _receipt(manifest, load)
-        assert receipt is not None  # noqa: S101  (it was written three lines above)
+        for part in loading.parts.finish():
+            self._place(loading, part)
+        loaded = Loaded([each.name for each in loading.placed], loading.rows, _checksum(loading.checksums))
+        manifest = loading.ledger.commit(load, loading.placed, loaded, cursors)
+        loading.ledger.release()
+        receipt = manifest.receipt(load)
+        assert receipt is not None  # noqa: S101  (it was written one line above)
         return receipt
 
     async def rollback(self) -> None:
@@ -175,11 +123,8 @@ class FilesDestination:
             await self._work(lambda: _undo(loading))
 
     async def read_back(self, load: LoadRequest) -> Receipt | None:
-        return await self._work(lambda: self._read_back(load))
-
-    def _read_back(self, load: LoadRequest) -> Receipt | None:
-        """The manifest's receipt, if the file it speaks of is still there (unless a later load replaced it)."""
-        return _receipt(Ledger(Places(self._config, self._context).root, load.stream).read(), load)
+        """The receipt of the load as the manifest holds it now."""
+        return await self._work(lambda: self._new(load).ledger.read().receipt(load))
 
     async def close(self) -> None:
         await self.rollback()
@@ -189,22 +134,31 @@ class FilesDestination:
             raise RuntimeError("begin comes before write and commit")
         return self._loading
 
-    def _format(self, places: Places, load: LoadRequest) -> str:
-        form = places.format_of(load.stream, None if "." in Path(load.stream).name else "parquet")
-        if form == "json":
-            raise Invalid("files-format-unknown", "Files are written as csv, ndjson or parquet.")
-        return form
+    def _new(self, load: LoadRequest) -> Loading:
+        place = place_of(load.stream)
+        if self._config.partition_by and not place.is_folder:
+            raise Invalid("partition-invalid", f"A partitioned stream is a folder: {load.stream!r} names a file.")
+        ledger = LocalLedger(LocalTree(self._config, self._context), place)
+        parts = Parts(ledger.drafts, f"{load.run_id.hex}.{load.chunk}", self._layout(load.stream))
+        return Loading(load, place, ledger, parts)
 
-    def _folder_and_stem(self, places: Places, load: LoadRequest) -> tuple[Path, str]:
-        place = places.path(load.stream)
-        return (place.parent, place.stem) if place.suffix in SUFFIXES else (place, "part")
+    def _layout(self, stream: str) -> Layout:
+        form = format_of(self._config, stream, "parquet" if shape_of(stream).form is None else None)
+        if form not in WRITTEN:
+            raise Invalid("files-format-unknown", f"Files are written as {', '.join(WRITTEN)}.")
+        compression = compression_of(self._config, stream, form)
+        return Layout(form, self._config.csv_of(stream), compression, self._config.partition_by)
 
-    def _final(self, places: Places, load: LoadRequest) -> Path:
-        place = places.path(load.stream)
-        folder, stem = self._folder_and_stem(places, load)
-        if load.write is WriteKind.REPLACE and place.suffix in SUFFIXES:
-            return place
-        return folder / f"{stem}.{load.run_id.hex}.{load.chunk}.{self._format(places, load)}"
+    def _name(self, loading: Loading, part: Part) -> str:
+        load, place = loading.request, loading.place
+        if load.write is WriteKind.REPLACE and not place.is_folder:
+            return place.label
+        return part_name(place, load, part.partition, part.number, self._ending(load.stream))
+
+    def _ending(self, stream: str) -> str:
+        layout = self._layout(stream)
+        packed = next((ending for ending, codec in PACKED.items() if codec == layout.compression), "")
+        return f".{layout.form}{packed}"
 
     async def _work(self, work: Callable[[], T]) -> T:
         try:
@@ -212,40 +166,19 @@ class FilesDestination:
         except PlatformError:
             raise
         except OSError as error:
-            raise Permanent("files-failed", f"{error.strerror}: {error.filename or self._config.root}") from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> Permanent:
+        return Permanent("files-failed", f"{error.strerror}: {error.filename or self._config.root}")
 
 
-def _finish(loading: Loading) -> str:
-    if loading.writer is None:
-        raise RuntimeError("nothing was opened")
-    loading.writer.close()
-    with loading.draft.open("rb") as file:
-        os.fsync(file.fileno())
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+def _checksum(parts: Sequence[str]) -> str:
+    """Of the one file, or of the checksums of several in their order."""
+    return "sha256:" + (parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest())
 
 
 def _undo(loading: Loading) -> None:
-    if loading.writer is not None:
-        loading.writer.close()
-    loading.draft.unlink(missing_ok=True)
-    loading.ledger.release(loading.lock)
-
-
-def _name(load: LoadRequest) -> str:
-    return f"{load.run_id}/{load.chunk}"
-
-
-def _receipt(manifest: Manifest, load: LoadRequest) -> Receipt | None:
-    entry = manifest.receipts.get(_name(load))
-    if entry is None:
-        return None
-    return Receipt(
-        run_id=load.run_id,
-        stream=load.stream,
-        chunk=load.chunk,
-        rows=entry["rows"],
-        inserted=entry["rows"],
-        committed_at=datetime.datetime.fromisoformat(entry["committed_at"]),
-        checksum=entry["checksum"],
-        cursors={name: Cursor.from_json(data) for name, data in entry["cursors"].items()},
-    )
+    loading.parts.drop()
+    for each in loading.placed:
+        each.draft.unlink(missing_ok=True)
+    loading.ledger.release()

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from io import TextIOWrapper
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from dataaggregator.connector.documents import DECODER, loads
 from dataaggregator.connector.records import SAMPLE_ROWS, Shaper
 from dataaggregator.dataplane.batch import Batch, RejectedRow
 from dataaggregator.errors import Invalid
+from dataaggregator_connectors.files.opening import Opening
 
 CHUNK_CHARS = 1024 * 1024
 
@@ -24,8 +25,8 @@ class Broken:
 class JsonFile:
     """One file of records, `lines` for one document a line."""
 
-    def __init__(self, path: Path, name: str, *, lines: bool) -> None:
-        self._path, self._name, self._lines = path, name, lines
+    def __init__(self, opening: Opening, name: str, *, lines: bool) -> None:
+        self._opening, self._name, self._lines = opening, name, lines
 
     def sample(self) -> Iterator[dict[str, Any]]:
         for _, record in islice(self._records(), SAMPLE_ROWS):
@@ -51,7 +52,7 @@ class JsonFile:
         return self._of_lines() if self._lines else self._of_array()
 
     def _of_lines(self) -> Iterator[tuple[int, Any]]:
-        with self._path.open("rb") as file:
+        with self._opening() as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
@@ -63,7 +64,7 @@ class JsonFile:
     def _of_array(self) -> Iterator[tuple[int, Any]]:
         number = 0
         try:
-            with self._path.open(encoding="utf-8-sig") as file:
+            with self._opening() as raw, TextIOWrapper(raw, encoding="utf-8-sig") as file:
                 for number, record in enumerate(elements(file), start=1):
                     yield number, record
         except ValueError as error:

@@ -1,92 +1,100 @@
 """What is visible of a stream: the manifest, written last, with its files, receipts and cursors."""
 
-import contextlib
-import fcntl
-import hashlib
+import datetime
 import json
-import os
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-OWN_FOLDER = "_dataaggregator"
-# Files of ours carry the run and the chunk in their names; only those in a manifest are there for readers.
-OURS = re.compile(r"\.[0-9a-f]{32}\.\d+\.(csv|ndjson|parquet)$")
+from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, WriteKind
+from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.errors import Conflict
+
 RECEIPTS_KEPT = 1_000
 
 
 @dataclass
 class Manifest:
-    """The state of one stream: paths below the root, and by "run/chunk" and pipeline what was loaded."""
+    """The state of one stream: names below the stream's folder, and by "run/chunk" and pipeline what was loaded."""
 
+    label: str = ""
     files: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
-    """Where the load under way will put its file."""
+    """Where the load under way puts its files."""
     epochs: dict[str, int] = field(default_factory=dict)
     cursors: dict[str, dict[str, Any]] = field(default_factory=dict)
     receipts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, data: bytes | None, label: str = "") -> "Manifest":
+        return cls(**json.loads(data)) if data is not None else cls(label)
 
-class Ledger:
-    """The folder beside the data in which a stream's manifest, lock and unfinished files are kept."""
+    def bytes(self) -> bytes:
+        return json.dumps(asdict(self), indent=1).encode()
 
-    def __init__(self, root: Path, stream: str) -> None:
-        name = re.sub(r"[^A-Za-z0-9.-]", "_", stream)[:60]
-        self.folder = root / OWN_FOLDER / f"{name}-{hashlib.sha256(stream.encode()).hexdigest()[:12]}"
-        self._file = self.folder / "manifest.json"
+    def fence(self, load: LoadRequest) -> None:
+        """Take the fence, or Conflict "lease-lost" where a newer attempt has it."""
+        pipeline = str(load.pipeline_id)
+        epoch = self.epochs.get(pipeline, load.epoch)
+        if epoch > load.epoch:
+            raise Conflict(
+                "lease-lost",
+                f"A newer attempt (epoch {epoch}) has taken over {load.stream}; this one had {load.epoch}.",
+            )
+        self.epochs[pipeline] = load.epoch
 
-    def read(self) -> Manifest:
-        if not self._file.exists():
-            return Manifest()
-        return Manifest(**json.loads(self._file.read_text()))
+    def begun(self, load: LoadRequest) -> Begun:
+        """What the pipeline has committed so far."""
+        held = self.cursors.get(str(load.pipeline_id), {})
+        return Begun(
+            cursors={name: Cursor.from_json(data) for name, data in held.items()},
+            receipt=self.receipt(load),
+            epochs={name: data["epoch"] for name, data in held.items() if "epoch" in data},
+        )
 
-    def write(self, manifest: Manifest) -> None:
-        """Replace the manifest in one step that survives a crash."""
-        manifest.receipts = dict(list(manifest.receipts.items())[-RECEIPTS_KEPT:])
-        draft = self.folder / f"manifest.{os.getpid()}.draft"
-        with draft.open("w") as file:
-            json.dump(vars(manifest), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(self._file)
-        sync_folder(self.folder)
+    def add(self, load: LoadRequest, loaded: "Loaded", cursors: Mapping[str, Cursor]) -> Sequence[str]:
+        """Name a load's files and what was loaded; the names of the files it replaces are answered."""
+        kept = self.files if load.write is WriteKind.APPEND else []
+        replaced = [name for name in self.files if name not in (*kept, *loaded.files)]
+        self.files = [*(name for name in kept if name not in loaded.files), *loaded.files]
+        self.pending = []
+        told: dict[str, dict[str, Any]] = {name: cursor.to_json() for name, cursor in cursors.items()}
+        self.receipts[_name(load)] = {
+            "rows": loaded.rows,
+            "checksum": loaded.checksum,
+            "committed_at": datetime.datetime.now(datetime.UTC).isoformat(),
+            "cursors": told,
+        }
+        self.receipts = dict(list(self.receipts.items())[-RECEIPTS_KEPT:])
+        self.cursors.setdefault(str(load.pipeline_id), {}).update(
+            {name: data | {"epoch": load.epoch} for name, data in told.items()}
+        )
+        return replaced
 
-    def lock(self) -> "int | None":
-        """Hold the stream until `release`; None if another process holds it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
+    def receipt(self, load: LoadRequest) -> Receipt | None:
+        entry = self.receipts.get(_name(load))
+        if entry is None:
             return None
-        return handle
-
-    @staticmethod
-    def release(handle: int) -> None:
-        os.close(handle)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in the folder survive a crash."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return Receipt(
+            run_id=load.run_id,
+            stream=load.stream,
+            chunk=load.chunk,
+            rows=entry["rows"],
+            inserted=entry["rows"],
+            committed_at=datetime.datetime.fromisoformat(entry["committed_at"]),
+            checksum=entry["checksum"],
+            cursors={name: Cursor.from_json(data) for name, data in entry["cursors"].items()},
+        )
 
 
-def committed(root: Path, found: Sequence[Path]) -> Sequence[Path]:
-    """The files without those a load has put in place but not committed."""
-    if not any(OURS.search(path.name) for path in found):
-        return found
-    listed = set(_listed(root))
-    return [path for path in found if not OURS.search(path.name) or path.relative_to(root).as_posix() in listed]
+@dataclass(frozen=True)
+class Loaded:
+    """The files of one load by their names below the stream's folder."""
+
+    files: Sequence[str]
+    rows: int
+    checksum: str
 
 
-def _listed(root: Path) -> Iterator[str]:
-    for file in (root / OWN_FOLDER).glob("*/manifest.json"):
-        with contextlib.suppress(FileNotFoundError):
-            yield from json.loads(file.read_text())["files"]
+def _name(load: LoadRequest) -> str:
+    return f"{load.run_id}/{load.chunk}"

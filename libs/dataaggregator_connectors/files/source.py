@@ -4,23 +4,29 @@ import asyncio
 import fnmatch
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from functools import partial
+from itertools import chain
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.records import Shaper, infer_schema
 from dataaggregator.connector.source import ReadMode, ReadRequest, StreamInfo
-from dataaggregator.connector.typenames import parse_schema
 from dataaggregator.dataplane.batch import Batch
 from dataaggregator.errors import Invalid, PlatformError, Transient
-from dataaggregator_connectors.files.config import FilesConfig
+from dataaggregator_connectors.files.config import FilesConfig, Format
 from dataaggregator_connectors.files.csv_reading import CsvFile, infer_csv
+from dataaggregator_connectors.files.excel_reading import Sheet, infer_sheets, sheet_names
+from dataaggregator_connectors.files.finding import find, streams
+from dataaggregator_connectors.files.hive import Partitions
 from dataaggregator_connectors.files.json_reading import JsonFile
-from dataaggregator_connectors.files.manifest import committed
-from dataaggregator_connectors.files.places import Places
+from dataaggregator_connectors.files.local import LocalTree
+from dataaggregator_connectors.files.names import compression_of, format_of, known, sheet_of
+from dataaggregator_connectors.files.opening import Opening, opened
+from dataaggregator_connectors.files.table_reading import rows_in, table_batches, table_schema
+from dataaggregator_connectors.files.tree import File, Tree
+
+PerFile = Sequence[Iterator[Batch]]
 
 
 class FilesSource:
@@ -28,7 +34,7 @@ class FilesSource:
 
     def __init__(self, config: FilesConfig, context: Context) -> None:
         self._config, self._context = config, context
-        self._places: Places | None = None
+        self._tree: Tree | None = None
         # A stream's schema stays what the first look said: rows that no longer fit are rejected, not read otherwise.
         self._schemas: dict[tuple[object, ...], pa.Schema] = {}
 
@@ -42,6 +48,7 @@ class FilesSource:
         loop = asyncio.get_running_loop()
         thread = ThreadPoolExecutor(1, thread_name_prefix="files-read")
         ahead: asyncio.Future[Batch | None] | None = None
+        batches: Iterator[Batch] = iter(())
         try:
             _, batches = await loop.run_in_executor(thread, lambda: self._reading(request))
             left = request.limit
@@ -61,124 +68,156 @@ class FilesSource:
             thread.shutdown(wait=False)
 
     async def close(self) -> None:
-        self._places = None
+        self._tree = None
 
-    def _opened(self) -> Places:
-        if self._places is None:
-            self._places = Places(self._config, self._context)
-        return self._places
+    def _opened(self) -> Tree:
+        if self._tree is None:
+            self._tree = LocalTree(self._config, self._context)
+        return self._tree
 
     def _discover(self, pattern: str | None) -> Sequence[StreamInfo]:
-        places = self._opened()
-        names = [places.name(path) for path in committed(places.root, places.all_files())]
+        names = chain.from_iterable(self._sheets(name) for name in streams(self._opened(), hive=self._config.hive))
         return [self._info(name) for name in names if pattern is None or fnmatch.fnmatchcase(name, pattern)]
 
+    def _sheets(self, name: str) -> Sequence[str]:
+        """A workbook of several sheets is a stream each."""
+        if not known(name) or format_of(self._config, name) != "excel":
+            return [name]
+        try:
+            (file,) = find(self._opened(), name)
+            sheets = sheet_names(file)
+        except PlatformError as error:
+            self._context.log.warning("%s cannot be read: %s", name, error.detail)
+            return []
+        return [name] if len(sheets) == 1 else [f"{name}#{sheet}" for sheet in sheets]
+
     def _info(self, name: str) -> StreamInfo:
+        rows = None
         try:
             schema = self._reading(ReadRequest(stream=name))[0]
+            files = find(self._opened(), sheet_of(name)[0])
+            if format_of(self._config, files[0].name) == "parquet":
+                rows = rows_in(files)
         except PlatformError as error:
             self._context.log.warning("%s cannot be read: %s", name, error.detail)
             schema = pa.schema([])
-        rows = None
-        if self._opened().format_of(name) == "parquet" and len(schema):
-            rows = pq.read_metadata(self._opened().path(name)).num_rows
         return StreamInfo(name, schema, estimated_rows=rows)
 
     def _reading(self, request: ReadRequest) -> tuple[pa.Schema, Iterator[Batch]]:
         """The schema of the read and its batches; nothing is read for the second before it is asked."""
         if request.mode is not ReadMode.FULL_REFRESH or request.query is not None:
             raise Invalid("stream-invalid", "Files are read whole: full_refresh, by stream.")
-        places = self._opened()
-        found = committed(places.root, places.find(request.stream or ""))
-        formats = {places.format_of(path.name) for path in found}
-        if len(formats) != 1:
+        name, sheet = sheet_of(request.stream or "")
+        files = find(self._opened(), name)
+        forms = {format_of(self._config, file.name) for file in files}
+        if len(forms) != 1:
             raise Invalid("files-format-unknown", f"{request.stream!r} finds files of several formats.")
-        kind, before = formats.pop(), [_stamp(path) for path in found]
-        if kind == "parquet":
-            schema, batches = self._parquet(places, found, request)
-        elif kind == "csv":
-            schema, batches = self._csv(places, found, request)
-        else:
-            schema, batches = self._json(places, found, request, kind)
-        return schema, _of_unchanged(batches, request, found, before)
+        form = forms.pop()
+        for file in files:
+            compression_of(self._config, file.name, form)
+        given = request.schema or {}
+        partitions = Partitions(files if self._config.hive else files[:0], given)
+        own = {field: type_ for field, type_ in given.items() if field not in partitions.given}
+        read = _Read(self, request, files, own, partitions)
+        schema, batches = read.of(form, sheet)
+        return schema, self._of_unchanged(batches, request, files)
 
-    def _csv(self, places: Places, found: Sequence[Path], request: ReadRequest) -> tuple[pa.Schema, Iterator[Batch]]:
-        files = [CsvFile(path, places.name(path), self._config.csv_of(path.name)) for path in found]
-        schema = self._once(request, lambda: infer_csv(files, request.schema))
-        return schema, (
-            batch for file in files for batch in file.read(schema, request.batch_rows, request.schema or ())
-        )
-
-    def _json(
-        self, places: Places, found: Sequence[Path], request: ReadRequest, kind: str
-    ) -> tuple[pa.Schema, Iterator[Batch]]:
-        files = [JsonFile(path, places.name(path), lines=kind == "ndjson") for path in found]
-        schema = self._once(
-            request, lambda: infer_schema((row for file in files for row in file.sample()), request.schema)
-        )
-        shaper = Shaper(schema, projected=request.columns is not None, given=request.schema or ())
-        return schema, (batch for file in files for batch in file.read(shaper, request.batch_rows))
-
-    def _once(self, request: ReadRequest, infer: Callable[[], pa.Schema]) -> pa.Schema:
-        known = (request.stream, tuple((request.schema or {}).items()))
-        if known not in self._schemas:
-            self._schemas[known] = infer()
-            if not self._schemas[known].names:
+    def once(self, request: ReadRequest, infer: Callable[[], pa.Schema]) -> pa.Schema:
+        """The schema that this source inferred at its first look."""
+        key = (request.stream, tuple((request.schema or {}).items()))
+        if key not in self._schemas:
+            self._schemas[key] = infer()
+            if not self._schemas[key].names:
                 raise Invalid("schema-unknown", f"{request.stream} has no row to learn its fields from.")
-        return _projected(self._schemas[known], request)
+        return self._schemas[key]
 
-    def _parquet(
-        self, places: Places, found: Sequence[Path], request: ReadRequest
-    ) -> tuple[pa.Schema, Iterator[Batch]]:
-        first = _read(found[0], places, pq.read_schema)
-        given = parse_schema(request.schema or {})
-        whole = pa.schema([field.with_type(given.get(field.name, field.type)) for field in first]).remove_metadata()
-        schema = _projected(whole, request)
-        return schema, (b for path in found for b in _parquet_batches(path, places, schema, first, request.batch_rows))
+    def opening(self, file: File, form: Format) -> Opening:
+        return partial(opened, file, compression_of(self._config, file.name, form), self._config.expansion)
 
+    @property
+    def config(self) -> FilesConfig:
+        return self._config
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _of_unchanged(
-    batches: Iterator[Batch], request: ReadRequest, found: Sequence[Path], before: Sequence[tuple[int, int, int]]
-) -> Iterator[Batch]:
-    """The rows, and at their end a look whether they are of one state of the files: another one may be half a row."""
-    yield from batches
-    if changed := [path.name for path, stamp in zip(found, before, strict=True) if _stamp(path) != stamp]:
-        raise Transient("file-malformed", f"{request.stream}: {', '.join(changed)} changed while it was read.")
+    def _of_unchanged(self, batches: Iterator[Batch], request: ReadRequest, files: Sequence[File]) -> Iterator[Batch]:
+        """The rows, and at their end a look whether they are of one state of the files: another may be half a row."""
+        yield from batches
+        tree = self._opened()
+        if changed := [file.name for file in files if _stamp(tree.file(file.name)) != _stamp(file)]:
+            raise Transient("file-malformed", f"{request.stream}: {', '.join(changed)} changed while it was read.")
 
 
-def _projected(schema: pa.Schema, request: ReadRequest) -> pa.Schema:
-    if request.columns is None:
-        return schema
-    if missing := [name for name in request.columns if name not in schema.names]:
-        raise Invalid("column-missing", f"{request.stream} has no column {', '.join(missing)}.")
-    return pa.schema([schema.field(name) for name in request.columns])
+class _Read:
+    """One read of files of one format."""
+
+    def __init__(
+        self,
+        source: FilesSource,
+        request: ReadRequest,
+        files: Sequence[File],
+        given: dict[str, str],
+        partitions: Partitions,
+    ) -> None:
+        self._source, self._request, self._files = source, request, files
+        self._given, self._partitions = given, partitions
+
+    def of(self, form: Format, sheet: str | None) -> tuple[pa.Schema, Iterator[Batch]]:
+        match form:
+            case "parquet" | "arrow":
+                own, batches = self._tables(form)
+            case "csv":
+                own, batches = self._csv()
+            case "excel":
+                own, batches = self._excel(sheet)
+            case _:
+                own, batches = self._json(form)
+        if not self._partitions.names:
+            return self._projected(own), chain.from_iterable(batches(self._projected(own)))
+        self._partitions.beside(own, self._files[0])
+        wanted = self._projected(pa.schema([*own, *self._partitions.schema]))
+        inner = [field for field in wanted if field.name in own.names] or [own.field(0)]
+        return wanted, chain.from_iterable(
+            self._partitions.added(batch, place, wanted) for place, batch in enumerate(batches(pa.schema(inner)))
+        )
+
+    def _tables(self, form: Format) -> tuple[pa.Schema, Callable[[pa.Schema], PerFile]]:
+        own, schema = table_schema(self._files[0], form, self._given)
+        most = self._request.batch_rows
+        return schema, lambda wanted: [table_batches(file, form, wanted, own, most) for file in self._files]
+
+    def _csv(self) -> tuple[pa.Schema, Callable[[pa.Schema], PerFile]]:
+        files = [
+            CsvFile(self._source.opening(file, "csv"), file.name, self._source.config.csv_of(file.name))
+            for file in self._files
+        ]
+        schema = self._source.once(self._request, lambda: infer_csv(files, self._given))
+        most = self._request.batch_rows
+        return schema, lambda wanted: [file.read(wanted, most, self._given) for file in files]
+
+    def _json(self, form: Format) -> tuple[pa.Schema, Callable[[pa.Schema], PerFile]]:
+        lines = form == "ndjson"
+        files = [JsonFile(self._source.opening(file, form), file.name, lines=lines) for file in self._files]
+        schema = self._source.once(
+            self._request, lambda: infer_schema((row for file in files for row in file.sample()), self._given)
+        )
+        return schema, lambda wanted: [file.read(self._shaper(wanted), self._request.batch_rows) for file in files]
+
+    def _shaper(self, wanted: pa.Schema) -> Shaper:
+        return Shaper(wanted, projected=self._request.columns is not None, given=self._given)
+
+    def _excel(self, sheet: str | None) -> tuple[pa.Schema, Callable[[pa.Schema], PerFile]]:
+        files = [Sheet(file, sheet, self._source.config.excel) for file in self._files]
+        schema = self._source.once(self._request, lambda: infer_sheets(files, self._given))
+        most = self._request.batch_rows
+        return schema, lambda wanted: [file.read(wanted, most, self._given) for file in files]
+
+    def _projected(self, schema: pa.Schema) -> pa.Schema:
+        columns = self._request.columns
+        if columns is None:
+            return schema
+        if missing := [name for name in columns if name not in schema.names]:
+            raise Invalid("column-missing", f"{self._request.stream} has no column {', '.join(missing)}.")
+        return pa.schema([schema.field(name) for name in columns])
 
 
-def _read(path: Path, places: Places, how: Callable[[Path], Any]) -> Any:
-    try:
-        return how(path)
-    except (pa.ArrowException, OSError) as error:
-        raise Invalid("file-malformed", f"{places.name(path)}: {error}") from error
-
-
-def _parquet_batches(
-    path: Path, places: Places, schema: pa.Schema, first: pa.Schema, most_rows: int
-) -> Iterator[Batch]:
-    """A file's row groups; a file whose columns differ from the first one's is refused, never read in part."""
-    with _read(path, places, pq.ParquetFile) as file:
-        if not file.schema_arrow.remove_metadata().equals(first.remove_metadata()):
-            raise Invalid("file-malformed", f"{places.name(path)}: its columns differ from those of the first file.")
-        row = 0
-        for batch in file.iter_batches(batch_size=most_rows, columns=schema.names):
-            try:
-                rows = batch.select(schema.names).cast(schema)
-            except pa.ArrowInvalid as error:
-                position = f"{places.name(path)}, rows {row + 1} to {row + batch.num_rows}"
-                raise Invalid("value-not-representable", f"{position}: {error}") from error
-            row += batch.num_rows
-            yield Batch(rows, batch.num_rows)
+def _stamp(file: File | None) -> object:
+    return None if file is None else (file.size, file.stamp)

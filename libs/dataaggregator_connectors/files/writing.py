@@ -1,14 +1,16 @@
-"""How rows become a file: CSV, one JSON document a line, or Parquet."""
+"""How rows become a file: CSV, one JSON document a line, Parquet or Arrow."""
 
+import io
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import ipc
 
 from dataaggregator.connector.documents import column_values, plain_text, records
-from dataaggregator_connectors.files.config import CsvOptions
+from dataaggregator_connectors.files.config import Compression, CsvOptions
 
 
 class RowWriter(Protocol):
@@ -17,10 +19,41 @@ class RowWriter(Protocol):
     def close(self) -> None: ...
 
 
-def open_writer(path: Path, form: str, schema: pa.Schema, options: CsvOptions) -> RowWriter:
-    if form == "parquet":
-        return ParquetRows(path, schema)
-    return CsvRows(path, schema, options) if form == "csv" else JsonLines(path)
+def open_writer(
+    path: Path, form: str, schema: pa.Schema, options: CsvOptions, compression: Compression | None = None
+) -> RowWriter:
+    match form:
+        case "parquet":
+            return ParquetRows(path, schema)
+        case "arrow":
+            return ArrowRows(path, schema)
+        case "csv":
+            return CsvRows(_opened(path, compression), schema, options)
+        case _:
+            return JsonLines(_opened(path, compression))
+
+
+def _opened(path: Path, compression: Compression | None) -> BinaryIO:
+    return path.open("wb") if compression is None else io.BufferedWriter(Packed(path, compression))
+
+
+class Packed(io.RawIOBase):
+    """A compressed file as Python's own writers want one."""
+
+    def __init__(self, path: Path, compression: Compression) -> None:
+        self._stream = pa.output_stream(path, compression=compression)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._stream.write(data)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
 
 
 class ParquetRows:
@@ -34,13 +67,28 @@ class ParquetRows:
         self._writer.close()
 
 
+class ArrowRows:
+    """The format with a footer: a file that breaks off has none, and no reader takes it for whole."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._file = pa.OSFile(str(path), "wb")
+        self._writer = ipc.new_file(self._file, schema, options=ipc.IpcWriteOptions(compression="zstd"))
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        self._writer.write_batch(rows)
+
+    def close(self) -> None:
+        self._writer.close()
+        self._file.close()
+
+
 class CsvRows:
     """NULL is the first of the configured null texts, unquoted; every text that could be taken for it is quoted."""
 
-    def __init__(self, path: Path, schema: pa.Schema, options: CsvOptions) -> None:
+    def __init__(self, file: BinaryIO, schema: pa.Schema, options: CsvOptions) -> None:
         self._options = options
         self._null = options.null[0] if options.null else ""
-        self._file = path.open("w", encoding=options.encoding, newline="")
+        self._file = io.TextIOWrapper(file, encoding=options.encoding, newline="")
         if options.header:
             self._file.write(self._line([self._quoted(name) for name in schema.names]))
 
@@ -71,8 +119,8 @@ class CsvRows:
 class JsonLines:
     """What JSON has no type for is written as text, so that no reader rounds or loses it: decimals, NaN, bytes."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
 
     def write(self, rows: pa.RecordBatch) -> None:
         for row in records(rows):

@@ -1,4 +1,4 @@
-"""files: the conformance suite on a real folder, once for each format that is written."""
+"""files: the conformance suite on a real folder, once for each way files are written."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,13 @@ import pytest
 
 from dataaggregator.connector.conformance import Rig, conformance
 from dataaggregator.connector.context import Context
+from dataaggregator.connector.destination import LoadRequest, WriteKind
 from dataaggregator.connector.source import ReadRequest
+from dataaggregator.ids import new_id
 from dataaggregator_connectors.files import CONNECTOR
 from dataaggregator_connectors.files.config import CsvOptions, FilesConfig
+from dataaggregator_connectors.files.destination import FilesDestination
+from dataaggregator_connectors.files.names import format_of, shape_of
 from dataaggregator_connectors.files.source import FilesSource
 from dataaggregator_connectors.files.writing import open_writer
 
@@ -35,7 +39,13 @@ class FilesRig(Rig):
 
     async def seed(self, rows: pa.Table) -> str:
         name = f"seeded.{self._form}"
-        writer = open_writer(self._folder / name, self._form, rows.schema, CsvOptions.model_validate({}))
+        writer = open_writer(
+            self._folder / name,
+            format_of(self._files, name),
+            rows.schema,
+            CsvOptions.model_validate({}),
+            shape_of(name).packed,
+        )
         for batch in rows.to_batches():
             writer.write(batch)
         writer.close()
@@ -52,8 +62,29 @@ class FilesRig(Rig):
         return sorted(rows, key=lambda row: int(row["id"]))
 
 
-@pytest.fixture(params=["csv", "ndjson", "parquet"])
+class PartitionedRig(FilesRig):
+    """Files in folders by a column's values; that column comes last when it is read."""
+
+    def __init__(self, folder: Path, context: Context) -> None:
+        super().__init__(folder, context, "parquet")
+        self.config = self._files = FilesConfig.model_validate({"root": folder.as_uri(), "partition_by": ["good"]})
+        self.target = "marts/held"
+
+    async def seed(self, rows: pa.Table) -> str:
+        destination = FilesDestination(self._files, self.context)
+        load = LoadRequest(new_id(), new_id(), "seeded", WriteKind.APPEND, 1)
+        await destination.prepare(load, rows.schema)
+        await destination.begin(load)
+        for batch in rows.to_batches():
+            await destination.write(batch)
+        await destination.commit({})
+        return "seeded"
+
+
+@pytest.fixture(params=["csv", "csv.gz", "ndjson", "ndjson.zst", "parquet", "arrow", "partitioned"])
 def rig(request: pytest.FixtureRequest, tmp_path: Path, context: Context) -> FilesRig:
+    if request.param == "partitioned":
+        return PartitionedRig(tmp_path / "data", context)
     return FilesRig(tmp_path / "data", context, request.param)
 
 

@@ -8,11 +8,12 @@ import pytest
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import LoadRequest, WriteKind
 from dataaggregator.connector.source import ReadRequest
-from dataaggregator.errors import Denied, Invalid, PlatformError, Transient
+from dataaggregator.errors import Denied, Invalid, NotFound, PlatformError, Transient
 from dataaggregator.ids import new_id
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.destination import FilesDestination
-from dataaggregator_connectors.files.manifest import Ledger, Manifest
+from dataaggregator_connectors.files.local_ledger import LocalLedger
+from dataaggregator_connectors.files.manifest import Manifest
 from dataaggregator_connectors.files.source import FilesSource
 
 ROWS = pa.table({"id": [1, 2]})
@@ -76,20 +77,23 @@ async def test_a_file_put_in_place_but_not_committed_is_neither_read_nor_kept(
     config: FilesConfig, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await loaded(config, context, "out")
-    (kept,) = (tmp_path / "data" / "out").iterdir()
+    (kept,) = (tmp_path / "data" / "out").glob("*.parquet")
     dying = await written(config, context, "out")
     loading = dying._loading
     assert loading is not None
+    write = LocalLedger.write
 
-    def dies(_: Ledger, __: Manifest) -> None:
-        raise DiedError
+    def dies(ledger: LocalLedger, manifest: Manifest) -> None:
+        if not manifest.pending:
+            raise DiedError
+        write(ledger, manifest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "write", dies)
+        patch.setattr(LocalLedger, "write", dies)
         with pytest.raises(DiedError):
             await dying.commit({})
-    Ledger.release(loading.lock)  # the kernel does this for a process that is gone
-    (orphan,) = set((tmp_path / "data" / "out").iterdir()) - {kept}
+    loading.ledger.release()  # the kernel does this for a process that is gone
+    (orphan,) = set((tmp_path / "data" / "out").glob("*.parquet")) - {kept}
     assert await read(config, context, "out") == 2
     await loaded(config, context, "out")
     assert kept.exists()
@@ -109,10 +113,42 @@ async def test_streams_side_by_side_leave_each_others_files_alone(
     assert sorted(there) == [".csv", ".csv", ".parquet", ".parquet"]
 
 
+async def test_a_root_above_and_a_root_below_see_what_the_other_wrote(
+    config: FilesConfig, context: Context, tmp_path: Path
+) -> None:
+    below = FilesConfig.model_validate({"root": (tmp_path / "data" / "below").as_uri()})
+    await loaded(config, context, "below/orders.csv")
+    assert await read(below, context, "orders.csv") == 2
+    await loaded(below, context, "orders.csv")
+    assert await read(below, context, "orders.*.csv") == 4
+    assert await read(config, context, "below/orders.csv") == 4
+    assert await read(config, context, "below") == 4
+
+
+async def test_what_was_appended_is_read_by_the_name_it_was_loaded_by(
+    config: FilesConfig, context: Context, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "orders.csv").write_text("id\n7\n")
+    await loaded(config, context, "orders.csv")
+    await loaded(config, context, "out")
+    assert await read(config, context, "orders.csv") == 3
+    assert [info.name for info in await FilesSource(config, context).discover()] == ["orders.csv", "out"]
+
+
+async def test_a_committed_file_that_is_gone_fails_the_read(
+    config: FilesConfig, context: Context, tmp_path: Path
+) -> None:
+    await loaded(config, context, "orders.csv")
+    await loaded(config, context, "orders.csv")
+    next((tmp_path / "data").glob("orders.*.csv")).unlink()
+    with pytest.raises(NotFound, match="was committed and is gone"):
+        await read(config, context, "orders.csv")
+
+
 async def test_a_stream_is_loaded_by_one_at_a_time(
     config: FilesConfig, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dataaggregator_connectors.files.destination.LOCK_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("dataaggregator_connectors.files.local_ledger.LOCK_WAIT_SECONDS", 0.0)
     first = await written(config, context, "out")
     with pytest.raises(Transient, match="Another load"):
         await written(config, context, "out")

@@ -41,7 +41,7 @@ def test_a_number_no_double_holds_makes_its_field_json_or_fits_a_decimal(
 ) -> None:
     path = tmp_path / "a.json"
     path.write_text(f'{{"n": {number}}}' if lines else f'[{{"n": {number}}}]')
-    file = JsonFile(path, "a.json", lines=lines)
+    file = JsonFile(lambda: path.open("rb"), "a.json", lines=lines)
     for given_, held in ((None, number), ({"n": "decimal(50,20)"}, Decimal(number))):
         schema = infer_schema(file.sample(), given_)
         (batch,) = file.read(Shaper(schema, given=given_ or ()), 10)

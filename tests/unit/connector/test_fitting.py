@@ -72,7 +72,7 @@ def test_an_array_that_is_not_whole_is_refused(text: str) -> None:
 def csv_file(folder: Path, text: str | bytes) -> CsvFile:
     path = folder / "orders.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return CsvFile(path, "orders.csv", CsvOptions.model_validate({}))
+    return CsvFile(lambda: path.open("rb"), "orders.csv", CsvOptions.model_validate({}))
 
 
 def test_ragged_lines_and_unfit_values_are_rejected_by_line(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_rules_of_csv_inference(tmp_path: Path, values: list[str], type_: st
 def test_a_broken_line_of_json_is_rejected_by_its_number(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     path.write_text('{"a": 1}\n{"a": \n\n{"a": 2}\n')
-    (batch,) = JsonFile(path, "a.ndjson", lines=True).read(Shaper(pa.schema({"a": pa.int64()})), 10)
+    (batch,) = JsonFile(lambda: path.open("rb"), "a.ndjson", lines=True).read(Shaper(pa.schema({"a": pa.int64()})), 10)
     assert batch.rows.to_pylist() == [{"a": 1}, {"a": 2}]
     assert [(row.position, row.row) for row in batch.rejected] == [("a.ndjson:2", '{"a": ')]
 
