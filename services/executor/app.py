@@ -27,6 +27,7 @@ from services.executor.reaper import Reaper, ReaperTimes
 from services.executor.recorder import Recorder
 from services.executor.rejected_api import RejectedApi
 from services.executor.state_api import StateApi
+from services.executor.verify_api import VerifyApi
 from services.executor.wake import Waker
 from services.executor.whereabouts import identify
 from services.executor.worker import Worker, WorkerDoors
@@ -62,6 +63,7 @@ def build(ports: Ports) -> Service:
         routes=[
             *Api(database, RejectedApi(database, folders, settings.run_retention_days), probes).routes(),
             *StateApi(database).routes(),
+            *VerifyApi(database, client, probes).routes(),
         ],
         handlers=handlers,
         loops=[

@@ -12,6 +12,7 @@ from dataaggregator.bus.audit import audit
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.connector import SchemaChanged
+from dataaggregator.contracts.ledger import Ledger, Verification
 from dataaggregator.contracts.run import (
     RunAttemptFailed,
     RunCancelled,
@@ -25,7 +26,7 @@ from dataaggregator.contracts.run import (
 from dataaggregator.contracts.state import StateChange
 from dataaggregator.dataplane.job import KnownCursor, RunOutcome, SchemaChange
 from dataaggregator.db import Connection, Database
-from dataaggregator.definition import Audited
+from dataaggregator.definition import Audited, Author
 from dataaggregator.errors import Conflict, PlatformError, Transient
 from services.executor.domain import CANCELLED, UNKNOWN, End, Ending, Status, Verdict, decide
 from services.executor.state import State
@@ -35,6 +36,7 @@ from services.executor.store.claims import Claimed
 from services.executor.store.ends import AttemptEnded
 from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
+from services.executor.verifying import with_verified
 
 SCHEMA = "executor"
 SOURCE = "executor"
@@ -129,6 +131,18 @@ async def change_state(
     before = [one.model_dump(mode="json", include={"source", "destination", "cursor"}) for one in state.shown()]
     detail = {"name": change.pipeline, "before": before, "wanted": wanted}
     await audit(tx, SCHEMA, workspace, change.author, Audited(action, "pipeline", pipeline_id, detail))
+
+
+async def record_verification(tx: Connection, workspace: UUID, told: Verification, author: Author) -> None:
+    """The receipts of an ended run say when they were read back last, and whether they were found; nothing else of it
+    changes."""
+    await runs.lock(tx, workspace, told.run_id)
+    found = await results.find_ledger(tx, workspace, told.run_id)
+    if found is not None:
+        ledger = with_verified(Ledger.model_validate(found), told, await tx.fetchval("SELECT now()"))
+        await results.save_ledger(tx, workspace, told.run_id, ledger.model_dump(mode="json"))
+    detail = {one.destination: one.status for one in told.destinations}
+    await audit(tx, SCHEMA, workspace, author, Audited("run.verified", "run", told.run_id, detail))
 
 
 @dataclass(frozen=True)

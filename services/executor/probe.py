@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from dataaggregator.contracts.transformation import TransformationDefinition
-from dataaggregator.dataplane.job import Answered, ConnectorUse, JobSettings, ProbeJob, ProbeKind
+from dataaggregator.dataplane.job import Answered, ConnectorUse, HeldLoad, JobSettings, ProbeJob, ProbeKind
 from dataaggregator.dataplane.processes import ProcessPool
 from dataaggregator.errors import FieldError, Invalid, Permanent, PlatformError, Transient
 from dataaggregator.http.answer import Answer
@@ -35,6 +35,7 @@ class ProbeRequest(BaseModel):
     limit: Annotated[int, Field(ge=1, le=1000)] = 20
     transformation: TransformationDefinition | None = None
     sample: dict[str, list[dict[str, Any]]] = Field(default_factory=dict)
+    load: HeldLoad | None = None
 
 
 class ProbeResult(BaseModel):
@@ -69,28 +70,31 @@ class Probes:
         )
 
     async def probe(self, call: Call) -> Answer:
-        request = call.body_as(ProbeRequest)
+        return Answer(await self.ask(call.workspace, call.body_as(ProbeRequest)))
+
+    async def ask(self, workspace: UUID, request: ProbeRequest) -> dict[str, Any]:
+        """Its result; raises the PlatformError it ended with."""
         try:
             async with asyncio.timeout(PROBE_SECONDS), self._turns:
-                answered = await self._perform(call, request)
+                answered = await self._perform(workspace, request)
         except TimeoutError as error:
             detail = f"The {request.probe.replace('_', ' ')} did not end within {PROBE_SECONDS:g} seconds."
             raise Transient("probe-timeout", detail) from error
         if answered.error is not None:
             raise _error_of(answered)
-        return Answer(answered.result or {})
+        return answered.result or {}
 
-    async def _perform(self, call: Call, request: ProbeRequest) -> Answered:
+    async def _perform(self, workspace: UUID, request: ProbeRequest) -> Answered:
         folder = await asyncio.to_thread(_make_folder, self._folder)
         try:
             job = ProbeJob(
-                workspace_id=call.workspace,
-                mask_key=self._mask_key(call.workspace),
+                workspace_id=workspace,
+                mask_key=self._mask_key(workspace),
                 folder=str(folder),
                 settings=self._settings,
                 **_fields_of(request),
             )
-            async with self._pool.take(call.workspace) as process:
+            async with self._pool.take(workspace) as process:
                 return await process.probe(job)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -11,7 +11,7 @@ _TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"/api/(transformations|triggers)(/|$)", "scheduler"),
         (r"/api/pipelines(/|$)", "scheduler"),
         (r"/api/runs/[^/]+/events$", "gateway"),
-        (r"/api/runs/[^/]+/(ledger|rejected|logs)(/|$)", "executor"),
+        (r"/api/runs/[^/]+/(ledger|rejected|logs|verify)(/|$)", "executor"),
         (r"/api/runs(/|$)", "scheduler"),
     )
 )

@@ -30,6 +30,9 @@ def test_runs_logs_and_rejected_tell_about_a_run(demo: Platform) -> None:
     listed = json_of(demo, "runs", "--pipeline", "urban-population")
     assert isinstance(listed, dict)
     assert run["id"] in [item["id"] for item in listed["items"]]
+    told = json_of(demo, "verify", run["id"])
+    assert isinstance(told, dict)
+    assert (told["verified"], {one["status"] for one in told["destinations"]}) == (True, {"verified"})
     rejected = json_of(demo, "rejected", run["id"])
     assert isinstance(rejected, list)
     assert len(rejected) == run["rows_rejected"]

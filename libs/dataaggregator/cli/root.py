@@ -26,6 +26,7 @@ ROOMS = {
     "transform": "definitions",
     "up": "platform",
     "users": "identity",
+    "verify": "runs",
 }
 
 

@@ -144,6 +144,22 @@ async def show_events(session: Session, follow: bool, kind: str | None, subject:
                 click.echo(f"{event.data['time']} {event.data['type']:<24} {event.data['subject']}")
 
 
+@click.command("verify")
+@click.argument("run")
+@command
+async def verify_run(session: Session, run: str) -> None:
+    """Read back at its destinations what RUN has loaded; exit 0 only if each holds what the receipts say."""
+    async with session.client() as client:
+        told = await client.post(f"/api/runs/{run}/verify")
+    if session.json:
+        emit_json(told)
+    else:
+        lines = [(one["destination"], one["status"], one["detail"]) for one in told["destinations"]]
+        console().print(table(("destination", "status", "detail"), lines))
+    if not told["verified"]:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
 @click.command("cancel")
 @click.argument("run")
 @command
@@ -185,4 +201,5 @@ COMMANDS = {
     "logs": show_logs,
     "events": show_events,
     "cancel": cancel_run,
+    "verify": verify_run,
 }

@@ -78,6 +78,31 @@ class Receipt(Told):
     verified: bool = False
 
 
+class DestinationVerified(Told):
+    """What one destination says of a run now, held against the run's receipt; null where there is none.
+
+    `missing`: it holds nothing of the run. `differs`: something else, by the fields named. `unknown`: it could not be
+    asked, or keeps no ledger; `detail` and `code` say why.
+    """
+
+    destination: str
+    stream: str
+    status: Literal["verified", "missing", "differs", "unknown"]
+    expected: Receipt | None
+    found: Receipt | None
+    differences: tuple[str, ...] = ()
+    detail: str
+    code: str | None = None
+
+
+class Verification(Told):
+    """A run's receipts read back at its destinations; `verified` only if every one of them was."""
+
+    run_id: UUID
+    verified: bool
+    destinations: tuple[DestinationVerified, ...]
+
+
 class Ledger(Told):
     """The whole ledger; its accounting is the weakest stage's. `violations` names each law that does not hold."""
 

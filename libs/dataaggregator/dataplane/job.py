@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from dataaggregator.contracts.connector import SchemaDifference
-from dataaggregator.contracts.ledger import Ledger
+from dataaggregator.contracts.ledger import Ledger, Receipt
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.run import DestinationOutcome, RunCounts, RunError, StageProgress
 from dataaggregator.contracts.transformation import TransformationDefinition
@@ -108,7 +108,24 @@ class RunJob(_Part):
     """Read and write nothing: find out what earlier attempts have committed; none of them can any more afterwards."""
 
 
-ProbeKind = Literal["connector_test", "discover", "preview", "transform_test"]
+ProbeKind = Literal["connector_test", "discover", "preview", "transform_test", "read_back"]
+
+
+class HeldLoad(_Part):
+    """What a destination is asked for by a read_back: its receipt of this load."""
+
+    run_id: UUID
+    pipeline_id: UUID
+    destination: str
+    stream: str
+    write: Literal["append", "replace", "merge"]
+
+
+class ReadBack(_Part):
+    """The result of a read_back; `provable` False: this destination keeps no ledger."""
+
+    receipt: Receipt | None
+    provable: bool
 
 
 class ProbeJob(_Part):
@@ -123,6 +140,7 @@ class ProbeJob(_Part):
     limit: int = Field(default=20, ge=1, le=1000)
     transformation: TransformationDefinition | None = None
     sample: dict[str, list[dict[str, Any]]] = {}
+    load: HeldLoad | None = None
     folder: str
     settings: JobSettings = JobSettings()
 

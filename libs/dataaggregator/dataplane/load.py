@@ -116,8 +116,8 @@ class Load:
         held = self.receipt
         counts = {"inserted": held.inserted, "updated": held.updated, "unchanged": held.unchanged}
         more = {"superseded": held.superseded, "deleted": held.deleted, "written": held.inserted + held.updated}
-        told: dict[str, str] = {} if self._held is None or self._held.provable else {"accounting": "declared"}
-        return stage.model_copy(update={**counts, **more, **told})
+        trust: dict[str, str] = {} if self._held is None or self._held.provable else {"accounting": "declared"}
+        return stage.model_copy(update={**counts, **more, **trust})
 
     def edge(self, producer: Producer) -> LedgerEdge:
         return LedgerEdge(from_=producer.stage, to=self.name, handed_over=producer.written, taken=self.counted.read)
@@ -141,18 +141,7 @@ class Load:
         if not self.counted.read:
             self.counted.read = held.rows
         self.counted.written = held.inserted + held.updated
-        self.receipt = Receipt(
-            destination=self.name,
-            stream=held.stream,
-            committed=held.rows,
-            inserted=held.inserted,
-            updated=held.updated,
-            unchanged=held.unchanged,
-            deleted=held.deleted,
-            superseded=held.superseded,
-            checksum=held.checksum,
-            committed_at=held.committed_at,
-        )
+        self.receipt = told(self.name, held)
 
     async def _passing(self, copy: BinaryCopy) -> AsyncIterator[bytes]:
         async for chunk in copy.chunks:
@@ -160,3 +149,19 @@ class Load:
             self.counted.batches += 1
             self._failpoints.die_at("load.mid_write")
             yield chunk
+
+
+def told(destination: str, held: HeldReceipt) -> Receipt:
+    """A destination's receipt as the ledger has it."""
+    return Receipt(
+        destination=destination,
+        stream=held.stream,
+        committed=held.rows,
+        inserted=held.inserted,
+        updated=held.updated,
+        unchanged=held.unchanged,
+        deleted=held.deleted,
+        superseded=held.superseded,
+        checksum=held.checksum,
+        committed_at=held.committed_at,
+    )

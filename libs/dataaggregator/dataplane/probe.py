@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dataaggregator.catalogue import help_section
+from dataaggregator.connector.destination import LoadRequest, WriteKind
 from dataaggregator.connector.source import ReadRequest
 from dataaggregator.dataplane.failures import leaf, run_error
-from dataaggregator.dataplane.job import Answered, ConnectorUse, ProbeJob
+from dataaggregator.dataplane.job import Answered, ConnectorUse, HeldLoad, ProbeJob, ReadBack
+from dataaggregator.dataplane.load import told
 from dataaggregator.dataplane.opening import Opening, checked
 from dataaggregator.dataplane.report import Reporter
 from dataaggregator.dataplane.showing import rows_as_json, schema_as_json
@@ -50,6 +52,8 @@ async def _result(job: ProbeJob, opening: Opening, sandboxes: WarmSandbox) -> di
             return await _test(job.connector, opening)
         case "discover":
             return await _discover(job.connector, job.pattern, opening)
+        case "read_back":
+            return (await _read_back(job.connector, job.load, opening)).model_dump(mode="json")
     return await _preview(job, job.connector, opening)
 
 
@@ -83,6 +87,18 @@ async def _discover(use: ConnectorUse, pattern: str | None, opening: Opening) ->
             for stream in found
         ]
     }
+
+
+async def _read_back(use: ConnectorUse, load: HeldLoad | None, opening: Opening) -> ReadBack:
+    if load is None:
+        raise Invalid("probe-incomplete", "A load is needed to read it back.")
+    type_, _ = checked(use)
+    request = LoadRequest(
+        run_id=load.run_id, pipeline_id=load.pipeline_id, stream=load.stream, write=WriteKind(load.write), epoch=0
+    )
+    held = await opening.destination(use).read_back(request)
+    provable = any(one.mode is request.write and one.delivery == "exactly_once" for one in type_.write_modes)
+    return ReadBack(receipt=None if held is None else told(load.destination, held), provable=provable)
 
 
 async def _preview(job: ProbeJob, use: ConnectorUse, opening: Opening) -> dict[str, Any]:

@@ -28,3 +28,16 @@ async def find_ledger(tx: Connection, workspace: UUID, run_id: UUID) -> dict[str
         workspace,
     )
     return found
+
+
+async def save_ledger(tx: Connection, workspace: UUID, run_id: UUID, ledger: dict[str, Any]) -> None:
+    """In place of the one that `find_ledger` has found; the caller holds the run's row."""
+    await tx.execute(
+        """UPDATE executor.attempts SET ledger = $3
+           WHERE workspace_id = $2 AND (run_id, lease_epoch) = (
+               SELECT run_id, lease_epoch FROM executor.attempts WHERE run_id = $1 AND ledger IS NOT NULL
+               ORDER BY lease_epoch DESC LIMIT 1)""",
+        run_id,
+        workspace,
+        ledger,
+    )

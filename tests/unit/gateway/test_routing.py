@@ -25,6 +25,7 @@ from services.gateway import routing
         ("/api/runs/x/ledger", "executor"),
         ("/api/runs/x/rejected", "executor"),
         ("/api/runs/x/logs", "executor"),
+        ("/api/runs/x/verify", "executor"),
         ("/api/runs/x/events", None),
         ("/api/events", None),
         ("/api/status", None),

@@ -1,0 +1,93 @@
+"""verify_api: the executor's HTTP door to the destinations of an ended run: what do they hold of it now?"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from dataaggregator.contracts.ledger import DestinationVerified, Ledger, Receipt, Verification
+from dataaggregator.contracts.pipeline import ResolvedDestination
+from dataaggregator.dataplane.compile.parameters import parameter_values
+from dataaggregator.dataplane.job import ConnectorUse, HeldLoad, ReadBack
+from dataaggregator.dataplane.opening import destination_names, without_parameters
+from dataaggregator.db import Database
+from dataaggregator.errors import Conflict, PlatformError
+from dataaggregator.http.answer import Answer
+from dataaggregator.http.call import Call
+from dataaggregator.http.client import ServiceClient
+from dataaggregator.http.definition import author
+from dataaggregator.http.route import Route
+from dataaggregator.permissions import Permission
+from services.executor import commands
+from services.executor.domain import has_ended
+from services.executor.probe import ProbeRequest, Probes
+from services.executor.store import results, runs
+from services.executor.store.runs import Run
+from services.executor.verifying import judged
+
+
+@dataclass(frozen=True)
+class VerifyApi:
+    database: Database
+    client: ServiceClient
+    probes: Probes
+
+    def routes(self) -> Sequence[Route]:
+        return (
+            Route(
+                "POST", "/api/runs/{run:id}/verify", self.verify, "Read a run's receipts back at its destinations",
+                "runs", Permission.RUNS_OPERATE, answers={200: Verification}, problems=(409,),
+                description="The receipts in the ledger say then when, and whether they were found. A destination "
+                "that cannot be asked is `unknown`, with the reason.",
+            ),
+        )  # fmt: skip
+
+    async def verify(self, call: Call) -> Answer:
+        async with self.database.transaction(call.workspace) as tx:
+            run = await runs.get(tx, call.workspace, call.id("run"))
+            ledger = await results.find_ledger(tx, call.workspace, run.run_id)
+        if not has_ended(run.status):
+            raise Conflict("run-not-ended", f"The run has not ended yet, it is {run.status}; wait for it.")
+        receipts = Ledger.model_validate(ledger).receipts if ledger is not None else ()
+        expected = {one.destination: one for one in receipts}
+        found = await asyncio.gather(
+            *(self._ask(run, use, load, expected.get(load.destination)) for use, load in _loads(run))
+        )
+        told = Verification(
+            run_id=run.run_id, verified=all(one.status == "verified" for one in found), destinations=tuple(found)
+        )
+        async with self.database.transaction(call.workspace) as tx:
+            await commands.record_verification(tx, call.workspace, told, author(call))
+        return Answer(told)
+
+    async def _ask(self, run: Run, connector: UUID, load: HeldLoad, expected: Receipt | None) -> DestinationVerified:
+        """Each by itself: one that is away, or whose connector is gone, leaves the others their answer."""
+        try:
+            body = {"connector_ids": [str(connector)]}
+            opened = await self.client.post(
+                "connectors", "/internal/connectors/resolve", body, workspace=run.workspace_id
+            )
+            use = ConnectorUse.model_validate(opened["connectors"][str(connector)])
+            request = ProbeRequest(probe="read_back", connector=use, load=load)
+            answer = ReadBack.model_validate(await self.probes.ask(run.workspace_id, request))
+        except PlatformError as error:
+            return judged(load, expected, error)
+        return judged(load, expected, answer)
+
+
+def _loads(run: Run) -> list[tuple[UUID, HeldLoad]]:
+    """The connector of each destination, and the load as the run has asked for it."""
+    definition = run.queued.definition
+    values = parameter_values(definition.parameters, run.queued.parameters)
+
+    def load(name: str, destination: ResolvedDestination) -> HeldLoad:
+        return HeldLoad(
+            run_id=run.run_id,
+            pipeline_id=run.pipeline_id,
+            destination=name,
+            stream=without_parameters(destination.stream, values),
+            write=destination.write,
+        )
+
+    names = destination_names(definition, values)
+    return [(one.connector_id, load(name, one)) for name, one in zip(names, definition.destinations, strict=True)]
