@@ -98,5 +98,10 @@ def _job_settings(settings: Settings) -> JobSettings:
 
 
 def _pool_settings(settings: Settings, folder: Path) -> PoolSettings:
-    sandbox = SandboxSettings(level=settings.sandbox, memory_bytes=settings.sandbox_memory_bytes)
+    sandbox = SandboxSettings(
+        level=settings.sandbox,
+        memory_bytes=settings.sandbox_memory_bytes,
+        # Before the stall limit, so that what is told names the step.
+        python_seconds=max(1, int(settings.execution_timeout * 0.9)),
+    )
     return PoolSettings(memory_bytes=settings.run_memory_bytes, sandbox=sandbox, folder=folder)

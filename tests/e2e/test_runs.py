@@ -109,6 +109,27 @@ async def test_the_ledger_adds_up(api: Api, ended: Json) -> None:
     assert receipt["committed_at"] <= receipt["read_back_at"]
 
 
+async def test_a_run_goes_through_python_and_its_log_has_what_was_printed(api: Api, warehouse: Warehouse) -> None:
+    source = (
+        "import pyarrow.compute as pc\n"
+        "def transform(rows):\n"
+        "    print('regions:', rows['region'].unique().to_pylist())\n"
+        "    return rows.filter(pc.is_valid(rows['region'])).group_by('region').aggregate([('amount', 'sum')])\n"
+    )
+    steps = [{"name": "by-region", "python": source, "expect": "many_to_one"}]
+    await api.post("/api/pipelines", pipeline("with-python", transformations=[{"name": "sums", "steps": steps}]))
+    run = await api.run("with-python")
+    assert (run["status"], run["rows_read"], run["rows_written"]) == ("succeeded", 5, 2), run["error"]
+    rows = await warehouse.rows("select region, amount_sum from public.with_python order by region")
+    assert rows == [("EU", 11), ("US", 20)]
+    ledger = await api.get(f"/api/runs/{run['id']}/ledger")
+    (stage,) = [one for one in ledger["stages"] if one["kind"] == "python"]
+    assert (ledger["balanced"], ledger["accounting"]) == (True, "declared")
+    assert (stage["stage"], stage["read"], stage["written"], stage["expect"]) == ("sums.by-region", 5, 2, "many_to_one")
+    lines = await api.items(f"/api/runs/{run['id']}/logs")
+    assert any("sums.by-region printed: regions: ['EU', 'US'" in line["message"] for line in lines)
+
+
 async def test_the_quarantine_shows_each_row_with_its_stage_rule_and_reason(api: Api, ended: Json) -> None:
     path = f"/api/runs/{ended['id']}/rejected"
     rows = await api.items(path, limit=1)

@@ -166,3 +166,49 @@ async def test_a_used_transformation_stays_and_its_pipelines_are_named(api: Api)
     assert "holder" in problem["detail"]
     await api.delete("/api/pipelines/holder")
     await api.delete("/api/transformations/held")
+
+
+PYTHON = """\
+import pyarrow.compute as pc
+
+def transform(rows):
+    print("rows:", rows.num_rows)
+    return rows.filter(pc.greater(rows["id"], 1)).append_column("double", pc.multiply(rows.filter(
+        pc.greater(rows["id"], 1))["id"], 2))
+"""
+
+
+async def test_python_is_tried_on_a_sample_and_accounts_for_each_row_that_carries_its_number(api: Api) -> None:
+    doubled = {"name": "doubled", "python": PYTHON, "expect": "many_to_one"}
+    steps: list[Json] = [{"select": ["id"]}, {**doubled, "row_ids": True}]
+    tried = await api.post("/api/transformations/test", {"steps": steps, "sample_data": ROWS}, expect=200)
+    assert tried["output"] == [{"id": 2, "double": 4}, {"id": 3, "double": 6}, {"id": 4, "double": 8}]
+    step = tried["steps"][1]
+    assert (tried["balanced"], step["accounting"], step["printed"]) == (True, "proven", "rows: 4\n")
+    assert (step["read"], step["written"], step["kept"], step["filtered"]) == (4, 3, 3, 1)
+    assert (step["doubled"], step["invented"]) == (0, 0)
+    steps[1] = doubled
+    tried = await api.post("/api/transformations/test", {"steps": steps, "sample_data": ROWS}, expect=200)
+    assert (tried["steps"][1]["accounting"], tried["balanced"]) == ("declared", True)
+
+
+async def test_python_that_is_none_is_refused_when_it_is_saved(api: Api) -> None:
+    for source, told in (
+        ("def transform(rows)\n    pass", "line 1, column 20"),
+        ("def other(rows): pass", "no transform"),
+    ):
+        body = {"name": "no-python", "steps": [{"filter": "id > 0"}, {"python": source}]}
+        problem = await api.refused("POST", "/api/transformations", body)
+        assert (problem["status"], problem["code"]) == (422, "definition-invalid")
+        (wrong,) = problem["errors"]
+        assert wrong["field"] == "steps[1].python"
+        assert told in wrong["message"]
+
+
+async def test_python_that_fails_is_told_with_its_line(api: Api) -> None:
+    source = "def transform(rows):\n    if rows.num_rows:\n        rows['nothing']\n    return rows"
+    problem = await api.refused(
+        "POST", "/api/transformations/test", {"steps": [{"python": source}], "sample_data": ROWS}
+    )
+    assert (problem["status"], problem["code"]) == (422, "python-failed")
+    assert "line 3: KeyError" in problem["errors"][0]["message"]

@@ -63,6 +63,10 @@ RUNS: dict[str, Entry] = {
         "This address may not be reached",
         "Use another address, or ask an operator to name it in EGRESS_ALLOW; metadata addresses stay closed.",
     ),
+    "expectation-failed": Entry(
+        "A step gave another number of rows than expected",
+        "Correct the step that the detail names, or say another `expect`.",
+    ),
     "expression-failed": Entry(
         "An expression failed on a row",
         "Use TRY_CAST, nullif or a filter in a step before it, so that the expression has an answer for every row.",
@@ -134,6 +138,14 @@ RUNS: dict[str, Entry] = {
     "probe-timeout": Entry(
         "A trial took too long", "Check that the source answers quickly, ask for fewer rows, then try again."
     ),
+    "python-failed": Entry(
+        "The Python of a step failed",
+        "Correct the line that the detail names; try it with the same rows by the transformation's test.",
+    ),
+    "python-output-invalid": Entry(
+        "The Python of a step gave something else than its rows",
+        "Return a pyarrow.Table with the step's fields, those it gives for a table without rows or says with `schema`.",
+    ),
     "rejected-over-threshold": Entry(
         "Too many rows were rejected",
         "Look at the rejected rows of the run: correct the source or the rule, or raise on_rejected.threshold.",
@@ -183,6 +195,9 @@ RUNS: dict[str, Entry] = {
     "sandbox-memory": Entry(
         "The steps needed too much memory",
         "Filter or drop fields earlier, make values smaller, or raise SANDBOX_MEMORY_BYTES.",
+    ),
+    "sandbox-output": Entry(
+        "A step gave too many rows", "Let the Python of the step return fewer rows, or smaller ones."
     ),
     "sandbox-timeout": Entry(
         "The steps computed too long without an answer",

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from dataaggregator.contracts.base import Time, Told
+from dataaggregator.contracts.steps import Expect
 
 Accounting = Literal["proven", "declared", "unaccounted"]
 
@@ -40,6 +41,10 @@ class LedgerStage(Told):
     duplicates: int | None = None
     lengths: int | None = None
     empty: int | None = None
+    doubled: int | None = None
+    invented: int | None = None
+    expect: Expect | None = None
+    flow: int | None = None
     inserted: int | None = None
     updated: int | None = None
     unchanged: int | None = None

@@ -271,11 +271,32 @@ class AggregateStep(_Step):
 
 
 class SqlStep(_Step):
-    """A SELECT over the inputs by name."""
+    """A SELECT over the inputs by name.
+
+    `expect` holds the rows it gives against those of the first input: one_to_one as many, many_to_one at most as many,
+    one_to_many at least as many. What does not hold fails the run.
+    """
 
     kind: ClassVar[str] = "sql"
     set_wise: ClassVar[bool] = True
     sql: Expression
+    expect: Expect | None = None
+
+
+class PythonStep(_Step):
+    """Source of `def transform(rows)`: it gets all rows as one pyarrow.Table and gives the table that goes on.
+
+    The fields it gives are those of `schema` (field to type), else those it gives for a table without rows. `expect`
+    as for sql. With `row_ids` the table has a field `row_id` more, which the table given back must have too: then the
+    ledger proves which rows were kept, filtered and doubled; a NULL there is a row that is new.
+    """
+
+    kind: ClassVar[str] = "python"
+    set_wise: ClassVar[bool] = True
+    python: Annotated[str, Field(min_length=1, max_length=100_000)]
+    expect: Expect | None = None
+    given_schema: Annotated[dict[FieldName, str], Field(min_length=1)] | None = Field(default=None, alias="schema")
+    row_ids: bool = False
 
 
 STEPS: tuple[type[_Step], ...] = (
@@ -293,6 +314,7 @@ STEPS: tuple[type[_Step], ...] = (
     JoinStep,
     AggregateStep,
     SqlStep,
+    PythonStep,
 )
 STEP_KINDS: tuple[str, ...] = tuple(step.kind for step in STEPS)
 
@@ -300,7 +322,7 @@ STEP_KINDS: tuple[str, ...] = tuple(step.kind for step in STEPS)
 def _kind(value: Any) -> str:
     if isinstance(value, _Step):
         return value.kind
-    return exactly_one(value, STEP_KINDS, what="step", besides=("name",))
+    return exactly_one(value, STEP_KINDS, what="step", besides=("name", "expect", "schema", "row_ids"))
 
 
 def _known(value: Any) -> Any:
@@ -322,7 +344,8 @@ Step = Annotated[
     | Annotated[ExplodeStep, mark("explode")]
     | Annotated[JoinStep, mark("join")]
     | Annotated[AggregateStep, mark("aggregate")]
-    | Annotated[SqlStep, mark("sql")],
+    | Annotated[SqlStep, mark("sql")]
+    | Annotated[PythonStep, mark("python")],
     choose(_kind),
     BeforeValidator(_known),
 ]

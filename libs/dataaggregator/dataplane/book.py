@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dataaggregator.contracts.ledger import LedgerEdge, LedgerInput, LedgerStage
 from dataaggregator.dataplane.compile.plan import Plan, TransformNode
-from dataaggregator.dataplane.ledger import QUARANTINE
+from dataaggregator.dataplane.ledger import FREE, QUARANTINE
 from dataaggregator.dataplane.sandbox.messages import StageCounts
 from dataaggregator.dataplane.tally import Counted, Tally
 
@@ -68,7 +68,7 @@ class _Book:
         """A stage that never said anything counted nothing; its edges then tell that rows are missing."""
         counts = self._tally.reported.get(name)
         if counts is None:
-            counts = StageCounts(name, node.name, kind, "proven", 0, 0)
+            counts = StageCounts(name, node.name, kind, "unaccounted" if kind in FREE else "proven", 0, 0)
         everything = sum(one.read for one in counts.inputs.values())
         return LedgerStage(
             stage=counts.stage,
@@ -89,6 +89,10 @@ class _Book:
             duplicates=counts.duplicates,
             lengths=counts.lengths,
             empty=counts.empty,
+            doubled=counts.doubled,
+            invented=counts.invented,
+            expect=counts.expect,
+            flow=counts.flow,
             batches=counts.batches,
             duration_ms=round(counts.duration_ms),
         )

@@ -1,6 +1,7 @@
 """One pass of rows: sources read side by side, steps in the sandbox, outlets written; counted at every edge."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -17,10 +18,11 @@ from dataaggregator.dataplane.failures import at
 from dataaggregator.dataplane.inflight import BatchQueue
 from dataaggregator.dataplane.projection import Projection
 from dataaggregator.dataplane.sandbox.host import Sandbox
-from dataaggregator.dataplane.sandbox.messages import Done, Rejected, Rows, Sample, StageCounts
+from dataaggregator.dataplane.sandbox.messages import Done, Printed, Rejected, Rows, Sample, StageCounts
 from dataaggregator.dataplane.tally import Counted, Tally
 
 STEPS = "transformations"
+_log = logging.getLogger(__name__)
 
 
 class Readable(Protocol):
@@ -73,6 +75,9 @@ class Flow:
 
     samples: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
     """By stage, when the sandbox was asked for samples."""
+
+    printed: dict[str, str] = field(default_factory=dict)
+    """By stage, what the user's Python printed."""
 
     async def run(self) -> None:
         """Returns when every row is at its outlet; the first failure ends all."""
@@ -143,6 +148,9 @@ class Flow:
                         self.tally.quarantined[message.stage] += message.rows.num_rows
                     case Sample(stage, batch):
                         self.samples.setdefault(stage, []).append(batch)
+                    case Printed(stage, text):
+                        self.printed[stage] = text
+                        _log.info("%s printed: %s", stage, text)
                     case Done():
                         break
         for queue in queues.values():

@@ -30,6 +30,7 @@ class SandboxSettings(_Part):
     memory_bytes: int = 1024 * 1024 * 1024
     cpu_seconds: int = 3600
     spill_bytes: int = 10 * 1024 * 1024 * 1024
+    python_seconds: int = 540
 
 
 class JobSettings(_Part):

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from uuid import UUID
 
 from dataaggregator.contracts.ledger import Accounting, Ledger, LedgerEdge, LedgerStage, Receipt
+from dataaggregator.dataplane.expectation import WORDS, holds
 
 QUARANTINE = "quarantine"
+FREE = frozenset({"sql", "python"})
 ROW_WISE = frozenset({"select", "drop", "rename", "cast", "derive", "filter", "validate", "mask", "flatten"})
 SOURCES = frozenset({"source", "kept"})
 _WEAKEST_FIRST: tuple[Accounting, ...] = ("unaccounted", "declared", "proven")
@@ -20,13 +22,25 @@ LAWS = {
     "join": "per input: read = matched + unmatched",
     "aggregate": "the hidden count(*) summed over the groups = read",
     "sql": None,
+    "python": None,
     "destination": "taken = inserted + updated + unchanged + superseded + rejected",
 }
+
+
+ROW_IDS = "read = kept + filtered, written = kept + doubled + invented, by the number of each row"
 
 
 def law_of(kind: str) -> str | None:
     """The law of a kind of stage in words; None where none can be proved. An unknown kind is a mistake of ours."""
     return LAWS["row-wise" if kind in ROW_WISE else kind]
+
+
+def _law(stage: LedgerStage) -> str | None:
+    """That of its kind, or what a step without one was told to keep to."""
+    if stage.kind not in FREE:
+        return law_of(stage.kind)
+    expected = f"{stage.expect}: {WORDS[stage.expect]}" if stage.expect not in (None, "any") else None
+    return "; ".join(law for law in (expected, ROW_IDS if stage.kept is not None else None) if law) or None
 
 
 def weakest(accountings: Iterable[Accounting]) -> Accounting:
@@ -43,7 +57,7 @@ def judge(
     for stage in stages:
         broken = [*_broken(stage), *_loose(stage, edges)]
         violations += broken
-        judged.append(stage.model_copy(update={"law": law_of(stage.kind), "balanced": not broken}))
+        judged.append(stage.model_copy(update={"law": _law(stage), "balanced": not broken}))
     violations += _unequal(edges, {stage.stage for stage in stages})
     violations += _unproved(receipts, {stage.stage: stage for stage in stages})
     return Ledger(
@@ -64,6 +78,8 @@ def _broken(stage: LedgerStage) -> Iterator[str]:
         yield f"{name}: read {stage.read} is not written {stage.written} + rejected {stage.rejected}"
     if stage.kind in ROW_WISE:
         yield from _broken_row_wise(stage)
+    elif stage.kind in FREE:
+        yield from _broken_free(stage)
     elif stage.filtered or stage.filtered_by:
         yield f"{name}: filtered {stage.filtered}, but only steps that look at one row can filter"
     if stage.kind == "explode":
@@ -112,6 +128,27 @@ def _broken_join(stage: LedgerStage) -> Iterator[str]:
     for one in stage.inputs:
         if one.read != one.matched + one.unmatched:
             yield f"{name}: of {one.input} read {one.read} is not matched {one.matched} + unmatched {one.unmatched}"
+
+
+def _broken_free(stage: LedgerStage) -> Iterator[str]:
+    """Free SQL and Python: what was expected of them, and their rows by number where they carried one."""
+    name, flow = stage.stage, stage.read if stage.flow is None else stage.flow
+    if not holds(stage.expect, flow, stage.written):
+        yield f"{name}: wrote {stage.written} rows for {flow}, where {stage.expect} was expected"
+    if stage.accounting == "declared" and stage.expect in (None, "any"):
+        yield f"{name}: says declared, and nothing is"
+    if stage.accounting != "proven":
+        if stage.filtered or stage.filtered_by:
+            yield f"{name}: filtered {stage.filtered}, but its rows have no numbers"
+        return
+    if stage.kept is None or stage.doubled is None or stage.invented is None:
+        yield f"{name}: rows with numbers are kept, doubled or invented, this one counted none"
+        return
+    if stage.read != stage.kept + stage.filtered or stage.filtered != sum(stage.filtered_by.values()):
+        yield f"{name}: read {stage.read} is not kept {stage.kept} + filtered {stage.filtered}"
+    if stage.written != stage.kept + stage.doubled + stage.invented:
+        parts = f"kept {stage.kept} + doubled {stage.doubled} + invented {stage.invented}"
+        yield f"{name}: wrote {stage.written}, which is not {parts}"
 
 
 def _broken_row_wise(stage: LedgerStage) -> Iterator[str]:

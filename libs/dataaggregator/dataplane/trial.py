@@ -98,6 +98,7 @@ def _step(stage: LedgerStage, node: TransformNode, flow: Flow, schemas: Mapping[
         "index": names.index(stage.stage),
         **counts,
         "schema": None if schema is None else schema_as_json(schema),
+        **({"printed": flow.printed[stage.stage]} if stage.stage in flow.printed else {}),
         "sample": [row for batch in shown for row in rows_as_json(batch)],
     }
 

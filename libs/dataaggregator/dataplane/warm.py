@@ -53,6 +53,7 @@ class WarmSandbox:
             memory_bytes=self._settings.memory_bytes,
             cpu_seconds=self._settings.cpu_seconds,
             spill_bytes=self._settings.spill_bytes,
+            python_seconds=self._settings.python_seconds,
             level=self._settings.level,
         )
         sandbox = await Sandbox.start(limits)

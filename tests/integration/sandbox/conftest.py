@@ -1,7 +1,7 @@
 """Real sandbox processes, one a test, ended with it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from dataaggregator.dataplane.compile import TransformNode
 from dataaggregator.dataplane.sandbox.host import Sandbox
 from dataaggregator.dataplane.sandbox.messages import Output, SandboxLimits
 from dataaggregator.dataplane.sandbox.processor import used_seconds
+from tests.integration.sandbox.pythons import PythonSteps
 
 _STEP: TypeAdapter[Step] = TypeAdapter(Step)
 FLOW = pa.table({"id": [1, 2, 3], "name": ["a", "b", "c"]})
@@ -98,3 +99,11 @@ def run(start: Callable[..., Awaitable[Sandbox]]) -> Run:
         return ran
 
     return through
+
+
+@pytest.fixture(scope="module")
+def python_steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PythonSteps]:
+    """`python_steps(steps, flow)`: steps at work here, their Python in one locked process for all tests of a file."""
+    steps = PythonSteps(tmp_path_factory.mktemp("steps"))
+    yield steps
+    steps.close()

@@ -11,7 +11,9 @@ from dataaggregator.contracts.policies import OnRejected, RetryPolicy
 from dataaggregator.contracts.steps import AggregateStep, FilterStep, JoinStep, ValidateStep
 from dataaggregator.contracts.transformation import TransformationDefinition
 
-KINDS = "select, drop, rename, cast, derive, filter, validate, dedupe, mask, flatten, explode, join, aggregate, sql"
+KINDS = (
+    "select, drop, rename, cast, derive, filter, validate, dedupe, mask, flatten, explode, join, aggregate, sql, python"
+)
 
 
 def pipeline(**changes: Any) -> dict[str, Any]:

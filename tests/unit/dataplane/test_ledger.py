@@ -185,6 +185,45 @@ def test_free_sql_has_no_law_and_says_so() -> None:
     assert ledger.stages[1].law is None
 
 
+@pytest.mark.parametrize("kind", ["sql", "python"])
+def test_what_was_expected_of_a_free_step_is_its_law(kind: str) -> None:
+    for expect, written, balanced in (
+        ("one_to_one", 10, True), ("one_to_one", 9, False), ("one_to_one", 11, False),
+        ("many_to_one", 9, True), ("many_to_one", 11, False), ("one_to_many", 11, True), ("one_to_many", 9, False),
+    ):  # fmt: skip
+        stages = straight(kind, written=written, accounting="declared", expect=expect, flow=10)
+        ledger = judge(RUN, stages, [edge("s", "x", 10), edge("x", "d", written)])
+        assert (ledger.balanced, ledger.accounting) == (balanced, "declared"), (expect, written)
+        assert str(ledger.stages[1].law).startswith(f"{expect}: ")
+
+
+@given(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS))
+def test_rows_with_numbers_are_kept_filtered_doubled_or_invented(counted: tuple[int, int, int, int]) -> None:
+    kept, filtered, doubled, invented = counted
+    read, written = kept + filtered, kept + doubled + invented
+    counts: dict[str, Any] = {"kept": kept, "doubled": doubled, "invented": invented}
+    counts |= {"filtered": filtered, "filtered_by": {"transform": filtered}}
+    source = LedgerStage(stage="s", kind="source", read=read, written=read)
+    end = LedgerStage(stage="d", kind="destination", read=written)
+    edges = [edge("s", "x", read), edge("x", "d", written)]
+
+    def judged(**other: Any) -> bool:
+        stage = LedgerStage(stage="x", kind="python", read=read, written=written, **{**counts, **other})
+        return judge(RUN, [source, stage, end], edges).balanced
+
+    assert judged()
+    for name in counts:
+        other = {"transform": filtered + 1} if name == "filtered_by" else counts[name] + 1
+        assert not judged(**{name: other}), name
+    assert not judged(kept=None)
+
+
+def test_a_free_step_that_claims_more_than_it_counted_is_not_believed() -> None:
+    edges = [edge("s", "x", 10), edge("x", "d", 7)]
+    for claim in ({"accounting": "declared"}, {"accounting": "proven"}, {"accounting": "unaccounted", "filtered": 3}):
+        assert not judge(RUN, straight("python", written=7, **claim), edges).balanced, claim
+
+
 def test_a_destination_is_judged_when_its_receipt_is_there() -> None:
     stages = straight("filter", written=10)
     edges = [edge("s", "x", 10), edge("x", "d", 10)]

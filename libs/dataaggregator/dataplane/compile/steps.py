@@ -10,6 +10,7 @@ from dataaggregator.contracts.steps import (
     DeriveStep,
     FilterStep,
     JoinStep,
+    PythonStep,
     RenameStep,
     SqlStep,
     Step,
@@ -17,6 +18,7 @@ from dataaggregator.contracts.steps import (
     direction,
 )
 from dataaggregator.dataplane.compile.expressions import check_expression, check_measure, check_query
+from dataaggregator.dataplane.compile.python import faults
 from dataaggregator.dataplane.compile.texts import Text, WrongSqlError, parse_query
 from dataaggregator.dataplane.compile.types import engine_type
 from dataaggregator.errors import FieldError
@@ -54,6 +56,8 @@ class StepChecker:
                 self._join(step, f"{path}.join.with")
             case SqlStep():
                 self._query(step, f"{path}.sql")
+            case PythonStep():
+                self._python(step, path)
             case _:
                 for below, text in _row_texts(step):
                     self._text(f"{path}.{below}", text, check_expression)
@@ -112,6 +116,12 @@ class StepChecker:
         except WrongSqlError as error:
             self.used |= set(self._inputs)  # what it would have read is not known
             self.errors.append(error.told(field))
+
+    def _python(self, step: PythonStep, path: str) -> None:
+        for message in faults(step.python):
+            self._wrong(f"{path}.python", message, "python")
+        for name, word in (step.given_schema or {}).items():
+            self._type(f"{path}.schema.{name}", word)
 
 
 def _row_texts(step: Step) -> Iterator[tuple[str, str]]:

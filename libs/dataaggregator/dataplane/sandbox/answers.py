@@ -11,6 +11,7 @@ from dataaggregator.dataplane.sandbox.messages import (
     Done,
     InputCounts,
     Output,
+    Printed,
     Rejected,
     Rows,
     Sample,
@@ -22,13 +23,17 @@ from dataaggregator.errors import FieldError, Invalid, Permanent, PlatformError
 # The only codes a sandbox may answer with: what it sends is not trusted to name any other.
 INVALID_CODES = frozenset(
     {"definition-invalid", "expression-failed", "cast-failed", "validation-failed", "join-fan-out", "type-unsupported"}
+    | {"expectation-failed", "python-failed", "python-output-invalid"}
 )
 BROKE_DOWN = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT})
 """How an engine ends that does not notice that an allocation failed."""
 
 PERMANENT_CODES = frozenset(
     {"sandbox-memory", "sandbox-disk", "sandbox-unavailable", "sandbox-killed", "unbalanced", "merge-key-null"}
+    | {"sandbox-output", "sandbox-timeout"}
 )
+PYTHON_LOST = "python-lost"
+"""Said by a sandbox whose Python process is gone; why, the host finds out."""
 
 
 def decode_output(frame: wire.Frame) -> Output:
@@ -43,6 +48,8 @@ def decode_output(frame: wire.Frame) -> Output:
                 return Rejected(node, stage, rule, reason, rows.decode_untrusted(frame.body))
             case "sample":
                 return Sample(str(header["stage"]), rows.decode_untrusted(frame.body))
+            case "printed":
+                return Printed(str(header["stage"]), str(header["text"]))
             case "counts":
                 return _counts(header["counts"])
             case "done":

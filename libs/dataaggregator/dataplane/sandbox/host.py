@@ -3,28 +3,28 @@
 import asyncio
 import contextlib
 import socket
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
 import pyarrow as pa
 
-from dataaggregator.contracts.steps import MaskStep
+from dataaggregator.contracts.steps import MaskStep, PythonStep
 from dataaggregator.dataplane.compile.plan import TransformNode
 from dataaggregator.dataplane.sandbox import rows, values, wire
-from dataaggregator.dataplane.sandbox.answers import cause_of_death, decode_error, decode_output
+from dataaggregator.dataplane.sandbox.answers import PYTHON_LOST, cause_of_death, decode_error, decode_output
 from dataaggregator.dataplane.sandbox.messages import Done, Output, SandboxLimits
 from dataaggregator.dataplane.sandbox.processor import ProcessorTime
+from dataaggregator.dataplane.sandbox.python.host import PythonProcess
+from dataaggregator.dataplane.sandbox.spawning import last_words, limits_frame, spawn
 from dataaggregator.errors import Permanent, PlatformError
 
 START_SECONDS = 60.0
 END_SECONDS = 10.0
-STDERR_LIMIT_BYTES = 16 << 10
-_MODULE = "dataaggregator.dataplane.sandbox.process"
 
 
 class Sandbox:
-    """One process, for one workspace, for one load. `push` and `outputs` must run at the same time.
+    """One process (one more where a step is Python), for one workspace, for one load. `push` and `outputs` must run
+    at the same time.
 
     A process that dies raises Permanent (`sandbox-memory`, `sandbox-timeout`, `sandbox-disk`, `sandbox-killed`)
     from whatever is waited for; what the user's SQL did wrong raises Invalid.
@@ -34,11 +34,12 @@ class Sandbox:
         self._process = process
         self._end = end
         self._limits = limits
-        self._stderr = asyncio.create_task(_bounded(process.stderr))
+        self._stderr = asyncio.create_task(last_words(process.stderr))
         self._time = ProcessorTime(process.pid, limits.cpu_seconds)
         self._error: PlatformError | None = None
         self._over = asyncio.Event()
         self._sending = asyncio.Lock()
+        self.python: PythonProcess | None = None
         self.facts: Mapping[str, Any] = {}
         self.stage_schemas: Mapping[str, pa.Schema] = {}
 
@@ -48,12 +49,12 @@ class Sandbox:
         limits.spill.mkdir(parents=True, exist_ok=True)
         ours, theirs = wire.pair()
         with theirs:
-            process = await _spawn(theirs.fileno(), limits)
+            process = await spawn(theirs.fileno(), limits.spill)
         ours.setblocking(False)
         sandbox = cls(process, ours, limits)
         try:
             async with asyncio.timeout(START_SECONDS):
-                await sandbox._send(_limits_frame(limits))
+                await sandbox._send(limits_frame(limits, spills=True))
                 ready = await sandbox._answer("ready")
         except BaseException:
             await sandbox.close()
@@ -92,10 +93,19 @@ class Sandbox:
             "mask_key": mask_key if _hashes(transforms) else None,
         }
         self._time.renew()
+        if any(isinstance(step, PythonStep) for node in transforms for step in node.steps):
+            await self._start_python()
         await self._send(header)
         loaded = (await self._answer("loaded")).header
         self.stage_schemas = {name: rows.decode_schema(text) for name, text in loaded["stages"].items()}
         return {name: rows.decode_schema(text) for name, text in loaded["outputs"].items()}
+
+    async def _start_python(self) -> None:
+        """The process of the user's Python: the sandbox gets the wire to it, and may start none itself."""
+        self.python, end = await PythonProcess.start(self._limits)
+        with end:
+            await self._send({"kind": "python", "seconds": self._limits.python_seconds})
+            socket.send_fds(self._end, [b"\0"], [end.fileno()])
 
     async def push(self, input: str, batch: pa.RecordBatch) -> None:  # noqa: A002 (the word of the definitions)
         """Hand over rows of one source; returns when the wire has taken them."""
@@ -117,6 +127,8 @@ class Sandbox:
         """End the process and wait until it is gone."""
         self.kill()
         await self._process.wait()
+        if self.python is not None:
+            await self.python.close()
         await self._stderr
         self._end.close()
 
@@ -146,6 +158,8 @@ class Sandbox:
             frame = None
         if frame is None:
             self._error = await self._death()
+        elif frame.kind == "error" and frame.header.get("code") == PYTHON_LOST and self.python is not None:
+            self._error = await self.python.death(str(frame.header.get("detail")))
         elif frame.kind == "error":
             self._error = decode_error(frame)
         else:
@@ -169,42 +183,6 @@ class Sandbox:
             self.kill()
             status = await self._process.wait()
         return cause_of_death(status, await self._stderr, self._limits)
-
-
-async def _spawn(descriptor: int, limits: SandboxLimits) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        "-m",
-        _MODULE,
-        str(descriptor),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env={},
-        cwd=limits.spill,
-        pass_fds=(descriptor,),
-        start_new_session=True,
-    )
-
-
-async def _bounded(stream: asyncio.StreamReader | None) -> str:
-    """What the process said on stderr, at most so much of it; the rest is read and dropped."""
-    said = b""
-    while stream is not None and (chunk := await stream.read(4096)):
-        said = (said + chunk)[:STDERR_LIMIT_BYTES]
-    return said.decode(errors="replace")
-
-
-def _limits_frame(limits: SandboxLimits) -> Mapping[str, Any]:
-    return {
-        "kind": "limits",
-        "spill": str(limits.spill),
-        "memory_bytes": limits.memory_bytes,
-        "cpu_seconds": limits.cpu_seconds,
-        "spill_bytes": limits.spill_bytes,
-        "strict": limits.level == "strict",
-    }
 
 
 def _hashes(transforms: Sequence[TransformNode]) -> bool:

@@ -15,6 +15,7 @@ from dataaggregator.dataplane.sandbox import kernel, landlock, seccomp
 IDLE_ADDRESS_BYTES = 6 << 30
 IDLE_PRIVATE_BYTES = 512 << 20
 OPEN_FILES = 256
+OPEN_FILES_OF_PYTHON = 64
 # One number for all processes of the user, so it is only a bound against runaway threads; seccomp forbids forks.
 PROCESSES = 8192
 
@@ -53,9 +54,10 @@ def facts() -> Facts:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """How this process is to be locked."""
+    """How this process is to be locked. Without a spill folder nothing can be written: so the user's Python runs, whose
+    processor time nobody renews, and which gets no threads once `seccomp.no_more_threads` was called."""
 
-    spill: Path
+    spill: Path | None
     memory_bytes: int
     cpu_seconds: int
     spill_bytes: int
@@ -75,9 +77,9 @@ def apply(lock: Lock) -> Facts:
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if found.landlock_abi:
-            landlock.apply(readable, [lock.spill])
+            landlock.apply(readable, [] if lock.spill is None else [lock.spill])
         if found.seccomp:
-            seccomp.apply()
+            seccomp.apply(for_good=lock.spill is not None)
     except OSError as error:
         if lock.strict:
             raise LockdownError(f"the kernel refused a part of the lock: {error}") from error
@@ -92,17 +94,18 @@ def _limit(lock: Lock) -> None:
     for kind, limit in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_NOFILE, OPEN_FILES_OF_PYTHON if lock.spill is None else OPEN_FILES),
         (resource.RLIMIT_NPROC, PROCESSES),
-        (resource.RLIMIT_FSIZE, lock.spill_bytes),
+        (resource.RLIMIT_FSIZE, 0 if lock.spill is None else lock.spill_bytes),
         (resource.RLIMIT_AS, lock.memory_bytes + IDLE_ADDRESS_BYTES),
         (resource.RLIMIT_DATA, lock.memory_bytes + IDLE_PRIVATE_BYTES),
     ):
         hard = resource.getrlimit(kind)[1]
         value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (value, value))
-    # The soft limit kills (SIGXCPU); the host moves it on with every answer, so the hard one stays open.
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    # The soft limit kills (SIGXCPU); the host moves it on with every answer, so the hard one stays open. Python code
+    # could ignore the signal: there nobody moves it, and a second later the hard one ends the process.
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1] if lock.spill else lock.cpu_seconds + 1
     resource.setrlimit(resource.RLIMIT_CPU, (lock.cpu_seconds, hard))
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
 

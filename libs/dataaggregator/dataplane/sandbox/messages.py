@@ -7,6 +7,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from dataaggregator.contracts.steps import Expect
+
 Accounting = Literal["proven", "declared", "unaccounted"]
 
 
@@ -17,12 +19,15 @@ class SandboxLimits:
     `memory_bytes` bounds the private memory of the process beyond what the engines take when idle;
     `cpu_seconds` is processor time *without an answer*: each answer starts it again;
     `spill` is the one folder it may write to, at most `spill_bytes` of it; `level` is strict or basic.
+    The user's Python has as much memory for itself, `cpu_seconds` for all of its work and `python_seconds` by the clock
+    for an answer; it may give `spill_bytes` of rows.
     """
 
     spill: Path
     memory_bytes: int = 1 << 30
     cpu_seconds: int = 600
     spill_bytes: int = 10 << 30
+    python_seconds: int = 540
     level: Literal["strict", "basic"] = "strict"
 
 
@@ -58,6 +63,14 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Printed:
+    """What the user's Python printed in one call, cut off at some length."""
+
+    stage: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class InputCounts:
     """One input of a set-wise stage: rows read from it, matched and not matched by the join."""
 
@@ -74,6 +87,8 @@ class StageCounts:
     a matched row of the flow. Aggregate: `counted`, the hidden count(*) summed over all groups, = read.
     Dedupe: `kept` + `duplicates` = read. Flatten: `empty`, the rows whose struct is NULL.
     Explode: `lengths`, the elements of all lists, = written; `empty`, the rows whose list is empty or NULL.
+    Sql and Python: `expect`, and `flow`, the rows of the first input it is held against. Python with row ids:
+    read = `kept` + filtered, written = `kept` + `doubled` + `invented`.
     """
 
     stage: str
@@ -93,6 +108,10 @@ class StageCounts:
     duplicates: int | None = None
     lengths: int | None = None
     empty: int | None = None
+    doubled: int | None = None
+    invented: int | None = None
+    expect: Expect | None = None
+    flow: int | None = None
     batches: int = 0
     duration_ms: float = 0.0
 
@@ -102,4 +121,4 @@ class Done:
     """Every input was finished and everything is out."""
 
 
-Output = Rows | Rejected | Sample | StageCounts | Done
+Output = Rows | Rejected | Sample | Printed | StageCounts | Done

@@ -1,6 +1,7 @@
 """The untrusted process: reads its limits, locks itself down, only then imports engines, and answers frames.
 
-Started by `host` as `python -I -m dataaggregator.dataplane.sandbox.process DESCRIPTOR`.
+With a spill folder it is the sandbox, without one the process of the user's Python.
+Started by `spawning` as `python -I -m dataaggregator.dataplane.sandbox.process DESCRIPTOR`.
 """
 
 import os
@@ -18,18 +19,22 @@ def main() -> int:
     if frame is None:
         return 0
     limits = frame.header
-    lock = lockdown.Lock(
-        Path(limits["spill"]), limits["memory_bytes"], limits["cpu_seconds"], limits["spill_bytes"], limits["strict"]
-    )
+    spill = Path(limits["spill"]) if limits["spill"] else None
+    lock = lockdown.Lock(spill, limits["memory_bytes"], limits["cpu_seconds"], limits["spill_bytes"], limits["strict"])
     try:
         facts = lockdown.apply(lock)
     except lockdown.LockdownError as error:
         wire.send(end, {"kind": "error", "code": "sandbox-unavailable", "detail": str(error)})
         return 0
     # Behind the lock: everything imported from here on runs without network, files and other processes.
-    from dataaggregator.dataplane.sandbox.session import serve  # noqa: PLC0415 (only behind the lock)
+    if spill is None:
+        from dataaggregator.dataplane.sandbox.python.worker import work  # noqa: PLC0415 (only behind the lock)
 
-    serve(end, lock, facts)
+        work(end, facts)
+    else:
+        from dataaggregator.dataplane.sandbox.session import serve  # noqa: PLC0415 (only behind the lock)
+
+        serve(end, lock, spill, facts)
     return 0
 
 

@@ -10,6 +10,7 @@ from dataaggregator.dataplane.sandbox.syscalls import (
     AUDIT_ARCH,
     CLONE,
     CLONE3,
+    FCNTL,
     IOCTL,
     KILL,
     PRCTL,
@@ -34,6 +35,11 @@ _X32_BIT = 0x40000000
 _CLONE_THREAD = 0x00010000
 _PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA = 15, 16, 0x53564D41
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+# A signal to whom it names, when a descriptor has news: by a number of one's choice to any process of the same user.
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
+# A lease holds up whoever opens the file, a notice tells what others do in a folder.
+_F_SETLEASE, _F_NOTIFY = 1024, 1026
 
 Instruction = tuple[int, int, int, int]
 
@@ -68,6 +74,12 @@ def _one_of(values: list[int], place: int) -> list[Instruction]:
     return [_argument(place), *checks, _refuse(), _ALLOWED]
 
 
+def _none_of(values: list[int], place: int) -> list[Instruction]:
+    """Refused when the argument is one of these."""
+    checks = [_jump(_EQUAL, value, len(values) - at, 0) for at, value in enumerate(values)]
+    return [_argument(place), *checks, _ALLOWED, _refuse()]
+
+
 def _null_only(place: int) -> list[Instruction]:
     """Allowed when the pointer argument is null."""
     return [
@@ -76,8 +88,8 @@ def _null_only(place: int) -> list[Instruction]:
     ]  # fmt: skip
 
 
-def program(machine: str, pid: int) -> list[Instruction]:
-    """The whole filter for this machine and process."""
+def program(machine: str, pid: int, *, for_good: bool = True) -> list[Instruction]:
+    """The whole filter for this machine and process; unless `for_good`, a stricter one can be put on top."""
     lines = [_statement(_LOAD, _ARCH_AT), _jump(_EQUAL, AUDIT_ARCH[machine], 1, 0)]
     lines += [_statement(_RETURN, _KILL_PROCESS), _statement(_LOAD, _NUMBER_AT)]
     if machine == "x86_64":
@@ -92,11 +104,18 @@ def program(machine: str, pid: int) -> list[Instruction]:
     lines += _only(PRLIMIT64[machine], _null_only(2))
     lines += _only(PRCTL[machine], _one_of([_PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA], 0))
     lines += _only(SENDTO[machine], _null_only(4))
-    typing_into_terminals = [_argument(1), _jump(_EQUAL, _TIOCSTI, 2, 0), _jump(_EQUAL, _TIOCLINUX, 1, 0)]
-    lines += _only(IOCTL[machine], [*typing_into_terminals, _ALLOWED, _refuse()])
+    lines += _only(IOCTL[machine], _none_of([_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP], 1))
+    lines += _only(FCNTL[machine], _none_of([_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY], 1))
     for number in refused(machine):
-        lines += _only(number, [_refuse()])
+        if for_good or number != _SECCOMP[machine]:
+            lines += _only(number, [_refuse()])
     return [*lines, _ALLOWED]
+
+
+def _threads_program(machine: str) -> list[Instruction]:
+    """What comes on top of `program`, which has judged machine and number."""
+    over = [_only(number, [_refuse(errno.EAGAIN)]) for number in (CLONE[machine], _SECCOMP[machine])]
+    return [_statement(_LOAD, _NUMBER_AT), *(line for lines in over for line in lines), _ALLOWED]
 
 
 class _Program(ctypes.Structure):
@@ -120,10 +139,17 @@ def available() -> bool:
     return True
 
 
-def apply() -> None:
+def apply(*, for_good: bool = True) -> None:
     """Set the filter. It cannot be taken off again."""
-    machine = kernel.machine()
-    lines = program(machine, os.getpid())
+    _set(program(kernel.machine(), os.getpid(), for_good=for_good))
+
+
+def no_more_threads() -> None:
+    """Behind `apply(for_good=False)`: those that run go on, no other one starts."""
+    _set(_threads_program(kernel.machine()))
+
+
+def _set(lines: list[Instruction]) -> None:
     packed = b"".join(struct.pack("=HBBI", *line) for line in lines)
     filter_ = _Program(len(lines), packed)
-    kernel.syscall(_SECCOMP[machine], _SET_MODE_FILTER, _FLAG_TSYNC, ctypes.byref(filter_))
+    kernel.syscall(_SECCOMP[kernel.machine()], _SET_MODE_FILTER, _FLAG_TSYNC, ctypes.byref(filter_))

@@ -4,6 +4,7 @@ import socket
 import time
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -15,6 +16,7 @@ from dataaggregator.dataplane.sandbox import rows, values, wire
 from dataaggregator.dataplane.sandbox.answers import memory_sentence
 from dataaggregator.dataplane.sandbox.lockdown import Facts, Lock
 from dataaggregator.dataplane.sandbox.messages import Rejected
+from dataaggregator.dataplane.sandbox.python.door import Door
 from dataaggregator.dataplane.steps.engine import BATCH_ROWS, Engine
 from dataaggregator.dataplane.steps.node import Graph, NodeSpec
 from dataaggregator.errors import PlatformError
@@ -26,9 +28,11 @@ _STEP: TypeAdapter[Step] = TypeAdapter(Step)
 class Session:
     """One load: a graph of transformations on an engine of its own."""
 
-    def __init__(self, end: socket.socket, lock: Lock) -> None:
+    def __init__(self, end: socket.socket, lock: Lock, spill: Path) -> None:
         self._end = end
-        self._engine = Engine(lock.memory_bytes, lock.spill, lock.spill_bytes)
+        self._engine = Engine(lock.memory_bytes, spill, lock.spill_bytes)
+        self._spill_bytes = lock.spill_bytes
+        self._python: Door | None = None
         self._graph: Graph | None = None
         self._open: set[str] = set()
         self._wanted: frozenset[str] = frozenset()
@@ -40,6 +44,10 @@ class Session:
         """Act on one frame of the host."""
         header = frame.header
         match frame.kind:
+            case "python":
+                _, (descriptor, *_), *_ = socket.recv_fds(self._end, 1, 1)
+                python = socket.socket(fileno=descriptor)
+                self._python = Door(python, int(header["seconds"]), self._spill_bytes, self._printed)
             case "load":
                 self._load(header)
             case "push":
@@ -69,7 +77,7 @@ class Session:
         self._wanted, self._samples = frozenset(header["outputs"]), int(header["samples"])
         mask_key = bytes.fromhex(header["mask_key"]) if header["mask_key"] else None
         parameters = values.decode(header["parameters"])
-        graph = Graph(specs, inputs, self._engine, parameters, self, mask_key=mask_key)
+        graph = Graph(specs, inputs, self._engine, parameters, self, mask_key=mask_key, python=self._python)
         self._graph, self._open = graph, set(inputs)
         stages = {stage.setting.stage: stage.schema for node in graph.nodes for stage in node.stages}
         loaded = {
@@ -107,6 +115,11 @@ class Session:
             wire.send(self._end, {"kind": "sample", "stage": stage}, rows.encode(sample))
         self._tell_counts()
 
+    def _printed(self, stage: str, text: str) -> None:
+        """What the user's Python printed: out, unless it was only to learn its fields."""
+        if self._graph is not None:
+            wire.send(self._end, {"kind": "printed", "stage": stage, "text": text})
+
     def _tell_counts(self, *, last: bool = False) -> None:
         now = time.monotonic()
         if last or now - self._counted_at >= _COUNTS_EVERY_SECONDS:
@@ -115,10 +128,10 @@ class Session:
                 wire.send(self._end, {"kind": "counts", "counts": asdict(counts)})
 
 
-def serve(end: socket.socket, lock: Lock, facts: Facts) -> None:
+def serve(end: socket.socket, lock: Lock, spill: Path, facts: Facts) -> None:
     """Answer frames until the host closes the wire; the first error is the last answer."""
     try:
-        session = Session(end, lock)
+        session = Session(end, lock, spill)
         wire.send(end, {"kind": "ready", "facts": facts.as_dict()})
         while (frame := wire.receive(end)) is not None:
             session.take(frame)

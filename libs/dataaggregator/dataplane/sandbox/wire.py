@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 PREFIX = struct.Struct(">IQ")
 HEADER_LIMIT_BYTES = 64 << 20
@@ -74,7 +74,14 @@ def send(end: socket.socket, header: Mapping[str, Any], body: Any = b"") -> None
         end.sendall(view)
 
 
-def receive(end: socket.socket) -> Frame | None:
+class Readable(Protocol):
+    """What `receive` asks of a socket."""
+
+    def recv_into(self, room: memoryview, /) -> int:
+        """Wait for bytes and put them there; 0 when none will come any more."""
+
+
+def receive(end: Readable) -> Frame | None:
     """Read one frame, waiting for it; None when the other side has closed between frames."""
     prefix = bytearray(PREFIX.size)
     if not _fill(end, memoryview(prefix), at_start=True):
@@ -86,7 +93,7 @@ def receive(end: socket.socket) -> Frame | None:
     return Frame(_header(text), memoryview(body))
 
 
-def _fill(end: socket.socket, room: memoryview, *, at_start: bool = False) -> bool:
+def _fill(end: Readable, room: memoryview, *, at_start: bool = False) -> bool:
     got = 0
     while got < room.nbytes:
         count = end.recv_into(room[got:])

@@ -11,7 +11,9 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataaggregator.contracts.steps import Expect
 from dataaggregator.dataplane.sandbox.messages import Accounting, InputCounts, Rejected, StageCounts
+from dataaggregator.dataplane.sandbox.python.door import Door
 from dataaggregator.dataplane.steps.engine import Engine, Place
 from dataaggregator.dataplane.steps.types import Column
 
@@ -26,6 +28,7 @@ class Setting:
     path: str
     parameters: Mapping[str, Any]
     mask_key: bytes | None = field(default=None, repr=False)
+    python: Door | None = None
 
     def place(self, below: str = "", *, before: str = "", text: str = "") -> Place:
         """The place of one text of this step's definition."""
@@ -82,6 +85,10 @@ class Tally:
     duplicates: int | None = None
     lengths: int | None = None
     empty: int | None = None
+    doubled: int | None = None
+    invented: int | None = None
+    expect: Expect | None = None
+    flow: int | None = None
     batches: int = 0
     seconds: float = 0.0
 
@@ -90,7 +97,7 @@ class Stage:
     """A step at work."""
 
     kind: ClassVar[str]
-    accounting: ClassVar[Accounting] = "proven"
+    accounting: Accounting = "proven"
 
     def __init__(self, setting: Setting, schema: pa.Schema) -> None:
         self.setting = setting
@@ -118,6 +125,10 @@ class Stage:
             duplicates=tally.duplicates,
             lengths=tally.lengths,
             empty=tally.empty,
+            doubled=tally.doubled,
+            invented=tally.invented,
+            expect=tally.expect,
+            flow=tally.flow,
             batches=tally.batches,
             duration_ms=round(tally.seconds * 1000, 3),
         )

@@ -16,6 +16,7 @@ from dataaggregator.contracts.steps import (
     FlattenStep,
     JoinStep,
     MaskStep,
+    PythonStep,
     RenameStep,
     SelectStep,
     SqlStep,
@@ -33,6 +34,7 @@ from dataaggregator.dataplane.steps.filter import Filter
 from dataaggregator.dataplane.steps.flatten import Flatten
 from dataaggregator.dataplane.steps.join import Join
 from dataaggregator.dataplane.steps.mask import Mask
+from dataaggregator.dataplane.steps.python import Python
 from dataaggregator.dataplane.steps.rename import Rename
 from dataaggregator.dataplane.steps.select import Select
 from dataaggregator.dataplane.steps.sql import Sql
@@ -55,6 +57,7 @@ _BY_SET: Mapping[type[Any], Callable[[Any, pa.Schema, Setting, Mapping[str, pa.S
     JoinStep: Join,
     AggregateStep: Aggregate,
     SqlStep: Sql,
+    PythonStep: Python,
 }
 
 

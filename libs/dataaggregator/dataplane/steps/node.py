@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from dataaggregator.contracts.steps import Step
 from dataaggregator.dataplane.sandbox.messages import Rejected, StageCounts
+from dataaggregator.dataplane.sandbox.python.door import Door
 from dataaggregator.dataplane.steps.base import Flow, ManyStage, RowStage, SetStage, Setting, Stage
 from dataaggregator.dataplane.steps.build import build
 from dataaggregator.dataplane.steps.engine import Engine
@@ -57,6 +58,7 @@ class Node:
         outlet: NodeOutlet,
         *,
         mask_key: bytes | None = None,
+        python: Door | None = None,
     ) -> None:
         self.name = spec.name
         self.inputs = spec.inputs
@@ -71,7 +73,7 @@ class Node:
             return
         for at, (step, stage) in enumerate(zip(spec.steps, spec.stages, strict=True)):
             path = f"{spec.path}.steps[{at}]" if spec.path else f"steps[{at}]"
-            setting = Setting(engine, spec.name, stage, path, parameters, mask_key)
+            setting = Setting(engine, spec.name, stage, path, parameters, mask_key, python)
             self._add(build(step, self.schema, setting, {name: inputs[name] for name in spec.inputs}))
 
     def _add(self, stage: RowStage | ManyStage | SetStage) -> None:
@@ -142,12 +144,13 @@ class Graph:
         outlet: NodeOutlet,
         *,
         mask_key: bytes | None = None,
+        python: Door | None = None,
     ) -> None:
         self.schemas = dict(sources)
         self.nodes: list[Node] = []
         self._outlet = outlet
         for spec in specs:
-            node = Node(spec, self.schemas, engine, parameters, self, mask_key=mask_key)
+            node = Node(spec, self.schemas, engine, parameters, self, mask_key=mask_key, python=python)
             self.schemas[spec.name] = node.schema
             self.nodes.append(node)
 

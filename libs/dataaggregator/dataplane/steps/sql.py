@@ -1,10 +1,11 @@
-"""sql: a SELECT over the inputs by name. No law can be proved for it: accounting is unaccounted."""
+"""sql: a SELECT over the inputs by name. No law can be proved for it; `expect` makes its accounting declared."""
 
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
 from dataaggregator.contracts.steps import SqlStep
+from dataaggregator.dataplane import expectation
 from dataaggregator.dataplane.compile.parameters import bind
 from dataaggregator.dataplane.sandbox.messages import InputCounts
 from dataaggregator.dataplane.steps.base import Setting
@@ -19,11 +20,12 @@ class Sql(Collecting):
     """The flow goes by the name of the transformation's first input."""
 
     kind = "sql"
-    accounting = "unaccounted"
 
     def __init__(self, step: SqlStep, schema: pa.Schema, setting: Setting, inputs: Mapping[str, pa.Schema]) -> None:
         self._flow = next(iter(inputs))
         super().__init__(setting, schema, {**inputs, self._flow: schema})
+        self._expect = self.tally.expect = step.expect
+        self.accounting = expectation.accounting(step.expect)
         bound = bind(step.sql.rstrip().removesuffix(";"))
         self._values = bound.values(setting.parameters)
         relations = ", ".join(
@@ -46,9 +48,10 @@ class Sql(Collecting):
         self.schema = pa.schema(fields)
 
     def give(self) -> Iterator[pa.RecordBatch]:
-        self.tally.read = self.read[self._flow]
+        read = self.tally.read = self.tally.flow = self.read[self._flow]
         self.tally.inputs = {name: InputCounts(read) for name, read in self.read.items()}
         for batch in self.setting.engine.stream(self._sql, self._values, self.setting.place("sql")):
             self.tally.written += batch.num_rows
             yield restored(batch, self.schema)
+        expectation.hold(self._expect, read, self.tally.written, self.setting.place("expect"))
         self.release()

@@ -148,3 +148,27 @@ def test_steps_behind_a_set_wise_one_go_on_batch_by_batch(transform: Any) -> Non
     out = transform(steps, ORDERS, customers=CUSTOMERS)
     assert sorted((row["n"], row["k"]) for row in out.values) == [("Xa", 2), ("Yb", 1)]
     assert [counts.read for counts in out.counts] == [5, 5, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("sql", "expect", "holds"),
+    [
+        ("select * from flow", "one_to_one", True),
+        ("select * from flow limit 2", "one_to_one", False),
+        ("select * from flow limit 2", "many_to_one", True),
+        ("select * from flow union all select * from flow", "many_to_one", False),
+        ("select * from flow union all select * from flow", "one_to_many", True),
+        ("select * from flow limit 2", "one_to_many", False),
+        ("select * from flow join customers using (c)", "one_to_one", False),
+    ],
+)
+def test_what_is_expected_of_sql_is_declared_or_fails(transform: Any, sql: str, expect: str, holds: bool) -> None:
+    others = {"customers": CUSTOMERS} if "customers" in sql else {}
+    steps = [{"sql": sql, "expect": expect}]
+    if holds:
+        (counts,) = transform(steps, ORDERS, **others).counts
+        assert (counts.accounting, counts.expect, counts.flow) == ("declared", expect, len(ORDERS))
+        return
+    with pytest.raises(Invalid, match=f"{expect} was expected, .*; {len(ORDERS)} came in and") as caught:
+        transform(steps, ORDERS, **others)
+    assert (caught.value.code, caught.value.errors[0].field) == ("expectation-failed", "steps[0].expect")

@@ -1,0 +1,113 @@
+"""Python steps over a real locked process, with the engine and the counts here: many steps for one start."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import TypeAdapter
+
+from dataaggregator.contracts.steps import Step
+from dataaggregator.dataplane.sandbox import wire
+from dataaggregator.dataplane.sandbox.messages import Rejected, SandboxLimits, StageCounts
+from dataaggregator.dataplane.sandbox.python.door import Door
+from dataaggregator.dataplane.sandbox.spawning import limits_frame
+from dataaggregator.dataplane.steps.engine import Engine
+from dataaggregator.dataplane.steps.node import Graph, NodeSpec
+
+HEAD = "import pyarrow as pa\nimport pyarrow.compute as pc\ndef transform(rows):\n"
+_STEP: TypeAdapter[Step] = TypeAdapter(Step)
+
+
+def python(body: str, **more: Any) -> dict[str, Any]:
+    """A step of which this is the function's body."""
+    return {"python": HEAD + "".join(f"    {line}\n" for line in body.splitlines()), **more}
+
+
+def locked(limits: SandboxLimits) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A process of the user's Python and the other end of its wire."""
+    ours, theirs = wire.pair()
+    command = [sys.executable, "-I", "-m", "dataaggregator.dataplane.sandbox.process", str(theirs.fileno())]
+    with theirs:
+        process = subprocess.Popen(
+            command, env={}, cwd="/", pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+    wire.send(ours, limits_frame(limits, spills=False))
+    return process, ours
+
+
+@dataclass
+class Outcome:
+    """What came out of the steps."""
+
+    schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    counts: Sequence[StageCounts] = ()
+
+    def rows(self, node: str, batch: pa.RecordBatch) -> None:
+        self.batches.append(batch)
+
+    def rejected(self, message: Rejected) -> None:
+        raise AssertionError(message)
+
+    def passed(self, stage: str, batch: pa.RecordBatch) -> None:
+        pass
+
+    @property
+    def values(self) -> list[dict[str, Any]]:
+        return pa.Table.from_batches(self.batches, self.schema).to_pylist()
+
+
+class PythonSteps:
+    """The process is started at the first use, and again when a step has ended it."""
+
+    def __init__(self, folder: Path, limits: SandboxLimits | None = None) -> None:
+        self._limits = limits or SandboxLimits(folder)
+        self._engine = Engine(1 << 30, folder, 1 << 30)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._end: socket.socket | None = None
+        self._door: Door | None = None
+        self.printed: list[str] = []
+        self.starts = 0
+
+    def start(self) -> None:
+        """Unless one is at work."""
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process, self._end = locked(self._limits)
+            self._door = Door(
+                self._end, self._limits.python_seconds, self._limits.spill_bytes, lambda _, text: self._keep(text)
+            )
+            self.starts += 1
+
+    def __call__(
+        self, steps: Sequence[Mapping[str, Any]], flow: pa.Table, *, batch_rows: int = 1000, **others: pa.Table
+    ) -> Outcome:
+        self.start()
+        tables = {"flow": flow, **others}
+        found = tuple(_STEP.validate_python(step) for step in steps)
+        spec = NodeSpec("t", tuple(tables), found, tuple(f"t[{at}]" for at in range(len(found))))
+        outcome = Outcome()
+        schemas = {name: table.schema for name, table in tables.items()}
+        graph = Graph([spec], schemas, self._engine, {}, outcome, python=self._door)
+        outcome.schema = graph.schemas["t"]
+        for name, table in tables.items():
+            for batch in table.to_batches(max_chunksize=batch_rows):
+                graph.push(name, batch)
+            graph.finish(name)
+        outcome.counts = graph.counts()
+        return outcome
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None and self._end is not None:
+            self._process.kill()
+            self._process.wait()
+            self._end.close()
+
+    def _keep(self, text: str) -> None:
+        self.printed.append(text)
