@@ -219,6 +219,14 @@ RUNS: dict[str, Entry] = {
         "Set the state to where the destination is, or further; or run once with full_refresh, which replaces what is "
         "there; or write with merge.",
     ),
+    "store-denied": Entry(
+        "The store does not let this connector in",
+        "Check the connector's credentials and what they may do in the bucket: list, read, and to write also write.",
+    ),
+    "store-unsafe": Entry(
+        "The store cannot keep loads apart",
+        "Write to a store that honours If-None-Match and If-Match when an object is written; reading works as it is.",
+    ),
     "stream-invalid": Entry(
         "Not the name of a stream",
         "Write the stream as the connector type's documentation says, for example schema.table.",

@@ -3,7 +3,7 @@
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from dataaggregator.connector.spec import Config
 
@@ -62,10 +62,49 @@ class Expansion(Options):
     most_times: int = Field(250, ge=1, description="Times its size one file may become, beyond its first 64 MiB.")
 
 
-class FilesConfig(Config):
-    """A folder below one of the allowed roots."""
+class Credentials(Options):
+    """Who reads and writes a bucket; without any the bucket is asked as anybody may ask it."""
 
-    root: str = Field(description="file:///… : the folder streams are looked for in.")
+    access_key_id: str | None = Field(None, description="s3: the key's id.")
+    secret_access_key: SecretStr | None = Field(None, description="s3: the key.")
+    session_token: SecretStr | None = Field(None, description="s3: token of a key that ends.")
+    account: str | None = Field(None, description="az: the storage account.")
+    account_key: SecretStr | None = Field(None, description="az: the account's key.")
+    sas_token: SecretStr | None = Field(None, description="az: a shared access signature instead of the key.")
+    service_account_key: SecretStr | None = Field(None, description="gs: the JSON key of a service account.")
+
+    @property
+    def given(self) -> dict[str, str]:
+        """What is given, in the clear."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+OF_SCHEME = {
+    "s3": {"access_key_id", "secret_access_key", "session_token"},
+    "az": {"account", "account_key", "sas_token"},
+    "gs": {"service_account_key"},
+}
+
+
+class FilesConfig(Config):
+    """A folder below one of the allowed roots, a bucket, or a web server."""
+
+    root: str = Field(
+        description="What streams are below: file:///…, s3://bucket/prefix, az://container/prefix, gs://bucket/prefix, "
+        "or https://… to read only."
+    )
+    endpoint: str | None = Field(
+        None, description="Address of an S3 or Azure store that is not Amazon's or Microsoft's."
+    )
+    region: str | None = Field(None, description="s3: the bucket's region; us-east-1 when left out.")
+    credentials: Credentials = Field(
+        default_factory=lambda: Credentials.model_validate({}), description="Who reads and writes a bucket."
+    )
     format: Literal["auto", "csv", "json", "ndjson", "parquet", "arrow", "excel"] = Field(
         "auto", description="Format of the files; auto goes by their names."
     )
@@ -85,11 +124,43 @@ class FilesConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _local(self) -> Self:
+    def _rooted(self) -> Self:
         split = urlsplit(self.root)
-        if split.scheme != "file" or split.netloc not in ("", "localhost") or not split.path.startswith("/"):
-            raise ValueError("root should be file:/// and an absolute path")
+        if self.scheme == "file":
+            if split.netloc not in ("", "localhost") or not split.path.startswith("/"):
+                raise ValueError("root should be file:/// and an absolute path")
+        elif self.scheme not in ("s3", "az", "gs", "https", "http") or not split.hostname:
+            raise ValueError(
+                "root should be file:///…, s3://bucket/…, az://container/…, gs://bucket/… or https://host/…"
+            )
+        if split.username or split.password or split.query or split.fragment:
+            raise ValueError("root should have no user, password, ? or #; credentials have their own fields")
         return self
+
+    @model_validator(mode="after")
+    def _credible(self) -> Self:
+        given = self.credentials.given.keys()
+        if odd := sorted(given - OF_SCHEME.get(self.scheme, set())):
+            raise ValueError(f"credentials: {', '.join(odd)} are not of a root that begins with {self.scheme}:")
+        if ("access_key_id" in given) != ("secret_access_key" in given) or given == {"session_token"}:
+            raise ValueError("credentials: access_key_id and secret_access_key belong together")
+        if self.scheme == "az" and ("account" not in given or {"account_key", "sas_token"} <= given):
+            raise ValueError("credentials: az wants account, and account_key or sas_token or neither")
+        if self.endpoint is not None and (
+            self.scheme not in ("s3", "az") or urlsplit(self.endpoint).scheme not in ("http", "https")
+        ):
+            raise ValueError("endpoint should be http(s)://…, and stands with s3 and az only")
+        if self.region is not None and self.scheme != "s3":
+            raise ValueError("region stands with s3 only")
+        return self
+
+    @property
+    def scheme(self) -> str:
+        return urlsplit(self.root).scheme
+
+    @property
+    def bucket(self) -> str:
+        return urlsplit(self.root).netloc
 
     @property
     def folder(self) -> str:

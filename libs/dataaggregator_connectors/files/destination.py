@@ -1,6 +1,5 @@
 """Writing files: rows into drafts, the drafts into place, and the manifest last."""
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,6 @@ from dataaggregator.dataplane.batch import Cursor, no_rows
 from dataaggregator.errors import Invalid, Permanent, PlatformError
 from dataaggregator_connectors.files.config import PACKED, FilesConfig, Format
 from dataaggregator_connectors.files.ledger import Ledger, Placed
-from dataaggregator_connectors.files.local import LocalTree
-from dataaggregator_connectors.files.local_ledger import LocalLedger
 from dataaggregator_connectors.files.manifest import Loaded
 from dataaggregator_connectors.files.names import (
     StreamPlace,
@@ -27,8 +24,11 @@ from dataaggregator_connectors.files.names import (
     shape_of,
 )
 from dataaggregator_connectors.files.parts import Layout, Part, Parts
+from dataaggregator_connectors.files.roots import ledger_of, open_tree
+from dataaggregator_connectors.files.tree import Tree
 
 T = TypeVar("T")
+PART_BYTES = 256 * 1024 * 1024
 WRITTEN: tuple[Format, ...] = ("csv", "ndjson", "parquet", "arrow")
 
 
@@ -50,12 +50,14 @@ class FilesDestination:
 
     def __init__(self, config: FilesConfig, context: Context) -> None:
         self._config, self._context = config, context
+        self._tree: Tree | None = None
         self._loading: Loading | None = None
         self._schema: pa.Schema | None = None
 
     async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         """Files of one load share a schema, and each load has its own: only what cannot be written is refused."""
         self._schema = schema
+        await self._connect()
         return await self._work(lambda: self._prepare(load, schema))
 
     def _prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
@@ -70,6 +72,7 @@ class FilesDestination:
 
     async def begin(self, load: LoadRequest) -> Begun:
         await self.rollback()
+        await self._connect()
         loading = await self._work(lambda: self._new(load))
         try:
             manifest = await loading.ledger.begin(load)
@@ -124,10 +127,23 @@ class FilesDestination:
 
     async def read_back(self, load: LoadRequest) -> Receipt | None:
         """The receipt of the load as the manifest holds it now."""
+        await self._connect()
         return await self._work(lambda: self._new(load).ledger.read().receipt(load))
 
     async def close(self) -> None:
         await self.rollback()
+        tree, self._tree = self._tree, None
+        if tree is not None:
+            await tree.close()
+
+    async def _connect(self) -> None:
+        if self._tree is None:
+            self._tree = await open_tree(self._config, self._context)
+
+    def _opened(self) -> Tree:
+        if self._tree is None:
+            raise RuntimeError("the destination is closed")
+        return self._tree
 
     def _open(self) -> Loading:
         if self._loading is None:
@@ -138,20 +154,21 @@ class FilesDestination:
         place = place_of(load.stream)
         if self._config.partition_by and not place.is_folder:
             raise Invalid("partition-invalid", f"A partitioned stream is a folder: {load.stream!r} names a file.")
-        ledger = LocalLedger(LocalTree(self._config, self._context), place)
-        parts = Parts(ledger.drafts, f"{load.run_id.hex}.{load.chunk}", self._layout(load.stream))
+        ledger = ledger_of(self._opened(), place, self._context)
+        layout = self._layout(load.stream, None if ledger.in_place else PART_BYTES)
+        parts = Parts(ledger.drafts, f"{load.run_id.hex}.{load.chunk}-{load.epoch}", layout)
         return Loading(load, place, ledger, parts)
 
-    def _layout(self, stream: str) -> Layout:
+    def _layout(self, stream: str, most_bytes: int | None = None) -> Layout:
         form = format_of(self._config, stream, "parquet" if shape_of(stream).form is None else None)
         if form not in WRITTEN:
             raise Invalid("files-format-unknown", f"Files are written as {', '.join(WRITTEN)}.")
         compression = compression_of(self._config, stream, form)
-        return Layout(form, self._config.csv_of(stream), compression, self._config.partition_by)
+        return Layout(form, self._config.csv_of(stream), compression, self._config.partition_by, most_bytes)
 
     def _name(self, loading: Loading, part: Part) -> str:
         load, place = loading.request, loading.place
-        if load.write is WriteKind.REPLACE and not place.is_folder:
+        if loading.ledger.in_place and load.write is WriteKind.REPLACE and not place.is_folder:
             return place.label
         return part_name(place, load, part.partition, part.number, self._ending(load.stream))
 
@@ -162,7 +179,7 @@ class FilesDestination:
 
     async def _work(self, work: Callable[[], T]) -> T:
         try:
-            return await asyncio.to_thread(work)
+            return await self._opened().work(work)
         except PlatformError:
             raise
         except OSError as error:

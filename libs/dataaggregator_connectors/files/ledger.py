@@ -23,6 +23,8 @@ class Ledger(Protocol):
 
     drafts: Path
     """Where unfinished files are."""
+    in_place: bool
+    """Whether a file can take another's name in the moment in which it is committed."""
 
     def prepare(self) -> None: ...
 

@@ -1,14 +1,15 @@
 """A folder of this machine: below the connector's root, which lies below an allowed root, with links followed first."""
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from dataaggregator.connector.context import Context
 from dataaggregator.errors import Denied
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.names import OWN_FOLDER, checked, joined, shown
-from dataaggregator_connectors.files.tree import File
+from dataaggregator_connectors.files.tree import File, T
 
 MANIFEST = "manifest.json"
 
@@ -61,3 +62,17 @@ class LocalTree:
     def manifest(self, own_folder: str) -> bytes | None:
         file = self.path(own_folder) / MANIFEST
         return file.read_bytes() if file.is_file() else None
+
+    def changed(self, files: Sequence[File]) -> Sequence[str]:
+        now = {file.name: self.file(file.name) for file in files}
+        return [file.name for file in files if _stamp(now[file.name]) != _stamp(file)]
+
+    async def work(self, what: Callable[[], T]) -> T:
+        return await asyncio.to_thread(what)
+
+    async def close(self) -> None:
+        """Nothing is open between calls."""
+
+
+def _stamp(file: File | None) -> object:
+    return None if file is None else (file.size, file.stamp)

@@ -21,6 +21,8 @@ LOCK_LOOK_SECONDS = 0.1
 class LocalLedger:
     """The folder beside the data in which a stream's manifest, lock and unfinished files are kept."""
 
+    in_place = True
+
     def __init__(self, tree: LocalTree, place: StreamPlace) -> None:
         self._tree, self._place = tree, place
         self.drafts = tree.path(place.own_folder)

@@ -24,6 +24,8 @@ class Manifest:
     epochs: dict[str, int] = field(default_factory=dict)
     cursors: dict[str, dict[str, Any]] = field(default_factory=dict)
     receipts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    loading: dict[str, str] = field(default_factory=dict)
+    """By pipeline the run whose load was begun last: what it has put in place is waited for."""
 
     @classmethod
     def of(cls, data: bytes | None, label: str = "") -> "Manifest":
@@ -42,6 +44,7 @@ class Manifest:
                 f"A newer attempt (epoch {epoch}) has taken over {load.stream}; this one had {load.epoch}.",
             )
         self.epochs[pipeline] = load.epoch
+        self.loading[pipeline] = load.run_id.hex
 
     def begun(self, load: LoadRequest) -> Begun:
         """What the pipeline has committed so far."""

@@ -115,6 +115,20 @@ def part_name(place: StreamPlace, load: LoadRequest, partition: str, number: int
     return joined(partition, f"{stem}.{load.run_id.hex}.{load.chunk}-{load.epoch}-{number}{ending}")
 
 
+def is_part_of(place: StreamPlace, name: str) -> bool:
+    """Whether a name below the root is one that a load of this stream gives."""
+    inner = name[len(place.folder) :].lstrip("/") if name.startswith(place.folder) else ""
+    own = shape_of(place.label)
+    stem = WHOLE_FOLDER if place.is_folder else own.stem
+    base = inner.rpartition("/")[2]
+    return (
+        OURS.fullmatch(base, len(stem)) is not None
+        and base.startswith(stem)
+        and own.form in (None, shape_of(base).form)
+        and all(is_partition(part) for part in folder_of(inner).split("/") if part)
+    )
+
+
 def joined(*parts: str) -> str:
     return "/".join(part for part in parts if part)
 

@@ -20,9 +20,9 @@ from dataaggregator_connectors.files.excel_reading import Sheet, infer_sheets, s
 from dataaggregator_connectors.files.finding import find, streams
 from dataaggregator_connectors.files.hive import Partitions
 from dataaggregator_connectors.files.json_reading import JsonFile
-from dataaggregator_connectors.files.local import LocalTree
 from dataaggregator_connectors.files.names import compression_of, format_of, known, sheet_of
 from dataaggregator_connectors.files.opening import Opening, opened
+from dataaggregator_connectors.files.roots import open_tree
 from dataaggregator_connectors.files.table_reading import rows_in, table_batches, table_schema
 from dataaggregator_connectors.files.tree import File, Tree
 
@@ -39,12 +39,15 @@ class FilesSource:
         self._schemas: dict[tuple[object, ...], pa.Schema] = {}
 
     async def discover(self, pattern: str | None = None) -> Sequence[StreamInfo]:
-        return await asyncio.to_thread(self._discover, pattern)
+        tree = await self._open()
+        return await tree.work(lambda: self._discover(pattern))
 
     async def schema(self, request: ReadRequest) -> pa.Schema:
-        return await asyncio.to_thread(lambda: self._reading(request)[0])
+        tree = await self._open()
+        return await tree.work(lambda: self._reading(request)[0])
 
     async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
+        await self._open()
         loop = asyncio.get_running_loop()
         thread = ThreadPoolExecutor(1, thread_name_prefix="files-read")
         ahead: asyncio.Future[Batch | None] | None = None
@@ -68,11 +71,18 @@ class FilesSource:
             thread.shutdown(wait=False)
 
     async def close(self) -> None:
-        self._tree = None
+        tree, self._tree = self._tree, None
+        if tree is not None:
+            await tree.close()
+
+    async def _open(self) -> Tree:
+        if self._tree is None:
+            self._tree = await open_tree(self._config, self._context)
+        return self._tree
 
     def _opened(self) -> Tree:
         if self._tree is None:
-            self._tree = LocalTree(self._config, self._context)
+            raise RuntimeError("the source is closed")
         return self._tree
 
     def _discover(self, pattern: str | None) -> Sequence[StreamInfo]:
@@ -141,8 +151,7 @@ class FilesSource:
     def _of_unchanged(self, batches: Iterator[Batch], request: ReadRequest, files: Sequence[File]) -> Iterator[Batch]:
         """The rows, and at their end a look whether they are of one state of the files: another may be half a row."""
         yield from batches
-        tree = self._opened()
-        if changed := [file.name for file in files if _stamp(tree.file(file.name)) != _stamp(file)]:
+        if changed := self._opened().changed(files):
             raise Transient("file-malformed", f"{request.stream}: {', '.join(changed)} changed while it was read.")
 
 
@@ -217,7 +226,3 @@ class _Read:
         if missing := [name for name in columns if name not in schema.names]:
             raise Invalid("column-missing", f"{self._request.stream} has no column {', '.join(missing)}.")
         return pa.schema([schema.field(name) for name in columns])
-
-
-def _stamp(file: File | None) -> object:
-    return None if file is None else (file.size, file.stamp)

@@ -1,9 +1,11 @@
 """What a root offers, whatever kind it is: files by name with their state, and their bytes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,3 +39,13 @@ class Tree(Protocol):
         ...
 
     def manifest(self, own_folder: str) -> bytes | None: ...
+
+    def changed(self, files: Sequence[File]) -> Sequence[str]:
+        """The names of those that are no longer in the state they were found in, if reading has not shown it."""
+        ...
+
+    async def work(self, what: Callable[[], T]) -> T:
+        """Do what waits in a thread, never in one that the root's own answers need."""
+        ...
+
+    async def close(self) -> None: ...

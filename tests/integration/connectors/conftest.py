@@ -1,6 +1,6 @@
 """What the connectors' tests share: a context that may reach this machine, and a server on it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from aiohttp import web
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.egress import Egress, EgressPolicy
+from tests.integration.connectors.buckets import s3_server
 
 
 @pytest.fixture
@@ -28,3 +29,10 @@ async def served(application: web.Application) -> AsyncIterator[str]:
     host, port = runner.addresses[0][:2]
     yield f"http://{host}:{port}"
     await runner.cleanup()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of a store that speaks S3."""
+    with s3_server() as address:
+        yield address

@@ -1,0 +1,76 @@
+"""Opening a bucket: whose credentials, which address, and every connection through the platform's one way out."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from dataaggregator.connector.context import Context
+from dataaggregator.connector.egress_proxy import EgressProxy
+from dataaggregator_connectors.files.config import FilesConfig
+from dataaggregator_connectors.files.objects import Bucket, ObjectTree
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+# Short: a run that meets a store in trouble is tried again as a whole.
+RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
+
+
+async def open_bucket(config: FilesConfig, context: Context) -> ObjectTree:
+    proxy = EgressProxy(context.egress)
+    await proxy.start()
+    client: ClientConfig = {
+        "proxy_url": proxy.url,
+        "proxy_excludes": "",
+        "connect_timeout": timedelta(seconds=10),
+        "timeout": timedelta(seconds=120),
+        "allow_http": urlsplit(config.endpoint or "").scheme == "http",
+        "user_agent": "dataaggregator",
+    }
+    try:
+        return ObjectTree(_store(config, client), config.root, proxy)
+    except BaseException:
+        await proxy.close()
+        raise
+
+
+def _store(config: FilesConfig, client: "ClientConfig") -> Bucket:
+    """Credentials are those given or none: what the machine itself may do is nobody's to use."""
+    prefix = unquote(urlsplit(config.root).path).strip("/") or None
+    given: dict[str, Any] = dict(config.credentials.given)
+    if config.endpoint is not None:
+        given["endpoint"] = config.endpoint
+    match config.scheme:
+        case "s3":
+            signed = "access_key_id" in given
+            given["region"] = config.region or "us-east-1"
+            return S3Store(
+                config.bucket,
+                prefix=prefix,
+                skip_signature=not signed,
+                client_options=client,
+                retry_config=RETRY,
+                **given,
+            )
+        case "az":
+            signed = bool(given.keys() & {"account_key", "sas_token"})
+            given["account_name"] = given.pop("account")
+            return AzureStore(
+                config.bucket,
+                prefix=prefix,
+                skip_signature=not signed,
+                client_options=client,
+                retry_config=RETRY,
+                **given,
+            )
+        case _:
+            return GCSStore(
+                config.bucket,
+                prefix=prefix,
+                skip_signature="service_account_key" not in given,
+                client_options=client,
+                retry_config=RETRY,
+                **given,
+            )

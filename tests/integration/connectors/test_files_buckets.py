@@ -1,0 +1,379 @@
+"""files in a bucket: the conformance suite on a real S3 endpoint, and what only a store without locks can do wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import obstore
+import pyarrow as pa
+import pytest
+from aiohttp import web
+from obstore.store import S3Store
+from pydantic import ValidationError
+
+from dataaggregator.connector.conformance import Rig, conformance
+from dataaggregator.connector.context import Context
+from dataaggregator.connector.destination import LoadRequest, WriteKind
+from dataaggregator.connector.egress import Egress, EgressPolicy
+from dataaggregator.connector.source import ReadRequest
+from dataaggregator.connector.spec import secret_paths
+from dataaggregator.errors import Conflict, Invalid, Transient
+from dataaggregator.ids import new_id
+from dataaggregator_connectors.files import CONNECTOR, csv_reading, destination, object_ledger, objects
+from dataaggregator_connectors.files.config import CsvOptions, FilesConfig
+from dataaggregator_connectors.files.destination import FilesDestination
+from dataaggregator_connectors.files.names import format_of, shape_of
+from dataaggregator_connectors.files.objects import ObjectTree
+from dataaggregator_connectors.files.source import FilesSource
+from dataaggregator_connectors.files.writing import open_writer
+from tests.integration.connectors.buckets import make_bucket, make_public
+from tests.integration.connectors.conftest import served
+from tests.integration.connectors.test_files import ROWS
+
+KEY = {"access_key_id": "reader", "secret_access_key": "not-a-secret-of-anybody"}
+SMALL = pa.table({"id": [1, 2]})
+
+
+class BucketRig(Rig):
+    def __init__(self, address: str, context: Context, form: str = "parquet") -> None:
+        bucket = f"b{new_id().hex}"
+        make_bucket(address, bucket)
+        self.config = self.files = FilesConfig.model_validate(
+            {"root": f"s3://{bucket}/below/here", "endpoint": address, "credentials": KEY}
+        )
+        self.context = context
+        self.rows = ROWS
+        self.target = f"marts/held.{form}"
+        self.store = S3Store(
+            bucket,
+            prefix="below/here",
+            config={"endpoint": address, "access_key_id": "a", "secret_access_key": "b"},
+            client_options={"allow_http": True},
+        )
+        self._form = form
+
+    async def seed(self, rows: pa.Table) -> str:
+        name = f"seeded.{self._form}"
+        path = self.context.folder / name
+        options = CsvOptions.model_validate({})
+        writer = open_writer(path, format_of(self.files, name), rows.schema, options, shape_of(name).packed)
+        for batch in rows.to_batches():
+            writer.write(batch)
+        writer.close()
+        self.put(name, path.read_bytes())
+        return name
+
+    async def held(self) -> list[dict[str, Any]]:
+        source = FilesSource(self.files, self.context)
+        rows: list[dict[str, Any]] = []
+        for info in await source.discover("marts/*"):
+            async for batch in source.read(ReadRequest(stream=info.name)):
+                rows += batch.rows.to_pylist()
+        await source.close()
+        return sorted(rows, key=lambda row: int(row["id"]))
+
+    def put(self, name: str, content: bytes) -> None:
+        obstore.put(self.store, name, content)
+
+    def names(self) -> list[str]:
+        listed = (str(found["path"]) for chunk in obstore.list(self.store) for found in chunk)
+        return sorted(name for name in listed if "_dataaggregator" not in name)
+
+    async def read(self, stream: str) -> list[int]:
+        source = FilesSource(self.files, self.context)
+        try:
+            rows = [row async for batch in source.read(ReadRequest(stream=stream)) for row in batch.rows.to_pylist()]
+        finally:
+            await source.close()
+        return sorted(row["id"] for row in rows)
+
+    async def begun(self, **more: Any) -> FilesDestination:
+        """A load of two rows that waits for its commit."""
+        given: dict[str, Any] = {"run_id": new_id(), "pipeline_id": new_id(), "write": WriteKind.APPEND, "epoch": 1}
+        load = LoadRequest(stream=self.target, **(given | more))
+        made = FilesDestination(self.files, self.context)
+        try:
+            await made.prepare(load, SMALL.schema)
+            await made.begin(load)
+            await made.write(SMALL.to_batches()[0])
+        except BaseException:
+            await made.close()
+            raise
+        return made
+
+
+@pytest.fixture(params=["parquet", "csv.gz"])
+def rig(request: pytest.FixtureRequest, s3: str, context: Context) -> BucketRig:
+    return BucketRig(s3, context, request.param)
+
+
+@pytest.fixture
+def bucket(s3: str, context: Context) -> BucketRig:
+    return BucketRig(s3, context)
+
+
+TestFilesInABucket = conformance(CONNECTOR)
+
+
+async def finished(load: FilesDestination) -> None:
+    try:
+        await load.commit({})
+    finally:
+        await load.close()
+
+
+async def test_an_object_replaced_while_it_is_read_fails_the_read(
+    bucket: BucketRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "BLOCK_BYTES", 64 * 1024)
+    monkeypatch.setattr(csv_reading, "BLOCK_BYTES", 64 * 1024)
+    lines = b"".join(b"%d,%s\n" % (number, b"x" * 200) for number in range(100_000))
+    bucket.put("a.csv", b"id,name\n" + lines)
+    source = FilesSource(bucket.files, bucket.context)
+    reading = source.read(ReadRequest(stream="a.csv", batch_rows=1000))
+    await anext(reading)
+    bucket.put("a.csv", b"id,name\n" + lines.replace(b"x", b"y"))
+    with pytest.raises(Transient, match=r"a\.csv changed while it was read"):
+        [batch async for batch in reading]
+    await source.close()
+
+
+async def test_names_globs_and_partitions_are_those_of_a_folder(bucket: BucketRig) -> None:
+    for name, row in (("a b/ü#?.csv", 1), ("a b/c/d.csv", 2), ("log/year=2025/x.csv", 3), ("log/year=2026/x.csv", 4)):
+        bucket.put(name, b"id\n%d\n" % row)
+    bucket.put("log/_SUCCESS", b"")
+    assert await bucket.read("a b/ü#?.csv") == [1]
+    assert await bucket.read("a b") == [1]
+    assert await bucket.read("a b/*.csv") == [1]
+    assert await bucket.read("a b/**/*.csv") == [1, 2]
+    assert await bucket.read("log") == [3, 4]
+    assert await bucket.read("log/year=*6/*") == [4]
+    source = FilesSource(bucket.files, bucket.context)
+    found = {info.name: info.schema.names for info in await source.discover()}
+    assert found == {"a b/c/d.csv": ["id"], "a b/ü#?.csv": ["id"], "log": ["id", "year"]}
+    await source.close()
+
+
+async def test_partitions_are_written_with_their_values_in_the_names(bucket: BucketRig) -> None:
+    bucket.files = bucket.files.model_copy(update={"partition_by": ("land",)})
+    bucket.target = "sales"
+    made = FilesDestination(bucket.files, bucket.context)
+    rows = pa.table({"id": [1, 2], "land": ["a/b=c", None]})
+    load = LoadRequest(new_id(), new_id(), "sales", WriteKind.APPEND, 1)
+    await made.prepare(load, rows.schema)
+    await made.begin(load)
+    await made.write(rows.to_batches()[0])
+    await finished(made)
+    source = FilesSource(bucket.files, bucket.context)
+    read = [row async for batch in source.read(ReadRequest(stream="sales")) for row in batch.rows.to_pylist()]
+    await source.close()
+    assert sorted(read, key=lambda row: int(row["id"])) == rows.to_pylist()
+
+
+async def test_a_large_load_becomes_several_objects_of_which_none_is_missing(
+    bucket: BucketRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(destination, "PART_BYTES", 6 * 1024 * 1024)
+    bucket.target = "large.csv"
+    rows = pa.table({"id": list(range(60_000)), "name": ["x" * 300] * 60_000})
+    made = FilesDestination(bucket.files, bucket.context)
+    load = LoadRequest(new_id(), new_id(), "large.csv", WriteKind.APPEND, 1)
+    await made.prepare(load, rows.schema)
+    await made.begin(load)
+    for batch in rows.to_batches(max_chunksize=5000):
+        await made.write(batch)
+    assert not [name for name in bucket.names() if "large" not in name]
+    await finished(made)
+    assert len(bucket.names()) > 2
+    assert await bucket.read("large.csv") == list(range(60_000))
+    assert list(bucket.context.folder.glob("*.draft")) == []
+
+
+async def test_an_attempt_that_was_taken_over_commits_nothing_and_writes_over_nothing(bucket: BucketRig) -> None:
+    same: dict[str, Any] = {"run_id": new_id(), "pipeline_id": new_id()}
+    old = await bucket.begun(**same, epoch=1)
+    new = await bucket.begun(**same, epoch=2)
+    await finished(new)
+    before = bucket.names()
+    with pytest.raises(Conflict) as caught:
+        await finished(old)
+    assert caught.value.code == "lease-lost"
+    assert set(before) < set(bucket.names())
+    assert await bucket.read(bucket.target) == [1, 2]
+
+
+async def test_of_loads_that_commit_at_once_none_is_lost(bucket: BucketRig) -> None:
+    loads = [await bucket.begun() for _ in range(6)]
+    await asyncio.gather(*(finished(load) for load in loads))
+    assert await bucket.read(bucket.target) == sorted([1, 2] * 6)
+
+
+async def test_a_commit_whose_answer_is_lost_is_found_and_not_repeated(
+    bucket: BucketRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = await bucket.begun()
+    put = ObjectTree.put
+    lost: list[str] = []
+
+    def loses_its_answer(tree: ObjectTree, name: str, data: bytes, version: Any) -> None:
+        put(tree, name, data, version)
+        if not lost:
+            lost.append(name)
+            raise Transient("connector-unreachable", "the answer is lost")
+
+    monkeypatch.setattr(ObjectTree, "put", loses_its_answer)
+    await finished(load)
+    assert lost
+    assert await bucket.read(bucket.target) == [1, 2]
+
+
+async def test_what_was_never_committed_is_kept_a_day_and_then_taken_away(
+    bucket: BucketRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = {"pipeline_id": new_id()}
+    old = await bucket.begun(**same, epoch=1)
+    await finished(await bucket.begun(**same, epoch=2))
+    with pytest.raises(Conflict):
+        await finished(old)
+    (kept, orphan) = bucket.names()
+    await finished(await bucket.begun(**same, epoch=3))
+    assert {kept, orphan} < set(bucket.names())
+    monkeypatch.setattr(object_ledger, "KEPT", timedelta(seconds=-1))
+    await finished(await bucket.begun(**same, epoch=4))
+    assert len(bucket.names()) == 3
+    assert await bucket.read(bucket.target) == [1, 1, 1, 2, 2, 2]
+
+
+async def test_what_a_load_under_way_has_put_in_place_is_not_taken_away(
+    bucket: BucketRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_ledger, "KEPT", timedelta(seconds=-1))
+    monkeypatch.setattr(destination, "PART_BYTES", 0)
+    slow = await bucket.begun()
+    assert len(bucket.names()) == 1
+    await finished(await bucket.begun())
+    await finished(slow)
+    assert await bucket.read(bucket.target) == [1, 1, 2, 2]
+
+
+async def test_a_part_that_was_taken_away_fails_the_commit(bucket: BucketRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(destination, "PART_BYTES", 0)
+    load = await bucket.begun()
+    (part,) = bucket.names()
+    obstore.delete(bucket.store, part)
+    with pytest.raises(Conflict, match="taken away"):
+        await finished(load)
+
+
+@pytest.fixture
+async def careless(s3: str) -> AsyncIterator[str]:
+    """A store that takes every write, whatever it is to be written over."""
+
+    async def passed_on(request: web.Request) -> web.Response:
+        kept = {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower() not in ("if-match", "if-none-match", "host", "content-length")
+        }
+        async with (
+            aiohttp.ClientSession(auto_decompress=False) as session,
+            session.request(request.method, s3 + request.path_qs, headers=kept, data=await request.read()) as answer,
+        ):
+            headers = {name: answer.headers[name] for name in ("ETag", "Last-Modified") if name in answer.headers}
+            return web.Response(status=answer.status, body=await answer.read(), headers=headers)
+
+    application = web.Application(client_max_size=2**30)
+    application.router.add_route("*", "/{path:.*}", passed_on)
+    async with served(application) as address:
+        yield address
+
+
+async def test_a_store_that_takes_every_write_is_refused(bucket: BucketRig, careless: str) -> None:
+    bucket.files = bucket.files.model_copy(update={"endpoint": careless})
+    with pytest.raises(Invalid) as caught:
+        await bucket.begun()
+    assert caught.value.code == "store-unsafe"
+    assert bucket.names() == []
+    checks = [check async for check in CONNECTOR.check(bucket.files, bucket.context)]
+    assert [(check.name, check.ok) for check in checks] == [
+        ("allowed", True),
+        ("list", True),
+        ("write permission", False),
+    ]
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://169.254.169.254", "http://[::ffff:169.254.169.254]"])
+async def test_a_store_at_an_address_that_may_not_be_reached_is_refused(
+    bucket: BucketRig, tmp_path: Path, endpoint: str
+) -> None:
+    """Loopback by the policy of a shared installation; addresses of metadata by every policy."""
+    policy = EgressPolicy(private=bool(endpoint))
+    context = Context(Egress(policy), folder=tmp_path / "scratch", allowed_roots=())
+    config = bucket.files.model_copy(update={"endpoint": endpoint or bucket.files.endpoint})
+    source = FilesSource(config, context)
+    with pytest.raises(Invalid) as caught:
+        await source.discover()
+    assert caught.value.code == "egress-denied"
+    await source.close()
+
+
+class Watched(Egress):
+    """Notes whom somebody wants to reach."""
+
+    def __init__(self) -> None:
+        super().__init__(EgressPolicy(private=True))
+        self.asked: set[str] = set()
+
+    async def resolve_all(self, host: str, port: int) -> Any:
+        self.asked.add(host)
+        return await super().resolve_all(host, port)
+
+
+async def test_without_credentials_nobody_is_asked_for_any(bucket: BucketRig, tmp_path: Path) -> None:
+    root = bucket.files.root.removeprefix("s3://")
+    make_public(f"{bucket.files.endpoint}/{root}/a.csv", b"id\n1\n")
+    egress = Watched()
+    bucket.context = Context(egress, folder=tmp_path / "scratch")
+    bucket.files = FilesConfig.model_validate({"root": bucket.files.root, "endpoint": bucket.files.endpoint})
+    assert await bucket.read("a.csv") == [1]
+    assert egress.asked == {"127.0.0.1"}
+
+
+async def test_a_bucket_that_is_not_there_is_named(bucket: BucketRig) -> None:
+    source = FilesSource(bucket.files.model_copy(update={"root": "s3://nowhere-at-all"}), bucket.context)
+    with pytest.raises(Invalid) as caught:
+        await source.discover()
+    assert caught.value.code == "stream-missing"
+    assert KEY["secret_access_key"] not in caught.value.detail
+    await source.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"root": "ftp://host/a"}, "root should be"),
+        ({"root": "s3://bucket/a?x=1"}, "root should have no"),
+        ({"root": "https://user:pass@host/a"}, "root should have no"),
+        ({"root": "s3://bucket", "credentials": {"access_key_id": "a"}}, "belong together"),
+        ({"root": "s3://bucket", "credentials": {"account_key": "a"}}, "account_key are not of a root"),
+        ({"root": "az://container"}, "az wants account"),
+        ({"root": "file:///a", "credentials": KEY}, "are not of a root that begins with file:"),
+        ({"root": "gs://bucket", "endpoint": "https://a"}, "endpoint should be"),
+        ({"root": "s3://bucket", "endpoint": "minio:9000"}, "endpoint should be"),
+        ({"root": "gs://bucket", "region": "a"}, "region stands with s3"),
+    ],
+)
+def test_a_wrong_configuration_is_named(config: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told) as caught:
+        FilesConfig.model_validate(config)
+    assert KEY["secret_access_key"] not in str(caught.value)
+
+
+def test_every_secret_is_known_as_one() -> None:
+    assert set(secret_paths(CONNECTOR)) == {
+        f"credentials.{name}"
+        for name in ("secret_access_key", "session_token", "account_key", "sas_token", "service_account_key")
+    }
