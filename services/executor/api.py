@@ -18,6 +18,7 @@ from dataaggregator.permissions import Permission
 from services.executor.follow import follow_lines, shown
 from services.executor.probe import Probes
 from services.executor.rejected_api import RejectedApi
+from services.executor.replays import Replays
 from services.executor.store import logs, results, runs
 
 
@@ -41,6 +42,7 @@ class LogLine(BaseModel):
 class Api:
     database: Database
     rejected: RejectedApi
+    replays: Replays
     probes: Probes
 
     def routes(self) -> list[Route]:
@@ -68,6 +70,7 @@ class Api:
                 description="With Accept: text/event-stream the lines follow as they are written, until the run ends.",
             ),
             *self.rejected.routes(),
+            self.replays.route(),
             self.probes.route(),
         ]
 

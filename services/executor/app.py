@@ -26,6 +26,7 @@ from services.executor.probe import Probes
 from services.executor.reaper import Reaper, ReaperTimes
 from services.executor.recorder import Recorder
 from services.executor.rejected_api import RejectedApi
+from services.executor.replays import Replays
 from services.executor.state_api import StateApi
 from services.executor.verify_api import VerifyApi
 from services.executor.wake import Waker
@@ -47,7 +48,8 @@ def build(ports: Ports) -> Service:
     )
     client = ServiceClient(ports, "executor")
     mask_key = _mask_keys(ports.keys)
-    doors = WorkplaceDoors(database, ports.bus, ports.clock, client, pool, attempts, folders, kept, mask_key)
+    replays = Replays(database, folders, settings.run_retention_days)
+    doors = WorkplaceDoors(database, ports.bus, ports.clock, client, pool, attempts, folders, kept, replays, mask_key)
     workplace = Workplace(doors, job, AttemptLimits(settings.execution_timeout), settings.run_slots)
     waker = Waker(database)
     worker = Worker(
@@ -61,7 +63,7 @@ def build(ports: Ports) -> Service:
         name="executor",
         schema=SCHEMA,
         routes=[
-            *Api(database, RejectedApi(database, folders, settings.run_retention_days), probes).routes(),
+            *Api(database, RejectedApi(database, folders, settings.run_retention_days), replays, probes).routes(),
             *StateApi(database).routes(),
             *VerifyApi(database, client, probes).routes(),
         ],

@@ -30,11 +30,12 @@ from dataaggregator.definition import Audited, Author
 from dataaggregator.errors import Conflict, PlatformError, Transient
 from services.executor.domain import CANCELLED, UNKNOWN, End, Ending, Status, Verdict, decide
 from services.executor.state import State
-from services.executor.store import claims, cursors, logs, quarantine, results, runs
+from services.executor.store import claims, cursors, logs, quarantine, replays, results, runs
 from services.executor.store import ends as store_ends
 from services.executor.store.claims import Claimed
 from services.executor.store.ends import AttemptEnded
 from services.executor.store.logs import NewLine
+from services.executor.store.replays import Replaying
 from services.executor.store.runs import Run
 from services.executor.verifying import with_verified
 
@@ -270,6 +271,8 @@ async def settle_all(tx: Connection, ends: Sequence[tuple[Run, AttemptEnd]]) -> 
         if outcome is not None:
             await quarantine.save(tx, run, outcome.quarantine)
             await cursors.save_cursors(tx, run, outcome.cursors)
+            if verdict.status is not Status.QUEUED:  # the next attempt is of the same rows and destinations
+                await _save_replayed(tx, run, outcome)
         if verdict.status is Status.QUEUED:
             message = await _queue_again(tx, run, verdict, ended)
         else:
@@ -277,6 +280,14 @@ async def settle_all(tx: Connection, ends: Sequence[tuple[Run, AttemptEnd]]) -> 
         said.append(Said(message, run.run_id, run.workspace_id))
     await emit_all(tx, SCHEMA, said, source=SOURCE)
     return verdicts
+
+
+async def _save_replayed(tx: Connection, run: Run, outcome: RunOutcome) -> None:
+    """With the end of the run: whoever replays next knows of it."""
+    asked = Replaying.of(run)
+    committed = [f"{one.connector}/{one.stream}" for one in outcome.destinations if one.status == "succeeded"]
+    if asked is not None and committed:
+        await replays.save_replayed(tx, run, asked, committed)
 
 
 def _verdict(run: Run, ended: AttemptEnd) -> Verdict:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from dataaggregator.dataplane.showing import rows_as_json
 from dataaggregator.errors import NotFound
 from services.executor.store.quarantine import StoredEntry
+from services.executor.store.runs import Run
 
 PART_ROWS = 1_000
 
@@ -39,6 +40,13 @@ class Part:
         for held in rows_as_json(self.rows):
             row = held["row"] if typed else json.loads(held["row"])
             yield RejectedRow(entry.stage, entry.kind, entry.rule, held["reason"], held["position"], row)
+
+
+def must_be_kept(run: Run, retention_days: float) -> None:
+    """Raises NotFound when the rejected rows of this run are gone by retention."""
+    if run.cleaned_at is not None:
+        detail = f"Rejected rows are kept for {retention_days:g} days after the end of their run."
+        raise NotFound("rejected-rows-gone", detail)
 
 
 def read_rows(folder: Path, entries: Sequence[StoredEntry], offset: int, limit: int) -> list[RejectedRow]:

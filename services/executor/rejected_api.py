@@ -9,8 +9,7 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BaseModel, Field
 
-from dataaggregator.db import Connection, Database
-from dataaggregator.errors import NotFound
+from dataaggregator.db import Database
 from dataaggregator.http.answer import Answer, StreamAnswer
 from dataaggregator.http.call import Call
 from dataaggregator.http.paging import Page, PageQuery, Query, decode_cursor, encode_cursor
@@ -66,6 +65,7 @@ class RejectedBy(BaseModel):
     rows: int
     reasons: list[RejectedReason]
     position: str | None = Field(description="Of the first of them in its source, where the source can say.")
+    replayed_by: UUID | None = Field(description="The run that last brought them to a destination.")
 
 
 class RejectedSummary(BaseModel):
@@ -102,7 +102,7 @@ class RejectedApi:
         offset = 0 if query.cursor is None else max(0, decode_cursor(query.cursor, int)[0])
         most = query.limit + 1
         async with self.database.transaction(call.workspace) as tx:
-            await self._must_be_kept(tx, call.workspace, run_id)
+            rejected.must_be_kept(await runs.get(tx, call.workspace, run_id), self.retention_days)
             entries = await quarantine.list_page(
                 tx, call.workspace, run_id, Chosen(query.stage, query.rule), offset=offset, limit=most
             )
@@ -132,13 +132,9 @@ class RejectedApi:
 
     async def _entries(self, call: Call, chosen: Chosen) -> Sequence[StoredEntry]:
         async with self.database.transaction(call.workspace) as tx:
-            await self._must_be_kept(tx, call.workspace, call.id("run"))
-            return await quarantine.list_entries(tx, call.workspace, call.id("run"), chosen)
-
-    async def _must_be_kept(self, tx: Connection, workspace: UUID, run_id: UUID) -> None:
-        if (await runs.get(tx, workspace, run_id)).cleaned_at is not None:
-            detail = f"Rejected rows are kept for {self.retention_days:g} days after the end of their run."
-            raise NotFound("rejected-rows-gone", detail)
+            run = await runs.get(tx, call.workspace, call.id("run"))
+            rejected.must_be_kept(run, self.retention_days)
+            return await quarantine.list_entries(tx, call.workspace, run.run_id, chosen)
 
 
 @dataclass(frozen=True)
@@ -177,4 +173,5 @@ def _together(held: Sequence[StoredEntry]) -> RejectedBy:
             for reason, rows in sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
         ],
         position=first.position,
+        replayed_by=next((entry.replayed_by for entry in held if entry.replayed_by), None),
     )

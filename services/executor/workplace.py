@@ -19,8 +19,10 @@ from dataaggregator.telemetry import logs, traces
 from services.executor.attempt import Attempt, AttemptDoors, AttemptLimits
 from services.executor.commands import Attempts
 from services.executor.folders import KeptFolders, RunFolders
+from services.executor.replays import ReplayAsked, Replays
 from services.executor.report import Report
 from services.executor.store.claims import Claimed
+from services.executor.store.replays import Replaying
 from services.executor.store.runs import Run
 
 _log = logs.get(__name__)
@@ -38,6 +40,7 @@ class WorkplaceDoors:
     attempts: Attempts
     folders: RunFolders
     kept: KeptFolders
+    replays: Replays
     mask_key: Callable[[UUID], str]
 
 
@@ -75,6 +78,11 @@ class Workplace:
 
     async def _prepare(self, claimed: Claimed, shared: "SharedCall") -> RunJob:
         run, queued = claimed.run, claimed.run.queued
+        definition, rows = queued.definition, None
+        if (asked := Replaying.of(run)) is not None:
+            wish = ReplayAsked(definition=definition, parameters=queued.parameters, replay=asked.replay)
+            prepared = await self._doors.replays.prepare(run.workspace_id, asked.parent, wish, run.run_id)
+            definition, rows = prepared.definition, prepared.rows
         connectors = await shared.connectors_of(run)
         folder = await asyncio.to_thread(self._doors.folders.make, run.run_id)
         return RunJob(
@@ -84,10 +92,11 @@ class Workplace:
             pipeline_id=queued.pipeline_id,
             attempt=run.attempt,
             epoch=run.epoch,
-            definition=queued.definition,
+            definition=definition,
             connectors=connectors,
-            cursors=tuple(claimed.cursors),
-            set_by_hand=tuple(claimed.set_by_hand),
+            cursors=() if rows is not None else tuple(claimed.cursors),
+            set_by_hand=() if rows is not None else tuple(claimed.set_by_hand),
+            replay=rows,
             folder=str(folder),
             kept=str(self._doors.kept.path(queued.pipeline_id)),
             parameters=queued.parameters,

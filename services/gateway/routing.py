@@ -11,6 +11,7 @@ _TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"/api/(transformations|triggers)(/|$)", "scheduler"),
         (r"/api/pipelines(/|$)", "scheduler"),
         (r"/api/runs/[^/]+/events$", "gateway"),
+        (r"/api/runs/[^/]+/rejected/replay$", "scheduler"),
         (r"/api/runs/[^/]+/(ledger|rejected|logs|verify)(/|$)", "executor"),
         (r"/api/runs(/|$)", "scheduler"),
     )
@@ -29,7 +30,7 @@ _PUBLIC = frozenset(
 )
 # What is given out here is not to be stored: tokens; rows of a source or a sample.
 _NOT_KEPT = re.compile(r"/api/auth/|/api/.+/(test|preview)$")
-_RUN_START = re.compile(r"/api/(pipelines/[^/]+/runs|runs/[^/]+/retry)$")
+_RUN_START = re.compile(r"/api/(pipelines/[^/]+/runs|runs/[^/]+/(retry|rejected/replay))$")
 
 
 _NEEDLESS = re.compile(r"%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])")

@@ -14,6 +14,7 @@ from services.scheduler.pipelines.state import StateApi
 from services.scheduler.runs import events as run_events
 from services.scheduler.runs.api import RunsApi
 from services.scheduler.runs.commands import RunCommands
+from services.scheduler.runs.replay import ReplayCommands
 from services.scheduler.ticker import Ticker
 from services.scheduler.transformations.api import TransformationsApi
 from services.scheduler.transformations.commands import TransformationCommands
@@ -28,7 +29,7 @@ def build(ports: Ports) -> Service:
     commands = PipelineCommands(database, Owner(services).keep)
     pipelines, leaving = PipelinesApi(database, commands), LeavingApi(commands)
     state = StateApi(database, services)
-    runs = RunsApi(database, RunCommands(database))
+    runs = RunsApi(database, RunCommands(database), ReplayCommands(database, services))
     return Service(
         name=NAME,
         routes=(*transformations.routes(), *pipelines.routes(), *state.routes(), *leaving.routes(), *runs.routes()),

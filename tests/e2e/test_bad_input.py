@@ -45,6 +45,8 @@ GOOD: dict[Operation, Json] = {
     ("PATCH", "/api/pipelines/{pipeline}"): {"timeout": "1h"},
     ("POST", "/api/triggers/preview"): {"trigger": {"every": "1h"}, "count": 1},
     ("POST", "/api/pipelines/{pipeline}/runs"): {"parameters": {}, "full_refresh": True},
+    ("PUT", "/api/pipelines/{pipeline}/state"): {"cursors": [{"source": "s", "cursor": None}]},
+    ("POST", "/api/runs/{run}/rejected/replay"): {"stage": "s", "rule": "r", "version": 1, "overwrite": True},
 }
 NAMES = [" ".join(operation) for operation in GOOD]
 # What is there already, by the parameter of the path that means it.

@@ -47,13 +47,16 @@ def test_runs_logs_and_rejected_tell_about_a_run(demo: Platform) -> None:
     assert demo.command("logs", "--follow", run["id"]).returncode == 0
 
 
-def test_rejected_rows_are_written_to_a_file_by_its_ending(demo: Platform, tmp_path: Path) -> None:
+def test_rejected_rows_are_written_to_a_file_by_its_ending_or_replayed(demo: Platform, tmp_path: Path) -> None:
     lines = demo.command("--json", "run", "urban-population", "--follow").stdout.splitlines()
     run = json.loads(lines[-1])["id"]
     rejected = json_of(demo, "rejected", run)
     saved = demo.command("rejected", run, "--output", str(tmp_path / "rows.ndjson"))
     assert saved.returncode == 0, saved.stderr
     assert [json.loads(line) for line in (tmp_path / "rows.ndjson").read_text().splitlines()] == rejected
+    refused = demo.command("replay", run, "--rule", "no-such-rule")
+    assert refused.returncode == 1
+    assert "no rejected rows of that stage and rule" in refused.stderr
     wrong = demo.command("rejected", run, "--output", str(tmp_path / "rows.xlsx"))
     assert wrong.returncode == 2
     assert "ndjson, csv, parquet" in wrong.stderr

@@ -1,4 +1,4 @@
-"""Commands about rejected rows: look at them, count them, take them home as a file."""
+"""Commands about rejected rows: look at them, count them, take them home as a file, put them through once more."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dataaggregator.cli.output import console, emit_json, table
+from dataaggregator.cli.runs import follow_run
 from dataaggregator.cli.session import Session, command
 from dataaggregator.client import Client
 
@@ -38,6 +39,27 @@ async def show_rejected(
             await _save(client, f"{path}/download", output, **chosen)
         else:
             _print_rows(session, [row async for row in client.pages(path, **chosen)])
+
+
+@click.command("replay")
+@click.argument("run")
+@click.option("--stage", help="Only rows this stage rejected.")
+@click.option("--rule", help="Only rows this rule rejected.")
+@click.option("--version", type=click.IntRange(1), help="Of the pipeline: the one the run had. Default: the newest.")
+@click.option("--overwrite", is_flag=True, help="Also where later runs may have newer values.")
+@click.option("--follow", is_flag=True, help="Show the progress, then the ledger; exit 0 only on success.")
+@command
+async def replay_rejected(session: Session, /, run: str, follow: bool, **wish: str | int | bool | None) -> None:
+    """Put the rejected rows of RUN through its pipeline once more, as a new run."""
+    body = {name: value for name, value in wish.items() if value is not None}
+    async with session.client() as client:
+        started = await client.post(f"/api/runs/{run}/rejected/replay", body)
+        if follow:
+            await follow_run(client, started["id"], as_json=session.json)
+        elif session.json:
+            emit_json(started)
+        else:
+            click.echo(f"{started['id']} {started['status']}")
 
 
 async def _save(client: Client, path: str, output: Path, **chosen: str | None) -> None:
@@ -74,4 +96,4 @@ def _print_summary(session: Session, told: Json) -> None:
     console().print(table(("stage", "kind", "rule", "rows", "reason"), lines, f"{told['rows']} rejected rows"))
 
 
-COMMANDS = {"rejected": show_rejected}
+COMMANDS = {"rejected": show_rejected, "replay": replay_rejected}

@@ -20,6 +20,7 @@ ROOMS = {
     "logs": "runs",
     "parked": "parked",
     "rejected": "rejected",
+    "replay": "rejected",
     "run": "runs",
     "runs": "runs",
     "serve": "platform",

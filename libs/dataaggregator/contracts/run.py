@@ -10,7 +10,7 @@ from dataaggregator.contracts.ledger import Receipt
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "skipped"]
-RunTrigger = Literal["manual", "cron", "every", "retry"]
+RunTrigger = Literal["manual", "cron", "every", "retry", "replay"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Attempt = Annotated[int, Field(description="Counted from 1.")]
 
@@ -57,6 +57,14 @@ class DestinationOutcome(Told):
     error: RunError | None = None
 
 
+class Replay(Told):
+    """Which rejected rows of the parent run are its source, all unless a stage or a rule is named."""
+
+    stage: str | None = None
+    rule: str | None = None
+    overwrite: bool = Field(False, description="Also where runs that came later may have newer values.")
+
+
 class _AboutRun(Message):
     """What every message about one run says."""
 
@@ -76,7 +84,8 @@ class RunQueued(_AboutRun):
     full_refresh: bool = Field(False, description="Read everything again, whatever the cursors say.")
     interval_start: Time | None = None
     interval_end: Time | None = None
-    parent_run_id: UUID | None = Field(None, description="The run that this one repeats.")
+    parent_run_id: UUID | None = Field(None, description="The run that this one repeats, or replays rows of.")
+    replay: Replay | None = None
     definition: ResolvedPipeline
     queued_at: Time
 

@@ -127,7 +127,18 @@ class Books:
         )
 
     def _quarantine(self) -> tuple[QuarantineEntry, ...]:
-        return tuple(entry for extract, _ in self._entries for entry in extract.quarantine)
+        """Each entry with the destinations that have the other rows of its pass, for a replay to go to the same."""
+        found = []
+        for extract, loads in self._entries:
+            behind = {
+                load.name: {stage.stage for stage in _leading_to(extract, [load])[0]}
+                for load in loads
+                if load.state == "committed"
+            }
+            for entry in extract.quarantine:
+                takers = tuple(name for name, stages in behind.items() if entry.stage in stages)
+                found.append(entry.model_copy(update={"destinations": takers}))
+        return tuple(found)
 
     def _warnings(self) -> tuple[str, ...]:
         lost = [

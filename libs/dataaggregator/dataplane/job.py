@@ -84,6 +84,24 @@ class Prepare(_Part):
     spill_folder: str
 
 
+class ReplayedRows(_Part):
+    """Rejected rows of an earlier run, as the source of this one."""
+
+    source: str
+    """The source of the definition that stands for them."""
+    transformation: str
+    first: int
+    """Which of the steps of that transformation its definition here begins with, from 0."""
+    folder: str
+    """The folder of the run that rejected them."""
+    files: tuple[str, ...]
+    rows: int
+    earlier: tuple[UUID, ...] = ()
+    """Replays of all these rows that did not succeed: what they committed all the same is not loaded again."""
+    overlapping: tuple[UUID, ...] = ()
+    """As `earlier`, of some of these rows: what they committed could not be told apart."""
+
+
 class RunJob(_Part):
     kind: Literal["run"] = "run"
     run_id: UUID
@@ -105,6 +123,7 @@ class RunJob(_Part):
     previous_rows: dict[str, int] = {}
     """Rows each source gave in the last succeeded run: none now is a warning."""
     settings: JobSettings = JobSettings()
+    replay: ReplayedRows | None = None
     only_ask: bool = False
     """Read and write nothing: find out what earlier attempts have committed; none of them can any more afterwards."""
 
@@ -212,6 +231,8 @@ class QuarantineEntry(_Part):
     """The first of them in the file; they stand together."""
     position: str | None = None
     """Where the first of them stood in its source ("orders.csv:17"), where the source can say."""
+    destinations: tuple[str, ...] = ()
+    """Those behind the stage that committed the rows which were read with them, by their ledger names."""
 
 
 class RunOutcome(_Part):

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
+from uuid import UUID
 
 import pyarrow as pa
 
@@ -43,10 +44,15 @@ class Load:
         self._held: HeldReceipt | None = None
         self._failpoints = failpoints
 
-    async def settle(self) -> bool:
-        """True when an attempt before this one has committed already: its receipt is taken, nothing is loaded again."""
-        held = await self.destination.read_back(self.request)
+    async def settle(self, run_id: UUID | None = None) -> bool:
+        """True when an attempt before this one has committed already: its receipt is taken, nothing is loaded again.
+
+        So it is when another run, `run_id`, has committed the same rows.
+        """
+        request = self.request if run_id is None else dataclasses.replace(self.request, run_id=run_id)
+        held = await self.destination.read_back(request)
         if held is not None:
+            self.request = request
             self._settled(held)
         return held is not None
 

@@ -22,20 +22,22 @@ from dataaggregator.dataplane.compile import compile_pipeline
 from dataaggregator.dataplane.compile.kept import with_kept
 from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.dataplane.compile.plan import Plan
+from dataaggregator.dataplane.compile.replay import Entry, renumbered
 from dataaggregator.dataplane.copies import Copies
 from dataaggregator.dataplane.cursors import go_on_from
 from dataaggregator.dataplane.extract import Extract, extracts
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at, leaf, run_error
-from dataaggregator.dataplane.job import CursorCommitted, RunJob, RunOutcome, SchemaChange
+from dataaggregator.dataplane.job import CursorCommitted, ReplayedRows, RunJob, RunOutcome, SchemaChange
 from dataaggregator.dataplane.load import Load
 from dataaggregator.dataplane.meter import Meter
 from dataaggregator.dataplane.opening import Opening, destination_names, without_parameters
 from dataaggregator.dataplane.passes import Pass, Scene, source_key
+from dataaggregator.dataplane.replaying import RejectedRows
 from dataaggregator.dataplane.report import Reporter
 from dataaggregator.dataplane.spool import batches_of, schema_of
 from dataaggregator.dataplane.warm import WarmSandbox
-from dataaggregator.errors import PlatformError
+from dataaggregator.errors import Conflict, PlatformError
 
 
 class Runner:
@@ -86,6 +88,8 @@ class Runner:
     async def _work(self) -> None:
         job = self._job
         plan = with_kept(compile_pipeline(job.definition), job.definition)
+        if job.replay is not None:
+            plan = renumbered(plan, Entry(job.replay.transformation, job.replay.first))
         values = parameter_values(job.definition.parameters, job.parameters)
         scene = Scene(job, plan, values, self._folder, self._copies, self._sandboxes, self._failpoints)
         self._loads = self._open_loads(plan, values)
@@ -94,6 +98,8 @@ class Runner:
             await self._ask(earlier)
             return
         await self._settle(earlier)
+        if job.replay is not None:
+            await self._settle_replayed(job.replay)
         await self._load_spooled(earlier)
         if any(load.state == "pending" for load in self._loads):
             await self._load_fresh(scene)
@@ -126,7 +132,10 @@ class Runner:
             key=definition.key,
             version_field=definition.version_field,
             schema_policy=SchemaPolicy(definition.schema_policy),
-            source_streams=tuple(source_key(name, source, values) for name, source in sources.items()),
+            # A replay moves no cursor: where reading goes on has nothing to do with it.
+            source_streams=()
+            if self._job.replay is not None
+            else tuple(source_key(name, source, values) for name, source in sources.items()),
         )
 
     async def _settle(self, earlier: list[Extract]) -> None:
@@ -137,6 +146,18 @@ class Runner:
             with at(load.name):
                 if await load.settle():
                     self._books.settled(load, earlier)
+
+    async def _settle_replayed(self, rows: ReplayedRows) -> None:
+        """A replay before this one may have committed without anybody knowing: its executor was lost just then."""
+        for load in self._loads:
+            with at(load.name):
+                for run_id in rows.overlapping if load.state == "pending" else ():
+                    if await load.destination.read_back(dataclasses.replace(load.request, run_id=run_id)):
+                        detail = f"The replay {run_id} has written some of these rows; replay those it was asked for."
+                        raise Conflict("replay-overlaps", detail)
+                for run_id in rows.earlier:
+                    if load.state == "pending" and await load.settle(run_id):
+                        self._books.settled(load, [])
 
     async def _ask(self, earlier: list[Extract]) -> None:
         """Behind the fence, so that nothing can be committed after the answer; each destination by itself."""
@@ -175,11 +196,7 @@ class Runner:
                 await self._load_from_spool(extract, taking)
 
     async def _load_fresh(self, scene: Scene) -> None:
-        definitions = self._job.definition.sources
-        sources = {
-            name: self._opening.source(self._job.connectors[source.connector_id])
-            for name, source in definitions.items()
-        }
+        sources = {name: self._source(name) for name in self._job.definition.sources}
         first = self._new_pass(scene, sources)
         schemas = await first.bind()
         groups: dict[tuple[tuple[str, Cursor], ...], list[Load]] = {}
@@ -196,6 +213,12 @@ class Runner:
                 reading = self._new_pass(dataclasses.replace(scene, plan=needed), sources)
                 await reading.bind()
             await self._read_and_load(reading, loads, dict(came_from))
+
+    def _source(self, name: str) -> Source:
+        replay = self._job.replay
+        if replay is not None and name == replay.source:
+            return RejectedRows(replay)
+        return self._opening.source(self._job.connectors[self._job.definition.sources[name].connector_id])
 
     def _new_pass(self, scene: Scene, sources: Mapping[str, Source]) -> Pass:
         self._passes += 1

@@ -24,6 +24,9 @@ class StoredEntry:
     file: str
     row_offset: int
     row_count: int
+    destinations: list[str]
+    """Those that have the other rows of the pass, and lack these."""
+    replayed_by: UUID | None
     first: int
 
 
@@ -37,7 +40,8 @@ class Chosen:
 
 _SELECT = """
     SELECT * FROM (
-        SELECT stage, kind, rule, reason, reasons, position, file, row_offset, row_count, ordinal,
+        SELECT stage, kind, rule, reason, reasons, position, file, row_offset, row_count, destinations,
+            replayed_by, ordinal,
             (sum(row_count) OVER (ORDER BY ordinal) - row_count)::bigint AS first
         FROM executor.quarantine
         WHERE run_id = $1 AND workspace_id = $2
@@ -53,12 +57,12 @@ async def save(tx: Connection, run: Run, entries: Sequence[QuarantineEntry]) -> 
     await tx.executemany(
         """INSERT INTO executor.quarantine
                (run_id, workspace_id, ordinal, stage, kind, rule, reason, reasons, row_count, file, row_offset,
-                position)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)""",
+                position, destinations)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)""",
         [
             (
                 run.run_id, run.workspace_id, n, e.stage, e.kind, e.rule, e.reason, e.reasons, e.count, e.file,
-                e.row_offset, e.position,
+                e.row_offset, e.position, list(e.destinations),
             )
             for n, e in enumerate(entries)
         ],

@@ -124,8 +124,9 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
     rows = await tx.fetch(
         """WITH added AS (
            INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, traceparent,
-               queued_at, cancel_requested_at)
+               queued_at, replay_of, cancel_requested_at)
            SELECT a.run_id, $1, a.pipeline_id, a.pipeline_name, a.asked::json, a.traceparent, a.queued_at,
+               CASE WHEN a.asked::json ->> 'trigger' = 'replay' THEN (a.asked::json ->> 'parent_run_id')::uuid END,
                (SELECT requested_at FROM executor.early_cancels e WHERE e.run_id = a.run_id AND e.workspace_id = $1)
            FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
                WITH ORDINALITY AS a (run_id, pipeline_id, pipeline_name, asked, traceparent, queued_at, place)

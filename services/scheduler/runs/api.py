@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dataaggregator.contracts.run import Replay
 from dataaggregator.db import Database
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
@@ -14,7 +15,8 @@ from services.scheduler.pipelines import store as pipelines
 from services.scheduler.runs import store
 from services.scheduler.runs.commands import RunCommands, Wish
 from services.scheduler.runs.domain import Run, Status
-from services.scheduler.runs.resource import HistoryQuery, RunQuery, RunShown, RunWish, shown
+from services.scheduler.runs.replay import ReplayCommands, ReplayWish
+from services.scheduler.runs.resource import HistoryQuery, RejectedWish, RunQuery, RunShown, RunWish, shown
 
 TAG = "Runs"
 
@@ -23,6 +25,7 @@ TAG = "Runs"
 class RunsApi:
     database: Database
     commands: RunCommands
+    replays: ReplayCommands
 
     def routes(self) -> Sequence[Route]:
         read, operate = Permission.RUNS_READ, Permission.RUNS_OPERATE
@@ -46,6 +49,12 @@ class RunsApi:
                 answers=accepted, problems=(409,), idempotent=True,
             ),
             Route(
+                "POST", f"{one}/rejected/replay", self.replay, "Put rejected rows through once more", TAG, operate,
+                body=RejectedWish, body_optional=True, answers=accepted, problems=(409,), idempotent=True,
+                description="A new run whose source is what steps have rejected; it says 409 with the reason where "
+                "rows would be doubled, overwritten or wrong.",
+            ),
+            Route(
                 "POST", f"{one}/retry", self.retry, "Run again what has ended, as a new run", TAG, operate,
                 answers=accepted, problems=(409,), idempotent=True,
             ),
@@ -59,6 +68,12 @@ class RunsApi:
     async def retry(self, call: Call) -> Answer:
         run = await self.commands.retry(call.workspace, call.id("run"), author(call), call.idempotency_id)
         return _accepted(run)
+
+    async def replay(self, call: Call) -> Answer:
+        wish = call.body_as(RejectedWish)
+        replay = Replay(stage=wish.stage, rule=wish.rule, overwrite=wish.overwrite)
+        asked = ReplayWish(replay, wish.version, call.idempotency_id)
+        return _accepted(await self.replays.replay(call.workspace, call.id("run"), author(call), asked))
 
     async def cancel(self, call: Call) -> Answer:
         return _accepted(await self.commands.cancel(call.workspace, call.id("run"), author(call)))

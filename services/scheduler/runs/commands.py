@@ -39,6 +39,14 @@ class Wish:
 
 
 @dataclass(frozen=True)
+class Resolved:
+    """A version of a pipeline with everything by value."""
+
+    version: int
+    definition: ResolvedPipeline
+
+
+@dataclass(frozen=True)
 class RunCommands:
     """What people ask for; each command is one transaction."""
 
@@ -60,6 +68,7 @@ class RunCommands:
         async with self.database.transaction(workspace) as tx:
             before = await store.get(tx, workspace, id_)
             before.must_have_ended()
+            before.must_not_replay()
             pipeline = await pipelines.get(tx, workspace, str(before.pipeline_id), lock="FOR UPDATE")
             turn = await store.turn(tx, workspace, pipeline.id, run_id)
             if turn.asked_before is not None:
@@ -104,7 +113,7 @@ class RunCommands:
 
 async def _asked_for(tx: Connection, pipeline: Pipeline, asked: Asked, turn: store.Turn, author: Author) -> Run:
     pipeline.must_be_active()
-    return await _queue(tx, pipeline, asked, turn, author)
+    return await add(tx, await new(tx, pipeline, asked, turn.now), pipeline, turn, author)
 
 
 async def queue(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
@@ -112,22 +121,22 @@ async def queue(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
 
     Raises OverlapSkipped, and Invalid if a definition it uses does not compile any more.
     """
-    return await _queue(tx, pipeline, asked, await store.turn(tx, pipeline.workspace_id, pipeline.id), None)
+    turn = await store.turn(tx, pipeline.workspace_id, pipeline.id)
+    return await add(tx, await new(tx, pipeline, asked, turn.now), pipeline, turn, None)
 
 
-async def _queue(tx: Connection, pipeline: Pipeline, asked: Asked, turn: store.Turn, author: Author | None) -> Run:
+async def add(tx: Connection, run: Run, pipeline: Pipeline, turn: store.Turn, author: Author | None) -> Run:
     """What a person asks for is audited."""
     if turn.busy is not None and pipeline.definition.overlap == "skip":
         raise OverlapSkipped(
             "run-overlaps", f"The run {turn.busy} has not ended, and this pipeline says overlap: skip."
         )
-    run = await new(tx, pipeline, asked, turn.now)
     if turn.busy is None:
         run = run.handed_over(run.queued_at)
     await store.add(tx, run)
     said = [] if turn.busy is not None else [Said(_queued(run), run.id, run.workspace_id)]
     if author is not None:
-        line = Audited("run.asked_for", "run", run.id, {"pipeline": pipeline.name, "trigger": asked.trigger})
+        line = Audited("run.asked_for", "run", run.id, {"pipeline": pipeline.name, "trigger": run.asked.trigger})
         said.append(outbox.audited(run.workspace_id, author, line, run.queued_at))
     if said:
         await outbox.say(tx, said)
@@ -136,15 +145,18 @@ async def _queue(tx: Connection, pipeline: Pipeline, asked: Asked, turn: store.T
 
 async def new(tx: Connection, pipeline: Pipeline, asked: Asked, moment: datetime) -> Run:
     """With the whole resolved definition: what it uses by name, in the newest version."""
-    resolved = await material.resolved(tx, pipeline)
+    return made(pipeline, asked, moment, Resolved(pipeline.version, await material.resolved(tx, pipeline)))
+
+
+def made(pipeline: Pipeline, asked: Asked, moment: datetime, resolved: Resolved) -> Run:
     return Run(
         id=asked.run_id or new_id(),
         workspace_id=pipeline.workspace_id,
         pipeline_id=pipeline.id,
         pipeline_name=pipeline.name,
-        pipeline_version=pipeline.version,
+        pipeline_version=resolved.version,
         asked=asked,
-        definition=resolved.model_dump(mode="json", exclude_unset=True),
+        definition=resolved.definition.model_dump(mode="json", exclude_unset=True),
         queued_at=moment,
         trace_id=traces.trace_id(),
     )
@@ -214,6 +226,7 @@ def _queued(run: Run) -> RunQueued:
         interval_start=asked.interval_start,
         interval_end=asked.interval_end,
         parent_run_id=asked.parent_run_id,
+        replay=asked.replay,
         definition=ResolvedPipeline.model_validate(run.definition),
         queued_at=run.queued_at,
     )

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from dataaggregator.contracts.run import DestinationOutcome, RunCounts, RunError
+from dataaggregator.contracts.run import DestinationOutcome, Replay, RunCounts, RunError
 from dataaggregator.errors import Conflict
 
 
@@ -64,7 +64,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Asked:
-    """What somebody or something asks for; `trigger` says who: manual, schedule or retry.
+    """What somebody or something asks for; `trigger` says who: manual, schedule, retry or replay.
 
     `run_id` is the id the run is to have, where the same may be asked twice and meant once.
     """
@@ -76,6 +76,7 @@ class Asked:
     interval_end: datetime | None = None
     parent_run_id: UUID | None = None
     run_id: UUID | None = None
+    replay: Replay | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,11 @@ class Run:
     def must_have_ended(self) -> None:
         if not self.ended:
             raise Conflict("run-not-ended", f"The run has not ended yet, it is {self.status}; cancel it or wait.")
+
+    def must_not_replay(self) -> None:
+        if self.asked.replay is not None:
+            detail = f"This run replayed rejected rows of {self.asked.parent_run_id}: replay those again."
+            raise Conflict("replay-not-retried", detail)
 
     def _step(self, fact: Fact, *, handed_over: bool = True) -> Status:
         self.must_not_have_ended()

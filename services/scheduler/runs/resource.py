@@ -68,6 +68,16 @@ class RunWish(BaseModel):
     full_refresh: bool = False
 
 
+class RejectedWish(BaseModel):
+    """Which rejected rows go through once more, by which version of the pipeline; the newest one without."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    stage: Annotated[str | None, Field(max_length=200, description="Only rows this stage rejected.")] = None
+    rule: Annotated[str | None, Field(max_length=200, description="Only rows this rule rejected.")] = None
+    version: Annotated[int | None, Field(ge=1, description="The one the run had, or the newest.")] = None
+    overwrite: bool = Field(False, description="Also where runs that came later may have newer values.")
+
+
 class RunQuery(PageQuery):
     """`status` takes several, comma-separated; `pipeline` is an id or a name."""
 

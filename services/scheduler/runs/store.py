@@ -8,7 +8,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from dataaggregator.contracts.run import DestinationOutcome, RunCounts, RunError, RunProgressed
+from dataaggregator.contracts.run import DestinationOutcome, Replay, RunCounts, RunError, RunProgressed
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
 from dataaggregator.errors import Conflict, NotFound
@@ -42,8 +42,8 @@ async def add(tx: Connection, run: Run) -> None:
         INSERT INTO scheduler.runs
             (id, workspace_id, pipeline_id, pipeline_name, pipeline_version, trigger, parent_run_id, parameters,
              full_refresh, interval_start, interval_end, definition, status, queued_at, handed_over_at, finished_at,
-             error, trace_id)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)""",
+             error, trace_id, replay)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)""",
         run.id,
         run.workspace_id,
         run.pipeline_id,
@@ -62,6 +62,7 @@ async def add(tx: Connection, run: Run) -> None:
         run.finished_at,
         _plain(run.error),
         run.trace_id,
+        asked.replay.model_dump(mode="json") if asked.replay is not None else None,
     )
 
 
@@ -160,6 +161,15 @@ async def turn(tx: Connection, workspace: UUID, pipeline: UUID, run_id: UUID | N
             (SELECT id FROM scheduler.runs WHERE workspace_id = $1 AND id = $3) AS asked_before"""
     [row] = await tx.fetch(statement, workspace, pipeline, run_id)
     return Turn(row["now"], row["busy"], row["asked_before"])
+
+
+async def find_replay(tx: Connection, workspace: UUID, parent: UUID) -> UUID | None:
+    """The replay of this run's rejected rows that has not ended; runs_one_replay lets no second one be there."""
+    statement = """
+        SELECT id FROM scheduler.runs
+        WHERE workspace_id = $1 AND parent_run_id = $2 AND trigger = 'replay' AND finished_at IS NULL"""
+    found: UUID | None = await tx.fetchval(statement, workspace, parent)
+    return found
 
 
 async def pipelines_waited_for(tx: Connection, workspace: UUID, pipelines: Sequence[UUID]) -> Sequence[UUID]:
@@ -270,6 +280,7 @@ def _run(row: Record) -> Run:
             interval_start=row["interval_start"],
             interval_end=row["interval_end"],
             parent_run_id=row["parent_run_id"],
+            replay=Replay.model_validate(row["replay"]) if row["replay"] else None,
         ),
         definition=row["definition"],
         queued_at=row["queued_at"],

@@ -136,6 +136,7 @@ async def test_the_summary_says_how_many_were_rejected_where_and_why(place: Plac
         "rows": 5,
         "reasons": [{"reason": "name is null", "rows": 5}],
         "position": None,
+        "replayed_by": None,
     }
     assert (by_source["kind"], by_source["rows"], by_source["position"]) == ("source", 2, "a.csv:7")
     assert by_source["reasons"] == [{"reason": "1 field, not 2", "rows": 1}, {"reason": "3, not 2", "rows": 1}]

@@ -24,6 +24,8 @@ from services.gateway import routing
         ("/api/runs/x/retry", "scheduler"),
         ("/api/runs/x/ledger", "executor"),
         ("/api/runs/x/rejected", "executor"),
+        ("/api/runs/x/rejected/summary", "executor"),
+        ("/api/runs/x/rejected/replay", "scheduler"),
         ("/api/runs/x/logs", "executor"),
         ("/api/runs/x/verify", "executor"),
         ("/api/runs/x/events", None),
@@ -53,6 +55,7 @@ def test_what_needs_no_token_is_a_short_list() -> None:
         ("POST", "/api/pipelines/x/runs", "run"),
         ("GET", "/api/pipelines/x/runs", "api"),
         ("POST", "/api/runs/x/retry", "run"),
+        ("POST", "/api/runs/x/rejected/replay", "run"),
         ("POST", "/api/runs/x/cancel", "api"),
     ],
 )

@@ -39,7 +39,7 @@ class TransformNode:
     `road` is passthrough when no step needs an engine (select, drop and rename only), so that the trusted process
     can do them. `path` is where it stands in the definition (`transformations[0]`), for errors. With a `keep` of
     fields it has no steps: the rows of its first input take the place of those of its second with the same values in
-    these fields.
+    these fields. `first` is the place in the definition of the first of `steps`, where the ones before are left out.
     """
 
     name: str
@@ -48,6 +48,7 @@ class TransformNode:
     road: Road = "sandbox"
     path: str = ""
     keep: tuple[str, ...] = ()
+    first: int = 0
 
     @property
     def stages(self) -> tuple[tuple[str, str], ...]:
@@ -59,7 +60,7 @@ class TransformNode:
     def stage(self, index: int) -> str:
         """The name of one step at work: its own name, or its place and kind (`clean-flights[1].filter`)."""
         step = self.steps[index]
-        return f"{self.name}.{step.name}" if step.name else f"{self.name}[{index}].{step.kind}"
+        return f"{self.name}.{step.name}" if step.name else f"{self.name}[{index + self.first}].{step.kind}"
 
 
 @dataclass(frozen=True, slots=True)
