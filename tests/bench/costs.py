@@ -45,6 +45,15 @@ def resident_bytes(root: int, aside: Set[int] = frozenset()) -> dict[str, int]:
     return found
 
 
+def peak_bytes(pid: int) -> int | None:
+    """The most that a process has ever held resident (VmHWM), what it shares with others included; None if it ended."""
+    try:
+        lines = (_PROC / str(pid) / "status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
 def below(root: int) -> list[Process]:
     """Everything below a process, itself left out; what does not tell its role by its words has its parent's."""
     children: dict[int, list[int]] = {}

@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import UUID
 
 from dataaggregator.clock import SystemClock
+from dataaggregator.dataplane.allocators import FRUGAL
 from dataaggregator.dataplane.job import (
     Answered,
     Cancel,
@@ -227,7 +228,7 @@ async def spawn(folder: Path, sandbox: SandboxSettings, memory_bytes: int) -> Ru
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "dataaggregator.dataplane.process", str(theirs.fileno())),
             pass_fds=(theirs.fileno(),),
-            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | FRUGAL,
             cwd=spill,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

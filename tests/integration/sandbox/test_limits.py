@@ -1,5 +1,6 @@
 """Bombs: they end within their limit and a second, with the right code, and the host goes on."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,32 @@ async def test_the_spill_folder_has_its_limit(run: Any) -> None:
             [{"sql": "select * from flow order by hash(id), text"}], flow, memory_bytes=128 << 20, spill_bytes=8 << 20
         )
     assert caught.value.code in ("sandbox-disk", "sandbox-memory"), caught.value
+
+
+WIDE = pa.table(
+    {"id": range(400_000), **{f"c{n}": ["some text of forty letters, in each column"] * 400_000 for n in "abcdefghij"}}
+)
+
+
+async def test_rows_need_not_fit_into_memory_to_be_deduped(run: Any) -> None:
+    memory = 192 << 20
+    assert WIDE.nbytes + pa.total_allocated_bytes() > memory
+    ran = await run([{"dedupe": {"key": ["id"]}}], WIDE, memory_bytes=memory)
+    assert sum(m.batch.num_rows for m in ran.messages if isinstance(m, Rows)) == WIDE.num_rows
+
+
+async def test_rows_that_wait_for_their_turn_have_the_spill_folder_s_limit(run: Any) -> None:
+    unlike = pa.table({"id": range(400_000), "text": [f"{n * 7919 % 1000003} {n}" for n in range(400_000)]})
+    with pytest.raises(PlatformError) as caught:
+        await run([{"dedupe": {"key": ["id"]}}], unlike, spill_bytes=2 << 20)
+    assert caught.value.code == "sandbox-disk", caught.value
+
+
+async def test_a_sandbox_at_rest_has_the_memory_that_was_promised_before_it(run: Any) -> None:
+    ran = await run([{"filter": "id = 2"}], memory_bytes=MEMORY)
+    lines = await asyncio.to_thread(Path(f"/proc/{ran.sandbox.pid}/status").read_text)
+    held = next(int(line.split()[1]) << 10 for line in lines.splitlines() if line.startswith("VmData:"))
+    assert held < lockdown.IDLE_PRIVATE_BYTES
 
 
 async def test_the_next_sandbox_is_unharmed(run: Any, tmp_path: Path) -> None:

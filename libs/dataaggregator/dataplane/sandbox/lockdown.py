@@ -13,7 +13,7 @@ from dataaggregator.dataplane.sandbox import kernel, landlock, seccomp
 
 # What the engines map when idle: their code, thread stacks and arenas that are reserved but not used.
 IDLE_ADDRESS_BYTES = 6 << 30
-IDLE_PRIVATE_BYTES = 512 << 20
+IDLE_PRIVATE_BYTES = 192 << 20
 OPEN_FILES = 256
 OPEN_FILES_OF_PYTHON = 64
 # One number for all processes of the user, so it is only a bound against runaway threads; seccomp forbids forks.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dataaggregator.dataplane.allocators import COUNTED
 from dataaggregator.dataplane.sandbox.messages import SandboxLimits
 
 STDERR_LIMIT_BYTES = 16 << 10
@@ -23,7 +24,7 @@ async def spawn(descriptor: int, folder: Path) -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env={},
+        env=COUNTED,
         cwd=folder,
         pass_fds=(descriptor,),
         start_new_session=True,

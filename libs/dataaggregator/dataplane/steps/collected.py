@@ -31,7 +31,7 @@ class Collecting(SetStage):
 
     def release(self) -> None:
         """Give the inputs' memory and disk back."""
-        for table in set(self.tables.values()):
+        for table in self.tables.values():
             self.setting.engine.drop(table)
 
 

@@ -1,6 +1,7 @@
 """The one door to DuckDB: locked by its own means as well, typed Arrow in and out, errors with line and column."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,9 @@ from dataaggregator.dataplane.steps import types
 from dataaggregator.errors import FieldError, Invalid, Permanent
 
 BATCH_ROWS = 65_536
-# The engine's share of the memory limit; the rest is for batches on the wire and what it does not count itself.
-ENGINE_SHARE = 0.6
+# The engine's share of the memory limit: beyond it it spills, not always in time; the rest is for that, for batches on
+# the wire, and what it does not count itself.
+ENGINE_SHARE = 0.25
 ROWS = "rows_at_hand"
 
 
@@ -47,6 +49,19 @@ class Engine:
             written = f"'{value.replace(chr(39), chr(39) * 2)}'" if isinstance(value, str) else value
             self._connection.execute(f"SET GLOBAL {name} = {written}")
         self._tables = 0
+        self._spill = spill
+        self._files = 0
+        self.spill_bytes = spill_bytes
+
+    def spill_path(self, ending: str) -> Path:
+        """A name in the spill folder for a file that is not the engine's own."""
+        self._files += 1
+        return self._spill / f"{self._files}-{ending}"
+
+    def spilled_bytes(self) -> int:
+        """What lies in the spill folder, whoever wrote it."""
+        with os.scandir(self._spill) as entries:
+            return sum(entry.stat().st_size for entry in entries)
 
     def bind(self, sql: str, values: Mapping[str, Any], place: "Place") -> pa.Schema:
         """The schema a statement gives; raises Invalid at the user's line and column when it does not bind."""

@@ -14,7 +14,7 @@ BEFORE_ALL_NEW = -(1 << 62)
 
 
 class Keep(Dedupe):
-    """A dedupe that keeps the last, over one table of both inputs: the kept rows stand before every new one."""
+    """A dedupe that keeps the last: the kept rows have places before every new one."""
 
     kind = "keep"
 
@@ -26,9 +26,7 @@ class Keep(Dedupe):
         super().__init__(step, schema, setting, {new: inputs[new]})
         self._key = key
         self.inputs = inputs
-        self.read[kept] = 0
-        self.tables[kept] = self.tables[new]
-        self._starts[kept] = BEFORE_ALL_NEW
+        self._open(kept, BEFORE_ALL_NEW)
 
     def take(self, name: str, rows: pa.RecordBatch) -> None:
         for field in self._key:

@@ -88,6 +88,19 @@ def test_every_type_comes_through_unchanged(transform: Any) -> None:
     assert out.values == table.slice(0, 1).to_pylist()
 
 
+def test_what_is_not_compared_comes_through_whatever_the_engine_makes_of_it(transform: Any) -> None:
+    nanoseconds = pa.array([4, 86_399_999_999_999], pa.time64("ns"))
+    table = pa.table({"a": [1, 1], "A": [2, 3], "a\0b": nanoseconds, "s": [{"A": 7, "a": 8}, {"A": 9, "a": 1}]})
+    out = transform([{"dedupe": {"key": ["a"], "keep": "last"}}], table)
+    assert out.table == table.slice(1)
+
+
+def test_rows_leave_in_order_however_the_batches_lie(transform: Any) -> None:
+    rows = [{"k": n // 2, "n": n} for n in range(200_000)]
+    out = transform([{"dedupe": {"key": ["k"]}}], rows, batch_rows=7_001)
+    assert out.table.column("n").to_pylist() == list(range(0, 200_000, 2))
+
+
 @pytest.mark.parametrize(
     ("dedupe", "field", "words"),
     [
