@@ -56,8 +56,8 @@ async def test_a_mask_hashes_with_the_workspaces_key_and_what_is_rejected_later_
     (entry,) = outcome.quarantine
     (path,) = bench.folder.rglob(entry.file)
     (refused,) = pq.read_table(path).to_pylist()
-    assert "example.org" not in refused["row"]
-    assert "***1122" in refused["row"]
+    assert "example.org" not in str(refused["row"])
+    assert refused["row"]["phone"] == "***1122"
 
 
 async def test_a_flatten_writes_the_fields_of_a_struct(bench: Bench) -> None:
