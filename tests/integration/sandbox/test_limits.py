@@ -79,10 +79,13 @@ async def test_rows_need_not_fit_into_memory_to_be_deduped(run: Any) -> None:
     assert sum(m.batch.num_rows for m in ran.messages if isinstance(m, Rows)) == WIDE.num_rows
 
 
-async def test_rows_that_wait_for_their_turn_have_the_spill_folder_s_limit(run: Any) -> None:
+@pytest.mark.parametrize(("steps", "spill_bytes"), [(1, 2 << 20), (2, 10 << 20)], ids=["one file", "all together"])
+async def test_rows_that_wait_for_their_turn_have_the_spill_folder_s_limit(
+    run: Any, steps: int, spill_bytes: int
+) -> None:
     unlike = pa.table({"id": range(400_000), "text": [f"{n * 7919 % 1000003} {n}" for n in range(400_000)]})
     with pytest.raises(PlatformError) as caught:
-        await run([{"dedupe": {"key": ["id"]}}], unlike, spill_bytes=2 << 20)
+        await run([{"dedupe": {"key": ["id"]}}] * steps, unlike, spill_bytes=spill_bytes)
     assert caught.value.code == "sandbox-disk", caught.value
 
 
