@@ -18,6 +18,7 @@ from dataaggregator.dataplane.sandbox.python.door import Door
 from dataaggregator.dataplane.sandbox.spawning import limits_frame
 from dataaggregator.dataplane.steps.engine import Engine
 from dataaggregator.dataplane.steps.node import Graph, NodeSpec
+from dataaggregator.errors import Permanent
 
 HEAD = "import pyarrow as pa\nimport pyarrow.compute as pc\ndef transform(rows):\n"
 _STEP: TypeAdapter[Step] = TypeAdapter(Step)
@@ -28,13 +29,24 @@ def python(body: str, **more: Any) -> dict[str, Any]:
     return {"python": HEAD + "".join(f"    {line}\n" for line in body.splitlines()), **more}
 
 
+def at_work(body: str) -> str:
+    """A function's body that does this only where there are rows, not when its fields are asked for."""
+    return "if len(rows):\n" + "".join(f"    {line}\n" for line in body.splitlines()) + "return rows"
+
+
 def locked(limits: SandboxLimits) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """A process of the user's Python and the other end of its wire."""
     ours, theirs = wire.pair()
     command = [sys.executable, "-I", "-m", "dataaggregator.dataplane.sandbox.process", str(theirs.fileno())]
     with theirs:
         process = subprocess.Popen(
-            command, env={}, cwd="/", pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            command,
+            env={},
+            cwd="/",
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
     wire.send(ours, limits_frame(limits, spills=False))
     return process, ours
@@ -76,19 +88,30 @@ class PythonSteps:
 
     def start(self) -> None:
         """Unless one is at work."""
-        if self._process is None or self._process.poll() is not None:
-            self.close()
+        if self._process is None:
             self._process, self._end = locked(self._limits)
             self._door = Door(
                 self._end, self._limits.python_seconds, self._limits.spill_bytes, lambda _, text: self._keep(text)
             )
             self.starts += 1
 
+    @property
+    def pid(self) -> int:
+        """The process at work."""
+        assert self._process is not None
+        return self._process.pid
+
     def __call__(
         self, steps: Sequence[Mapping[str, Any]], flow: pa.Table, *, batch_rows: int = 1000, **others: pa.Table
     ) -> Outcome:
         self.start()
-        tables = {"flow": flow, **others}
+        try:
+            return self._through(steps, {"flow": flow, **others}, batch_rows)
+        except Permanent:
+            self.close()  # the process is gone, or at work still
+            raise
+
+    def _through(self, steps: Sequence[Mapping[str, Any]], tables: Mapping[str, pa.Table], batch_rows: int) -> Outcome:
         found = tuple(_STEP.validate_python(step) for step in steps)
         spec = NodeSpec("t", tuple(tables), found, tuple(f"t[{at}]" for at in range(len(found))))
         outcome = Outcome()
@@ -108,6 +131,7 @@ class PythonSteps:
             self._process.kill()
             self._process.wait()
             self._end.close()
+            self._process = None
 
     def _keep(self, text: str) -> None:
         self.printed.append(text)

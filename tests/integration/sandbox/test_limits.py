@@ -24,6 +24,8 @@ STARTING_SECONDS = 3  # importing the engines, before the limit counts
         [{"derive": {"x": "repeat(name, 2000000000 + id::INTEGER)"}}],
         [{"derive": {"x": "list_sum(range(0, 2000000000 + id))"}}],
         [{"sql": "select list(a.range) as l from range(400000000) a"}],
+        [{"sql": "select string_agg(repeat('x', 1000000), '') as s from range(100000)"}],
+        [{"sql": "select unnest(range(2000000000)) as n from flow"}],
     ],
 )
 async def test_a_memory_bomb_ends_in_its_limit(run: Any, steps: Any) -> None:

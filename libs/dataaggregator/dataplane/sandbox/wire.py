@@ -59,7 +59,7 @@ def _sizes(prefix: bytes | bytearray) -> tuple[int, int]:
 def _header(text: bytes | bytearray) -> Mapping[str, Any]:
     try:
         header = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenWireError("a frame's header is not JSON") from error
     if not isinstance(header, dict) or "kind" not in header:
         raise BrokenWireError("a frame does not say which kind it is")
