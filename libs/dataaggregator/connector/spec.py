@@ -36,6 +36,15 @@ class Check:
 
 
 @dataclass(frozen=True)
+class TypeRow:
+    """Types of a system that are read as the same Arrow type, by names that a column of them can be declared with."""
+
+    types: tuple[str, ...]
+    arrow: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
 class ConnectorType:
     """Code for one kind of system; the form, the reference page and the API's answer come from it."""
 
@@ -48,6 +57,9 @@ class ConnectorType:
     read_modes: tuple[ReadMode, ...]
     write_modes: tuple[WriteMode, ...]
     docs: str
+    types: tuple[TypeRow, ...] = ()
+    """For the reference; none where the types are those of the files or documents that are read."""
+    types_remark: str = ""
 
     @property
     def roles(self) -> tuple[str, ...]:

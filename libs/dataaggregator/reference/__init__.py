@@ -1,11 +1,11 @@
-"""Writes what docs/ holds of the code: settings, metrics, errors, events, the API; ``--check`` only compares it."""
+"""Writes what docs/ holds of the code: settings, metrics, errors, events, types, the API; ``--check`` compares it."""
 
 import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from dataaggregator.reference import documents, events, tables
+from dataaggregator.reference import documents, events, tables, types
 
 
 @cache
@@ -16,6 +16,7 @@ def pages() -> Mapping[str, str]:
         "reference/metrics.md": tables.metrics(),
         "reference/errors.md": tables.errors(),
         "reference/events.md": events.page(),
+        "reference/types.md": types.page(),
         "reference/asyncapi.json": documents.asyncapi(),
         "reference/openapi.json": documents.openapi(),
         "troubleshooting/errors.md": tables.cures(),

@@ -12,6 +12,7 @@ from dataaggregator_connectors.postgres.config import PostgresConfig, target
 from dataaggregator_connectors.postgres.connection import Connection, close, connect
 from dataaggregator_connectors.postgres.destination import PostgresDestination
 from dataaggregator_connectors.postgres.source import STREAMS, PostgresSource
+from dataaggregator_connectors.postgres.typemap import rows
 
 
 async def check(config: PostgresConfig, context: Context) -> AsyncIterator[Check]:
@@ -92,4 +93,8 @@ CONNECTOR = ConnectorType(
         WriteMode(WriteKind.MERGE, "exactly_once"),
     ),
     docs="Reads tables, views and queries with their exact types; loads in one transaction with its ledger row.",
+    types=tuple(rows()),
+    types_remark="From PostgreSQL to PostgreSQL without steps the bytes pass undecoded, and with them every value of "
+    "PostgreSQL's own types, those refused below included. A domain is what the type below it is; a new table gets "
+    "that type where it is PostgreSQL's own. A computed column is read like any other and never written.",
 )

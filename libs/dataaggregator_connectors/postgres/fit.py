@@ -62,7 +62,7 @@ def fits(field: Field, column: Column) -> Fit:
             column,
             f": a {column.base} means something in its own database only; make the column {_instead(column)}",
         )
-    fit = _text_only(given, column) or _native(given, column)
+    fit = _text_only(given, column) or _native(given, column) or _same_numeric(field, column)
     if fit is None:
         raise _unfit(field, column, "")
     if fit.keep and _shortens(column) and given != pa.uuid() and origin_type(field) != column.base:
@@ -113,6 +113,13 @@ def _text_only(given: pa.DataType, column: Column) -> Fit | None:
         return stays
     if column.element is not None and _is_text(given):
         return stays
+    return None
+
+
+def _same_numeric(field: Field, column: Column) -> Fit | None:
+    """A numeric that Arrow has no words for, read as text and not changed since, into one of the very same kind."""
+    if column.typname == "numeric" and column.element is None and origin_type(field) == column.base:
+        return _made(column, field.type, as_text=True, keep=True)
     return None
 
 

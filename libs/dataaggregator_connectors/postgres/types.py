@@ -39,8 +39,8 @@ SIMPLE: dict[str, pa.DataType] = {
 }
 # Element types whose arrays cross as Arrow lists; arrays of anything else cross as PostgreSQL's own text.
 LISTED = frozenset(SIMPLE) - {"oid", "json", "jsonb", "uuid", "name", "bpchar"} | {"numeric"}
-# The server has no binary form of these, or does not take back its own: of a vector without elements, for one.
-NOT_BINARY = frozenset({"int2vector", "oidvector", "aclitem"})
+# The server has no binary form of these, or does not take back its own: of a vector or a tsquery without elements.
+NOT_BINARY = frozenset({"int2vector", "oidvector", "aclitem", "tsquery"})
 # They mean something in one database only: numbers of its objects, and amounts by its lc_monetary. Names read as text
 # and amounts as numbers say what is meant; nothing says that another database understands the same.
 NOT_PORTABLE = frozenset(
