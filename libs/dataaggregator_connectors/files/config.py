@@ -1,5 +1,6 @@
 """How a files connector is configured."""
 
+import re
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
@@ -31,6 +32,7 @@ PACKED: dict[str, Compression] = {
     ".bz2": "bz2",
     ".lz4": "lz4",
 }
+TABBED = re.compile(r"\.tsv(\.[a-z0-9]+)?$", re.IGNORECASE)
 TEXTS: tuple[Format, ...] = ("csv", "json", "ndjson")
 
 
@@ -168,6 +170,6 @@ class FilesConfig(Config):
 
     def csv_of(self, name: str) -> CsvOptions:
         """The options for one file: a .tsv is separated by tabs unless somebody said otherwise."""
-        if ".tsv" in name and "delimiter" not in self.csv.model_fields_set:
+        if TABBED.search(name) and "delimiter" not in self.csv.model_fields_set:
             return self.csv.model_copy(update={"delimiter": "\t"})
         return self.csv

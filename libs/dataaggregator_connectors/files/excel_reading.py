@@ -33,13 +33,13 @@ KINDS: dict[frozenset[str], pa.DataType] = {
 
 
 def sheet_names(file: File) -> Sequence[str]:
-    """The sheets that hold cells; charts and macros hold none."""
+    """The sheets that hold cells, of a workbook that is whole; charts and macros hold none."""
+    check_parts(file)
     with _workbook(file) as book:
         return [sheet.name for sheet in book.sheets_metadata if sheet.typ is SheetTypeEnum.WorkSheet]
 
 
 def _workbook(file: File) -> CalamineWorkbook:
-    check_parts(file)
     try:
         if file.path is not None:
             return CalamineWorkbook.from_path(str(file.path))
@@ -56,6 +56,7 @@ class Sheet:
         self._file, self._options = file, options
         self.name = f"{file.name}#{sheet}" if sheet else file.name
         self._sheet = self._chosen(sheet)
+        self._left = 0
 
     def _chosen(self, wanted: str | None) -> str:
         names = sheet_names(self._file)
@@ -70,8 +71,8 @@ class Sheet:
     def _cells(self) -> Cells:
         return cells_of(self._file, self._sheet)
 
-    @cached_property
-    def _loaded(self) -> CalamineSheet:
+    def _load(self) -> CalamineSheet:
+        """Anew for each reading: of many workbooks one is held."""
         self._cells.check(self.name)
         try:
             with _workbook(self._file) as book:
@@ -101,9 +102,11 @@ class Sheet:
     def _rows(self) -> Iterator[tuple[int, list[Any]]]:
         """Every row that is not empty with its number in the sheet, from the first column that holds anything."""
         held: dict[Merge, Any] = {}
-        for number, row in enumerate(self._loaded.iter_rows(), start=1):
+        sheet = self._load()
+        self._left = (sheet.start or (0, 0))[1]
+        for number, row in enumerate(sheet.iter_rows(), start=1):
             values = [None if value == "" else value for value in row]
-            values = self._cells.spread(number - 1, values, held)
+            values = self._cells.spread(number - 1, values, held, self._left)
             if number <= self._options.skip_rows:
                 continue
             if any(value is not None for value in values) or number in self._cells.errors:
@@ -147,7 +150,7 @@ class Sheet:
         return None
 
     def _letters(self, place: int) -> str:
-        return letters((self._loaded.start or (0, 0))[1] + place)
+        return letters(self._left + place)
 
     def _shown(self, row: Sequence[Any]) -> dict[str, Any]:
         return {name: _plain(_at(row, place)) for place, name in enumerate(self.columns)}

@@ -23,7 +23,7 @@ BARE = re.compile(
     rb"""<(?:\w+:)?c\s[^>]*?\br=["']([A-Z]+\d+)["'][^>]*>\s*"""
     rb"""<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)\s*</(?:\w+:)?c>"""
 )
-CELL = re.compile(rb"""<(?:\w+:)?c\s[^>]*?\br=["']([A-Z]+)(\d+)["']""")
+CELL = re.compile(rb"""<(?:\w+:)?c\s[^>]*?\br=["']([A-Z]+)(\d+)["'][^>]*(?<!/)>""")
 MERGED = re.compile(rb"""<(?:\w+:)?mergeCell\s[^>]*\bref=["']([A-Z]+)(\d+):([A-Z]+)(\d+)["']""")
 # What reading a damaged, locked or strange archive ends with.
 BROKEN = (
@@ -75,11 +75,11 @@ class Cells:
                 f"{name}: its cells span {size}, more than the {MOST_CELLS} a sheet may have to be read.",
             )
 
-    def spread(self, row: int, values: list[Any], held: dict[Merge, Any]) -> list[Any]:
-        """The row with the value of each cell that is merged over several rows of one column."""
+    def spread(self, row: int, values: list[Any], held: dict[Merge, Any], left: int) -> list[Any]:
+        """The row, whose first cell stands in column `left`, with each value that is merged over rows of one column."""
         for merge in self.merges:
-            place = merge.left - self.left
-            if merge.left != merge.right or not merge.top <= row <= merge.bottom or place >= len(values):
+            place = merge.left - left
+            if merge.left != merge.right or not merge.top <= row <= merge.bottom or not 0 <= place < len(values):
                 continue
             if row == merge.top:
                 held[merge] = values[place]

@@ -117,6 +117,12 @@ async def test_a_cell_merged_over_rows_stands_in_each_and_one_merged_over_column
     assert [each.reason for each in rejected] == ["A4:B4: cells of several columns are merged"]
 
 
+async def test_a_merged_cell_keeps_its_column_beside_empty_ones(books: Books) -> None:
+    cells = '<c r="A2" s="1"></c>' + text("B1", "id") + text("C1", "name") + text("B2", "x") + text("C3", "a")
+    books.write(cells, after='<mergeCells count="1"><mergeCell ref="B2:B3"/></mergeCells>')
+    assert (await books.read())[0] == [{"id": "x", "name": None}, {"id": "x", "name": "a"}]
+
+
 @pytest.mark.parametrize(
     ("header", "told"),
     [
