@@ -12,6 +12,7 @@ import pytest
 from dataaggregator.db import Database, migrate
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from dataaggregator.settings import Settings
+from tests.buckets import s3_server
 from tests.memory import server_folder
 from tests.sql import execute
 
@@ -95,3 +96,10 @@ def dice() -> random.Random:
 
 def _named(url: str, database: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of a store that speaks S3."""
+    with s3_server() as address:
+        yield address

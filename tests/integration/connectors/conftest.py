@@ -1,6 +1,6 @@
 """What the connectors' tests share: a context that may reach this machine, and a server on it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from aiohttp import web
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.egress import Egress, EgressPolicy
-from tests.integration.connectors.buckets import s3_server
 
 
 @pytest.fixture
@@ -29,10 +28,3 @@ async def served(application: web.Application) -> AsyncIterator[str]:
     host, port = runner.addresses[0][:2]
     yield f"http://{host}:{port}"
     await runner.cleanup()
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """The address of a store that speaks S3."""
-    with s3_server() as address:
-        yield address
