@@ -132,10 +132,7 @@ class Runner:
             key=definition.key,
             version_field=definition.version_field,
             schema_policy=SchemaPolicy(definition.schema_policy),
-            # A replay moves no cursor: where reading goes on has nothing to do with it.
-            source_streams=()
-            if self._job.replay is not None
-            else tuple(source_key(name, source, values) for name, source in sources.items()),
+            source_streams=tuple(source_key(name, source, values) for name, source in sources.items()),
         )
 
     async def _settle(self, earlier: list[Extract]) -> None:
