@@ -18,6 +18,7 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 # Files of ours carry the run and the chunk in their names; only those in a manifest are there for readers.
 OURS = re.compile(r"\.(?P<run>[0-9a-f]{32})\.\d+(-\d+-\d+)?\.(csv|tsv|ndjson|jsonl|parquet|arrow)[.a-z0-9]*$")
 PARTITION = re.compile(r"([^=/]+)=([^/]*)")
+SHEET = re.compile(r"(?P<book>.+?\.xls[xm])#(?P<sheet>.+)", re.IGNORECASE | re.DOTALL)
 WILD = re.compile(r"[*?\[]")
 
 
@@ -33,10 +34,8 @@ def checked(name: str) -> str:
 
 def sheet_of(stream: str) -> tuple[str, str | None]:
     """`book.xlsx#Sheet` is a sheet of a workbook."""
-    book, mark, sheet = stream.rpartition("#")
-    if mark and SUFFIXES.get(PurePosixPath(book).suffix.lower()) == "excel":
-        return book, sheet
-    return stream, None
+    found = SHEET.fullmatch(stream)
+    return (found["book"], found["sheet"]) if found else (stream, None)
 
 
 @dataclass(frozen=True)

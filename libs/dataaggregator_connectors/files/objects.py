@@ -69,7 +69,8 @@ class ObjectTree:
             return any(chunk for chunk in obstore.list(self.store, prefix=name, chunk_size=1))
 
     def below(self, folder: str, depth: int | None = None) -> Iterator[str]:
-        """What was listed is remembered until it is asked for: a listing says all that a look at each would."""
+        """What was listed is remembered until the next listing: it says all that a look at each would."""
+        self._listed.clear()
         with self.told():
             for found in list(self._objects(folder, depth)):
                 name = str(found["path"])
