@@ -4,10 +4,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.egress_proxy import EgressProxy
+from dataaggregator.errors import Invalid
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.objects import Bucket, ObjectTree
 
@@ -29,11 +31,16 @@ async def open_bucket(config: FilesConfig, context: Context) -> ObjectTree:
         "allow_http": urlsplit(config.endpoint or "").scheme == "http",
         "user_agent": "dataaggregator",
     }
+    if config.sslrootcert is not None:
+        client["root_certificate"] = config.sslrootcert
     try:
         return ObjectTree(_store(config, client), config.root, proxy)
-    except BaseException:
+    except (BaseError, ValueError) as error:
         await proxy.close()
-        raise
+        # The library's own words may hold a part of what it could not read.
+        raise Invalid(
+            "store-denied", f"{config.root}: credentials or sslrootcert are not of the right form."
+        ) from error
 
 
 def _store(config: FilesConfig, client: "ClientConfig") -> Bucket:

@@ -103,6 +103,9 @@ class FilesConfig(Config):
     endpoint: str | None = Field(
         None, description="Address of an S3 or Azure store that is not Amazon's or Microsoft's."
     )
+    sslrootcert: str | None = Field(
+        None, description="Certificates (PEM text) the endpoint's may come from, beside those every machine trusts."
+    )
     region: str | None = Field(None, description="s3: the bucket's region; us-east-1 when left out.")
     credentials: Credentials = Field(
         default_factory=lambda: Credentials.model_validate({}), description="Who reads and writes a bucket."
@@ -152,6 +155,8 @@ class FilesConfig(Config):
             self.scheme not in ("s3", "az") or urlsplit(self.endpoint).scheme not in ("http", "https")
         ):
             raise ValueError("endpoint should be http(s)://…, and stands with s3 and az only")
+        if self.sslrootcert is not None and self.endpoint is None:
+            raise ValueError("sslrootcert stands with endpoint only")
         if self.region is not None and self.scheme != "s3":
             raise ValueError("region stands with s3 only")
         return self

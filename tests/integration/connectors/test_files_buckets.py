@@ -3,9 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import obstore
@@ -32,6 +34,7 @@ from dataaggregator_connectors.files.objects import ObjectTree
 from dataaggregator_connectors.files.source import FilesSource
 from dataaggregator_connectors.files.writing import open_writer
 from tests.buckets import make_bucket, make_public
+from tests.certificates import Certificates, make_certificates
 from tests.integration.connectors.conftest import served
 from tests.integration.connectors.test_files import ROWS
 from tests.integration.connectors.workbooks import number, text, write_workbook
@@ -373,6 +376,7 @@ async def test_a_bucket_that_is_not_there_is_named(bucket: BucketRig) -> None:
         ({"root": "file:///a", "credentials": KEY}, "are not of a root that begins with file:"),
         ({"root": "gs://bucket", "endpoint": "https://a"}, "endpoint should be"),
         ({"root": "s3://bucket", "endpoint": "minio:9000"}, "endpoint should be"),
+        ({"root": "s3://bucket", "sslrootcert": "a"}, "sslrootcert stands with endpoint"),
         ({"root": "gs://bucket", "region": "a"}, "region stands with s3"),
     ],
 )
@@ -380,6 +384,20 @@ def test_a_wrong_configuration_is_named(config: dict[str, Any], told: str) -> No
     with pytest.raises(ValidationError, match=told) as caught:
         FilesConfig.model_validate(config)
     assert KEY["secret_access_key"] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"root": "gs://bucket", "credentials": {"service_account_key": "no-json"}},
+        {"root": "az://container", "credentials": {"account": "a", "account_key": "no base64!"}},
+        {"root": "s3://bucket", "endpoint": "https://localhost", "sslrootcert": "no certificate"},
+    ],
+)
+async def test_credentials_of_another_form_are_refused_and_not_shown(config: dict[str, Any], context: Context) -> None:
+    checks = [check async for check in CONNECTOR.check(FilesConfig.model_validate(config), context)]
+    assert [(check.name, check.ok, check.code) for check in checks] == [("allowed", False, "store-denied")]
+    assert not [given for given in ("no-json", "no base64!", "no certificate") if given in checks[0].detail]
 
 
 def test_every_secret_is_known_as_one() -> None:
@@ -394,3 +412,41 @@ async def test_a_workbook_in_a_bucket_is_read(bucket: BucketRig) -> None:
     write_workbook(path, {"One": text("A1", "id") + number("A2", "7")})
     bucket.put("book.xlsx", path.read_bytes())
     assert await bucket.read("book.xlsx") == [7]
+
+
+@asynccontextmanager
+async def over_tls(address: str, certificates: Certificates) -> AsyncIterator[str]:
+    """The store behind a front that speaks TLS as `localhost`."""
+    behind = urlsplit(address)
+
+    async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_store, to_store = await asyncio.open_connection(behind.hostname, behind.port)
+        ways = [asyncio.ensure_future(_carry(reader, to_store)), asyncio.ensure_future(_carry(from_store, writer))]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        to_store.close()
+        writer.close()
+
+    async with await asyncio.start_server(passed_on, "127.0.0.1", 0, ssl=certificates.context()) as front:
+        yield f"https://localhost:{front.sockets[0].getsockname()[1]}"
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while block := await reader.read(65536):
+        writer.write(block)
+        await writer.drain()
+
+
+async def test_a_store_is_reached_over_tls_and_its_certificate_looked_at(bucket: BucketRig, tmp_path: Path) -> None:
+    assert bucket.files.endpoint is not None
+    certificates = make_certificates(tmp_path / "certificates")
+    trusted = certificates.authority.read_text()
+    async with over_tls(bucket.files.endpoint, certificates) as endpoint:
+        bucket.files = bucket.files.model_copy(update={"endpoint": endpoint, "sslrootcert": trusted})
+        await finished(await bucket.begun())
+        assert await bucket.read(bucket.target) == [1, 2]
+        bucket.files = bucket.files.model_copy(update={"sslrootcert": None})
+        with pytest.raises(Transient, match="error sending request"):
+            await bucket.read(bucket.target)
