@@ -45,7 +45,6 @@ class Shape:
     stem: str
     form: Format | None
     packed: Compression | None
-    ending: str
 
 
 def shape_of(name: str) -> Shape:
@@ -55,8 +54,8 @@ def shape_of(name: str) -> Shape:
     inner = PurePosixPath(path.stem) if packed else path
     form = SUFFIXES.get(inner.suffix.lower())
     if form is None:
-        return Shape(path.name, None, packed, "")
-    return Shape(inner.stem, form, packed, path.name[len(inner.stem) :])
+        return Shape(path.name, None, packed)
+    return Shape(inner.stem, form, packed)
 
 
 def known(name: str) -> bool:
@@ -85,7 +84,6 @@ def compression_of(config: FilesConfig, name: str, form: Format) -> Compression 
 class StreamPlace:
     """Where a stream is kept: a name with a suffix is a file, or files beside it; one without is a folder of files."""
 
-    stream: str
     folder: str
     label: str
 
@@ -104,8 +102,8 @@ class StreamPlace:
 def place_of(stream: str) -> StreamPlace:
     path = PurePosixPath(checked(stream))
     if known(path.name):
-        return StreamPlace(stream, folder_of(path.as_posix()), path.name)
-    return StreamPlace(stream, "" if path.as_posix() == "." else path.as_posix(), WHOLE_FOLDER)
+        return StreamPlace(folder_of(path.as_posix()), path.name)
+    return StreamPlace("" if path.as_posix() == "." else path.as_posix(), WHOLE_FOLDER)
 
 
 def part_name(place: StreamPlace, load: LoadRequest, partition: str, number: int, ending: str) -> str:
