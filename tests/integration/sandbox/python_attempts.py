@@ -123,7 +123,13 @@ PROCESSES = {
         "import fcntl\nreturn [fcntl.fcntl(fd, fcntl.F_SETOWN, {victim}) for fd in range(3)]"
     ),
     "a signal's number": "import fcntl\nreturn fcntl.fcntl(0, 10, 9) == 0",
-    "a signal by ioctl": "import fcntl, struct\nreturn fcntl.ioctl(0, 0x8901, struct.pack('i', {victim}))",
+    "a signal by ioctl": (
+        "import fcntl, struct\n"
+        "def owned(fd):\n"
+        "    try:\n        return fcntl.ioctl(fd, 0x8901, struct.pack('i', {victim}))\n"
+        "    except OSError:\n        return None\n"
+        "return [fd for fd in range(3, 64) if owned(fd)]"
+    ),
     "typing into a terminal": "import fcntl\nreturn fcntl.ioctl(0, 0x5412, b'x')",
     "a lease on a library": "import fcntl, os\nreturn fcntl.fcntl(os.open(os.__file__, 0), 1024, fcntl.F_RDLCK) == 0",
     "a notice of a folder": (

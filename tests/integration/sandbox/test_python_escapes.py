@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from dataaggregator.dataplane.sandbox.answers import PYTHON_LOST
+from dataaggregator.dataplane.sandbox.python import PRINTED_CHARACTERS
 from dataaggregator.errors import Permanent, PlatformError
 from tests.integration.sandbox import python_attempts as attempts
 from tests.integration.sandbox.pythons import PythonSteps, python
@@ -98,7 +99,7 @@ def test_the_attempts_would_get_out_without_the_lock(folder: Path, victim: subpr
         body = attempts.EVERY[name].format(secret=folder / "secret", victim=victim.pid)
         code = python(body)["python"] + "print(bool(transform(None)))"
         tried = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        assert tried.stdout.endswith(b"True\n"), name
+        assert tried.stdout.split() == [b"True"], name
 
 
 # Frames of one's own on the wire, put there before the honest answer.
@@ -114,6 +115,7 @@ FORGED = {
     "a schema that is none": "send({'kind': 'transformed', 'schema': 'bm90aGluZw=='})",
     "a schema in no letters": "send({'kind': 'transformed', 'schema': '?'})",
     "no schema": "send({'kind': 'transformed'})",
+    "much that was printed": "send({'kind': 'transformed', 'schema': schema, 'printed': 'x' * 10**6})",
     "rows that are none": f"{_HONEST}rows_out(b'ARROW1' * 99)",
     "no rows in the rows": f"{_HONEST}rows_out(b'')",
     "other rows": f"{_HONEST}rows_out(encode(pa.record_batch({{'x': [1]}})))",
@@ -122,6 +124,10 @@ FORGED = {
     "fewer bytes than rows": f"{_HONEST}rows_out(encode(pa.record_batch({{'id': ['xy'] * 99}}))[:-400])",
     "a closed wire": "os.close(wire_fd)",
     "a wire shut on one side": "socket.socket(fileno=os.dup(wire_fd)).shutdown(socket.SHUT_WR)",
+}
+UNREADABLE = {
+    *("a schema that is none", "a schema in no letters", "no schema", "rows that are none", "no rows in the rows"),
+    *("offsets that lead away", "text that is none", "fewer bytes than rows"),
 }
 FORGER = """\
 import os, socket, struct, json, stat
@@ -163,6 +169,8 @@ def test_a_forged_answer_is_no_more_than_a_wrong_one(python_steps: PythonSteps, 
     finally:
         python_steps.close()  # its wire is out of step now
     assert caught.value.code in ("python-output-invalid", PYTHON_LOST), caught.value
+    assert ("rows that cannot be read" in caught.value.detail) is (name in UNREADABLE), caught.value
+    assert all(len(text) <= PRINTED_CHARACTERS for text in python_steps.printed)
 
 
 def test_a_pickle_in_a_schema_is_not_opened(python_steps: PythonSteps) -> None:
