@@ -9,6 +9,7 @@ from aiohttp import web
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.egress import Egress, EgressPolicy
+from tests.integration.connectors.bucket_rig import BucketRig
 
 
 @pytest.fixture
@@ -28,3 +29,8 @@ async def served(application: web.Application) -> AsyncIterator[str]:
     host, port = runner.addresses[0][:2]
     yield f"http://{host}:{port}"
     await runner.cleanup()
+
+
+@pytest.fixture
+def bucket(s3: str, context: Context) -> BucketRig:
+    return BucketRig(s3, context)
