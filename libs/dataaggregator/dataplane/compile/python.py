@@ -17,8 +17,8 @@ def faults(source: str) -> Iterator[str]:
         yield _at(error.lineno, error.offset, f"this is not Python: {error.msg}")
     except (RecursionError, MemoryError):
         yield "this is too deeply nested to be read as Python"
-    except ValueError as error:
-        yield f"this cannot be read as Python: {error}"
+    except ValueError as error:  # a NUL in older versions, half of a surrogate pair
+        yield f"this is not Python: {error}"
     else:
         yield from _of_function(tree)
 

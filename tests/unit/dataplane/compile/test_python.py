@@ -31,7 +31,7 @@ BAD = {
     "def transform(rows):\n    for row in rows: yield row": "transform gives its rows piece by piece",
     "return 1\ndef transform(rows): pass": "line 1, column 1: this is not Python: 'return' outside function",
     "def transform(rows): pass\n\0": "this is not Python",
-    "def transform(rows): return '\ud800'": "this cannot be read as Python",
+    "def transform(rows): return '\ud800'": "this is not Python",
     "x = " + "9" * 5000: "this is not Python",
     "x = " + "(" * 300 + ")" * 300: "this is not Python: too many nested parentheses",
     "-" * 90_000 + "1": "too deeply nested",
