@@ -1,10 +1,8 @@
 """A bucket: names by listing, bytes by ranges of the very object that was found, and errors in our words."""
 
-import asyncio
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -23,7 +21,8 @@ from dataaggregator.connector.egress_proxy import EgressProxy
 from dataaggregator.errors import Invalid, PlatformError, Transient
 from dataaggregator_connectors.files.local import MANIFEST
 from dataaggregator_connectors.files.names import OWN_FOLDER, checked, joined, shown
-from dataaggregator_connectors.files.tree import File, T
+from dataaggregator_connectors.files.threads import StoreThreads
+from dataaggregator_connectors.files.tree import File
 
 Bucket: TypeAlias = S3Store | AzureStore | GCSStore
 # What a listing of no bucket ends with; the library has no error of its own for it.
@@ -37,13 +36,13 @@ class ChangedError(Exception):
     """What was to be written over is no longer what it was."""
 
 
-class ObjectTree:
+class ObjectTree(StoreThreads):
     """Names below a prefix; there are no links, and nothing leads out of it."""
 
     def __init__(self, store: Bucket, shown_as: str, proxy: EgressProxy) -> None:
         self.store, self.shown, self._proxy = store, shown_as, proxy
         self._listed: dict[str, Any] = {}
-        self._threads = ThreadPoolExecutor(thread_name_prefix="files-bucket")
+        super().__init__()
 
     def file(self, name: str) -> File | None:
         found = self._listed.pop(name, None)
@@ -127,12 +126,8 @@ class ObjectTree:
         del files
         return ()
 
-    async def work(self, what: Callable[[], T]) -> T:
-        """In threads of its own: the guard's look-ups take the loop's, and would wait for those that wait for them."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, what)
-
     async def close(self) -> None:
-        self._threads.shutdown(wait=False)
+        await super().close()
         await self._proxy.close()
 
     @contextmanager

@@ -2,8 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,13 +12,14 @@ from dataaggregator.connector.context import Context
 from dataaggregator.errors import Invalid, Transient
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.names import WILD, checked
-from dataaggregator_connectors.files.tree import File, T
+from dataaggregator_connectors.files.threads import StoreThreads
+from dataaggregator_connectors.files.tree import File
 
 BLOCK_BYTES = 1024 * 1024
 STALL_SECONDS = 60.0
 
 
-class WebTree:
+class WebTree(StoreThreads):
     """Files are copied into the scratch folder through the guard, once, and read there."""
 
     def __init__(self, config: FilesConfig, context: Context) -> None:
@@ -27,7 +27,7 @@ class WebTree:
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._copies: dict[str, Path] = {}
-        self._threads = ThreadPoolExecutor(thread_name_prefix="files-web")
+        super().__init__()
 
     def file(self, name: str) -> File | None:
         if WILD.search(name):
@@ -87,12 +87,8 @@ class WebTree:
         del files
         return ()
 
-    async def work(self, what: Callable[[], T]) -> T:
-        """In threads of its own: the guard's look-ups take the loop's, and would wait for those that wait for them."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, what)
-
     async def close(self) -> None:
-        self._threads.shutdown(wait=False)
+        await super().close()
         for path in self._copies.values():
             path.unlink(missing_ok=True)
         self._copies.clear()
