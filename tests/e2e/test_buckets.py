@@ -2,19 +2,19 @@
 
 import secrets
 
-from tests.buckets import make_bucket
+from tests.buckets import S3Endpoint
 from tests.e2e.api import Api
 from tests.e2e.world import Disk
 
 KEY = "canary-5up3r-s3cr3t-bucket-key"
 
 
-async def test_rows_go_into_a_bucket_and_come_back(api: Api, disk: Disk, s3: str) -> None:
+async def test_rows_go_into_a_bucket_and_come_back(api: Api, disk: Disk, s3: S3Endpoint) -> None:
     bucket = f"b{secrets.token_hex(8)}"
-    make_bucket(s3, bucket)
+    s3.make_bucket(bucket)
     config = {
         "root": f"s3://{bucket}/below",
-        "endpoint": s3,
+        "endpoint": s3.address,
         "credentials": {"access_key_id": "reader", "secret_access_key": KEY},
     }
     saved = await api.post("/api/connectors", {"name": "lake", "type": "files", "config": config})

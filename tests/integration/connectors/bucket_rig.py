@@ -1,10 +1,9 @@
-"""A bucket of a real S3 endpoint, as the conformance suite and the tests beside it use it."""
+"""A bucket of a real endpoint, as the conformance suite and the tests beside it use it."""
 
 from typing import Any
 
 import obstore
 import pyarrow as pa
-from obstore.store import S3Store
 
 from dataaggregator.connector.conformance import Rig
 from dataaggregator.connector.context import Context
@@ -16,29 +15,21 @@ from dataaggregator_connectors.files.destination import FilesDestination
 from dataaggregator_connectors.files.names import format_of, shape_of
 from dataaggregator_connectors.files.source import FilesSource
 from dataaggregator_connectors.files.writing import open_writer
-from tests.buckets import make_bucket
+from tests.buckets import Endpoint
 from tests.integration.connectors.test_files import ROWS
 
-KEY = {"access_key_id": "reader", "secret_access_key": "not-a-secret-of-anybody"}
 SMALL = pa.table({"id": [1, 2]})
 
 
 class BucketRig(Rig):
-    def __init__(self, address: str, context: Context, form: str = "parquet") -> None:
+    def __init__(self, endpoint: Endpoint, context: Context, form: str = "parquet") -> None:
         bucket = f"b{new_id().hex}"
-        make_bucket(address, bucket)
-        self.config = self.files = FilesConfig.model_validate(
-            {"root": f"s3://{bucket}/below/here", "endpoint": address, "credentials": KEY}
-        )
+        endpoint.make_bucket(bucket)
+        self.config = self.files = FilesConfig.model_validate(endpoint.config(bucket, "below/here"))
         self.context = context
         self.rows = ROWS
         self.target = f"marts/held.{form}"
-        self.store = S3Store(
-            bucket,
-            prefix="below/here",
-            config={"endpoint": address, "access_key_id": "a", "secret_access_key": "b"},
-            client_options={"allow_http": True},
-        )
+        self.store = endpoint.store(bucket, "below/here")
         self._form = form
 
     async def seed(self, rows: pa.Table) -> str:

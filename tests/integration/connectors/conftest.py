@@ -9,6 +9,7 @@ from aiohttp import web
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.egress import Egress, EgressPolicy
+from tests.buckets import S3Endpoint
 from tests.integration.connectors.bucket_rig import BucketRig
 
 
@@ -32,5 +33,5 @@ async def served(application: web.Application) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def bucket(s3: str, context: Context) -> BucketRig:
+def bucket(s3: S3Endpoint, context: Context) -> BucketRig:
     return BucketRig(s3, context)

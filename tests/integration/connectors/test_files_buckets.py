@@ -1,7 +1,8 @@
-"""files in a bucket: the conformance suite on a real S3 endpoint, and what only a store without locks can do wrong."""
+"""files in a bucket: the conformance suite on real endpoints, and what only a store without locks can do wrong."""
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -23,14 +24,28 @@ from dataaggregator_connectors.files.destination import FilesDestination
 from dataaggregator_connectors.files.manifest import Manifest
 from dataaggregator_connectors.files.objects import ObjectTree
 from dataaggregator_connectors.files.source import FilesSource
+from tests.buckets import Endpoint, S3Endpoint
 from tests.integration.connectors.bucket_rig import BucketRig, finished
 from tests.integration.connectors.conftest import served
 from tests.integration.connectors.workbooks import number, text, write_workbook
 
+STORES = ("s3", "azure") if os.environ.get("STORES") == "all" else ("s3",)
+
+
+@pytest.fixture(params=STORES)
+def endpoint(request: pytest.FixtureRequest) -> Endpoint:
+    made: Endpoint = request.getfixturevalue(request.param)
+    return made
+
 
 @pytest.fixture(params=["parquet", "csv.gz"])
-def rig(request: pytest.FixtureRequest, s3: str, context: Context) -> BucketRig:
-    return BucketRig(s3, context, request.param)
+def rig(request: pytest.FixtureRequest, endpoint: Endpoint, context: Context) -> BucketRig:
+    return BucketRig(endpoint, context, request.param)
+
+
+@pytest.fixture
+def bucket(endpoint: Endpoint, context: Context) -> BucketRig:
+    return BucketRig(endpoint, context)
 
 
 TestFilesInABucket = conformance(CONNECTOR)
@@ -187,7 +202,7 @@ async def test_a_part_that_was_taken_away_fails_the_commit(bucket: BucketRig, mo
 
 
 @pytest.fixture
-async def careless(s3: str) -> AsyncIterator[str]:
+async def careless(s3: S3Endpoint) -> AsyncIterator[str]:
     """A store that takes every write, whatever it is to be written over."""
 
     async def passed_on(request: web.Request) -> web.Response:
@@ -198,7 +213,9 @@ async def careless(s3: str) -> AsyncIterator[str]:
         }
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
-            session.request(request.method, s3 + request.path_qs, headers=kept, data=await request.read()) as answer,
+            session.request(
+                request.method, s3.address + request.path_qs, headers=kept, data=await request.read()
+            ) as answer,
         ):
             headers = {name: answer.headers[name] for name in ("ETag", "Last-Modified") if name in answer.headers}
             return web.Response(status=answer.status, body=await answer.read(), headers=headers)
@@ -209,7 +226,8 @@ async def careless(s3: str) -> AsyncIterator[str]:
         yield address
 
 
-async def test_a_store_that_takes_every_write_is_refused(bucket: BucketRig, careless: str) -> None:
+async def test_a_store_that_takes_every_write_is_refused(s3: S3Endpoint, careless: str, context: Context) -> None:
+    bucket = BucketRig(s3, context)
     bucket.files = bucket.files.model_copy(update={"endpoint": careless})
     with pytest.raises(Invalid) as caught:
         await bucket.begun()

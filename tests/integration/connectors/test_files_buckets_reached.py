@@ -17,9 +17,9 @@ from dataaggregator.errors import Invalid, Transient
 from dataaggregator_connectors.files import CONNECTOR
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.source import FilesSource
-from tests.buckets import make_public
+from tests.buckets import S3Endpoint
 from tests.certificates import Certificates, make_certificates
-from tests.integration.connectors.bucket_rig import KEY, BucketRig, finished
+from tests.integration.connectors.bucket_rig import BucketRig, finished
 
 
 @pytest.mark.parametrize("endpoint", ["", "http://169.254.169.254", "http://[::ffff:169.254.169.254]"])
@@ -49,9 +49,9 @@ class Watched(Egress):
         return await super().resolve_all(host, port)
 
 
-async def test_without_credentials_nobody_is_asked_for_any(bucket: BucketRig, tmp_path: Path) -> None:
+async def test_without_credentials_nobody_is_asked_for_any(bucket: BucketRig, s3: S3Endpoint, tmp_path: Path) -> None:
     root = bucket.files.root.removeprefix("s3://")
-    make_public(f"{bucket.files.endpoint}/{root}/a.csv", b"id\n1\n")
+    s3.make_public(f"{root}/a.csv", b"id\n1\n")
     egress = Watched()
     bucket.context = Context(egress, folder=tmp_path / "scratch")
     bucket.files = FilesConfig.model_validate({"root": bucket.files.root, "endpoint": bucket.files.endpoint})
@@ -64,7 +64,7 @@ async def test_a_bucket_that_is_not_there_is_named(bucket: BucketRig) -> None:
     with pytest.raises(Invalid) as caught:
         await source.discover()
     assert caught.value.code == "stream-missing"
-    assert KEY["secret_access_key"] not in caught.value.detail
+    assert S3Endpoint.key["secret_access_key"] not in caught.value.detail
     await source.close()
 
 
@@ -77,7 +77,7 @@ async def test_a_bucket_that_is_not_there_is_named(bucket: BucketRig) -> None:
         ({"root": "s3://bucket", "credentials": {"access_key_id": "a"}}, "belong together"),
         ({"root": "s3://bucket", "credentials": {"account_key": "a"}}, "account_key are not of a root"),
         ({"root": "az://container"}, "az wants account"),
-        ({"root": "file:///a", "credentials": KEY}, "are not of a root that begins with file:"),
+        ({"root": "file:///a", "credentials": S3Endpoint.key}, "are not of a root that begins with file:"),
         ({"root": "gs://bucket", "endpoint": "https://a"}, "endpoint should be"),
         ({"root": "s3://bucket", "endpoint": "minio:9000"}, "endpoint should be"),
         ({"root": "s3://bucket", "sslrootcert": "a"}, "sslrootcert stands with endpoint"),
@@ -87,7 +87,7 @@ async def test_a_bucket_that_is_not_there_is_named(bucket: BucketRig) -> None:
 def test_a_wrong_configuration_is_named(config: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told) as caught:
         FilesConfig.model_validate(config)
-    assert KEY["secret_access_key"] not in str(caught.value)
+    assert S3Endpoint.key["secret_access_key"] not in str(caught.value)
 
 
 @pytest.mark.parametrize(
