@@ -20,7 +20,8 @@ def judged(load: HeldLoad, expected: Receipt | None, answer: ReadBack | Platform
     if not answer.provable:
         detail = "The destination keeps no ledger that could be asked; its answer at the load is all there is."
         return one.model_copy(update={"detail": detail})
-    return _compared(one.model_copy(update={"found": answer.receipt}))
+    counted = {"rows_written": answer.written, "rows_unchanged": answer.unchanged}
+    return _with_rows(_compared(one.model_copy(update={"found": answer.receipt, **counted})), answer.detail)
 
 
 def _compared(one: DestinationVerified) -> DestinationVerified:
@@ -40,6 +41,18 @@ def _compared(one: DestinationVerified) -> DestinationVerified:
         return one.model_copy(update={"status": "differs", "differences": differences, "detail": detail})
     detail = f"The destination holds the receipt of {found.committed} rows, as it was committed."
     return one.model_copy(update={"status": "verified", "detail": detail})
+
+
+def _with_rows(one: DestinationVerified, detail: str) -> DestinationVerified:
+    """What became of the rows since is no lie of the receipt; more of them than the run wrote is."""
+    if one.rows_written is None or one.status != "verified":
+        return one
+    if one.rows_unchanged is None:
+        return one.model_copy(update={"detail": f"{one.detail} {detail}"})
+    told = f"{one.detail} {one.rows_unchanged} of {one.rows_written} rows written are there unchanged. {detail}".strip()
+    if one.rows_unchanged > one.rows_written:
+        return one.model_copy(update={"status": "differs", "differences": ("rows_unchanged",), "detail": told})
+    return one.model_copy(update={"detail": told})
 
 
 def with_verified(ledger: Ledger, told: Verification, at: datetime) -> Ledger:

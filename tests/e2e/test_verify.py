@@ -127,3 +127,29 @@ async def test_only_runs_that_have_ended_are_verified_and_only_by_who_may(api: A
     told = await (await api.newcomer("operator")).post(path, expect=200)
     assert told["verified"] is True
     assert (await api.refused("POST", f"/api/runs/{run['pipeline_id']}/verify"))["code"] == "run-not-found"
+
+
+async def test_the_rows_that_are_there_as_they_were_written_are_counted(
+    api: Api, disk: Disk, warehouse: Warehouse
+) -> None:
+    to = ({"connector": "warehouse", "stream": "public.counted_rows"}, {"connector": "disk", "stream": "counted_rows"})
+    await api.post("/api/pipelines", _pipeline(disk, "counted-rows", *to))
+    first, second = await api.run("counted-rows"), await api.run("counted-rows")
+    await warehouse.execute("UPDATE counted_rows SET id = 7 WHERE ctid IN (SELECT min(ctid) FROM counted_rows)")
+    await warehouse.execute("VACUUM (FREEZE) counted_rows")
+    counts = [
+        {one["stream"]: (one["status"], one["rows_unchanged"], one["rows_written"]) for one in there.values()}
+        for there in [await _verified(api, run) for run in (first, second)]
+    ]
+    assert counts == [
+        {"public.counted_rows": ("verified", 2, 3), "counted_rows": ("verified", 3, 3)},
+        {"public.counted_rows": ("verified", 3, 3), "counted_rows": ("verified", 3, 3)},
+    ]
+    told = (await _verified(api, first))["warehouse/public.counted_rows"]
+    assert told["detail"].endswith("2 of 3 rows written are there unchanged.")
+    for part in (disk.folder / "counted_rows").glob("*.parquet"):
+        part.write_bytes(part.read_bytes()[:-1])
+    assert (await _verified(api, second))["disk/counted_rows"]["rows_unchanged"] == 0
+    await warehouse.execute("DROP TABLE counted_rows")
+    told = (await _verified(api, second))["warehouse/public.counted_rows"]
+    assert (told["rows_unchanged"], "not there any more" in told["detail"]) == (0, True)

@@ -11,7 +11,14 @@ from uuid import UUID
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import Destination, LoadRequest, Receipt, WriteKind
+from dataaggregator.connector.destination import (
+    CountingDestination,
+    Destination,
+    LoadRequest,
+    Receipt,
+    Recount,
+    WriteKind,
+)
 from dataaggregator.connector.source import ReadMode, ReadRequest, Source
 from dataaggregator.connector.spec import Config, ConnectorType, config_schema, secret_paths
 from dataaggregator.dataplane.batch import Cursor
@@ -207,6 +214,20 @@ class Loads(Described):
         assert await destination.read_back(load) is None
         receipt = await self.load(rig, load, rig.rows)
         assert await destination.read_back(load) == receipt
+        await destination.close()
+
+    async def test_the_rows_of_a_load_are_told_from_those_of_others(self, rig: Rig) -> None:
+        destination = self.destination(rig)
+        if not isinstance(destination, CountingDestination):
+            return
+        whole, gone = Recount(rig.rows.num_rows, rig.rows.num_rows), Recount(rig.rows.num_rows, 0)
+        first, second, none = (self.request(rig) for _ in range(3))
+        for load in (first, second):
+            await self.load(rig, load, rig.rows)
+        assert [await destination.recount(load, 30) for load in (first, second, none)] == [whole, whole, None]
+        third = self.request(rig, WriteKind.REPLACE)
+        await self.load(rig, third, rig.rows)
+        assert [await destination.recount(load, 30) for load in (first, second, third)] == [gone, gone, whole]
         await destination.close()
 
     async def test_nothing_is_seen_before_the_commit(self, rig: Rig) -> None:

@@ -69,6 +69,15 @@ class Receipt:
 
 
 @dataclass(frozen=True)
+class Recount:
+    """The rows a load has written, and how many of them are there now as it wrote them; None: `detail` says why."""
+
+    written: int
+    unchanged: int | None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
 class Begun:
     """The fence is ours: the cursors committed so far by source stream, and the receipt if this chunk is already in."""
 
@@ -109,6 +118,15 @@ class Destination(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class CountingDestination(Destination, Protocol):
+    """A destination that can tell the rows of a load from all others."""
+
+    async def recount(self, load: LoadRequest, seconds: float) -> Recount | None:
+        """Over all chunks of the load, within so many seconds; None where it holds nothing of it."""
+        ...
 
 
 @runtime_checkable

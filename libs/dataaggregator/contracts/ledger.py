@@ -96,6 +96,10 @@ class DestinationVerified(Told):
     expected: Receipt | None
     found: Receipt | None
     differences: tuple[str, ...] = ()
+    rows_written: int | None = None
+    """Inserted and updated by the run, where the destination can tell its rows from all others."""
+    rows_unchanged: int | None = None
+    """So many of them are there now as the run wrote them; later loads and other people change and delete rows."""
     detail: str
     code: str | None = None
 

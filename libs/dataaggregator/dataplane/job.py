@@ -142,10 +142,16 @@ class HeldLoad(_Part):
 
 
 class ReadBack(_Part):
-    """The result of a read_back; `provable` False: this destination keeps no ledger."""
+    """The result of a read_back; `provable` False: this destination keeps no ledger.
+
+    `unchanged` of the `written` rows are there as they were written; None where nobody can tell, `detail` says why.
+    """
 
     receipt: Receipt | None
     provable: bool
+    written: int | None = None
+    unchanged: int | None = None
+    detail: str = ""
 
 
 class ProbeJob(_Part):

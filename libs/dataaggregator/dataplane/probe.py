@@ -1,6 +1,7 @@
 """Probes: a connector tested, its streams found, a few rows shown, steps tried on a sample; nothing is written."""
 
 import asyncio
+import dataclasses
 import logging
 import traceback
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dataaggregator.catalogue import help_section
-from dataaggregator.connector.destination import LoadRequest, WriteKind
+from dataaggregator.connector.destination import CountingDestination, LoadRequest, WriteKind
 from dataaggregator.connector.source import ReadRequest
 from dataaggregator.dataplane.failures import leaf, run_error
 from dataaggregator.dataplane.job import Answered, ConnectorUse, HeldLoad, ProbeJob, ReadBack
@@ -20,6 +21,8 @@ from dataaggregator.dataplane.showing import rows_as_json, schema_as_json
 from dataaggregator.dataplane.trial import try_out
 from dataaggregator.dataplane.warm import WarmSandbox
 from dataaggregator.errors import Invalid, PlatformError
+
+RECOUNT_SECONDS = 30.0
 
 
 async def answer(job: ProbeJob, sandboxes: WarmSandbox, report: Reporter) -> Answered:
@@ -96,9 +99,14 @@ async def _read_back(use: ConnectorUse, load: HeldLoad | None, opening: Opening)
     request = LoadRequest(
         run_id=load.run_id, pipeline_id=load.pipeline_id, stream=load.stream, write=WriteKind(load.write), epoch=0
     )
-    held = await opening.destination(use).read_back(request)
+    destination = opening.destination(use)
+    held = await destination.read_back(request)
     provable = any(one.mode is request.write and one.delivery == "exactly_once" for one in type_.write_modes)
-    return ReadBack(receipt=None if held is None else told(load.destination, held), provable=provable)
+    answer = ReadBack(receipt=None if held is None else told(load.destination, held), provable=provable)
+    if held is None or not isinstance(destination, CountingDestination):
+        return answer
+    there = await destination.recount(request, RECOUNT_SECONDS)
+    return answer if there is None else answer.model_copy(update=dataclasses.asdict(there))
 
 
 async def _preview(job: ProbeJob, use: ConnectorUse, opening: Opening) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Writing files: rows into drafts, the drafts into place, and the manifest last."""
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -8,24 +9,25 @@ from typing import TypeVar
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, WriteKind
+from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, Recount, WriteKind
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor, no_rows
 from dataaggregator.errors import Invalid, Permanent, PlatformError
 from dataaggregator_connectors.files.config import PACKED, FilesConfig, Format
 from dataaggregator_connectors.files.ledger import Ledger, Placed
-from dataaggregator_connectors.files.manifest import Loaded
+from dataaggregator_connectors.files.manifest import Held, Loaded
 from dataaggregator_connectors.files.names import (
     StreamPlace,
     compression_of,
     format_of,
+    joined,
     part_name,
     place_of,
     shape_of,
 )
-from dataaggregator_connectors.files.parts import Layout, Part, Parts
+from dataaggregator_connectors.files.parts import Layout, Part, Parts, checksum_of
 from dataaggregator_connectors.files.roots import ledger_of, open_tree
-from dataaggregator_connectors.files.tree import Tree
+from dataaggregator_connectors.files.tree import File, Tree
 
 T = TypeVar("T")
 PART_BYTES = 256 * 1024 * 1024
@@ -41,7 +43,6 @@ class Loading:
     ledger: Ledger
     parts: Parts
     placed: list[Placed] = field(default_factory=list)
-    checksums: list[str] = field(default_factory=list)
     rows: int = 0
 
 
@@ -94,9 +95,8 @@ class FilesDestination:
             self._place(loading, part)
 
     def _place(self, loading: Loading, part: Part) -> None:
-        placed = Placed(part.draft, self._name(loading, part))
+        placed = Placed(part.draft, self._name(loading, part), Held(part.rows, part.checksum))
         loading.placed.append(placed)
-        loading.checksums.append(part.checksum)
         loading.ledger.place(placed)
 
     async def commit(self, cursors: Mapping[str, Cursor]) -> Receipt:
@@ -113,7 +113,8 @@ class FilesDestination:
             self._write(loading, no_rows(self._schema))
         for part in loading.parts.finish():
             self._place(loading, part)
-        loaded = Loaded([each.name for each in loading.placed], loading.rows, _checksum(loading.checksums))
+        files = {each.name: each.held for each in loading.placed}
+        loaded = Loaded(files, loading.rows, _checksum([each.held.checksum for each in loading.placed]))
         manifest = loading.ledger.commit(load, loading.placed, loaded, cursors)
         loading.ledger.release()
         receipt = manifest.receipt(load)
@@ -129,6 +130,27 @@ class FilesDestination:
         """The receipt of the load as the manifest holds it now."""
         await self._connect()
         return await self._work(lambda: self._new(load).ledger.read().receipt(load))
+
+    async def recount(self, load: LoadRequest, seconds: float) -> Recount | None:
+        await self._connect()
+        return await self._work(lambda: self._recount(load, seconds))
+
+    def _recount(self, load: LoadRequest, seconds: float) -> Recount | None:
+        loading, deadline = self._new(load), time.monotonic() + seconds
+        manifest = loading.ledger.read()
+        receipt, files = manifest.receipt(load), manifest.written(load)
+        if receipt is None:
+            return None
+        if files is None:
+            return Recount(receipt.rows, None, "The load is too old for its files to be known.")
+        rows = 0
+        for name, held in files.items():
+            if time.monotonic() > deadline:
+                return Recount(receipt.rows, None, "Reading the files took too long.")
+            file = self._opened().file(joined(loading.place.folder, name))
+            if file is not None and _content(file) == held.checksum:
+                rows += held.rows
+        return Recount(receipt.rows, rows)
 
     async def close(self) -> None:
         await self.rollback()
@@ -187,6 +209,11 @@ class FilesDestination:
 
     def _failed(self, error: OSError) -> Permanent:
         return Permanent("files-failed", f"{error.strerror}: {error.filename or self._config.root}")
+
+
+def _content(file: File) -> str:
+    with file.opening() as content:
+        return checksum_of(content)
 
 
 def _checksum(parts: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from dataaggregator.connector.destination import LoadRequest
 from dataaggregator.dataplane.batch import Cursor
-from dataaggregator_connectors.files.manifest import Loaded, Manifest
+from dataaggregator_connectors.files.manifest import Held, Loaded, Manifest
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Placed:
 
     draft: Path
     name: str
+    held: Held
 
 
 class Ledger(Protocol):

@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -59,6 +59,7 @@ class Manifest:
         """Name a load's files and what was loaded; the names of the files it replaces are answered."""
         kept = self.files if load.write is WriteKind.APPEND else []
         replaced = [name for name in self.files if name not in (*kept, *loaded.files)]
+        self._forget({*replaced, *loaded.files})
         self.files = [*(name for name in kept if name not in loaded.files), *loaded.files]
         self.pending = []
         told: dict[str, dict[str, Any]] = {name: cursor.to_json() for name, cursor in cursors.items()}
@@ -67,12 +68,26 @@ class Manifest:
             "checksum": loaded.checksum,
             "committed_at": datetime.datetime.now(datetime.UTC).isoformat(),
             "cursors": told,
+            "files": {name: asdict(held) for name, held in loaded.files.items()},
         }
         self.receipts = dict(list(self.receipts.items())[-RECEIPTS_KEPT:])
         self.cursors.setdefault(str(load.pipeline_id), {}).update(
             {name: data | {"epoch": load.epoch} for name, data in told.items()}
         )
         return replaced
+
+    def _forget(self, names: Collection[str]) -> None:
+        """These files are no longer what earlier loads have written."""
+        for receipt in self.receipts.values():
+            for name in receipt.get("files", {}).keys() & names:
+                del receipt["files"][name]
+
+    def written(self, load: LoadRequest) -> dict[str, "Held"] | None:
+        """The files of a load, all its chunks, that no later one has replaced; None where it is not known."""
+        chunks = [receipt for name, receipt in self.receipts.items() if name.startswith(f"{load.run_id}/")]
+        if any("files" not in receipt for receipt in chunks):
+            return None
+        return {name: Held(**held) for receipt in chunks for name, held in receipt["files"].items()}
 
     def receipt(self, load: LoadRequest) -> Receipt | None:
         entry = self.receipts.get(_name(load))
@@ -91,10 +106,18 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a file of a load holds."""
+
+    rows: int
+    checksum: str
+
+
+@dataclass(frozen=True)
 class Loaded:
     """The files of one load by their names below the stream's folder."""
 
-    files: Sequence[str]
+    files: Mapping[str, Held]
     rows: int
     checksum: str
 

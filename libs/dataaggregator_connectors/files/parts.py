@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,18 @@ class Part:
     draft: Path
     partition: str
     number: int
+    rows: int
     checksum: str
+
+
+@dataclass
+class _Open:
+    """A draft under way."""
+
+    draft: Path
+    number: int
+    writer: RowWriter
+    rows: int = 0
 
 
 class Parts:
@@ -49,7 +61,7 @@ class Parts:
 
     def __init__(self, folder: Path, stem: str, layout: Layout) -> None:
         self._folder, self._stem, self._layout = folder, stem, layout
-        self._open: dict[str, tuple[Path, int, RowWriter]] = {}
+        self._open: dict[str, _Open] = {}
         self._made = 0
 
     def check(self, schema: pa.Schema) -> None:
@@ -72,10 +84,11 @@ class Parts:
                 if len(self._open) >= MOST_OPEN:
                     yield self._finished(next(iter(self._open)))
                 self._begin(partition, some.schema)
-            draft, number, writer = self._open.pop(partition)
-            writer.write(some)
-            self._open[partition] = (draft, number, writer)
-            if self._layout.most_bytes is not None and draft.stat().st_size > self._layout.most_bytes:
+            here = self._open.pop(partition)
+            here.writer.write(some)
+            here.rows += some.num_rows
+            self._open[partition] = here
+            if self._layout.most_bytes is not None and here.draft.stat().st_size > self._layout.most_bytes:
                 yield self._finished(partition)
 
     def finish(self) -> Iterator[Part]:
@@ -85,27 +98,24 @@ class Parts:
     def drop(self) -> None:
         """Close what is open; the drafts are taken away."""
         while self._open:
-            _, (draft, _, writer) = self._open.popitem()
-            writer.close()
-            draft.unlink(missing_ok=True)
+            _, here = self._open.popitem()
+            here.writer.close()
+            here.draft.unlink(missing_ok=True)
 
     def _begin(self, partition: str, schema: pa.Schema) -> None:
         if self._made >= MOST_PARTS:
             raise Invalid("partition-invalid", f"This load would become more than {MOST_PARTS} files.")
         draft, layout = self._folder / f"{self._stem}.{self._made}.draft", self._layout
-        self._open[partition] = (
-            draft,
-            self._made,
-            open_writer(draft, layout.form, schema, layout.options, layout.compression),
-        )
+        writer = open_writer(draft, layout.form, schema, layout.options, layout.compression)
+        self._open[partition] = _Open(draft, self._made, writer)
         self._made += 1
 
     def _finished(self, partition: str) -> Part:
-        draft, number, writer = self._open.pop(partition)
-        writer.close()
-        with draft.open("rb") as file:
+        here = self._open.pop(partition)
+        here.writer.close()
+        with here.draft.open("rb") as file:
             os.fsync(file.fileno())
-            return Part(draft, partition, number, hashlib.file_digest(file, "sha256").hexdigest())
+            return Part(here.draft, partition, here.number, here.rows, checksum_of(file))
 
     def _split(self, rows: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
         """The rows of each partition in their order, without the columns that are its folders."""
@@ -122,6 +132,10 @@ class Parts:
         for values, found in places.items():
             folders = (partition_folder(name, _text(value)) for name, value in zip(by, values, strict=True))
             yield joined(*folders), take.take(inner, pa.array(found, pa.int64()))
+
+
+def checksum_of(file: BufferedReader) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _can_be_folder(type_: pa.DataType) -> bool:

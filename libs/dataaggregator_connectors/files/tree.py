@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -15,7 +16,7 @@ class File:
     name: str
     size: int
     stamp: object
-    opening: Callable[[], BinaryIO]
+    opening: Callable[[], BufferedReader]
     path: Path | None = None
     """Where Arrow may read it by itself."""
 

@@ -11,7 +11,7 @@ import asyncpg
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, WriteKind
+from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, Recount, WriteKind
 from dataaggregator.connector.source import BinaryCopy
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
@@ -35,7 +35,8 @@ from dataaggregator_connectors.postgres.ledger import (
     write_ledger,
 )
 from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, merge_stage
-from dataaggregator_connectors.postgres.sessions import Sessions
+from dataaggregator_connectors.postgres.recount import recount
+from dataaggregator_connectors.postgres.sessions import ERRANDS, Sessions
 from dataaggregator_connectors.postgres.sql import parse_table
 from dataaggregator_connectors.postgres.tables import fitting_columns, prepare_table
 from dataaggregator_connectors.postgres.types import NOT_BINARY, Column, Look, Looks, same
@@ -258,6 +259,14 @@ class PostgresDestination:
         """Over the session of the errands, never one that loaded."""
         async with self._sessions.errand() as connection:
             return await (receipt_of if self._has_ledger else find_receipt)(connection, load)
+
+    async def recount(self, load: LoadRequest, seconds: float) -> Recount | None:
+        connection = await self._sessions.open(ERRANDS, statement_timeout=f"{seconds:g}s")
+        try:
+            with translated(self._where):
+                return await recount(connection, load)
+        finally:
+            await self._sessions.give_back(connection)
 
     async def close(self) -> None:
         await self.rollback()

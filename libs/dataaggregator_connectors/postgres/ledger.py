@@ -11,7 +11,7 @@ from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Conflict
 from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.sql import parse_table
-from dataaggregator_connectors.postgres.types import MARKS
+from dataaggregator_connectors.postgres.types import LEDGER_IS_CURRENT, MARKS
 
 SCHEMA = "_dataaggregator"
 TABLES = f"""
@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.loads (
     unchanged bigint NOT NULL, superseded bigint NOT NULL, deleted bigint NOT NULL, checksum text,
     cursors_from jsonb NOT NULL, cursors_to jsonb NOT NULL, committed_at timestamptz NOT NULL,
     PRIMARY KEY (run_id, stream, chunk));
+ALTER TABLE {SCHEMA}.loads ADD COLUMN IF NOT EXISTS txid bigint;
 """
 RECEIPT = (
     "run_id, stream, chunk, rows, inserted, updated, unchanged, superseded, deleted, checksum, committed_at, cursors_to"
@@ -48,7 +49,7 @@ class Counts:
 
 async def create_ledger(connection: Connection) -> None:
     """Make the ledger's tables where they are not there yet; safe when several come at once."""
-    if await has_ledger(connection):
+    if await connection.fetchval(f"SELECT {LEDGER_IS_CURRENT}"):
         return
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = '10s'")
@@ -128,8 +129,8 @@ async def write_ledger(
         )
     row = await connection.fetchrow(
         f"""INSERT INTO {SCHEMA}.loads (run_id, stream, chunk, pipeline_id, epoch, write, rows, inserted, updated,
-            unchanged, superseded, deleted, checksum, cursors_from, cursors_to, committed_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp())
+            unchanged, superseded, deleted, checksum, cursors_from, cursors_to, committed_at, txid)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp(), txid_current())
         RETURNING {RECEIPT}, {MARKS.format(relation="to_regclass($16)")} AS marks""",
         load.run_id, load.stream, load.chunk, load.pipeline_id, load.epoch, load.write.value, counts.rows,
         counts.inserted, counts.updated, counts.unchanged, counts.superseded, counts.deleted, checksum,

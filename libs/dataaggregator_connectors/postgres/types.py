@@ -190,8 +190,11 @@ ARRAY(SELECT (a.attname || E'\\n' || a.atttypid::int8 || ' ' || a.atttypmod || '
               (a.attgenerated <> ''))
       FROM pg_attribute a WHERE a.attrelid = {relation} AND a.attnum > 0 AND NOT a.attisdropped
       ORDER BY a.attnum)"""
+LEDGER_IS_CURRENT = """EXISTS (SELECT FROM pg_attribute
+      WHERE attrelid = to_regclass('_dataaggregator.loads') AND attname = 'txid' AND NOT attisdropped)"""
+"""By the column that was added last: a ledger without it is brought up to date."""
 LOOK = f"""
-SELECT to_regclass('_dataaggregator.loads') IS NOT NULL AS ledger, c.oid::int8 AS oid, c.relkind::text AS kind,
+SELECT {LEDGER_IS_CURRENT} AS ledger, c.oid::int8 AS oid, c.relkind::text AS kind,
        {MARKS.format(relation="c.oid")} AS marks
 FROM (SELECT to_regclass($1) AS oid) AS named LEFT JOIN pg_class c ON c.oid = named.oid
 """
@@ -212,7 +215,7 @@ OF_TYPES = LAYERS.format(
 
 @dataclass(frozen=True)
 class Look:
-    """What stands under a name: no `oid`, nothing; and whether the database has a ledger of ours."""
+    """What stands under a name: no `oid`, nothing; and whether the database has a ledger of ours that is up to date."""
 
     oid: int | None
     kind: str | None
