@@ -51,6 +51,10 @@ DEFINITIONS: dict[str, Entry] = {
         "All rows would be appended with every run",
         "Write with replace, or with merge and a key: a source with keep: full gives all its rows in every run.",
     ),
+    "keep-delete-merge": Entry(
+        "A merge would never hear of the deletes",
+        "Write with replace: what a source with keep: full and delete_when deletes is simply not among its rows.",
+    ),
     "lateness-append": Entry(
         "Rows that are read again would be appended again",
         "Write with merge and a key, or leave lateness out and read late rows with a full refresh.",

@@ -48,6 +48,14 @@ RUNS: dict[str, Entry] = {
     "cursor-null": Entry(
         "Rows without a cursor value", "Give the rows a value in the cursor field, or read with full_refresh."
     ),
+    "delete-mark-invalid": Entry(
+        "Rows cannot say that they are deleted by this field",
+        "Give delete_when a field of the rows that is a boolean, a time or a text; a step can derive one.",
+    ),
+    "delete-mark-unknown": Entry(
+        "Nobody knows whether these rows are deleted",
+        "Derive a boolean from the words of that field in a step, and give delete_when its name.",
+    ),
     "destination-altered": Entry(
         "The table was altered as the load began",
         "Nothing needs doing: nothing was committed and the run is tried again with the columns as they are now.",

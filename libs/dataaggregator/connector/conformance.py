@@ -22,6 +22,7 @@ from dataaggregator.connector.destination import (
 from dataaggregator.connector.source import ReadMode, ReadRequest, Source
 from dataaggregator.connector.spec import Config, ConnectorType, config_schema, secret_paths
 from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.dataplane.deletes import DELETE_MARK
 from dataaggregator.errors import Conflict, PlatformError
 from dataaggregator.ids import new_id
 
@@ -319,6 +320,31 @@ class Merges(Loads):
         await self.load(rig, self.merge(rig), pa.table({"id": [1], "a": pa.array([None], pa.string())}))
         assert await rig.held() == [{"id": 1, "a": None, "b": "y"}]
 
+    async def test_a_mark_deletes_the_row_of_its_key_or_changes_nothing(self, rig: Rig) -> None:
+        deletes = self.merge(rig, delete_when="gone")
+        await self.load(rig, deletes, marked([1, 2, 3], [5, 5, 5], [False, False, False]))
+        receipt = await self.load(
+            rig, self.merge(rig, delete_when="gone"), marked([2, 9, 4], [6, 6, 6], [True, True, False])
+        )
+        assert (receipt.rows, receipt.deleted, receipt.unchanged, receipt.inserted) == (3, 1, 1, 1)
+        assert [(row["id"], row["version"]) for row in await rig.held()] == [(1, 5), (3, 5), (4, 6)]
+        assert {name for row in await rig.held() for name in row} == {"id", "version"}
+
+    async def test_an_older_mark_leaves_a_newer_row(self, rig: Rig) -> None:
+        more: dict[str, Any] = {"delete_when": "gone", "version_field": "version"}
+        await self.load(rig, self.merge(rig, **more), marked([1, 2, 3], [5, 5, 5], [False, False, False]))
+        receipt = await self.load(rig, self.merge(rig, **more), marked([1, 2, 3], [4, 5, None], [True, True, True]))
+        assert (receipt.rows, receipt.deleted, receipt.superseded) == (3, 1, 2)
+        assert [row["id"] for row in await rig.held()] == [1, 3]
+
+    async def test_among_rows_of_one_key_the_winner_says_whether_it_is_deleted(self, rig: Rig) -> None:
+        more: dict[str, Any] = {"delete_when": "gone", "version_field": "version"}
+        await self.load(rig, self.merge(rig, **more), marked([1, 2], [1, 1], [False, False]))
+        ids, versions, gone = [1, 1, 2, 2], [3, 2, 2, 3], [True, False, True, False]
+        receipt = await self.load(rig, self.merge(rig, **more), marked(ids, versions, gone))
+        assert (receipt.deleted, receipt.updated, receipt.superseded) == (1, 1, 2)
+        assert [(row["id"], row["version"]) for row in await rig.held()] == [(2, 3)]
+
     async def test_a_key_without_a_value_is_refused(self, rig: Rig) -> None:
         await self.load(rig, self.request(rig), pa.table({"id": [1]}))
         error = await failure(self.load(rig, self.merge(rig), pa.table({"id": pa.array([None], pa.int64())})))
@@ -327,6 +353,11 @@ class Merges(Loads):
 
 def versions(values: Sequence[int]) -> pa.Table:
     return pa.table({"id": list(range(1, len(values) + 1)), "version": list(values)})
+
+
+def marked(ids: Sequence[int], versions: Sequence[int | None], gone: Sequence[bool]) -> pa.Table:
+    """Rows as a merge with `delete_when` gets them."""
+    return pa.table({"id": ids, "version": pa.array(versions, pa.int64()), DELETE_MARK: gone})
 
 
 async def failure(work: Any) -> PlatformError:

@@ -41,6 +41,8 @@ class LoadRequest:
     chunk: int = 0
     key: tuple[str, ...] = ()
     version_field: str | None = None
+    delete_when: str | None = None
+    """Of a merge: the field that says which rows are to go. They come without it, and with a `deletes.DELETE_MARK`."""
     schema_policy: SchemaPolicy = SchemaPolicy.EVOLVE
     source_streams: tuple[str, ...] = ()
 
@@ -49,7 +51,9 @@ class LoadRequest:
 class Receipt:
     """What the destination says it holds of one load: counts from its own command tags, never from ours.
 
-    rows = inserted + updated + unchanged + superseded; `deleted` (rows a replace removed) stands apart.
+    rows = inserted + updated + unchanged + superseded. Of a merge with `delete_when` + deleted: a mark removes a row,
+    finds none (unchanged) or is older than what is there (superseded). The rows that a replace removed are `deleted`
+    too, and none of `rows`.
     """
 
     run_id: UUID

@@ -50,6 +50,7 @@ class LedgerStage(Told):
     unchanged: int | None = None
     deleted: int | None = None
     superseded: int | None = None
+    marked: int | None = None
     bytes: int = 0
     batches: int = 0
     duration_ms: int = 0

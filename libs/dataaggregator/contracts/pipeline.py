@@ -26,7 +26,8 @@ class _SourceFields(Sent):
 
     `lateness` is how long after its time a row may still turn up: an incremental read begins that much before its
     cursor, so that such a row is read, and the others of that time once more. With `keep: full` the platform keeps what
-    was read, one row for each value of `primary_key`, and the steps behind see the kept rows and the new ones.
+    was read, one row for each value of `primary_key`, and the steps behind see the kept rows and the new ones; a row
+    whose field `delete_when` says so (a boolean, a time, or a word such as `delete`) takes the kept one away.
     """
 
     stream: StreamName | None = None
@@ -36,6 +37,7 @@ class _SourceFields(Sent):
     lateness: Duration | None = None
     keep: Literal["full"] | None = None
     primary_key: Many[FieldName] = ()
+    delete_when: FieldName | None = None
     given_schema: dict[FieldName, str] | None = Field(default=None, alias="schema")
 
     @model_validator(mode="after")
@@ -58,6 +60,12 @@ class _SourceFields(Sent):
             raise PydanticCustomError(
                 "keep", "keep: full needs a primary_key: by it a new row takes a kept one's place"
             )
+        if self.delete_when is not None and self.keep is None:
+            raise PydanticCustomError(
+                "delete_when", "of a source delete_when belongs to keep: full; a merge has it at the destination"
+            )
+        if self.delete_when in self.primary_key:
+            raise PydanticCustomError("delete_when", "delete_when names a field beside the primary_key")
         return self
 
 
@@ -76,12 +84,17 @@ class ResolvedSource(_SourceFields):
 
 
 class _DestinationFields(Sent):
-    """Where rows go and how they are written."""
+    """Where rows go and how they are written.
+
+    With `delete_when`, a merge deletes the row of the key where that field says so: a boolean that is true, a time that
+    is there, a word such as `delete` or `D`. The field itself is not written.
+    """
 
     stream: StreamName
     write: WriteMode = "append"
     key: Many[FieldName] = ()
     version_field: FieldName | None = None
+    delete_when: FieldName | None = None
     schema_policy: SchemaPolicy = "evolve"
 
     @model_validator(mode="after")
@@ -90,6 +103,10 @@ class _DestinationFields(Sent):
             raise PydanticCustomError("key", "write: merge needs a key: the fields that tell one row from another")
         if self.version_field is not None and self.write != "merge":
             raise PydanticCustomError("version_field", "version_field belongs to write: merge")
+        if self.delete_when is not None and self.write != "merge":
+            raise PydanticCustomError("delete_when", "delete_when belongs to write: merge: only there rows have a key")
+        if self.delete_when is not None and self.delete_when in (*self.key, self.version_field):
+            raise PydanticCustomError("delete_when", "delete_when names a field beside key and version_field")
         if len(set(self.key)) < len(self.key):
             raise PydanticCustomError("key", "each field of the key is named once")
         return self

@@ -87,6 +87,8 @@ class _Book:
             counted=counts.counted,
             kept=counts.kept,
             duplicates=counts.duplicates,
+            marked=counts.marked,
+            deleted=counts.deleted,
             lengths=counts.lengths,
             empty=counts.empty,
             doubled=counts.doubled,

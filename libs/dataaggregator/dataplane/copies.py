@@ -129,6 +129,7 @@ class Copies:
 def fingerprint(source: ResolvedSource) -> str:
     """Changes with whatever makes other rows of a source, or tells them apart otherwise."""
     fields = {"connector_id", "stream", "query", "cursor_field", "primary_key", "given_schema"}
+    fields |= {"delete_when"} if source.delete_when else set()
     return hashlib.sha256(source.model_dump_json(include=fields).encode()).hexdigest()
 
 

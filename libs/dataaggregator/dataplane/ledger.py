@@ -25,6 +25,11 @@ LAWS = {
     "python": None,
     "destination": "taken = inserted + updated + unchanged + superseded + rejected",
 }
+# Where rows can say that others are to go.
+LAWS_OF_DELETES = {
+    "keep": "read, new and kept = kept + duplicates + deleted",
+    "destination": "taken = inserted + updated + unchanged + superseded + rejected + deleted; deleted <= marked",
+}
 
 
 ROW_IDS = "read = kept + filtered, written = kept + doubled + invented, by the number of each row"
@@ -37,6 +42,8 @@ def law_of(kind: str) -> str | None:
 
 def _law(stage: LedgerStage) -> str | None:
     """That of its kind, or what a step without one was told to keep to."""
+    if stage.marked is not None:
+        return LAWS_OF_DELETES[stage.kind]
     if stage.kind not in FREE:
         return law_of(stage.kind)
     expected = f"{stage.expect}: {WORDS[stage.expect]}" if stage.expect not in (None, "any") else None
@@ -112,8 +119,12 @@ def _broken_dedupe(stage: LedgerStage) -> Iterator[str]:
     if stage.kept is None or stage.duplicates is None:
         yield f"{name}: a {stage.kind} counts the rows it keeps and their duplicates, this one counted none"
         return
-    if stage.read != stage.kept + stage.duplicates:
-        yield f"{name}: read {stage.read} is not kept {stage.kept} + duplicates {stage.duplicates}"
+    gone = stage.deleted or 0
+    if stage.read != stage.kept + stage.duplicates + gone:
+        more = f" + deleted {gone}" if gone else ""
+        yield f"{name}: read {stage.read} is not kept {stage.kept} + duplicates {stage.duplicates}{more}"
+    if gone > (stage.marked or 0):
+        yield f"{name}: {gone} rows are gone, and {stage.marked or 0} said so"
     if stage.written != stage.kept:
         yield f"{name}: wrote {stage.written} rows of the {stage.kept} kept"
 
@@ -164,10 +175,14 @@ def _broken_row_wise(stage: LedgerStage) -> Iterator[str]:
 
 def _broken_destination(stage: LedgerStage) -> Iterator[str]:
     held = sum(count or 0 for count in (stage.inserted, stage.updated, stage.unchanged, stage.superseded))
-    if stage.read != held + stage.rejected:
+    gone = 0 if stage.marked is None else stage.deleted or 0
+    if stage.read != held + stage.rejected + gone:
         parts = f"inserted {stage.inserted} + updated {stage.updated or 0} + unchanged {stage.unchanged or 0}"
         more = f"superseded {stage.superseded or 0} + rejected {stage.rejected}"
-        yield f"{stage.stage}: taken {stage.read} is not {parts} + {more}"
+        last = "" if stage.marked is None else f" + deleted {gone}"
+        yield f"{stage.stage}: taken {stage.read} is not {parts} + {more}{last}"
+    if gone > (stage.marked or 0):
+        yield f"{stage.stage}: deleted {gone} rows, and {stage.marked} said that theirs was to go"
     if stage.written != (stage.inserted or 0) + (stage.updated or 0):
         yield f"{stage.stage}: written {stage.written} is not inserted {stage.inserted} + updated {stage.updated or 0}"
 

@@ -19,6 +19,7 @@ from dataaggregator.contracts.pipeline import ResolvedDestination
 from dataaggregator.contracts.run import DestinationOutcome, RunError
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.book import Producer, trusted_stage
+from dataaggregator.dataplane.deletes import DELETE_MARK, count, with_mark_field, with_marks
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.tally import Counted
 
@@ -57,7 +58,8 @@ class Load:
         return held is not None
 
     async def prepare(self, schema: pa.Schema) -> Sequence[SchemaDifference]:
-        return await self.destination.prepare(self.request, schema)
+        marked = self.request.delete_when
+        return await self.destination.prepare(self.request, with_mark_field(schema, marked) if marked else schema)
 
     async def begin(self) -> Begun:
         """The fence is ours from here on; a newer epoch at the destination raises Conflict."""
@@ -72,6 +74,9 @@ class Load:
     async def write(self, batch: pa.RecordBatch) -> None:
         if not batch.num_rows:
             return
+        if self.request.delete_when is not None:
+            batch = with_marks(batch, self.request.delete_when)
+            self.counted.marked += count(batch.column(DELETE_MARK))
         await self.destination.write(batch)
         self.counted.read += batch.num_rows
         self.counted.written += batch.num_rows
@@ -116,7 +121,8 @@ class Load:
 
     def stage(self) -> LedgerStage:
         """With the destination's own counts as soon as there is a receipt."""
-        stage = trusted_stage(self.name, self.counted)
+        marked = self.counted.marked if self.request.delete_when is not None else None
+        stage = trusted_stage(self.name, self.counted).model_copy(update={"marked": marked})
         if self.receipt is None:
             return stage
         held = self.receipt
@@ -145,7 +151,7 @@ class Load:
         self.state = "committed"
         self._held = held
         if not self.counted.read:
-            self.counted.read = held.rows
+            self.counted.read, self.counted.marked = held.rows, held.deleted
         self.counted.written = held.inserted + held.updated
         self.receipt = told(self.name, held)
 

@@ -177,7 +177,7 @@ class Pass:
     async def _undecoded(self, load: Load) -> bool:
         """PostgreSQL to PostgreSQL without steps: the bytes of COPY pass as they are, if both ends agree."""
         plan = self._scene.plan
-        if len(plan.sources) > 1 or plan.transforms:
+        if len(plan.sources) > 1 or plan.transforms or load.request.delete_when is not None:
             return False
         node = plan.sources[0]
         name, source = node.name, self._sources[node.source]

@@ -131,6 +131,7 @@ class Runner:
             epoch=self._job.epoch,
             key=definition.key,
             version_field=definition.version_field,
+            delete_when=definition.delete_when,
             schema_policy=SchemaPolicy(definition.schema_policy),
             source_streams=tuple(source_key(name, source, values) for name, source in sources.items()),
         )

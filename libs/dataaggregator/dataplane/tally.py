@@ -16,6 +16,8 @@ class Counted:
     read: int = 0
     written: int = 0
     rejected: int = 0
+    marked: int = 0
+    """Rows for a destination that say theirs is to go."""
     bytes: int = 0
     batches: int = 0
     started: float = field(default_factory=time.monotonic)

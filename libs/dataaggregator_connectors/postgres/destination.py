@@ -34,11 +34,11 @@ from dataaggregator_connectors.postgres.ledger import (
     take_fence,
     write_ledger,
 )
-from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, merge_stage
+from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, merge_stage, staged_columns
 from dataaggregator_connectors.postgres.recount import recount
 from dataaggregator_connectors.postgres.sessions import ERRANDS, Sessions
 from dataaggregator_connectors.postgres.sql import parse_table
-from dataaggregator_connectors.postgres.tables import fitting_columns, prepare_table
+from dataaggregator_connectors.postgres.tables import fitting_columns, prepare_table, written_fields
 from dataaggregator_connectors.postgres.types import NOT_BINARY, Column, Look, Looks, same
 
 FENCE_WAIT_SECONDS = 60.0
@@ -124,8 +124,9 @@ class PostgresDestination:
         with translated(self._where):
             if loading.encoder is None:
                 there = await self._there(loading)
-                loading.columns = fitting_columns(there.columns, loading.request, rows.schema)
-                loading.encoder = encoder_for(rows.schema, loading.columns)
+                load = loading.request
+                loading.columns = fitting_columns(there.columns, load, written_fields(load, rows.schema))
+                loading.encoder = encoder_for(rows.schema, staged_columns(load, loading.columns))
                 loading.copy = await self._copy_in(loading, loading.encoder.format)
                 await self._send(loading, loading.encoder.head())
             await self._send(loading, await asyncio.to_thread(loading.encoder.batch, rows))
@@ -145,9 +146,10 @@ class PostgresDestination:
                 (await loading.connection.execute(f"DELETE FROM {table.sql}")).removeprefix("DELETE ")
             )
         elif load.write is WriteKind.MERGE:
-            await create_stage(loading.connection, table, loading.columns)
+            await create_stage(loading.connection, load, table, loading.columns)
             into = STAGE_TABLE
-        return CopyIn(loading.connection, into, [column.name for column in loading.columns], form)
+        names = [column.name for column in staged_columns(load, loading.columns)]
+        return CopyIn(loading.connection, into, names, form)
 
     async def accepts_binary(self, load: LoadRequest, copy: BinaryCopy) -> bool:
         """Whether both tables declare the very same built-in types for the columns of the copy."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dataaggregator.connector.destination import LoadRequest
+from dataaggregator.dataplane.deletes import DELETE_MARK
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.ledger import Counts
@@ -12,29 +13,39 @@ from dataaggregator_connectors.postgres.types import Column
 STAGE_TABLE = Table("pg_temp", "_dataaggregator_stage")
 STAGE = STAGE_TABLE.sql
 POSITION = "_dataaggregator_position"
+MARK = Column(DELETE_MARK, "boolean", "boolean", "bool", -1, None, builtin=True, not_null=True, generated=False)
 
 
-async def create_stage(connection: Connection, table: Table, columns: Sequence[Column]) -> None:
+def staged_columns(load: LoadRequest, columns: Sequence[Column]) -> Sequence[Column]:
+    """Those of the table and, behind them, the mark that says whether the row of the key is to go."""
+    return columns if load.delete_when is None else [*columns, MARK]
+
+
+async def create_stage(connection: Connection, load: LoadRequest, table: Table, columns: Sequence[Column]) -> None:
     """A temporary table of the columns to load; `position` remembers the order rows were read in."""
     names = quote_all(column.name for column in columns)
     await connection.execute(
         f"CREATE TEMPORARY TABLE {quote(STAGE_TABLE.name)} ON COMMIT DROP AS "
         f"SELECT {names} FROM {table.sql} WITH NO DATA"
     )
+    if load.delete_when is not None:
+        await connection.execute(f"ALTER TABLE {STAGE} ADD COLUMN {quote(DELETE_MARK)} boolean NOT NULL")
     await connection.execute(f"ALTER TABLE {STAGE} ADD COLUMN {quote(POSITION)} bigint GENERATED ALWAYS AS IDENTITY")
 
 
 async def merge_stage(
     connection: Connection, load: LoadRequest, table: Table, columns: Sequence[Column], staged: int
 ) -> Counts:
-    """Upsert the stage into the table; rows = inserted + updated + unchanged + superseded by construction."""
+    """Upsert the stage into the table and delete what it marks; rows = inserted + updated + unchanged + superseded +
+    deleted by construction."""
     await _refuse_null_keys(connection, load)
     superseded = await _drop_losers(connection, load)
+    deleted = await _delete(connection, load, table) if load.delete_when is not None else 0
     inserted, updated = await _upsert(connection, load, table, columns)
     if load.version_field:
         superseded += await _count_older(connection, load, table)
-    unchanged = staged - inserted - updated - superseded
-    return Counts(rows=staged, inserted=inserted, updated=updated, unchanged=unchanged, superseded=superseded)
+    unchanged = staged - inserted - updated - superseded - deleted
+    return Counts(staged, inserted, updated=updated, unchanged=unchanged, superseded=superseded, deleted=deleted)
 
 
 async def _refuse_null_keys(connection: Connection, load: LoadRequest) -> None:
@@ -66,6 +77,15 @@ async def _drop_losers(connection: Connection, load: LoadRequest) -> int:
     return int(tag.removeprefix("DELETE "))
 
 
+async def _delete(connection: Connection, load: LoadRequest, table: Table) -> int:
+    """A mark that is older than the row it means leaves it; one that finds no row changes nothing."""
+    tag = await connection.execute(
+        f"""DELETE FROM {table.sql} AS held USING {STAGE} AS given
+        WHERE given.{quote(DELETE_MARK)} AND {_same_key(load)}{_guard(load, "given")}"""
+    )
+    return int(tag.removeprefix("DELETE "))
+
+
 async def _upsert(
     connection: Connection, load: LoadRequest, table: Table, columns: Sequence[Column]
 ) -> tuple[int, int]:
@@ -73,12 +93,13 @@ async def _upsert(
     rest = [column for column in columns if column.name not in load.key]
     if rest:
         values = ", ".join(f"{quote(column.name)} = EXCLUDED.{quote(column.name)}" for column in rest)
-        action = f"UPDATE SET {values} WHERE {_differs(rest)}{_guard(load)}"
+        action = f"UPDATE SET {values} WHERE {_differs(rest)}{_guard(load, 'EXCLUDED')}"
     else:
         action = "NOTHING"
+    stay = "" if load.delete_when is None else f" WHERE NOT {quote(DELETE_MARK)}"
     row = await connection.fetchrow(
         f"""WITH merged AS (
-            INSERT INTO {table.sql} AS held ({names}) SELECT {names} FROM {STAGE} ORDER BY {quote(POSITION)}
+            INSERT INTO {table.sql} AS held ({names}) SELECT {names} FROM {STAGE}{stay} ORDER BY {quote(POSITION)}
             ON CONFLICT ({quote_all(load.key)}) DO {action}
             RETURNING (held.xmax = 0) AS new)
         SELECT count(*) FILTER (WHERE new) AS inserted, count(*) FILTER (WHERE NOT new) AS updated FROM merged"""
@@ -97,19 +118,22 @@ def _differs(columns: Sequence[Column]) -> str:
     return f"ROW({held})::record *<> ROW({given})::record"
 
 
-def _guard(load: LoadRequest) -> str:
+def _same_key(load: LoadRequest) -> str:
+    return " AND ".join(f"held.{quote(name)} = given.{quote(name)}" for name in load.key)
+
+
+def _guard(load: LoadRequest, given: str) -> str:
     if not load.version_field:
         return ""
     version = quote(load.version_field)
-    return f" AND (held.{version} IS NULL OR EXCLUDED.{version} >= held.{version})"
+    return f" AND (held.{version} IS NULL OR {given}.{version} >= held.{version})"
 
 
 async def _count_older(connection: Connection, load: LoadRequest, table: Table) -> int:
     """Rows the guard kept out: the table holds a newer version, or any at all where the row has none."""
     version = quote(load.version_field or "")
-    same = " AND ".join(f"held.{quote(name)} = stage.{quote(name)}" for name in load.key)
     count = await connection.fetchval(
-        f"""SELECT count(*) FROM {STAGE} AS stage JOIN {table.sql} AS held ON {same}
-        WHERE held.{version} > stage.{version} OR (stage.{version} IS NULL AND held.{version} IS NOT NULL)"""
+        f"""SELECT count(*) FROM {STAGE} AS given JOIN {table.sql} AS held ON {_same_key(load)}
+        WHERE held.{version} > given.{version} OR (given.{version} IS NULL AND held.{version} IS NOT NULL)"""
     )
     return int(count)

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from dataaggregator.connector.destination import LoadRequest, SchemaPolicy, WriteKind
 from dataaggregator.contracts.connector import SchemaDifference
+from dataaggregator.dataplane.deletes import DELETE_MARK
 from dataaggregator.errors import FieldError, Invalid
 from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.fit import declared_type, fits, origin_type
@@ -31,6 +32,7 @@ async def prepare_table(
 
     `look` is how it is now: if nothing is missing, nothing is locked.
     """
+    schema = written_fields(load, schema)
     _check_names(load, schema)
     table = parse_table(load.stream)
     there = {column.name for column in look.columns}
@@ -51,6 +53,11 @@ async def prepare_table(
         if load.write is WriteKind.MERGE:
             await _check_key(connection, load, table)
     return changes
+
+
+def written_fields(load: LoadRequest, schema: pa.Schema) -> pa.Schema:
+    """The rows' fields that become columns: a delete mark is none."""
+    return schema if load.delete_when is None else schema.remove(schema.get_field_index(DELETE_MARK))
 
 
 async def table_columns(connection: Connection, load: LoadRequest, schema: pa.Schema) -> Sequence[Column]:

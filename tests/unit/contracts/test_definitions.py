@@ -181,6 +181,17 @@ def test_a_wrong_step_names_its_field(step: Any, field: str, message: str) -> No
             "destinations[0]",
             "write: merge",
         ),
+        ({"destinations": [{"connector": "c", "stream": "s", "delete_when": "d"}]}, "destinations[0]", "write: merge"),
+        (
+            {"destinations": [{"connector": "c", "stream": "s", "write": "merge", "key": ["k"], "delete_when": "k"}]},
+            "destinations[0]",
+            "beside key",
+        ),
+        (
+            {"sources": {"a": {"connector": "c", "stream": "s", "delete_when": "d"}}},
+            "sources.a",
+            "at the destination",
+        ),
         ({"destinations": [{"connector": "c", "stream": "s", "write": "upsert"}]}, "destinations[0].write", "'merge'"),
         (
             {"triggers": [{"webhook": True}]},

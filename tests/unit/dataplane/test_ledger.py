@@ -260,3 +260,30 @@ def test_the_accounting_is_the_weakest_stages(parts: list[Accounting], whole_is:
 def test_every_kind_of_step_has_its_law_written_down() -> None:
     for kind in (*STEP_KINDS, "source", "destination"):
         assert law_of(kind) in LAWS.values()
+
+
+@given(SIX)
+def test_delete_marks_add_up_with_what_a_merge_did(counted: tuple[int, ...]) -> None:
+    inserted, updated, unchanged, superseded, deleted, beside = counted
+    taken = inserted + updated + unchanged + superseded + deleted
+    source = LedgerStage(stage="s", kind="source", read=taken, written=taken)
+
+    def broken(**other: Any) -> tuple[str, ...]:
+        counts: dict[str, Any] = {"inserted": inserted, "updated": updated, "unchanged": unchanged, "deleted": deleted}
+        counts |= {"superseded": superseded, "marked": deleted + beside, "written": inserted + updated} | other
+        end = LedgerStage(stage="d", kind="destination", read=taken, **counts)
+        return judge(RUN, [source, end], [edge("s", "d", taken)], [receipt_of(end)]).violations
+
+    assert broken() == ()
+    assert broken(deleted=deleted + 1) != ()
+    assert broken(unchanged=unchanged + 1) != ()
+    assert broken(deleted=deleted + beside + 1, unchanged=unchanged - beside - 1) != ()  # more than were marked
+    assert (broken(marked=None) == ()) is (deleted == 0)  # without marks what a replace removed stands apart
+
+
+def test_rows_that_a_kept_source_deletes_add_up() -> None:
+    edges = [edge("s", "x", 10), edge("x", "d", 4)]
+    whole: dict[str, Any] = {"written": 4, "kept": 4, "duplicates": 4, "deleted": 2, "marked": 3}
+    assert judge(RUN, straight("keep", **whole), edges).balanced
+    for other in ({"deleted": 1}, {"deleted": 3}, {"marked": 1}, {"marked": None}, {"duplicates": 6}):
+        assert not judge(RUN, straight("keep", **whole | other), edges).balanced

@@ -8,7 +8,9 @@ from dataaggregator.dataplane.compile.plan import DestinationNode
 from dataaggregator.errors import FieldError
 
 #: Errors that have an entry of their own in the catalogue, when nothing else is wrong.
-CODES = frozenset({"incremental-set-step", "incremental-replace", "lateness-append", "keep-append"})
+CODES = frozenset(
+    {"incremental-set-step", "incremental-replace", "lateness-append", "keep-append", "keep-delete-merge"}
+)
 
 
 class NewRows:
@@ -63,3 +65,9 @@ class NewRows:
                     " write with replace, or with merge and a key"
                 )
                 yield FieldError(field, message, "keep-append")
+            elif write == "merge" and kept is not None and self._definition.sources[kept].delete_when is not None:
+                message = (
+                    f"what {kept} deletes is among its kept rows no more, so that a merge never hears of it and leaves "
+                    "such rows there; write with replace, or give delete_when to the destination instead"
+                )
+                yield FieldError(field, message, "keep-delete-merge")

@@ -8,13 +8,16 @@ from dataaggregator.dataplane.compile.plan import Plan, SourceNode, TransformNod
 
 def with_kept(plan: Plan, definition: ResolvedPipeline) -> Plan:
     """The whole stands under the source's own name, so that nothing behind it knows the difference."""
-    keys = {name: source.primary_key for name, source in definition.sources.items() if source.keep is not None}
+    kept = {name: source for name, source in definition.sources.items() if source.keep is not None}
     wholes = tuple(
-        TransformNode(name, tuple(part.name for part in _parts(name)), (), path=f"sources.{name}", keep=key)
-        for name, key in keys.items()
-    )
+        TransformNode(
+            name, tuple(part.name for part in _parts(name)), (), path=f"sources.{name}",
+            keep=source.primary_key, delete_when=source.delete_when,
+        )
+        for name, source in kept.items()
+    )  # fmt: skip
     sources = tuple(
-        part for source in plan.sources for part in (_parts(source.name) if source.name in keys else (source,))
+        part for source in plan.sources for part in (_parts(source.name) if source.name in kept else (source,))
     )
     return Plan(sources, (*wholes, *plan.transforms), plan.destinations)
 

@@ -39,7 +39,8 @@ class TransformNode:
     `road` is passthrough when no step needs an engine (select, drop and rename only), so that the trusted process
     can do them. `path` is where it stands in the definition (`transformations[0]`), for errors. With a `keep` of
     fields it has no steps: the rows of its first input take the place of those of its second with the same values in
-    these fields. `first` is the place in the definition of the first of `steps`, where the ones before are left out.
+    these fields, or take them away where `delete_when` says so. `first` is the place in the definition of the first of
+    `steps`, where the ones before are left out.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TransformNode:
     path: str = ""
     keep: tuple[str, ...] = ()
     first: int = 0
+    delete_when: str | None = None
 
     @property
     def stages(self) -> tuple[tuple[str, str], ...]:

@@ -177,7 +177,8 @@ def _others(inputs: Sequence[str], steps: Sequence[Step]) -> tuple[str, ...]:
 
 def _whole(source: ResolvedSource) -> ResolvedSource:
     """What is joined is read whole, and where reading goes on stays where it is."""
-    return source.model_copy(update={"read": "full_refresh", "cursor_field": None, "lateness": None, "keep": None})
+    whole = {"read": "full_refresh", "cursor_field": None, "lateness": None, "keep": None, "delete_when": None}
+    return source.model_copy(update=whole)
 
 
 def _stand_in() -> ResolvedSource:

@@ -23,7 +23,7 @@ from dataaggregator.errors import FieldError, Invalid, Permanent, PlatformError
 # The only codes a sandbox may answer with: what it sends is not trusted to name any other.
 INVALID_CODES = frozenset(
     {"definition-invalid", "expression-failed", "cast-failed", "validation-failed", "join-fan-out", "type-unsupported"}
-    | {"expectation-failed", "python-failed", "python-output-invalid"}
+    | {"expectation-failed", "python-failed", "python-output-invalid", "delete-mark-invalid", "delete-mark-unknown"}
 )
 BROKE_DOWN = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT})
 """How an engine ends that does not notice that an allocation failed."""

@@ -198,4 +198,5 @@ def _node(node: TransformNode) -> Mapping[str, Any]:
         "steps": [step.model_dump(mode="json", by_alias=True, exclude_none=True) for step in node.steps],
         "stages": [stage for stage, _ in node.stages],
         "keep": list(node.keep),
+        "delete_when": node.delete_when,
     }

@@ -85,7 +85,8 @@ class StageCounts:
 
     Row-wise: read = written + filtered + rejected. Join: `inputs`, and `fan_out` = rows written beyond one
     a matched row of the flow. Aggregate: `counted`, the hidden count(*) summed over all groups, = read.
-    Dedupe: `kept` + `duplicates` = read. Flatten: `empty`, the rows whose struct is NULL.
+    Dedupe: `kept` + `duplicates` = read. Keep: + `deleted`, those of the `marked` rows that were the last of their key.
+    Flatten: `empty`, the rows whose struct is NULL.
     Explode: `lengths`, the elements of all lists, = written; `empty`, the rows whose list is empty or NULL.
     Sql and Python: `expect`, and `flow`, the rows of the first input it is held against. Python with row ids:
     read = `kept` + filtered, written = `kept` + `doubled` + `invented`.
@@ -106,6 +107,8 @@ class StageCounts:
     counted: int | None = None
     kept: int | None = None
     duplicates: int | None = None
+    marked: int | None = None
+    deleted: int | None = None
     lengths: int | None = None
     empty: int | None = None
     doubled: int | None = None

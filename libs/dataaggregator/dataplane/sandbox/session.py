@@ -70,6 +70,7 @@ class Session:
                 tuple(node["stages"]),
                 node["path"],
                 tuple(node["keep"]),
+                node["delete_when"],
             )
             for node in header["nodes"]
         ]

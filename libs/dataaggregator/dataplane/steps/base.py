@@ -83,6 +83,8 @@ class Tally:
     counted: int | None = None
     kept: int | None = None
     duplicates: int | None = None
+    marked: int | None = None
+    deleted: int | None = None
     lengths: int | None = None
     empty: int | None = None
     doubled: int | None = None
@@ -123,6 +125,8 @@ class Stage:
             counted=tally.counted,
             kept=tally.kept,
             duplicates=tally.duplicates,
+            marked=tally.marked,
+            deleted=tally.deleted,
             lengths=tally.lengths,
             empty=tally.empty,
             doubled=tally.doubled,

@@ -73,7 +73,7 @@ class Dedupe(SetStage):
                     tally.written += chosen.num_rows
                     yield rows.take(pc.subtract(chosen.column(0), first))
                 first += rows.num_rows
-        if tally.kept + tally.duplicates != read:
+        if tally.kept + tally.duplicates + (tally.deleted or 0) != read:
             counted = f"{tally.kept} rows kept and {tally.duplicates} duplicates"
             raise Permanent("unbalanced", f"{self.setting.stage}: {counted}, {read} read")
         engine.drop(self._table)

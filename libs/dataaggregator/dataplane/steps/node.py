@@ -25,6 +25,7 @@ class NodeSpec:
     stages: tuple[str, ...]
     path: str = ""
     keep: tuple[str, ...] = ()
+    delete_when: str | None = None
 
 
 class NodeOutlet(Protocol):
@@ -69,7 +70,8 @@ class Node:
         self.schema = inputs[spec.inputs[0]]
         if spec.keep:
             setting = Setting(engine, spec.name, spec.stages[0], spec.path, parameters)
-            self._add(Keep(spec.keep, self.schema, setting, {name: inputs[name] for name in spec.inputs}))
+            held = {name: inputs[name] for name in spec.inputs}
+            self._add(Keep(spec.keep, spec.delete_when, self.schema, setting, held))
             return
         for at, (step, stage) in enumerate(zip(spec.steps, spec.stages, strict=True)):
             path = f"{spec.path}.steps[{at}]" if spec.path else f"steps[{at}]"

@@ -158,6 +158,14 @@ def test_a_kept_source_is_never_appended(transformations: Any) -> None:
     assert (caught.value.code, caught.value.errors[0].field) == ("keep-append", "destinations[0].write")
 
 
+def test_what_a_kept_source_deletes_is_not_merged_where_it_would_stay() -> None:
+    source = {**KEPT, "delete_when": "gone"}
+    compile_pipeline(_pipeline(sources={"a": source}, destinations=[{**TO, "write": "replace"}]))
+    with pytest.raises(Invalid) as caught:
+        compile_pipeline(_pipeline(sources={"a": source}, destinations=[{**TO, "write": "merge", "key": ["x"]}]))
+    assert (caught.value.code, caught.value.errors[0].field) == ("keep-delete-merge", "destinations[0].write")
+
+
 def test_what_one_source_keeps_makes_the_new_rows_of_another_no_whole() -> None:
     join = {"name": "t", "inputs": ["a", "b"], "steps": [{"join": {"with": "b", "on": ["x"]}}]}
     with pytest.raises(Invalid) as caught:

@@ -19,9 +19,11 @@ Rows = Sequence[tuple[int | None, str]]
 ROWS = st.lists(st.tuples(st.integers(0, 20), st.text("abc", max_size=3)), max_size=60)
 
 
-def keep(engine: Engine, new: Rows, kept: Rows, order: Sequence[str] = ("new", "kept")) -> Outcome:
+def keep(
+    engine: Engine, new: Rows, kept: Rows, order: Sequence[str] = ("new", "kept"), delete_when: str | None = None
+) -> Outcome:
     outcome = Outcome(SCHEMA)
-    spec = NodeSpec("x", ("new", "kept"), (), ("x.keep",), keep=("k",))
+    spec = NodeSpec("x", ("new", "kept"), (), ("x.keep",), keep=("k",), delete_when=delete_when)
     graph = Graph([spec], {"new": SCHEMA, "kept": SCHEMA}, engine, {}, outcome)
     given = {"new": new, "kept": kept}
     for name in order:
@@ -52,3 +54,20 @@ def test_a_key_that_is_null_is_refused(engine: Engine) -> None:
     with pytest.raises(Permanent) as caught:
         keep(engine, [(1, "a"), (None, "b"), (None, "c")], [])
     assert (caught.value.code, "2 rows of new have no value in k" in caught.value.detail) == ("merge-key-null", True)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    new=st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["u", "d", "Delete", ""])), max_size=60),
+    kept=st.dictionaries(st.integers(0, 20), st.sampled_from(["u", "i"])),
+)
+def test_a_key_whose_last_row_says_that_it_is_deleted_has_none(engine: Engine, new: Rows, kept: dict[int, str]) -> None:
+    outcome = keep(engine, new, [*kept.items()], delete_when="v")
+    last = kept | dict(new)
+    left = {key: said for key, said in last.items() if said not in ("d", "Delete")}
+    assert {row["k"]: row["v"] for row in outcome.values} == left
+    (counts,) = outcome.counts
+    assert counts.deleted == len(last) - len(left)
+    assert counts.marked == sum(said in ("d", "Delete") for _, said in new)
+    assert counts.read == len(new) + len(kept) == (counts.kept or 0) + (counts.duplicates or 0) + (counts.deleted or 0)
+    assert counts.written == counts.kept == len(left)
