@@ -66,7 +66,7 @@ async def test_a_ledger_of_before_is_brought_up_to_date_and_its_loads_cannot_be_
     await destination.close()
 
 
-@pytest.mark.parametrize(("since", "unchanged"), [(2**31 - 1000, 0), (2**31, None)])
+@pytest.mark.parametrize(("since", "unchanged"), [(-(2**32), 3), (2**31 - 1000, 0), (2**31, None)])
 async def test_numbers_of_transactions_that_may_have_come_again_prove_nothing(
     destination: PostgresDestination, empty_database_url: str, since: int, unchanged: int | None
 ) -> None:
