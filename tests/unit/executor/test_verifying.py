@@ -1,4 +1,4 @@
-"""A destination's answer held against the receipt: what became of the rows since is told, and more of them is no proof."""
+"""A destination's answer held against the receipt: what became of its rows is told, and more of them is no proof."""
 
 from datetime import UTC, datetime
 from uuid import UUID
