@@ -103,13 +103,24 @@ def _check_names(load: LoadRequest, schema: pa.Schema) -> None:
 async def _create(
     connection: Connection, load: LoadRequest, table: Table, schema: pa.Schema
 ) -> Sequence[SchemaDifference]:
-    if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", table.schema):
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
+    if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", quote(table.schema)):
+        await _create_schema(connection, table.schema)
     parts = [f"{quote(field.name)} {await _declared(connection, field)}" for field in schema]
     if load.key and load.write is WriteKind.MERGE:
         parts.append(f"PRIMARY KEY ({quote_all(load.key)})")
     await connection.execute(f"CREATE TABLE {table.sql} ({', '.join(parts)})")
     return [SchemaDifference(kind="created")]
+
+
+async def _create_schema(connection: Connection, name: str) -> None:
+    """Also where several come at the same moment, for which IF NOT EXISTS is not enough.
+
+    A session remembers that a schema was not there. It looks again as it first locks the catalog in a transaction: so
+    that has to be behind the wait for the others.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"dataaggregator schema {name}")
+    if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", name):
+        await connection.execute(f"CREATE SCHEMA {quote(name)}")
 
 
 async def _grow(

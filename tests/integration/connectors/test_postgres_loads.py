@@ -318,3 +318,21 @@ async def test_a_cursor_nothing_can_lie_beyond_is_refused(
     error = await failure(origin.copy_binary(request))
     await origin.close()
     assert (error.code, value.lower() in error.detail.lower()) == ("cursor-field-unordered", True)
+
+
+async def test_tables_that_come_first_into_a_schema_at_the_same_moment_all_come_to_be(
+    empty_database_url: str, context: Context
+) -> None:
+    """Each has seen that the schema is not there, and waits for the one that makes it."""
+    db = await asyncpg.connect(empty_database_url)
+    await db.execute("SELECT pg_advisory_lock(hashtextextended('dataaggregator schema fresh', 0))")
+    loads = [(destination(empty_database_url, context), load(f"fresh.t{number}")) for number in range(3)]
+    making = [asyncio.create_task(held.prepare(request, ROWS.schema)) for held, request in loads]
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with asyncio.timeout(20):
+        while await db.fetchval(waiting) < len(loads):  # noqa: ASYNC110 - it happens in the database
+            await asyncio.sleep(0.02)
+    await db.close()
+    assert [[one.kind for one in made] for made in await asyncio.gather(*making)] == [["created"]] * 3
+    for held, _ in loads:
+        await held.close()
