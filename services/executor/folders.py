@@ -10,6 +10,8 @@ from dataaggregator.dataplane.copies import forget_unused
 
 _KEPT = "quarantine"
 """What of a run folder outlives the run: its rejected rows, until the retention ends."""
+_STREAMS = "streams"
+"""In a run of a whole schema, below this each stream has a folder as a run has it."""
 
 
 class KeptFolders:
@@ -50,15 +52,9 @@ class RunFolders:
         folder = self.path(run_id)
         if not folder.is_dir():
             return
-        for entry in folder.iterdir():
-            if entry.name == _KEPT:
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        for stream in (folder / _STREAMS).glob("*"):
+            _keep_only(stream, _KEPT)
+        _keep_only(folder, _KEPT, _STREAMS)
 
     def list_runs(self) -> list[UUID]:
         """The runs that have a folder here; what is not a run's is nobody's business."""
@@ -71,3 +67,15 @@ class RunFolders:
             except ValueError:
                 continue
         return found
+
+
+def _keep_only(folder: Path, *names: str) -> None:
+    """And not the folder itself, if nothing is left in it."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            if entry.name not in names or not any(entry.iterdir()):
+                shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()

@@ -102,5 +102,6 @@ def _meant(wish: CursorWish, known: StoredCursor) -> bool:
 
 
 def _named(source: str, known: StoredCursor) -> bool:
-    """By the stream as the state shows it, or by the name that the pipeline has for the source."""
-    return source in (known.source, known.source.partition(":")[0])
+    """As the state shows it, by the name that the pipeline has for the source, or by the stream alone."""
+    name, _, stream = known.source.partition(":")
+    return source in (known.source, name, stream)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from dataaggregator.contracts.ledger import DestinationVerified, Ledger, Receipt, Verification
+from dataaggregator.contracts.modes import WriteMode
 from dataaggregator.contracts.pipeline import ResolvedDestination
+from dataaggregator.contracts.replicate import ResolvedReplicateTo
 from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.dataplane.job import ConnectorUse, HeldLoad, ReadBack
 from dataaggregator.dataplane.opening import destination_names, without_parameters
@@ -45,16 +47,17 @@ class VerifyApi:
     async def verify(self, call: Call) -> Answer:
         async with self.database.transaction(call.workspace) as tx:
             run = await runs.get(tx, call.workspace, call.id("run"))
-            ledger = await results.find_ledger(tx, call.workspace, run.run_id)
+            found = await results.find_ledger(tx, call.workspace, run.run_id)
+        ledger = None if found is None else Ledger.model_validate(found)
         if not has_ended(run.status):
             raise Conflict("run-not-ended", f"The run has not ended yet, it is {run.status}; wait for it.")
-        receipts = Ledger.model_validate(ledger).receipts if ledger is not None else ()
+        receipts = ledger.receipts if ledger is not None else ()
         expected = {one.destination: one for one in receipts}
-        found = await asyncio.gather(
-            *(self._ask(run, use, load, expected.get(load.destination)) for use, load in _loads(run))
+        answers = await asyncio.gather(
+            *(self._ask(run, use, load, expected.get(load.destination)) for use, load in _loads(run, ledger))
         )
         told = Verification(
-            run_id=run.run_id, verified=all(one.status == "verified" for one in found), destinations=tuple(found)
+            run_id=run.run_id, verified=all(one.status == "verified" for one in answers), destinations=tuple(answers)
         )
         async with self.database.transaction(call.workspace) as tx:
             await commands.record_verification(tx, call.workspace, told, author(call))
@@ -75,19 +78,27 @@ class VerifyApi:
         return judged(load, expected, answer)
 
 
-def _loads(run: Run) -> list[tuple[UUID, HeldLoad]]:
+def _loads(run: Run, ledger: Ledger | None) -> list[tuple[UUID, HeldLoad]]:
     """The connector of each destination, and the load as the run has asked for it."""
     definition = run.queued.definition
+    if definition.replicate is not None:
+        return _loads_of_streams(run, definition.replicate.to, ledger)
     values = parameter_values(definition.parameters, run.queued.parameters)
 
     def load(name: str, destination: ResolvedDestination) -> HeldLoad:
-        return HeldLoad(
-            run_id=run.run_id,
-            pipeline_id=run.pipeline_id,
-            destination=name,
-            stream=without_parameters(destination.stream, values),
-            write=destination.write,
-        )
+        stream = without_parameters(destination.stream, values)
+        return _held(run, name, stream, destination.write)
 
     names = destination_names(definition, values)
     return [(one.connector_id, load(name, one)) for name, one in zip(names, definition.destinations, strict=True)]
+
+
+def _loads_of_streams(run: Run, to: ResolvedReplicateTo, ledger: Ledger | None) -> list[tuple[UUID, HeldLoad]]:
+    """Which streams there were, the ledger knows; a stream that is not in it never came to its destination."""
+    stages = [] if ledger is None else [stage.stage for stage in ledger.stages if stage.kind == "destination"]
+    streams = {stage: stage.removeprefix(f"{to.connector_name}/") for stage in stages}
+    return [(to.connector_id, _held(run, stage, stream, to.write)) for stage, stream in streams.items()]
+
+
+def _held(run: Run, destination: str, stream: str, write: WriteMode) -> HeldLoad:
+    return HeldLoad(run_id=run.run_id, pipeline_id=run.pipeline_id, destination=destination, stream=stream, write=write)

@@ -164,8 +164,7 @@ def _connectors(run: Run) -> Set[str]:
         definition = run.queued.definition
     except Invalid:
         return frozenset()
-    sources = {str(source.connector_id) for source in definition.sources.values()}
-    return sources | {str(destination.connector_id) for destination in definition.destinations}
+    return frozenset(str(id_) for id_ in definition.connector_ids)
 
 
 def _rows_by_source(ledger: dict[str, Any] | None) -> dict[str, int]:

@@ -5,11 +5,12 @@ from dataaggregator.catalogue.definitions import DEFINITIONS
 from dataaggregator.catalogue.entry import Entry
 from dataaggregator.catalogue.platform import PLATFORM
 from dataaggregator.catalogue.replays import REPLAYS
+from dataaggregator.catalogue.replicating import REPLICATING
 from dataaggregator.catalogue.runs import RUNS
 
 __all__ = ["CATALOGUE", "Entry", "help_section", "problem_type"]
 
-CATALOGUE: dict[str, Entry] = dict(sorted((CALLS | DEFINITIONS | PLATFORM | REPLAYS | RUNS).items()))
+CATALOGUE: dict[str, Entry] = dict(sorted((CALLS | DEFINITIONS | PLATFORM | REPLAYS | REPLICATING | RUNS).items()))
 
 
 def problem_type(code: str) -> str:

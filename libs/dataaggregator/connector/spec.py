@@ -45,6 +45,19 @@ class TypeRow:
 
 
 @dataclass(frozen=True)
+class Naming:
+    """How streams are called, for who has a whole schema of them to give names to.
+
+    `parts` of a stream's name are its schema or folder ('' where it lies in none) and its name there; `within` is what
+    a stream of this name is called in a schema or folder. Both raise Invalid.
+    """
+
+    parts: Callable[[str], tuple[str, str]]
+    within: Callable[[str, str], str] | None = None
+    """None where streams lie in no schema, or their names are given with the connector."""
+
+
+@dataclass(frozen=True)
 class ConnectorType:
     """Code for one kind of system; the form, the reference page and the API's answer come from it."""
 
@@ -60,6 +73,8 @@ class ConnectorType:
     types: tuple[TypeRow, ...] = ()
     """For the reference; none where the types are those of the files or documents that are read."""
     types_remark: str = ""
+    naming: Naming | None = None
+    """Without it no whole schema can be replicated from or to this type."""
 
     @property
     def roles(self) -> tuple[str, ...]:

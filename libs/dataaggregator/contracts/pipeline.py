@@ -1,24 +1,22 @@
 """Contracts: a pipeline as its author writes it, as a run carries it, and what is said about it."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent, Some
+from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent
 from dataaggregator.contracts.durations import Duration
+from dataaggregator.contracts.modes import ReadMode, SchemaPolicy, StreamName, WriteMode
 from dataaggregator.contracts.parameters import Parameter
 from dataaggregator.contracts.policies import OnRejected, RetryPolicy
+from dataaggregator.contracts.replicate import Replicate, ResolvedReplicate
 from dataaggregator.contracts.transformation import Inputs, TransformationDefinition
 from dataaggregator.contracts.triggers import Trigger
 from dataaggregator.contracts.variants import choose, mark
 
-ReadMode = Literal["full_refresh", "incremental"]
-WriteMode = Literal["append", "replace", "merge"]
-SchemaPolicy = Literal["evolve", "freeze"]
 Overlap = Literal["queue", "skip"]
-StreamName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class _SourceFields(Sent):
@@ -145,15 +143,40 @@ TransformationUse = Annotated[
 ]
 
 
+T = TypeVar("T")
+
+
+def _not_beside_replicate(value: T, info: ValidationInfo) -> T:
+    """`replicate` is read before; where it is wrong itself, that is told."""
+    if value and info.data.get("replicate") is not None:
+        raise PydanticCustomError("replicate", "a pipeline that replicates a whole schema has none; leave it out")
+    return value
+
+
+def _needed_without_replicate(value: T, info: ValidationInfo) -> T:
+    if not value and info.data.get("replicate", value) is None:
+        raise PydanticKnownError("too_short", {"field_type": "Field", "min_length": 1, "actual_length": 0})
+    return _not_beside_replicate(value, info)
+
+
+OfItsOwn = Annotated[T, AfterValidator(_not_beside_replicate)]
+"""A part of a pipeline that names what it moves."""
+
+Needed = Annotated[T, AfterValidator(_needed_without_replicate), Field(validate_default=True)]
+"""Such a part that has to be there."""
+
+
 class PipelineDefinition(Sent):
-    """A pipeline exactly as `POST /api/pipelines` and a definitions file take it."""
+    """A pipeline exactly as `POST /api/pipelines` and a definitions file take it: `sources` and `destinations` by name,
+    or a whole schema at once with `replicate`."""
 
     name: Name
-    sources: Annotated[dict[Name, SourceDefinition], Field(min_length=1)]
-    transformations: Many[TransformationUse] = ()
-    destinations: Some[DestinationDefinition]
+    replicate: Replicate | None = None
+    sources: Needed[dict[Name, SourceDefinition]] = Field(default_factory=dict)
+    transformations: OfItsOwn[Many[TransformationUse]] = ()
+    destinations: Needed[Many[DestinationDefinition]] = ()
     triggers: Many[Trigger] = ()
-    parameters: dict[Name, Parameter] = Field(default_factory=dict)
+    parameters: OfItsOwn[dict[Name, Parameter]] = Field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
     timeout: Duration | None = None
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -174,13 +197,22 @@ class ResolvedPipeline(Sent):
     """
 
     name: Name
-    sources: Annotated[dict[Name, ResolvedSource], Field(min_length=1)]
-    transformations: Many[ResolvedTransformation] = ()
-    destinations: Some[ResolvedDestination]
-    parameters: dict[Name, Parameter] = Field(default_factory=dict)
+    replicate: ResolvedReplicate | None = None
+    sources: Needed[dict[Name, ResolvedSource]] = Field(default_factory=dict)
+    transformations: OfItsOwn[Many[ResolvedTransformation]] = ()
+    destinations: Needed[Many[ResolvedDestination]] = ()
+    parameters: OfItsOwn[dict[Name, Parameter]] = Field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
     timeout_seconds: float | None = None
     on_rejected: OnRejected | None = None
+
+    @property
+    def connector_ids(self) -> frozenset[UUID]:
+        """Whose configurations a run needs."""
+        if self.replicate is not None:
+            return frozenset({self.replicate.from_.connector_id, self.replicate.to.connector_id})
+        sources = {source.connector_id for source in self.sources.values()}
+        return frozenset(sources | {destination.connector_id for destination in self.destinations})
 
 
 class _PipelineChanged(Message):

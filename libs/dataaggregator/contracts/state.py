@@ -50,7 +50,9 @@ class CursorValue(_Given):
 class CursorWish(_Given):
     """Go on behind this value; null is from the beginning."""
 
-    source: Annotated[_Text, Field(description="As the state shows it, or the source's name in the pipeline.")]
+    source: Annotated[
+        _Text, Field(description="As the state shows it, the source's name in the pipeline, or the stream's.")
+    ]
     destination: Annotated[_Text | None, Field(description="As the state shows it; without one, every one.")] = None
     cursor: CursorValue | None
 
@@ -68,5 +70,7 @@ class StateChange(_Given):
     wish: StateWish | None
     appended: tuple[str, ...]
     """The destinations in which rows that are read again would be there twice."""
+    all_appended: bool = False
+    """Whether that is so of every destination there is; which these are is known to executors only."""
     if_match: str | None
     author: Author

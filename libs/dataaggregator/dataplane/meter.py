@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from dataaggregator.clock import Clock
 from dataaggregator.dataplane.job import Progress
-from dataaggregator.dataplane.report import Reporter
+from dataaggregator.dataplane.report import Teller
 from dataaggregator.dataplane.tally import Tally
 
 EVERY_SECONDS = 0.25
@@ -16,7 +16,7 @@ Phase = Literal["opening", "reading", "writing", "committing", "done"]
 class Meter:
     """Silent while nothing moves: that silence is what the stall limit of the executor measures."""
 
-    def __init__(self, report: Reporter, clock: Clock) -> None:
+    def __init__(self, report: Teller, clock: Clock) -> None:
         self.phase: Phase = "opening"
         self._report = report
         self._clock = clock

@@ -22,6 +22,7 @@ from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.job import Answered, Cancel, Finished, Prepare, ProbeJob, Ready, RunJob, read_order
 from dataaggregator.dataplane.probe import answer
 from dataaggregator.dataplane.redaction import Redaction
+from dataaggregator.dataplane.replicating import Replication
 from dataaggregator.dataplane.report import Reporter, ReportHandler
 from dataaggregator.dataplane.runner import Runner
 from dataaggregator.dataplane.warm import WarmSandbox
@@ -41,7 +42,7 @@ class RunProcess:
         self._report = Reporter(wire)
         self._kept = Kept()
         self._sandboxes: WarmSandbox | None = None
-        self._runner: Runner | None = None
+        self._runner: Runner | Replication | None = None
         self._work: asyncio.Task[None] | None = None
         logging.getLogger().addHandler(ReportHandler(self._report))
         logging.getLogger("dataaggregator").setLevel(logging.INFO)
@@ -74,7 +75,8 @@ class RunProcess:
     async def _result(self, job: RunJob | ProbeJob, sandboxes: WarmSandbox) -> Finished | Answered:
         if isinstance(job, ProbeJob):
             return await answer(job, sandboxes, self._report)
-        self._runner = Runner(job, self._report, sandboxes, self._failpoints, self._kept)
+        work = Runner if job.definition.replicate is None else Replication
+        self._runner = work(job, self._report, sandboxes, self._failpoints, self._kept)
         try:
             return Finished(outcome=await self._runner.run())
         finally:

@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
-from typing import Any, Literal
+import traceback
+from typing import Any, Literal, Protocol
 
 from dataaggregator.clock import Clock, SystemClock
+from dataaggregator.contracts.run import RunError
+from dataaggregator.dataplane.failures import leaf, run_error
 from dataaggregator.dataplane.job import (
     Answered,
     CursorCommitted,
@@ -17,9 +20,30 @@ from dataaggregator.dataplane.job import (
 )
 from dataaggregator.dataplane.redaction import Redaction
 from dataaggregator.dataplane.wire import Wire, WireClosedError
+from dataaggregator.errors import PlatformError
 
 Level = Literal["debug", "info", "warning", "error"]
 WAITING_LINES = 1_000
+
+
+class Teller(Protocol):
+    """What a run tells on its way."""
+
+    def tell(self, frame: Progress | LogLine | SchemaChange | CursorCommitted) -> None: ...
+
+    def log(self, level: Level, message: str, **fields: Any) -> None: ...
+
+
+def explained(error: BaseException, report: Teller) -> RunError:
+    """What a run says of it. The trace goes to the log, and only for errors that are ours."""
+    cause, _ = leaf(error)
+    told = run_error(error)
+    if isinstance(cause, PlatformError):
+        report.log("error", told.detail, code=told.code, stage=told.stage)
+    else:
+        trace = "".join(traceback.format_exception(cause))
+        report.log("error", told.detail, code=told.code, stage=told.stage, trace=trace)
+    return told
 
 
 class Reporter:

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import logging
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,24 +26,24 @@ from dataaggregator.dataplane.copies import Copies
 from dataaggregator.dataplane.cursors import go_on_from
 from dataaggregator.dataplane.extract import Extract, extracts
 from dataaggregator.dataplane.failpoints import Failpoints
-from dataaggregator.dataplane.failures import at, leaf, run_error
+from dataaggregator.dataplane.failures import at
 from dataaggregator.dataplane.job import CursorCommitted, ReplayedRows, RunJob, RunOutcome, SchemaChange
 from dataaggregator.dataplane.load import Load
 from dataaggregator.dataplane.meter import Meter
 from dataaggregator.dataplane.opening import Opening, destination_names, without_parameters
 from dataaggregator.dataplane.passes import Pass, Scene, source_key
 from dataaggregator.dataplane.replaying import RejectedRows
-from dataaggregator.dataplane.report import Reporter
+from dataaggregator.dataplane.report import Teller, explained
 from dataaggregator.dataplane.spool import batches_of, schema_of
 from dataaggregator.dataplane.warm import WarmSandbox
-from dataaggregator.errors import Conflict, PlatformError
+from dataaggregator.errors import Conflict
 
 
 class Runner:
     """`run` once; `cancel` at any time from the same loop."""
 
     def __init__(
-        self, job: RunJob, report: Reporter, sandboxes: WarmSandbox, failpoints: Failpoints, kept: Kept | None = None
+        self, job: RunJob, report: Teller, sandboxes: WarmSandbox, failpoints: Failpoints, kept: Kept | None = None
     ) -> None:
         self._job = job
         self._report = report
@@ -78,7 +77,7 @@ class Runner:
         if self._task.cancelled():
             self._cancelled = True
         elif (raised := self._task.exception()) is not None:
-            error = self._explain(raised)
+            error = explained(raised, self._report)
         for load in self._loads:
             await load.fail(error)
         await self._opening.close()
@@ -301,7 +300,7 @@ class Runner:
             self._report.tell(CursorCommitted(destination=load.name, source=key, cursor=cursor.to_json()))
 
     async def _failed(self, load: Load, error: Exception) -> None:
-        await load.fail(self._explain(error))
+        await load.fail(explained(error, self._report))
 
     def _tell_changes(self, load: Load, changes: Sequence[SchemaDifference]) -> None:
         if not changes:
@@ -309,14 +308,3 @@ class Runner:
         self._report.tell(
             SchemaChange(connector_id=load.definition.connector_id, stream=load.request.stream, changes=tuple(changes))
         )
-
-    def _explain(self, error: BaseException) -> RunError:
-        """The trace goes to the log, and only for errors that are ours."""
-        cause, _ = leaf(error)
-        told = run_error(error)
-        if isinstance(cause, PlatformError):
-            self._report.log("error", told.detail, code=told.code, stage=told.stage)
-        else:
-            trace = "".join(traceback.format_exception(cause))
-            self._report.log("error", told.detail, code=told.code, stage=told.stage, trace=trace)
-        return told

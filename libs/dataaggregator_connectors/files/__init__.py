@@ -2,10 +2,11 @@
 
 from dataaggregator.connector.destination import WriteKind
 from dataaggregator.connector.source import ReadMode
-from dataaggregator.connector.spec import ConnectorType, WriteMode
+from dataaggregator.connector.spec import ConnectorType, Naming, WriteMode
 from dataaggregator_connectors.files.checking import check
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.destination import FilesDestination
+from dataaggregator_connectors.files.names import folder_within, stream_parts
 from dataaggregator_connectors.files.source import FilesSource
 
 CONNECTOR = ConnectorType(
@@ -17,5 +18,6 @@ CONNECTOR = ConnectorType(
     check=check,
     read_modes=(ReadMode.FULL_REFRESH,),
     write_modes=(WriteMode(WriteKind.APPEND, "exactly_once"), WriteMode(WriteKind.REPLACE, "exactly_once")),
+    naming=Naming(stream_parts, folder_within),
     docs="Reads a file, a folder or a glob; writes csv, ndjson, parquet or arrow, seen with its manifest.",
 )

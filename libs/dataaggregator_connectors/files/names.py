@@ -19,6 +19,8 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 OURS = re.compile(r"\.(?P<run>[0-9a-f]{32})\.\d+(-\d+-\d+)?\.(csv|tsv|ndjson|jsonl|parquet|arrow)[.a-z0-9]*$")
 PARTITION = re.compile(r"([^=/]+)=([^/]*)")
 SHEET = re.compile(r"(?P<book>.+?\.xls[xm])#(?P<sheet>.+)", re.IGNORECASE | re.DOTALL)
+# What a folder's name cannot hold, or would be taken for more than a name: partitions, patterns, sheets.
+NOT_OF_FOLDERS = re.compile(r"[\x00-\x1f/\\%=*?\[\]#]")
 WILD = re.compile(r"[*?\[]")
 
 
@@ -104,6 +106,24 @@ def place_of(stream: str) -> StreamPlace:
     if known(path.name):
         return StreamPlace(folder_of(path.as_posix()), path.name)
     return StreamPlace("" if path.as_posix() == "." else path.as_posix(), WHOLE_FOLDER)
+
+
+def stream_parts(stream: str) -> tuple[str, str]:
+    """The folder that a stream lies in, and its name there without endings; of a sheet, its book's with it."""
+    book, sheet = sheet_of(checked(stream))
+    stem = shape_of(book).stem
+    name = stem if sheet is None else f"{stem}_{sheet}"
+    if name in ("", "."):
+        raise Invalid("stream-invalid", f"{stream!r} has no name of its own: it is all that lies below the root.")
+    return folder_of(book), name
+
+
+def folder_within(folder: str, name: str) -> str:
+    """The stream of a table of this name in a folder: a folder of files, whatever the name is made of."""
+    made = NOT_OF_FOLDERS.sub(lambda found: quote(found[0], safe=""), name)
+    if known(made) or made in (".", "..", OWN_FOLDER):
+        made = made.replace(".", "%2E").replace("_", "%5F", made == OWN_FOLDER)
+    return checked(joined(folder, made))
 
 
 def part_name(place: StreamPlace, load: LoadRequest, partition: str, number: int, ending: str) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import WriteKind
 from dataaggregator.connector.source import ReadMode
-from dataaggregator.connector.spec import Check, ConnectorType, WriteMode
+from dataaggregator.connector.spec import Check, ConnectorType, Naming, WriteMode
 from dataaggregator.errors import PlatformError
 from dataaggregator_connectors.http.config import HttpConfig
 from dataaggregator_connectors.http.destination import HttpDestination
@@ -60,5 +60,6 @@ CONNECTOR = ConnectorType(
     check=check,
     read_modes=(ReadMode.FULL_REFRESH, ReadMode.INCREMENTAL),
     write_modes=(WriteMode(WriteKind.APPEND, "at_least_once"),),
+    naming=Naming(lambda stream: ("", stream)),
     docs="Reads JSON APIs by page, offset, cursor or link; posts batches with an Idempotency-Key, at least once.",
 )

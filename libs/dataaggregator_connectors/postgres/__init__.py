@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import WriteKind
 from dataaggregator.connector.source import ReadMode
-from dataaggregator.connector.spec import Check, ConnectorType, WriteMode
+from dataaggregator.connector.spec import Check, ConnectorType, Naming, WriteMode
 from dataaggregator.errors import PlatformError
 from dataaggregator_connectors.postgres.config import PostgresConfig, target
 from dataaggregator_connectors.postgres.connection import Connection, close, connect
 from dataaggregator_connectors.postgres.destination import PostgresDestination
 from dataaggregator_connectors.postgres.source import STREAMS, PostgresSource
+from dataaggregator_connectors.postgres.sql import table_parts, table_within
 from dataaggregator_connectors.postgres.typemap import rows
 
 
@@ -93,6 +94,7 @@ CONNECTOR = ConnectorType(
         WriteMode(WriteKind.MERGE, "exactly_once"),
     ),
     docs="Reads tables, views and queries with their exact types; loads in one transaction with its ledger row.",
+    naming=Naming(table_parts, table_within),
     types=tuple(rows()),
     types_remark="From PostgreSQL to PostgreSQL without steps the bytes pass undecoded, and with them every value of "
     "PostgreSQL's own types, those refused below included. A domain is what the type below it is; a new table gets "

@@ -74,11 +74,8 @@ class PostgresSource:
 
     async def discover(self, pattern: str | None = None) -> Sequence[StreamInfo]:
         async with self._sessions.errand() as connection:
-            rows = [
-                (Table(row["nspname"], row["relname"]), row)
-                for row in await connection.fetch(STREAMS)
-                if pattern is None or fnmatch.fnmatchcase(f"{row['nspname']}.{row['relname']}", pattern)
-            ]
+            tables = [(Table(row["nspname"], row["relname"]), row) for row in await connection.fetch(STREAMS)]
+            rows = [(table, row) for table, row in tables if pattern is None or _fits(table, pattern)]
             columns = await columns_of_all(connection, [row["oid"] for _, row in rows])
         return [
             StreamInfo(
@@ -184,6 +181,11 @@ class PostgresSource:
                 "stream-missing", f"There is no table {request.stream}, or this user may not see its schema."
             )
         return look.columns, look.kind
+
+
+def _fits(table: Table, pattern: str) -> bool:
+    """With the quotes that its name may need, or without."""
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (f"{table.schema}.{table.name}", str(table)))
 
 
 def _binary_type(column: Column) -> str:

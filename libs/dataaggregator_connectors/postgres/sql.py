@@ -50,6 +50,18 @@ def parse_table(stream: str) -> Table:
     return table
 
 
+def table_parts(stream: str) -> tuple[str, str]:
+    """The table's schema and name as they are, without quotes."""
+    table = parse_table(stream)
+    return table.schema, table.name
+
+
+def table_within(schema: str, name: str) -> str:
+    """The stream of this table; Invalid if PostgreSQL cannot hold one of both."""
+    quote(schema), quote(name)
+    return str(Table(schema, name))
+
+
 def _parts(stream: str) -> list[str]:
     parts, rest = [], stream
     while True:

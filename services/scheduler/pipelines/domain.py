@@ -14,6 +14,12 @@ from dataaggregator.contracts.pipeline import (
     ResolvedSource,
     ResolvedTransformation,
 )
+from dataaggregator.contracts.replicate import (
+    Replicate,
+    ResolvedReplicate,
+    ResolvedReplicateFrom,
+    ResolvedReplicateTo,
+)
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.contracts.triggers import CronTrigger
 from dataaggregator.dataplane.compile import compile_pipeline, parameter_values
@@ -82,6 +88,7 @@ def resolve(definition: PipelineDefinition, material: Material) -> ResolvedPipel
     inputs = {node.index: node.input for node in plan.destinations}
     return ResolvedPipeline(
         name=definition.name,
+        replicate=None if definition.replicate is None else _resolved(definition.replicate, material),
         sources={
             name: ResolvedSource(**_fields(source), **_known(material, source.connector))
             for name, source in definition.sources.items()
@@ -102,6 +109,15 @@ def resolve(definition: PipelineDefinition, material: Material) -> ResolvedPipel
     )
 
 
+def _resolved(replicate: Replicate, material: Material) -> ResolvedReplicate:
+    came, to = replicate.from_, replicate.to
+    ends = {
+        "from_": ResolvedReplicateFrom(**_fields(came), **_known(material, came.connector)),
+        "to": ResolvedReplicateTo(**_fields(to), **_known(material, to.connector)),
+    }
+    return ResolvedReplicate(**dict(replicate) | ends)
+
+
 def parameters(definition: PipelineDefinition, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a run as plain JSON: what was given, else the defaults; raises Invalid naming every wrong one."""
     parameter_values(definition.parameters, given)
@@ -110,6 +126,9 @@ def parameters(definition: PipelineDefinition, given: Mapping[str, Any]) -> dict
 
 def _connectors(definition: PipelineDefinition) -> Iterator[tuple[str, str]]:
     """Field path and name as written."""
+    if definition.replicate is not None:
+        yield "replicate.from.connector", definition.replicate.from_.connector
+        yield "replicate.to.connector", definition.replicate.to.connector
     for name, source in definition.sources.items():
         yield f"sources.{name}.connector", source.connector
     for index, destination in enumerate(definition.destinations):

@@ -67,6 +67,7 @@ class StateApi:
             pipeline=pipeline.name,
             wish=wish,
             appended=_appended(definition),
+            all_appended=definition.replicate is not None and definition.replicate.to.write == "append",
             if_match=call.if_match,
             author=author(call),
         )

@@ -8,6 +8,7 @@ from dataaggregator.ids import new_id
 from dataaggregator_connectors.files.names import (
     OURS,
     fixed_part,
+    folder_within,
     glob_of,
     is_part_of,
     part_name,
@@ -16,6 +17,7 @@ from dataaggregator_connectors.files.names import (
     place_of,
     shape_of,
     sheet_of,
+    stream_parts,
 )
 
 
@@ -97,3 +99,43 @@ def test_a_load_knows_its_files_and_no_others() -> None:
 def test_a_name_that_leads_elsewhere_is_no_stream(name: str) -> None:
     with pytest.raises(Invalid):
         place_of(name)
+
+
+@pytest.mark.parametrize(
+    ("stream", "parts"),
+    [
+        ("orders.csv", ("", "orders")),
+        ("in/2026/orders.csv.gz", ("in/2026", "orders")),
+        ("lake/orders", ("lake", "orders")),
+        ("in/book.xlsx#January", ("in", "book_January")),
+    ],
+)
+def test_a_stream_has_a_folder_and_a_name_without_endings(stream: str, parts: tuple[str, str]) -> None:
+    assert stream_parts(stream) == parts
+
+
+def test_all_below_the_root_has_no_name() -> None:
+    with pytest.raises(Invalid, match="has no name"):
+        stream_parts(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "stream"),
+    [
+        ("orders", "raw/orders"),
+        ("Größe in cm", "raw/Größe in cm"),
+        ("v1.2", "raw/v1.2"),
+        ("a/b", "raw/a%2Fb"),
+        ("year=2026", "raw/year%3D2026"),
+        ("100%", "raw/100%25"),
+        ("b.xlsx#c", "raw/b.xlsx%23c"),
+        ("orders.csv", "raw/orders%2Ecsv"),
+        ("..", "raw/%2E%2E"),
+        ("_dataaggregator", "raw/%5Fdataaggregator"),
+    ],
+)
+def test_a_table_of_any_name_has_a_folder_of_its_own(name: str, stream: str) -> None:
+    made = folder_within("raw", name)
+    assert made == stream
+    assert place_of(made).is_folder
+    assert not partitions_of(f"{made}/x")

@@ -59,6 +59,16 @@ def pipeline(**changes: Any) -> dict[str, Any]:
     }
 
 
+REPLICATE: dict[str, Any] = {
+    "from": {"connector": "erp", "streams": ["public.*", "!public.tmp_*"], "read": "incremental"},
+    "to": {"connector": "warehouse", "schema": "raw", "write": "merge"},
+}
+
+
+def _from(**changes: Any) -> dict[str, Any]:
+    return {**REPLICATE, "from": {**REPLICATE["from"], **changes}}
+
+
 def steps(*written: Any) -> dict[str, Any]:
     return {"name": "t", "steps": list(written)}
 
@@ -82,6 +92,40 @@ def test_a_definition_survives_the_round_trip_as_it_was_written() -> None:
     definition = PipelineDefinition.model_validate(pipeline())
     assert definition.model_dump(mode="json", exclude_unset=True) == pipeline()
     assert PipelineDefinition.model_validate_json(definition.model_dump_json()) == definition
+
+
+def test_a_whole_schema_is_a_pipeline_of_its_own_kind() -> None:
+    given = {"name": "erp-to-warehouse", "replicate": REPLICATE}
+    definition = PipelineDefinition.model_validate(given)
+    assert definition.model_dump(mode="json", exclude_unset=True) == given
+    assert PipelineDefinition.model_validate_json(definition.model_dump_json()) == definition
+    single = {**REPLICATE, "from": {**REPLICATE["from"], "cursor_field": "at"}}
+    (cursor,) = PipelineDefinition.model_validate({"name": "a", "replicate": single}).replicate.from_.cursor_field  # type: ignore[union-attr]
+    assert cursor == "at"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"sources": {"a": {"connector": "c", "stream": "s"}}}, "sources", "has none"),
+        ({"destinations": [{"connector": "c", "stream": "s"}]}, "destinations", "has none"),
+        ({"transformations": ["t"]}, "transformations", "has none"),
+        ({"parameters": {"p": {"type": "string"}}}, "parameters", "has none"),
+        ({"replicate": {**REPLICATE, "nope": 1}}, "replicate.nope", "unknown field"),
+        ({"replicate": {"to": REPLICATE["to"]}}, "replicate.from", "required"),
+        ({"replicate": {**REPLICATE, "parallelism": 33}}, "replicate.parallelism", "less than or equal to 32"),
+        ({"replicate": {**REPLICATE, "on_new": "keep"}}, "replicate.on_new", "'load', 'ignore' or 'fail'"),
+        ({"replicate": _from(streams=[])}, "replicate.from.streams", "at least 1"),
+        ({"replicate": _from(streams=["!a"])}, "replicate.from.streams", "leaves streams out"),
+        ({"replicate": _from(streams=["a", "!"])}, "replicate.from.streams", "before the pattern"),
+        ({"replicate": _from(cursor_field=[])}, "replicate.from.cursor_field", "at least 1"),
+        ({"replicate": _from(read="full_refresh", lateness="1h")}, "replicate.from", "read: incremental"),
+    ],
+)
+def test_a_wrong_field_beside_or_within_replicate_is_named(changes: dict[str, Any], field: str, message: str) -> None:
+    found = errors(PipelineDefinition, {"name": "a", "replicate": REPLICATE, **changes})
+    assert list(found) == [field]
+    assert message in found[field]
 
 
 def test_a_definition_cannot_be_changed() -> None:

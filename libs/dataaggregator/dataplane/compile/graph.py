@@ -14,6 +14,7 @@ from dataaggregator.contracts.steps import DropStep, RenameStep, SelectStep, Ste
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.dataplane.compile.incremental import CODES, NewRows
 from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, Road, SourceNode, TransformNode
+from dataaggregator.dataplane.compile.replicate import wrong_modes
 from dataaggregator.dataplane.compile.steps import Parameters, StepChecker
 from dataaggregator.errors import FieldError, Invalid
 
@@ -30,11 +31,15 @@ class _Placed:
 
 
 def compile_pipeline(definition: PipelineDefinition | ResolvedPipeline, saved: Saved | None = None) -> Plan:
-    """The plan of a definition; `saved` are the transformations it may use by name.
+    """The plan of a definition; `saved` are the transformations it may use by name. A whole schema has none before it
+    is known which streams it has: each of them has one of its own.
 
     Raises Invalid naming every wrong field: `definition-invalid`, or the code of its own that new rows where the whole
     is needed have (`incremental-set-step` for one), when that is all that is wrong.
     """
+    if definition.replicate is not None:
+        _raise(list(wrong_modes(definition.replicate)))
+        return Plan((), (), ())
     compiler = _Compiler(definition, saved or {})
     plan = compiler.plan()
     _raise(compiler.errors)

@@ -1,0 +1,10 @@
+"""Contracts: the words for how streams are read and written, and for a stream's name."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+ReadMode = Literal["full_refresh", "incremental"]
+WriteMode = Literal["append", "replace", "merge"]
+SchemaPolicy = Literal["evolve", "freeze"]
+StreamName = Annotated[str, Field(min_length=1, max_length=1000)]

@@ -1,0 +1,119 @@
+"""Contracts: a whole schema as one pipeline: which streams, how they are read and written, and what decides where
+one of them cannot be."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from dataaggregator.contracts.base import FieldName, Sent, Some
+from dataaggregator.contracts.durations import Duration
+from dataaggregator.contracts.modes import ReadMode, SchemaPolicy, StreamName, WriteMode
+
+USUAL_CURSORS = ("updated_at", "modified_at", "last_modified", "changed_at")
+LEAVES_OUT = "!"
+
+
+def _one_or_many(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+CursorFields = Annotated[Some[FieldName], BeforeValidator(_one_or_many, json_schema_input_type=str | Some[FieldName])]
+
+
+class _FromFields(Sent):
+    """The streams whose names fit a pattern as in a shell (`*`, `?`, `[ab]`), without those that fit one behind a `!`.
+
+    Read incrementally, a stream goes on by the first of `cursor_field` that it has. One that has none is read whole,
+    or fails, as `without_cursor` says; where rows are appended it fails, because they would be there twice.
+    """
+
+    streams: Some[StreamName]
+    read: ReadMode = "full_refresh"
+    cursor_field: CursorFields = USUAL_CURSORS
+    lateness: Duration | None = None
+    without_cursor: Literal["full_refresh", "fail"] = "full_refresh"
+
+    @field_validator("streams")
+    @classmethod
+    def _some_are_meant(cls, streams: tuple[str, ...]) -> tuple[str, ...]:
+        if all(pattern.startswith(LEAVES_OUT) for pattern in streams):
+            raise PydanticCustomError("streams", "every pattern leaves streams out; at least one has to name some")
+        if LEAVES_OUT in streams:
+            raise PydanticCustomError("streams", "a ! stands before the pattern of what is left out")
+        return streams
+
+    @model_validator(mode="after")
+    def _late_rows_are_new_rows(self) -> "_FromFields":
+        if self.lateness is not None and self.read != "incremental":
+            raise PydanticCustomError("lateness", "lateness belongs to read: incremental")
+        return self
+
+
+class ReplicateFrom(_FromFields):
+    """Where the streams are, its connector by name or id."""
+
+    connector: str = Field(min_length=1, max_length=100)
+
+
+class ResolvedReplicateFrom(_FromFields):
+    """Where the streams are, its connector known."""
+
+    connector_id: UUID
+    connector_name: str
+    connector_type: str
+
+
+class _ToFields(Sent):
+    """The schema (for files: the folder) that takes each stream under its own name; `{schema}` in it stands for the
+    stream's own.
+
+    A merge takes the primary key that the source declares. A stream that has none is replaced whole, or fails, as
+    `without_key` says.
+    """
+
+    into: StreamName = Field(alias="schema")
+    write: WriteMode = "replace"
+    without_key: Literal["replace", "fail"] = "replace"
+    schema_policy: SchemaPolicy = "evolve"
+
+
+class ReplicateTo(_ToFields):
+    """Where the streams go, its connector by name or id."""
+
+    connector: str = Field(min_length=1, max_length=100)
+
+
+class ResolvedReplicateTo(_ToFields):
+    """Where the streams go, its connector known."""
+
+    connector_id: UUID
+    connector_name: str
+    connector_type: str
+
+
+class _ReplicateFields(Sent):
+    """`parallelism` is how many streams are at work at once.
+
+    New is a stream that the last good run did not load, vanished one that it did and that is not there any more: its
+    rows stay where they are, and a warning names it, unless the run is to fail.
+    """
+
+    parallelism: Annotated[int, Field(ge=1, le=32)] = 4
+    on_new: Literal["load", "ignore", "fail"] = "load"
+    on_vanished: Literal["keep", "fail"] = "keep"
+
+
+class Replicate(_ReplicateFields):
+    """A whole schema at once: one stream each, matched again at every run."""
+
+    from_: ReplicateFrom = Field(alias="from")
+    to: ReplicateTo
+
+
+class ResolvedReplicate(_ReplicateFields):
+    """The same as a run carries it; which streams these are is asked when it starts."""
+
+    from_: ResolvedReplicateFrom = Field(alias="from")
+    to: ResolvedReplicateTo

@@ -1,0 +1,214 @@
+"""What becomes of each stream: where it goes, how it is read and written, what is refused before a row is read."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from dataaggregator.catalogue import help_section
+from dataaggregator.connector.registry import connector_type
+from dataaggregator.connector.source import ReadMode as Mode
+from dataaggregator.connector.source import StreamInfo
+from dataaggregator.connector.spec import ConnectorType
+from dataaggregator.contracts.modes import ReadMode, WriteMode
+from dataaggregator.contracts.pipeline import ResolvedDestination, ResolvedPipeline, ResolvedSource
+from dataaggregator.contracts.replicate import ResolvedReplicate
+from dataaggregator.contracts.run import RunError
+from dataaggregator.dataplane.replicating.matching import Found, Patterns
+from dataaggregator.errors import Conflict, Invalid
+
+SOURCE = "stream"
+"""The source's name in the pipeline of each stream. With the stream it is the key of the cursor: it never changes."""
+MOST_STREAMS = 5_000
+NAMED = 10
+RECORD = "streams.json"
+Remark = Literal["read whole", "replaced"]
+
+
+class Planned(BaseModel):
+    """One stream; with an `error` it is not even begun."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stream: str
+    target: str
+    read: ReadMode = "full_refresh"
+    write: WriteMode = "replace"
+    cursor_field: str | None = None
+    key: tuple[str, ...] = ()
+    remark: Remark | None = None
+    """In which it is not what was wished."""
+    error: RunError | None = None
+
+    def pipeline(self, whole: ResolvedPipeline) -> ResolvedPipeline:
+        """A pipeline of this stream alone."""
+        replicate = whole.replicate
+        assert replicate is not None  # noqa: S101  (that is what was planned)
+        came, to = replicate.from_, replicate.to
+        source = ResolvedSource(
+            stream=self.stream,
+            read=self.read,
+            cursor_field=self.cursor_field,
+            lateness=came.lateness if self.read == "incremental" else None,
+            primary_key=self.key,
+            connector_id=came.connector_id,
+            connector_name=came.connector_name,
+            connector_type=came.connector_type,
+        )
+        destination = ResolvedDestination(
+            stream=self.target,
+            write=self.write,
+            key=self.key if self.write == "merge" else (),
+            schema_policy=to.schema_policy,
+            connector_id=to.connector_id,
+            connector_name=to.connector_name,
+            connector_type=to.connector_type,
+            input=SOURCE,
+        )
+        return ResolvedPipeline(
+            name=whole.name, sources={SOURCE: source}, destinations=(destination,), on_rejected=whole.on_rejected
+        )
+
+
+class Streams(BaseModel):
+    """All of a run. Kept in its folder, so that every attempt is about the same streams."""
+
+    model_config = ConfigDict(frozen=True)
+
+    planned: tuple[Planned, ...]
+    warnings: tuple[str, ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """Whole or not at all."""
+        beside = folder / f"{RECORD}.new"
+        beside.write_text(self.model_dump_json())
+        beside.rename(folder / RECORD)
+
+    @classmethod
+    def kept(cls, folder: Path) -> "Streams | None":
+        """As an attempt before this one has planned them here."""
+        record = folder / RECORD
+        return cls.model_validate_json(record.read_bytes()) if record.exists() else None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The two connector types, which have to be able to do what is wished."""
+
+    source: ConnectorType
+    destination: ConnectorType
+
+    @classmethod
+    def of(cls, replicate: ResolvedReplicate) -> "Ends":
+        ends = cls(connector_type(replicate.from_.connector_type), connector_type(replicate.to.connector_type))
+        if ends.source.naming is None:
+            raise Invalid(
+                "replicate-unsupported", f"Connectors of type {ends.source.name} have no schema to replicate."
+            )
+        if ends.destination.naming is None or ends.destination.naming.within is None:
+            detail = f"Connectors of type {ends.destination.name} have no schema that streams could be put into."
+            raise Invalid("replicate-unsupported", detail)
+        wished, able = replicate.to.write, [mode.mode.value for mode in ends.destination.write_modes]
+        if wished not in able:
+            detail = f"Connectors of type {ends.destination.name} cannot {wished}, only {', '.join(able)}."
+            raise Invalid("write-mode-unknown", detail)
+        return ends
+
+    def target(self, stream: str, into: str) -> str:
+        """What a stream is called at the destination."""
+        naming, made = self.source.naming, self.destination.naming
+        assert naming is not None and made is not None and made.within is not None  # noqa: S101, PT018  (see `of`)
+        schema, name = naming.parts(stream)
+        return made.within(into.replace("{schema}", schema), name)
+
+
+def plan(replicate: ResolvedReplicate, found: Found, known: Collection[str]) -> Streams:
+    """`known` are the streams that the last good run loaded. Raises what forbids the whole run."""
+    ends = Ends.of(replicate)
+    meant = Patterns.of(replicate.from_.streams)
+    names = {stream.name for stream in found.streams}
+    vanished = sorted(name for name in known if name not in names and meant.fit(name))
+    new = sorted(names - set(known)) if known else []
+    warnings = [
+        *(f"No stream of {replicate.from_.connector_name} fits {pattern!r}." for pattern in found.idle),
+        *_policies(replicate, new, vanished),
+    ]
+    taken = [one for one in found.streams if replicate.on_new == "load" or one.name not in new]
+    if len(taken) > MOST_STREAMS:
+        detail = f"{len(taken)} streams fit the patterns, and a run takes {MOST_STREAMS}: part them into pipelines."
+        raise Invalid("replicate-too-many", detail)
+    if not taken:
+        fit = ", ".join(replicate.from_.streams)
+        raise Invalid("replicate-nothing", f"No stream of {replicate.from_.connector_name} fits {fit}.")
+    planned = tuple(_planned(replicate, ends, stream) for stream in taken)
+    _must_not_meet(replicate, planned)
+    return Streams(planned=planned, warnings=tuple(warnings))
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _policies(replicate: ResolvedReplicate, new: Sequence[str], vanished: Sequence[str]) -> Iterable[str]:
+    """What is to be said of streams that came and went; raises Conflict where the run is to fail."""
+    if new and replicate.on_new == "fail":
+        raise Conflict("replicate-new", f"There are streams that the last good run did not load: {listed(new)}.")
+    if vanished and replicate.on_vanished == "fail":
+        raise Conflict("replicate-vanished", f"Streams that the last good run loaded are gone: {listed(vanished)}.")
+    if replicate.on_new == "ignore":
+        yield from (f"{name} is new and was not loaded, as on_new says." for name in new)
+    yield from (vanished_warning(name) for name in vanished)
+
+
+def vanished_warning(stream: str) -> str:
+    return f"{stream} is not there any more; what was loaded of it stays at the destination."
+
+
+def _planned(replicate: ResolvedReplicate, ends: Ends, stream: StreamInfo) -> Planned:
+    try:
+        target = ends.target(stream.name, replicate.to.into)
+    except Invalid as error:
+        return Planned(stream=stream.name, target=stream.name, error=_error(error.code, error.detail))
+    return _modes(replicate, ends, stream, Planned(stream=stream.name, target=target, key=stream.primary_key))
+
+
+def _modes(replicate: ResolvedReplicate, ends: Ends, stream: StreamInfo, one: Planned) -> Planned:
+    """As wished, or the way that loses and doubles nothing where a cursor or a key is wanting."""
+    came, to = replicate.from_, replicate.to
+    cursor = next((name for name in came.cursor_field if name in stream.cursor_fields), None)
+    wished: dict[str, object] = {"read": came.read, "write": to.write}
+    if came.read == "incremental" and (cursor is None or Mode.INCREMENTAL not in ends.source.read_modes):
+        if came.without_cursor == "fail" or to.write == "append":
+            detail = f"{one.stream} has none of the fields {', '.join(came.cursor_field)} to go on from."
+            return one.model_copy(update={"error": _error("replicate-no-cursor", detail)})
+        wished |= {"read": "full_refresh", "remark": "read whole"}
+    elif came.read == "incremental":
+        wished |= {"cursor_field": cursor}
+    if to.write == "merge" and not one.key:
+        if to.without_key == "fail":
+            detail = f"{one.stream} declares no primary key to merge by."
+            return one.model_copy(update={"error": _error("replicate-no-key", detail)})
+        wished |= {"read": "full_refresh", "write": "replace", "cursor_field": None, "remark": "replaced"}
+    return one.model_copy(update=wished)
+
+
+def _error(code: str, detail: str) -> RunError:
+    return RunError(code=code, detail=detail, help=help_section(code), stage=SOURCE)
+
+
+def _must_not_meet(replicate: ResolvedReplicate, planned: Sequence[Planned]) -> None:
+    """Two streams of one name would replace each other, and one that goes into itself would first be emptied."""
+    by_target: Mapping[str, list[str]] = defaultdict(list)
+    for one in planned:
+        by_target[one.target].append(one.stream)
+    if meeting := {target: streams for target, streams in by_target.items() if len(streams) > 1}:
+        named = [f"{' and '.join(streams)} into {target}" for target, streams in meeting.items()]
+        raise Conflict("replicate-target-twice", f"Several streams would go into one: {listed(named)}.")
+    itself = [one.stream for one in planned if one.stream == one.target]
+    if itself and replicate.from_.connector_id == replicate.to.connector_id:
+        raise Conflict("replicate-into-itself", f"Streams would be read and written at once: {listed(itself)}.")

@@ -1,0 +1,187 @@
+"""A whole schema as its users replicate it: one pipeline, a stream each, and what they see of every one of them."""
+
+from typing import Any
+
+from tests.e2e.api import Api, Json
+from tests.e2e.world import Disk, Warehouse
+
+
+def _pipeline(name: str, came: Json, to: Json, **more: Any) -> Json:
+    """From the schema of that name into `name_raw`, in the same database."""
+    given = {
+        "from": {"connector": "warehouse", "streams": [f"{name}.*"], **came},
+        "to": {"connector": "warehouse", "schema": f"{name}_raw", **to},
+        **more,
+    }
+    return {"name": name, "replicate": given}
+
+
+async def _fill(warehouse: Warehouse, schema: str, *tables: str) -> None:
+    """Ten rows in each."""
+    await warehouse.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    for table in tables:
+        await warehouse.execute(
+            f"CREATE TABLE {schema}.{table} (id bigint PRIMARY KEY, updated_at timestamptz NOT NULL)"
+        )
+        await _more(warehouse, f"{schema}.{table}", 10)
+
+
+async def _more(warehouse: Warehouse, table: str, rows: int) -> None:
+    await warehouse.execute(
+        f"INSERT INTO {table} SELECT n, '2026-01-01'::timestamptz + n * '1 s'::interval FROM generate_series("
+        f"(SELECT count(*) + 1 FROM {table}), (SELECT count(*) + {rows} FROM {table})) n"
+    )
+
+
+async def _same(warehouse: Warehouse, schema: str, table: str) -> int:
+    there = [await warehouse.rows(f"SELECT * FROM {one}.{table} ORDER BY id") for one in (schema, f"{schema}_raw")]
+    assert there[0] == there[1]
+    return len(there[0])
+
+
+async def test_a_whole_schema_is_replicated_and_goes_on_stream_by_stream(api: Api, warehouse: Warehouse) -> None:
+    await _fill(warehouse, "erp", "orders", "customers", "tmp_orders")
+    given = _pipeline("erp", {"streams": ["erp.*", "!erp.tmp_*"], "read": "incremental"}, {"write": "merge"})
+    saved = await api.post("/api/pipelines", given)
+    assert saved["replicate"]["to"]["schema"] == "erp_raw"
+    run = await api.run("erp")
+    assert (run["status"], run["rows_read"], run["rows_written"]) == ("succeeded", 20, 20), run["error"]
+    assert [(one["stream"], one["status"]) for one in run["destinations"]] == [
+        ("erp_raw.customers", "succeeded"),
+        ("erp_raw.orders", "succeeded"),
+    ]
+    ledger = await api.get(f"/api/runs/{run['id']}/ledger")
+    assert (ledger["balanced"], ledger["accounting"]) == (True, "proven")
+    assert {stage["stage"]: stage["read"] for stage in ledger["stages"]} == {
+        f"warehouse/{schema}.{table}": 10 for schema in ("erp", "erp_raw") for table in ("orders", "customers")
+    }
+
+    await _more(warehouse, "erp.orders", 5)
+    await _fill(warehouse, "erp", "returns")
+    second = await api.run("erp")
+    assert (second["rows_read"], second["warnings"]) == (15, []), second["error"]
+    for table, rows in (("orders", 15), ("customers", 10), ("returns", 10)):
+        assert await _same(warehouse, "erp", table) == rows
+    await warehouse.execute("DROP TABLE erp.customers")
+    third = await api.run("erp")
+    assert third["status"] == "succeeded"
+    assert third["warnings"] == ["erp.customers is not there any more; what was loaded of it stays at the destination."]
+    assert await warehouse.rows("SELECT count(*) FROM erp_raw.customers") == [(10,)]
+
+
+async def test_its_receipts_can_be_read_back_and_its_cursors_be_set_stream_by_stream(
+    api: Api, warehouse: Warehouse
+) -> None:
+    await _fill(warehouse, "crm", "calls", "mails")
+    await api.post("/api/pipelines", _pipeline("crm", {"read": "incremental"}, {"write": "merge"}))
+    run = await api.run("crm")
+    told = await api.post(f"/api/runs/{run['id']}/verify", expect=200)
+    assert (told["verified"], len(told["destinations"])) == (True, 2), told
+    await warehouse.execute("DELETE FROM _dataaggregator.loads WHERE stream = 'crm_raw.mails'")
+    told = await api.post(f"/api/runs/{run['id']}/verify", expect=200)
+    assert {one["destination"]: one["status"] for one in told["destinations"]} == {
+        "warehouse/crm_raw.calls": "verified",
+        "warehouse/crm_raw.mails": "missing",
+    }
+
+    state = "/api/pipelines/crm/state"
+    assert [(one["source"], one["destination"]) for one in (await api.get(state))["cursors"]] == [
+        ("stream:crm.calls", "warehouse/crm_raw.calls"),
+        ("stream:crm.mails", "warehouse/crm_raw.mails"),
+    ]
+    await api.put(state, {"cursors": [{"source": "crm.calls", "cursor": {"value": "2026-01-01T00:00:04Z"}}]})
+    assert (await api.run("crm"))["rows_read"] == 6
+    await api.delete(state)
+    assert (await api.run("crm"))["rows_read"] == 20
+    for table in ("calls", "mails"):
+        assert await _same(warehouse, "crm", table) == 10
+
+
+async def test_no_stream_that_is_appended_to_is_set_back(api: Api, warehouse: Warehouse) -> None:
+    await _fill(warehouse, "log", "lines")
+    await api.post("/api/pipelines", _pipeline("log", {"read": "incremental"}, {"write": "append"}))
+    assert (await api.run("log"))["rows_written"] == 10
+    state = "/api/pipelines/log/state"
+    assert (await api.refused("DELETE", state))["code"] == "state-append"
+    back = {"cursors": [{"source": "log.lines", "cursor": {"value": "2026-01-01T00:00:04Z"}}]}
+    assert (await api.refused("PUT", state, back))["errors"][0]["code"] == "state-append"
+    assert (await api.run("log", {"full_refresh": True}))["rows_read"] == 10
+    assert await _same(warehouse, "log", "lines") == 10
+
+
+async def test_a_stream_that_fails_is_told_by_name_and_the_others_are_loaded(api: Api, warehouse: Warehouse) -> None:
+    await _fill(warehouse, "hr", "people", "teams")
+    await warehouse.execute("CREATE SCHEMA hr_raw; CREATE TABLE hr_raw.teams (id bigint, needed text NOT NULL)")
+    given = _pipeline("hr", {"read": "incremental"}, {"write": "append"})
+    await api.post("/api/pipelines", given)
+    run = await api.run("hr")
+    assert (run["status"], run["error"]["code"]) == ("failed", "streams-failed")
+    assert run["error"]["detail"].startswith("1 of 2 streams failed: hr.teams (")
+    told = {one["stream"]: (one["status"], one["receipt"] is not None) for one in run["destinations"]}
+    assert told == {"hr_raw.people": ("succeeded", True), "hr_raw.teams": ("failed", False)}
+    await warehouse.execute("DROP TABLE hr_raw.teams")
+    again = await api.run("hr")
+    assert (again["status"], again["rows_read"]) == ("succeeded", 10), again["error"]
+    for table in ("people", "teams"):
+        assert await _same(warehouse, "hr", table) == 10
+
+
+async def test_everything_that_is_wrong_with_it_is_named_at_once(api: Api, warehouse: Warehouse) -> None:
+    given = _pipeline("wrong", {"streams": ["!a.*"], "reads": "x"}, {"write": "upsert"}, parallelism=0)
+    problem = await api.refused("POST", "/api/pipelines", given)
+    assert problem["status"] == 422
+    assert {one["field"] for one in problem["errors"]} == {
+        "replicate.from.streams",
+        "replicate.from.reads",
+        "replicate.to.write",
+        "replicate.parallelism",
+    }
+    both = _pipeline("wrong", {}, {}) | {
+        "sources": {"a": {"connector": "warehouse", "stream": "a"}},
+        "destinations": [{"connector": "warehouse", "stream": "b"}],
+        "parameters": {"p": {"type": "string"}},
+    }
+    problem = await api.refused("POST", "/api/pipelines", both)
+    assert {one["field"] for one in problem["errors"]} == {"sources", "destinations", "parameters"}
+    problem = await api.refused("POST", "/api/pipelines", {"name": "wrong"})
+    assert {one["field"] for one in problem["errors"]} == {"sources", "destinations"}
+    unknown = _pipeline("wrong", {"connector": "nobody"}, {"connector": "nowhere"})
+    problem = await api.refused("POST", "/api/pipelines", unknown)
+    assert {(one["field"], one["code"]) for one in problem["errors"]} == {
+        ("replicate.from.connector", "connector-unknown"),
+        ("replicate.to.connector", "connector-unknown"),
+    }
+    for came, to, code in (
+        ({"read": "incremental"}, {"write": "replace"}, "incremental-replace"),
+        ({}, {"write": "append"}, "full-refresh-append"),
+        ({"read": "incremental", "lateness": "1h"}, {"write": "append"}, "lateness-append"),
+    ):
+        problem = await api.refused("POST", "/api/pipelines", _pipeline("wrong", came, to))
+        assert [(one["field"], one["code"]) for one in problem["errors"]] == [("replicate.to.write", code)]
+
+
+async def test_its_connectors_are_in_use(api: Api, warehouse: Warehouse) -> None:
+    config = {"name": "leaving", "type": "postgres", "config": {"url": warehouse.url}}
+    await api.post("/api/connectors", config)
+    await api.post("/api/pipelines", _pipeline("stays", {"connector": "leaving"}, {}))
+    problem = await api.refused("DELETE", "/api/connectors/leaving")
+    assert (problem["status"], problem["code"]) == (409, "connector-in-use")
+    assert "stays" in problem["detail"]
+    await api.delete("/api/pipelines/stays")
+
+
+async def test_a_folder_of_files_is_replicated_and_its_broken_lines_are_kept(
+    api: Api, warehouse: Warehouse, disk: Disk
+) -> None:
+    (disk.folder / "in").mkdir()
+    disk.write("in/good.csv", "id,name\n1,a\n2,b\n")
+    disk.write("in/bad.csv", "id,name\n1,a\n2,b,c\n3,d\n")
+    given = _pipeline("folder", {"connector": "disk", "streams": ["in/*.csv"]}, {})
+    await api.post("/api/pipelines", given)
+    run = await api.run("folder")
+    assert (run["status"], run["rows_read"], run["rows_rejected"]) == ("succeeded", 5, 1), run["error"]
+    assert await warehouse.rows("SELECT id, name FROM folder_raw.bad ORDER BY id") == [(1, "a"), (3, "d")]
+    (row,) = await api.items(f"/api/runs/{run['id']}/rejected")
+    assert (row["stage"], row["position"]) == ("disk/in/bad.csv", "in/bad.csv:3")
+    problem = await api.refused("POST", f"/api/runs/{run['id']}/rejected/replay", {})
+    assert problem["code"] == "replay-raw-rows"

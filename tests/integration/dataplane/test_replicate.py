@@ -1,0 +1,350 @@
+"""A whole schema in one run: every stream held against its source row by row, and what is left where one fails."""
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pyarrow.parquet as pq
+import pytest
+
+from dataaggregator.contracts.pipeline import ResolvedPipeline
+from dataaggregator.contracts.replicate import USUAL_CURSORS
+from dataaggregator.dataplane.job import JobSettings, Progress, RunJob, RunOutcome
+from dataaggregator.errors import Transient
+
+from .conftest import MASK_KEY, WORKSPACE, Bench
+
+
+def replication(bench: Bench, came: Mapping[str, Any], to: Mapping[str, Any], **more: Any) -> RunJob:
+    """A job that replicates; what the definition does not have goes to the job."""
+    fields = ("parallelism", "on_new", "on_vanished")
+    replicate = {name: more.pop(name) for name in fields if name in more}
+    replicate |= {
+        "from": bench._resolved({"connector": "erp", "streams": ["public.*"], **came}),
+        "to": bench._resolved({"connector": "house", "schema": "raw", **to}),
+    }
+    run = uuid4()
+    given = {"run_id": run, "pipeline_id": uuid4(), "epoch": 1, "folder": str(bench.folder / str(run))} | more
+    given.setdefault("kept", str(bench.folder / "kept"))
+    return RunJob(
+        workspace_id=WORKSPACE,
+        mask_key=MASK_KEY,
+        definition=ResolvedPipeline.model_validate({"name": "all", "replicate": replicate}),
+        connectors=bench.connectors,
+        settings=JobSettings(egress_private=True, allowed_roots=(str(bench.folder),)),
+        **given,
+    )
+
+
+def next_run(job: RunJob, before: RunOutcome, **more: Any) -> RunJob:
+    """The pipeline's next run, told what the last good one read."""
+    run = uuid4()
+    rows = {stage.stage: stage.read for stage in before.ledger.stages if stage.kind == "source"}
+    folder = str(Path(job.folder).parent / str(run))
+    changes = {"run_id": run, "epoch": job.epoch + 10, "attempt": 1, "folder": folder, "previous_rows": rows}
+    return job.model_copy(update=changes | more)
+
+
+@pytest.fixture
+async def erp(bench: Bench, empty_database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """The database that is read; the one that is written to is its own schema `raw`, by a connector of its own."""
+    for name in ("erp", "house"):
+        bench.connector(name, "postgres", {"url": empty_database_url})
+    connection = await asyncpg.connect(empty_database_url)
+    yield connection
+    await connection.close()
+
+
+async def fill(erp: asyncpg.Connection, table: str, rows: int, *, key: bool = True, cursor: bool = True) -> None:
+    columns = f"id bigint {'PRIMARY KEY' if key else ''}, note text"
+    columns += ", updated_at timestamptz NOT NULL DEFAULT clock_timestamp()" if cursor else ""
+    await erp.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+    await more(erp, table, rows)
+
+
+async def more(erp: asyncpg.Connection, table: str, rows: int) -> None:
+    await erp.execute(
+        f"INSERT INTO {table} (id, note) SELECT n, '{table.replace(chr(39), '')} ' || n FROM generate_series("
+        f"(SELECT coalesce(max(id), 0) + 1 FROM {table}), (SELECT coalesce(max(id), 0) + $1 FROM {table})) n",
+        rows,
+    )
+
+
+async def same(erp: asyncpg.Connection, source: str, target: str) -> int:
+    """How many rows both have; each row of the one has to be in the other, and as often."""
+    rows = [await erp.fetch(f"SELECT t::text AS row FROM {table} t ORDER BY 1") for table in (source, target)]
+    assert rows[0] == rows[1], f"{source} and {target} differ"
+    return len(rows[0])
+
+
+async def tables(erp: asyncpg.Connection, schema: str = "raw") -> list[str]:
+    found = await erp.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY 1", schema)
+    return [row[0] for row in found]
+
+
+def good(outcome: RunOutcome) -> RunOutcome:
+    assert (outcome.status, outcome.ledger.violations) == ("succeeded", ()), outcome.error
+    assert outcome.ledger.balanced
+    assert all(one.receipt is not None and one.receipt.verified for one in outcome.destinations)
+    return outcome
+
+
+ODD = ['public."We.ird"', 'public."a""b"', 'public."Ünï Cødé"', 'public."has space"', "public.CamelCase"]
+
+
+async def test_every_stream_arrives_row_by_row_whatever_it_is_called(bench: Bench, erp: asyncpg.Connection) -> None:
+    for table in ("orders", "customers", "tmp_x"):
+        await fill(erp, table, 50)
+    for number, name in enumerate(ODD):
+        await fill(erp, name, number + 1)
+    await erp.execute('CREATE TABLE "tmp_a.b" (id int); INSERT INTO "tmp_a.b" VALUES (1)')
+    await erp.execute("CREATE TABLE nothing (id bigint PRIMARY KEY, note text)")
+    await erp.execute("CREATE VIEW some_orders AS SELECT * FROM orders WHERE id <= 10")
+    await erp.execute("CREATE TABLE parted (id int, at date) PARTITION BY RANGE (at)")
+    await erp.execute("CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')")
+    await erp.execute("INSERT INTO parted SELECT n, '2026-01-01'::date + n FROM generate_series(0, 20) n")
+    outcome = good(await bench.run(replication(bench, {"streams": ["public.*", "!public.tmp_*"]}, {})))
+    expected = ["orders", "customers", "nothing", "some_orders", "parted", *ODD]
+    for name in expected:
+        plain = name.removeprefix("public.")
+        plain = "camelcase" if plain == "CamelCase" else plain
+        await same(erp, f"public.{plain}", f"raw.{plain}")
+    assert len(await tables(erp)) == len(outcome.destinations) == len(expected)
+    assert {one.stream for one in outcome.destinations} >= {"raw.orders", 'raw."We.ird"', 'raw."a""b"', "raw.parted"}
+    assert outcome.counts.rows_read == outcome.counts.rows_written == 50 + 50 + 0 + 10 + 21 + 15
+    assert {stage.stage for stage in outcome.ledger.stages} >= {"erp/public.orders", "house/raw.orders"}
+    assert len({stage.stage for stage in outcome.ledger.stages}) == 2 * len(expected)
+
+
+async def test_a_stream_goes_on_by_its_cursor_and_one_without_cursor_or_key_is_replaced_and_said_so(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    await fill(erp, "orders", 100)
+    await fill(erp, "no_cursor", 10, cursor=False)
+    await fill(erp, "no_key", 10, key=False)
+    job = replication(bench, {"read": "incremental"}, {"write": "merge"})
+    first = good(await bench.run(job))
+    assert [known.source for known in first.cursors] == ["stream:public.orders"]
+    assert list(first.warnings) == [
+        f"Read whole, for want of a cursor field ({', '.join(USUAL_CURSORS)}): public.no_cursor.",
+        "Read whole and replaced, for want of a primary key to merge by: public.no_key.",
+    ]
+    for table in ("orders", "no_cursor", "no_key"):
+        await more(erp, table, 5)
+    second = good(await bench.run(next_run(job, first)))
+    reads = {stage.stage: stage.read for stage in second.ledger.stages if stage.kind == "source"}
+    assert reads == {"erp/public.orders": 5, "erp/public.no_cursor": 15, "erp/public.no_key": 15}
+    for table in ("orders", "no_cursor", "no_key"):
+        await same(erp, f"public.{table}", f"raw.{table}")
+
+
+async def test_a_stream_that_cannot_go_on_is_refused_where_its_rows_would_be_appended_again(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    await fill(erp, "orders", 10)
+    await fill(erp, "no_cursor", 10, cursor=False)
+    job = replication(bench, {"read": "incremental"}, {"write": "append"})
+    outcome = await bench.run(job)
+    assert outcome.status == "failed"
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.error.retryable) == ("streams-failed", False)
+    told = {one.stream: (one.status, one.error and one.error.code) for one in outcome.destinations}
+    assert told == {"raw.no_cursor": ("failed", "replicate-no-cursor"), "raw.orders": ("succeeded", None)}
+    assert await tables(erp) == ["orders"]
+    await more(erp, "orders", 5)
+    excluded = replication(
+        bench, {"read": "incremental", "streams": ["public.*", "!*.no_cursor"]}, {"write": "append"},
+        pipeline_id=job.pipeline_id, epoch=5,
+    )  # fmt: skip
+    assert good(await bench.run(excluded)).counts.rows_read == 5
+    assert await same(erp, "public.orders", "raw.orders") == 15
+
+
+async def test_streams_that_would_meet_in_one_are_refused_before_a_row_is_read(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    await erp.execute("CREATE SCHEMA sales")
+    for table in ("public.orders", "sales.orders", "sales.other"):
+        await fill(erp, table, 3)
+    streams = ["public.*", "sales.*"]
+    outcome = await bench.run(replication(bench, {"streams": streams}, {}))
+    assert outcome.error is not None
+    assert (outcome.status, outcome.error.code) == ("failed", "replicate-target-twice")
+    assert "public.orders and sales.orders into raw.orders" in outcome.error.detail
+    assert await tables(erp) == []
+    good(await bench.run(replication(bench, {"streams": streams}, {"schema": "raw_{schema}"})))
+    assert (await tables(erp, "raw_public"), await tables(erp, "raw_sales")) == (["orders"], ["orders", "other"])
+
+
+async def test_a_stream_is_never_replicated_into_itself(bench: Bench, erp: asyncpg.Connection) -> None:
+    await erp.execute("CREATE SCHEMA raw")
+    await fill(erp, "raw.orders", 3)
+    bench.types["house"] = bench.types["erp"]
+    outcome = await bench.run(replication(bench, {"streams": ["*"]}, {}))
+    assert outcome.error is not None
+    assert outcome.error.code == "replicate-into-itself"
+    assert await erp.fetchval("SELECT count(*) FROM raw.orders") == 3
+
+
+async def test_a_stream_that_fails_leaves_the_others_alone_and_the_next_attempt_goes_to_it_alone(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    for table in ("a", "b", "c"):
+        await fill(erp, table, 20)
+    await erp.execute("CREATE SCHEMA raw; CREATE TABLE raw.b (id int, blocked text NOT NULL)")
+    job = replication(bench, {"read": "incremental"}, {"write": "append"})
+    outcome = await bench.run(job)
+    assert outcome.status == "failed"
+    assert outcome.error is not None
+    assert outcome.error.detail.startswith("1 of 3 streams failed: public.b (")
+    assert [one.status for one in outcome.destinations] == ["succeeded", "failed", "succeeded"]
+    await erp.execute("DROP TABLE raw.b")
+    for table in ("a", "b", "c"):
+        await more(erp, table, 5)
+    again = good(await bench.run(bench.again(job)))
+    reads = {stage.stage: stage.read for stage in again.ledger.stages if stage.kind == "source"}
+    assert reads == {"erp/public.a": 20, "erp/public.b": 25, "erp/public.c": 20}
+    assert await erp.fetchval("SELECT count(*) FROM raw.a") == 20
+    assert await same(erp, "public.b", "raw.b") == 25
+
+
+@pytest.mark.parametrize("failpoint", ["load.after_commit:3", "load.before_commit:3", "run.before_outcome:4"])
+@pytest.mark.parametrize("write", ["append", "merge"])
+async def test_killed_in_the_middle_the_next_attempt_brings_what_is_missing_and_nothing_twice(
+    bench: Bench, erp: asyncpg.Connection, failpoint: str, write: str
+) -> None:
+    names = [f"t{number}" for number in range(8)]
+    for table in names:
+        await fill(erp, table, 100)
+    job = replication(bench, {"read": "incremental"}, {"write": write}, parallelism=2)
+    with pytest.raises(Transient) as lost:
+        await bench.run_armed(job, failpoint)
+    assert lost.value.code == "run-process-lost"
+    before = set(await tables(erp))
+    assert before
+    outcome = good(await bench.run(bench.again(job)))
+    assert outcome.counts.rows_read == 800
+    for table in names:
+        assert await same(erp, f"public.{table}", f"raw.{table}") == 100
+
+
+async def test_on_another_machine_too_nothing_comes_twice(bench: Bench, erp: asyncpg.Connection) -> None:
+    for table in ("a", "b", "c"):
+        await fill(erp, table, 10)
+    job = replication(bench, {"read": "incremental"}, {"write": "append"}, parallelism=1)
+    with pytest.raises(Transient):
+        await bench.run_armed(job, "load.after_commit:2")
+    elsewhere = bench.again(job).model_copy(update={"folder": str(bench.folder / "elsewhere")})
+    outcome = good(await bench.run(elsewhere))
+    assert any("its other counts are lost" in warning for warning in outcome.warnings)
+    for table in ("a", "b", "c"):
+        assert await same(erp, f"public.{table}", f"raw.{table}") == 10
+    assert {stage.stage for stage in outcome.ledger.stages if stage.kind == "source"} == {
+        f"erp/public.{table}" for table in ("a", "b", "c")
+    }
+
+
+async def test_new_and_vanished_streams_are_handled_as_the_policies_say(bench: Bench, erp: asyncpg.Connection) -> None:
+    for table in ("a", "b"):
+        await fill(erp, table, 3)
+    job = replication(bench, {}, {})
+    first = good(await bench.run(job))
+    await fill(erp, "c", 3)
+    await erp.execute("DROP TABLE b")
+    second = good(await bench.run(next_run(job, first)))
+    assert list(second.warnings) == ["public.b is not there any more; what was loaded of it stays at the destination."]
+    assert await tables(erp) == ["a", "b", "c"]
+    assert await erp.fetchval("SELECT count(*) FROM raw.b") == 3
+    await erp.execute("DROP TABLE raw.c")
+
+    ignoring = replication(bench, {}, {}, on_new="ignore")
+    third = good(await bench.run(next_run(ignoring, first)))
+    assert "public.c is new and was not loaded, as on_new says." in third.warnings
+    assert await tables(erp) == ["a", "b"]
+    for policy, code in (({"on_new": "fail"}, "replicate-new"), ({"on_vanished": "fail"}, "replicate-vanished")):
+        refused = await bench.run(next_run(replication(bench, {}, {}, **policy), first))
+        assert refused.error is not None
+        assert (refused.status, refused.error.code, refused.destinations) == ("failed", code, ())
+    left_out = replication(bench, {"streams": ["public.*", "!public.b", "!public.c"]}, {}, on_vanished="fail")
+    assert good(await bench.run(next_run(left_out, first))).warnings == ()
+
+
+async def test_patterns_that_fit_nothing_are_told_and_alone_fail_the_run(bench: Bench, erp: asyncpg.Connection) -> None:
+    await fill(erp, "a", 3)
+    some = good(await bench.run(replication(bench, {"streams": ["public.*", "nowhere.*"]}, {})))
+    assert list(some.warnings) == ["No stream of erp fits 'nowhere.*'."]
+    none = await bench.run(replication(bench, {"streams": ["nowhere.*"]}, {}))
+    assert none.error is not None
+    assert (none.status, none.error.code) == ("failed", "replicate-nothing")
+
+
+async def test_tables_become_folders_of_files_and_files_become_tables(bench: Bench, erp: asyncpg.Connection) -> None:
+    for table in ("orders", "customers", 'public."a/b=c.csv"'):
+        await fill(erp, table, 30)
+    bench.connector("house", "files", {"root": bench.folder.as_uri()})
+    outcome = good(await bench.run(replication(bench, {}, {"schema": "lake/raw"})))
+    assert {one.stream for one in outcome.destinations} == {
+        "lake/raw/orders", "lake/raw/customers", "lake/raw/a%2Fb%3Dc%2Ecsv",
+    }  # fmt: skip
+    (part,) = (bench.folder / "lake" / "raw" / "orders").glob("*.parquet")
+    assert pq.read_table(part).num_rows == 30
+
+    bench.types["erp"], bench.types["house"] = bench.types["house"], bench.types["erp"]
+    back = replication(bench, {"streams": ["lake/raw/*"], "read": "incremental"}, {"schema": "back", "write": "merge"})
+    outcome = good(await bench.run(back))
+    assert await same(erp, "public.orders", "back.orders") == 30
+    assert [warning.partition(":")[0] for warning in outcome.warnings] == [
+        "Read whole and replaced, for want of a primary key to merge by"
+    ]
+
+
+async def test_what_a_connector_type_cannot_do_is_refused_before_a_row_is_read(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    await fill(erp, "orders", 3)
+    bench.connector("house", "files", {"root": bench.folder.as_uri()})
+    merged = await bench.run(replication(bench, {}, {"write": "merge"}))
+    assert merged.error is not None
+    assert merged.error.code == "write-mode-unknown"
+    bench.connector("house", "http", {"base_url": "http://127.0.0.1:9", "streams": {}})
+    posted = await bench.run(replication(bench, {}, {}))
+    assert posted.error is not None
+    assert posted.error.code == "replicate-unsupported"
+
+
+async def test_many_streams_that_come_first_into_a_new_schema_do_not_get_in_each_others_way(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    for number in range(12):
+        await fill(erp, f"t{number}", 1)
+    for number in range(6):
+        good(await bench.run(replication(bench, {}, {"schema": f"fresh_{number}"}, parallelism=12)))
+        assert len(await tables(erp, f"fresh_{number}")) == 12
+
+
+async def test_three_hundred_tables_are_loaded_in_one_run_a_few_at_a_time(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    await erp.execute(
+        "DO $$ BEGIN FOR n IN 1..300 LOOP EXECUTE format('CREATE TABLE many_%s (id int PRIMARY KEY, note text)', n);"
+        " EXECUTE format('INSERT INTO many_%s SELECT k, %L || k FROM generate_series(1, %s) k', n, n, n % 7);"
+        " END LOOP; END $$"
+    )
+    most = 0
+
+    async def on_frame(frame: object) -> None:
+        nonlocal most
+        bench.frames.append(frame)  # type: ignore[arg-type]
+        if isinstance(frame, Progress):
+            most = max(most, len(frame.stages))
+
+    async with bench.pool.take(WORKSPACE) as process:
+        outcome = good(await process.run(replication(bench, {}, {"write": "merge"}, parallelism=3), on_frame))
+    assert len(outcome.destinations) == len(outcome.ledger.receipts) == 300
+    assert most <= 2 * 3, "those at work"
+    last = [frame for frame in bench.frames if isinstance(frame, Progress)][-1]
+    assert (last.phase, last.progress, last.rows_read) == ("done", 1.0, outcome.counts.rows_read)
+    for number in (1, 7, 150, 300):
+        assert await same(erp, f"public.many_{number}", f"raw.many_{number}") == number % 7
