@@ -93,7 +93,7 @@ test-compose: $(READY_DEV) ## docker-compose.yml for real: an engine of its own,
 	@COMPOSE=1 $(BIN)/python -m pytest tests/compose
 
 test-stores: $(READY_DEV) $(READY_AZURE) ## what make test does on a bucket of S3, on one of Azure as well
-	@STORES=all $(BIN)/python -m pytest tests/integration/connectors/test_files_buckets.py
+	@STORES=all $(BIN)/python -m pytest tests/integration/connectors/test_files_buckets.py tests/integration/connectors/test_run_bucket.py
 
 $(READY_AZURE): $(READY_DEV) $(AZURE)/package-lock.json
 	@echo "Adding a store that speaks Azure Blob (about 190 MB are fetched the first time) ..."

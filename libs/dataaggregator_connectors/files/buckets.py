@@ -28,13 +28,9 @@ async def open_bucket(config: FilesConfig, context: Context) -> ObjectTree:
         "proxy_excludes": "",
         "connect_timeout": timedelta(seconds=10),
         "timeout": timedelta(seconds=120),
-        "allow_http": urlsplit(config.endpoint or "").scheme == "http",
-        "user_agent": "dataaggregator",
     }
-    if config.sslrootcert is not None:
-        client["root_certificate"] = config.sslrootcert
     try:
-        return ObjectTree(_store(config, client), config.root, proxy)
+        return ObjectTree(bucket_of(config, client, RETRY), config.root, proxy)
     except (BaseError, ValueError) as error:
         await proxy.close()
         # The library's own words may hold a part of what it could not read.
@@ -43,8 +39,17 @@ async def open_bucket(config: FilesConfig, context: Context) -> ObjectTree:
         ) from error
 
 
-def _store(config: FilesConfig, client: "ClientConfig") -> Bucket:
-    """Credentials are those given or none: what the machine itself may do is nobody's to use."""
+def bucket_of(config: FilesConfig, client: "ClientConfig", retry: "RetryConfig") -> Bucket:
+    """Credentials are those given or none: what the machine itself may do is nobody's to use.
+
+    Raises what the library raises where they are not of the right form.
+    """
+    client = client | {
+        "allow_http": urlsplit(config.endpoint or "").scheme == "http",
+        "user_agent": "dataaggregator",
+    }
+    if config.sslrootcert is not None:
+        client["root_certificate"] = config.sslrootcert
     prefix = unquote(urlsplit(config.root).path).strip("/") or None
     given: dict[str, Any] = dict(config.credentials.given)
     if config.endpoint is not None:
@@ -58,7 +63,7 @@ def _store(config: FilesConfig, client: "ClientConfig") -> Bucket:
                 prefix=prefix,
                 skip_signature=not signed,
                 client_options=client,
-                retry_config=RETRY,
+                retry_config=retry,
                 **given,
             )
         case "az":
@@ -69,7 +74,7 @@ def _store(config: FilesConfig, client: "ClientConfig") -> Bucket:
                 prefix=prefix,
                 skip_signature=not signed,
                 client_options=client,
-                retry_config=RETRY,
+                retry_config=retry,
                 **given,
             )
         case _:
@@ -78,6 +83,6 @@ def _store(config: FilesConfig, client: "ClientConfig") -> Bucket:
                 prefix=prefix,
                 skip_signature="service_account_key" not in given,
                 client_options=client,
-                retry_config=RETRY,
+                retry_config=retry,
                 **given,
             )

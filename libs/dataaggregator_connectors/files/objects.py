@@ -3,9 +3,9 @@
 import io
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import obstore
 from obstore.exceptions import (
@@ -137,25 +137,31 @@ class ObjectTree(StoreThreads):
         try:
             yield
         except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise self._refusal() or Invalid("store-denied", f"{self.shown}: {_first_line(error)}") from error
+            raise self._refusal() or Invalid("store-denied", f"{self.shown}: {first_line(error)}") from error
         except FileNotFoundError as error:
-            raise Invalid("stream-missing", f"{self.shown}: {_first_line(error)}") from error
+            raise Invalid("stream-missing", f"{self.shown}: {first_line(error)}") from error
         except BaseError as error:
             if NOT_THERE in str(error):
-                raise Invalid("stream-missing", f"{self.shown}: {_first_line(error)}") from error
-            raise self._refusal() or Transient(
-                "connector-unreachable", f"{self.shown}: {_first_line(error)}"
-            ) from error
+                raise Invalid("stream-missing", f"{self.shown}: {first_line(error)}") from error
+            raise self._refusal() or Transient("connector-unreachable", f"{self.shown}: {first_line(error)}") from error
 
     def _refusal(self) -> PlatformError | None:
         return self._proxy.refused
 
 
+class Holder(Protocol):
+    """Who has the bucket and tells its errors in our words."""
+
+    store: Bucket
+
+    def told(self) -> AbstractContextManager[None]: ...
+
+
 class ObjectBytes(io.RawIOBase):
     """One object in one state, range by range; when it is replaced the next range is an error."""
 
-    def __init__(self, tree: ObjectTree, name: str, size: int, tag: str | None) -> None:
-        self._tree, self._name, self._size, self._tag = tree, name, size, tag
+    def __init__(self, holder: Holder, name: str, size: int, tag: str | None) -> None:
+        self._holder, self._name, self._size, self._tag = holder, name, size, tag
         self._at = 0
 
     def readable(self) -> bool:
@@ -169,14 +175,18 @@ class ObjectBytes(io.RawIOBase):
         self._at = max(0, base + offset)
         return self._at
 
+    def readall(self) -> bytes:
+        """In one go: by itself it would ask for some thousand bytes at a time."""
+        return self.read(max(0, self._size - self._at)) or b""
+
     def readinto(self, buffer: Any) -> int:
         end = min(self._at + len(buffer), self._size)
         if end <= self._at:
             return 0
-        with self._tree.told():
+        with self._holder.told():
             try:
                 got = obstore.get(
-                    self._tree.store, self._name, options={"range": (self._at, end), "if_match": self._tag}
+                    self._holder.store, self._name, options={"range": (self._at, end), "if_match": self._tag}
                 )
                 data = memoryview(got.bytes())
             except (PreconditionError, FileNotFoundError) as error:
@@ -192,5 +202,6 @@ def _version(meta: Any) -> Any:
     return {key: value for key, value in (("e_tag", meta["e_tag"]), ("version", meta["version"])) if value is not None}
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What the library says, without what could be a signature."""
     return QUERY.sub("?…", str(error).strip().splitlines()[0])[:500]
