@@ -28,9 +28,10 @@ class Service:
     """What ``services.<name>.app.build(ports)`` returns.
 
     ``resources`` are its own, opened before it listens, closed after it has stopped. ``needs`` are what
-    ``/health/ready`` asks (a shared database among them). ``schema`` is the Postgres schema it owns, whose outbox is
-    relayed and in which its ``handlers`` keep their inbox. ``middlewares`` (aiohttp's, the first outermost) stand
-    between the kit's own (request id, trace, problems) and the routes: the gateway's edge is made of them.
+    ``/health/ready`` asks (a shared database among them), ``wants`` what it asks too and can do without for a while.
+    ``schema`` is the Postgres schema it owns, whose outbox is relayed and in which its ``handlers`` keep their inbox.
+    ``middlewares`` (aiohttp's, the first outermost) stand between the kit's own (request id, trace, problems) and the
+    routes: the gateway's edge is made of them.
     """
 
     name: str
@@ -39,5 +40,6 @@ class Service:
     loops: Sequence[Loop] = ()
     resources: Sequence[Resource] = ()
     needs: Sequence[Resource] = ()
+    wants: Sequence[Resource] = ()
     schema: str | None = None
     middlewares: "Sequence[Middleware]" = ()

@@ -1,5 +1,6 @@
 """The environment, typed and checked: every setting of the platform with its default and unit."""
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
@@ -177,6 +178,23 @@ class Settings(BaseModel):
     run_retention_days: Annotated[float, Field(gt=0)] = Field(
         30.0, description="How long logs and rejected rows of an ended run are kept, days; its ledger stays."
     )
+    run_store: str | None = Field(
+        None,
+        description="Where rejected rows outlive the executor that rejected them: file:///path, s3://bucket/prefix, "
+        "az://container/prefix or gs://bucket/prefix; without it they stay on its disk.",
+    )
+    run_store_endpoint: Url | None = Field(
+        None, description="Address of a RUN_STORE that is not Amazon's or Microsoft's, as http(s)://host:port."
+    )
+    run_store_region: str | None = Field(None, description="Region of an s3:// RUN_STORE; us-east-1 when left out.")
+    run_store_sslrootcert: Path | None = Field(
+        None, description="File of certificates (PEM) that the one of RUN_STORE_ENDPOINT may come from."
+    )
+    run_store_credentials: SecretStr | None = Field(
+        None,
+        description="Who reads and writes the RUN_STORE, as JSON with the fields that a connector of type files has in "
+        "credentials; the machine's own rights are never used.",
+    )
     tick_seconds: Seconds = Field(1.0, description="How often the scheduler looks for slots that are due, seconds.")
 
     # The outside world and the sandbox
@@ -247,6 +265,23 @@ class Settings(BaseModel):
             raise ValueError("should be at least 32 characters; make one with: openssl rand -hex 32")
         return key
 
+    @field_validator("run_store")
+    @classmethod
+    def _check_run_store(cls, root: str | None) -> str | None:
+        if root is None:
+            return None
+        scheme, _, place = root.partition("://")
+        if scheme not in ("file", "s3", "az", "gs") or place.startswith("/") is not (scheme == "file"):
+            raise ValueError("should be file:///path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix")
+        return root
+
+    @field_validator("run_store_credentials")
+    @classmethod
+    def _check_run_store_credentials(cls, credentials: SecretStr | None) -> SecretStr | None:
+        if credentials is not None and not _is_json_object(credentials.get_secret_value()):
+            raise ValueError('should be JSON such as {"access_key_id": "…", "secret_access_key": "…"}')
+        return credentials
+
     @field_validator("trusted_proxies", "rate_limit_trusted_networks")
     @classmethod
     def _check_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
@@ -311,6 +346,13 @@ def _checked_scheme(url: SecretStr | None, scheme: str, right: str) -> SecretStr
     if url is not None and not url.get_secret_value().startswith((f"{scheme}://", f"{scheme}s://")):
         raise ValueError(f"should be {right}")
     return url
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def missing(settings: Settings, fields: Iterable[str]) -> list[str]:

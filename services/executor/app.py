@@ -26,8 +26,11 @@ from services.executor.probe import Probes
 from services.executor.reaper import Reaper, ReaperTimes
 from services.executor.recorder import Recorder
 from services.executor.rejected_api import RejectedApi
+from services.executor.rejected_files import RejectedFiles
 from services.executor.replays import Replays
+from services.executor.run_store import run_store_of
 from services.executor.state_api import StateApi
+from services.executor.storing import Storing
 from services.executor.verify_api import VerifyApi
 from services.executor.wake import Waker
 from services.executor.whereabouts import identify
@@ -48,22 +51,29 @@ def build(ports: Ports) -> Service:
     )
     client = ServiceClient(ports, "executor")
     mask_key = _mask_keys(ports.keys)
-    replays = Replays(database, folders, settings.run_retention_days)
+    store = run_store_of(settings)
+    storing = None if store is None else Storing(database, folders, store)
+    rejected_files = RejectedFiles(folders, store)
+    replays = Replays(database, rejected_files, settings.run_retention_days)
     doors = WorkplaceDoors(database, ports.bus, ports.clock, client, pool, attempts, folders, kept, replays, mask_key)
     workplace = Workplace(doors, job, AttemptLimits(settings.execution_timeout), settings.run_slots)
     waker = Waker(database)
     worker = Worker(
-        WorkerDoors(attempts, Recorder(attempts), keeper, workplace, _owner(name)), settings.run_slots, waker.signal
+        WorkerDoors(attempts, Recorder(attempts), keeper, workplace, storing, _owner(name)),
+        settings.run_slots,
+        waker.signal,
     )
     reaper = Reaper(database, ReaperTimes(settings.heartbeat_seconds, settings.queue_limit_seconds))
-    cleaner = Cleaner(database, folders, kept, settings.run_retention_days)
+    cleaner = Cleaner(database, folders, kept, settings.run_retention_days, store)
     handlers: list[Handler] = events.handlers()
     probes = Probes(pool, settings.home / "probes", job, mask_key)
     return Service(
         name="executor",
         schema=SCHEMA,
         routes=[
-            *Api(database, RejectedApi(database, folders, settings.run_retention_days), replays, probes).routes(),
+            *Api(
+                database, RejectedApi(database, rejected_files, settings.run_retention_days), replays, probes
+            ).routes(),
             *StateApi(database).routes(),
             *VerifyApi(database, client, probes).routes(),
         ],
@@ -74,9 +84,11 @@ def build(ports: Ports) -> Service:
             Loop("executor-worker", worker.run),
             Loop("executor-reaper", reaper.run),
             Loop("executor-cleaner", cleaner.run),
+            *([] if storing is None else [Loop("executor-storing", storing.run)]),
         ],
         resources=[client, spill, pool],
         needs=[database],
+        wants=[] if storing is None else [storing],
     )
 
 

@@ -4,15 +4,16 @@ import asyncio
 import fcntl
 import shutil
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from dataaggregator.db import Database
 from dataaggregator.errors import Transient
 from dataaggregator.ids import new_id
+from dataaggregator.run_store import RunStore
 from dataaggregator.telemetry import logs as telemetry
 from services.executor.domain import has_ended
-from services.executor.folders import KeptFolders, RunFolders
+from services.executor.folders import KeptFolders, RunFolders, as_run_id
 from services.executor.store import cleaning
 
 _log = telemetry.get(__name__)
@@ -27,14 +28,22 @@ class Cleaner:
     """A run folder goes when its run is not known here or has nothing left to keep; logs, rejected rows and
     kept copies that nobody uses go when the retention is over, counts and ledgers stay."""
 
-    def __init__(self, database: Database, folders: RunFolders, kept: KeptFolders, retention_days: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        folders: RunFolders,
+        kept: KeptFolders,
+        retention_days: float,
+        store: RunStore | None = None,
+    ) -> None:
         self._database = database
         self._folders = folders
         self._kept = kept
+        self._store = store
         self._retention = timedelta(days=retention_days)
 
     async def run(self) -> None:
-        """Loop: the sweep once, then clean every hour."""
+        """Loop: the sweep once, and again after something could not be removed; then clean every hour."""
         swept = False
         while True:
             try:
@@ -43,22 +52,42 @@ class Cleaner:
                     swept = True
                 await self.clean()
             except Transient as error:
+                swept = False
                 _log.warning("cleaning_failed", detail=error.detail)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             await asyncio.sleep(CLEAN_SECONDS)
 
     async def sweep(self) -> None:
-        """Folders of runs that are not known any more go; of ended runs only rejected rows stay."""
+        """Folders of runs that are not known any more go, or have outlived their retention; of other ended runs only
+        rejected rows stay."""
         found = await asyncio.to_thread(self._folders.list_runs)
         async with self._database.platform() as tx:
-            known = await cleaning.list_statuses(tx, found)
+            known = await cleaning.list_known(tx, found)
         for run_id in found:
-            status = known.get(run_id)
-            if status is None:
+            run = known.get(run_id)
+            if run is None or run.cleaned:
                 await asyncio.to_thread(self._folders.remove, run_id)
-            elif has_ended(status):
+            elif has_ended(run.status):
                 await asyncio.to_thread(self._folders.keep_quarantine_only, run_id)
+        if self._store is not None:
+            await self._sweep_store(self._store)
+
+    async def _sweep_store(self, store: RunStore) -> None:
+        """What retention could not remove from it goes. A run that is not known may be known to another installation
+        that uses the store, or to the database before it was set back: it goes when it has outlived its retention."""
+        found = [run_id for name in await store.folders() if (run_id := as_run_id(name)) is not None]
+        async with self._database.platform() as tx:
+            known = await cleaning.list_known(tx, found)
+            now: datetime = await tx.fetchval("SELECT now()")
+        for run_id in found:
+            if (run := known.get(run_id)) is not None:
+                outlived = run.cleaned
+            else:
+                written_at = await store.written_at(str(run_id))
+                outlived = written_at is not None and written_at < now - self._retention
+            if outlived:
+                await store.remove(str(run_id))
 
     async def clean(self) -> None:
         await asyncio.to_thread(self._kept.clean, self._retention)
@@ -67,6 +96,9 @@ class Cleaner:
                 outlived = await cleaning.clean_outlived(tx, self._retention, BATCH)
             for run_id in outlived:
                 await asyncio.to_thread(self._folders.remove, run_id)
+            if self._store is not None:
+                for run_id in outlived:
+                    await self._store.remove(str(run_id))
             if len(outlived) < BATCH:
                 return
 

@@ -54,13 +54,15 @@ _ENDS: dict[Status, type[RunEnded]] = {
 class AttemptEnd:
     """How an attempt ended, and what it left: an outcome only where the run process lived to tell one.
 
-    One that was killed says how the run is to end unless the destinations hold everything.
+    One that was killed says how the run is to end unless the destinations hold everything. `stored` says that its
+    rejected rows are in the run store.
     """
 
     end: End
     error: RunError | None = None
     outcome: RunOutcome | None = None
     ending: Ending | None = None
+    stored: bool = False
 
 
 def run_error(code: str, detail: str, *, retryable: bool, stage: str | None = None) -> RunError:
@@ -270,7 +272,7 @@ async def settle_all(tx: Connection, ends: Sequence[tuple[Run, AttemptEnd]]) -> 
     for run, ended in ends:
         verdict, outcome = verdicts[run.run_id], ended.outcome
         if outcome is not None:
-            await quarantine.save(tx, run, outcome.quarantine)
+            await quarantine.save(tx, run, outcome.quarantine, stored=ended.stored)
             await cursors.save_cursors(tx, run, outcome.cursors)
             if verdict.status is not Status.QUEUED:  # the next attempt is of the same rows and destinations
                 await _save_replayed(tx, run, outcome)

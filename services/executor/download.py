@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from dataaggregator.errors import FieldError, Invalid
 from services.executor.rejected import Part, read_parts, types_of
+from services.executor.rejected_files import FilesOfRun
 from services.executor.store.quarantine import StoredEntry
 
 COLUMNS = ("stage", "kind", "rule", "reason", "position", "row")
@@ -23,20 +23,20 @@ Pieces = Iterator[bytes]
 @dataclass(frozen=True)
 class Format:
     media_type: str
-    pieces: Callable[[Path, Sequence[StoredEntry]], Pieces]
+    pieces: Callable[[FilesOfRun, Sequence[StoredEntry]], Pieces]
 
 
-def _ndjson(folder: Path, entries: Sequence[StoredEntry]) -> Pieces:
-    for part in read_parts(folder, entries):
+def _ndjson(files: FilesOfRun, entries: Sequence[StoredEntry]) -> Pieces:
+    for part in read_parts(files, entries):
         yield "".join(f"{_json(asdict(row))}\n" for row in part.shown()).encode()
 
 
-def _csv(folder: Path, entries: Sequence[StoredEntry]) -> Pieces:
+def _csv(files: FilesOfRun, entries: Sequence[StoredEntry]) -> Pieces:
     """The row is JSON in one field, because rows of several stages have different fields."""
     written = io.StringIO(newline="")
     writer = csv.writer(written)
     writer.writerow(COLUMNS)
-    for part in read_parts(folder, entries):
+    for part in read_parts(files, entries):
         for row in part.shown():
             writer.writerow((row.stage, row.kind, row.rule, row.reason, row.position, _json(row.row)))
         yield _taken(written).encode()
@@ -55,13 +55,13 @@ def _taken(written: io.StringIO) -> str:
     return text
 
 
-def _parquet(folder: Path, entries: Sequence[StoredEntry]) -> Pieces:
+def _parquet(files: FilesOfRun, entries: Sequence[StoredEntry]) -> Pieces:
     """The rows keep their types, so that all of them have to have the same."""
-    row = _one_type(types_of(folder, entries))
+    row = _one_type(types_of(files, entries))
     schema = pa.schema([*((name, pa.string()) for name in COLUMNS[:-1]), ("row", row)])
     sink = _Sink()
     with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, compression="zstd") as writer:
-        for part in read_parts(folder, entries):
+        for part in read_parts(files, entries):
             writer.write_table(_with_entry(part, schema))
             yield sink.take()
     yield sink.take()

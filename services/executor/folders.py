@@ -60,13 +60,15 @@ class RunFolders:
         """The runs that have a folder here; what is not a run's is nobody's business."""
         if not self._root.is_dir():
             return []
-        found = []
-        for entry in self._root.iterdir():
-            try:
-                found.append(UUID(entry.name))
-            except ValueError:
-                continue
-        return found
+        return [run_id for entry in self._root.iterdir() if (run_id := as_run_id(entry.name)) is not None]
+
+
+def as_run_id(name: str) -> UUID | None:
+    """None for a name that is no run's."""
+    try:
+        return UUID(name)
+    except ValueError:
+        return None
 
 
 def _keep_only(folder: Path, *names: str) -> None:

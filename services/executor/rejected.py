@@ -1,16 +1,15 @@
-"""rejected: reads rows back from the quarantine's files in the run folder. Blocking: called in a thread."""
+"""rejected: reads rows back from the quarantine's files. Blocking: called in a thread."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dataaggregator.dataplane.showing import rows_as_json
 from dataaggregator.errors import NotFound
+from services.executor.rejected_files import FilesOfRun
 from services.executor.store.quarantine import StoredEntry
 from services.executor.store.runs import Run
 
@@ -49,35 +48,35 @@ def must_be_kept(run: Run, retention_days: float) -> None:
         raise NotFound("rejected-rows-gone", detail)
 
 
-def read_rows(folder: Path, entries: Sequence[StoredEntry], offset: int, limit: int) -> list[RejectedRow]:
+def read_rows(files: FilesOfRun, entries: Sequence[StoredEntry], offset: int, limit: int) -> list[RejectedRow]:
     """The rows offset … offset + limit of the list the entries make up; `rejected-rows-gone` if a file is gone."""
     found: list[RejectedRow] = []
     for entry in entries:
         skip = max(0, offset - entry.first)
         take = min(entry.row_count - skip, limit - len(found))
-        for part in _parts_of(folder, entry, skip, take):
+        for part in _parts_of(files, entry, skip, take):
             found.extend(part.shown())
     return found
 
 
-def read_parts(folder: Path, entries: Sequence[StoredEntry]) -> Iterator[Part]:
+def read_parts(files: FilesOfRun, entries: Sequence[StoredEntry]) -> Iterator[Part]:
     """All rows of the entries, some at a time."""
     for entry in entries:
-        yield from _parts_of(folder, entry, 0, entry.row_count)
+        yield from _parts_of(files, entry, 0, entry.row_count)
 
 
-def types_of(folder: Path, entries: Sequence[StoredEntry]) -> dict[pa.DataType, list[StoredEntry]]:
+def types_of(files: FilesOfRun, entries: Sequence[StoredEntry]) -> dict[pa.DataType, list[StoredEntry]]:
     """The entries by the type their rows have."""
     found: dict[pa.DataType, list[StoredEntry]] = {}
     for entry in entries:
-        with _opened(folder, entry) as file:
+        with files.opened(entry) as file:
             found.setdefault(file.schema_arrow.field("row").type, []).append(entry)
     return found
 
 
-def _parts_of(folder: Path, entry: StoredEntry, skip: int, take: int) -> Iterator[Part]:
+def _parts_of(files: FilesOfRun, entry: StoredEntry, skip: int, take: int) -> Iterator[Part]:
     """Row groups outside the slice are not decoded."""
-    with _opened(folder, entry) as file:
+    with files.opened(entry) as file:
         offset, begin = entry.row_offset + skip, 0
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
@@ -86,11 +85,3 @@ def _parts_of(folder: Path, entry: StoredEntry, skip: int, take: int) -> Iterato
                 held = file.read_row_group(group).slice(first - begin, last - first)
                 yield from (Part(entry, held.slice(at, PART_ROWS)) for at in range(0, held.num_rows, PART_ROWS))
             begin += rows
-
-
-def _opened(folder: Path, entry: StoredEntry) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(folder / entry.file)
-    except FileNotFoundError as error:
-        detail = "The rejected rows of this run are no longer kept, or lie with another executor."
-        raise NotFound("rejected-rows-gone", detail) from error

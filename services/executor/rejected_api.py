@@ -1,8 +1,8 @@
 """rejected_api: the HTTP door to the rejected rows of a run: page by page, counted, and as a file."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission
 from services.executor import rejected
 from services.executor.download import FORMATS, Pieces
-from services.executor.folders import RunFolders
+from services.executor.rejected_files import RejectedFiles
 from services.executor.store import quarantine, runs
 from services.executor.store.quarantine import Chosen, StoredEntry
 
@@ -76,7 +76,7 @@ class RejectedSummary(BaseModel):
 @dataclass(frozen=True)
 class RejectedApi:
     database: Database
-    folders: RunFolders
+    files: RejectedFiles
     retention_days: float
 
     def routes(self) -> Sequence[Route]:
@@ -106,7 +106,7 @@ class RejectedApi:
             entries = await quarantine.list_page(
                 tx, call.workspace, run_id, Chosen(query.stage, query.rule), offset=offset, limit=most
             )
-        found = await asyncio.to_thread(rejected.read_rows, self.folders.path(run_id), entries, offset, most)
+        found = await self.files.work(partial(rejected.read_rows, self.files.of(run_id), entries, offset, most))
         more = encode_cursor(offset + query.limit) if len(found) > query.limit else None
         items = [
             RejectedRow(stage=r.stage, kind=r.kind, rule=r.rule, reason=r.reason, position=r.position, row=r.row)
@@ -123,12 +123,12 @@ class RejectedApi:
         query, run_id = call.query_as(FileQuery), call.id("run")
         entries = await self._entries(call, Chosen(query.stage, query.rule))
         made = FORMATS[query.format]
-        pieces = made.pieces(self.folders.path(run_id), entries)
+        pieces = made.pieces(self.files.of(run_id), entries)
         # The first piece before the answer begins: what is wrong then is still a problem of its own.
-        first = await asyncio.to_thread(next, pieces, None)
+        first = await self.files.work(partial(next, pieces, None))
         name = f"rejected-{run_id}.{query.format}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return StreamAnswer(write=_Sending(first, pieces), content_type=made.media_type, headers=headers)
+        return StreamAnswer(write=_Sending(self.files, first, pieces), content_type=made.media_type, headers=headers)
 
     async def _entries(self, call: Call, chosen: Chosen) -> Sequence[StoredEntry]:
         async with self.database.transaction(call.workspace) as tx:
@@ -139,6 +139,7 @@ class RejectedApi:
 
 @dataclass(frozen=True)
 class _Sending:
+    files: RejectedFiles
     first: bytes | None
     rest: Pieces
 
@@ -146,7 +147,7 @@ class _Sending:
         piece = self.first
         while piece is not None:
             await response.write(piece)
-            piece = await asyncio.to_thread(next, self.rest, None)
+            piece = await self.files.work(partial(next, self.rest, None))
 
 
 def _by_rule(entries: Sequence[StoredEntry]) -> list[RejectedBy]:

@@ -1,8 +1,9 @@
 """replays: rejected rows made ready to be the source of a run, or refused with the reason."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
 from services.executor import rejected
 from services.executor.domain import has_ended
-from services.executor.folders import RunFolders
+from services.executor.rejected_files import RejectedFiles
 from services.executor.store import quarantine, replays, runs
 from services.executor.store.quarantine import Chosen, StoredEntry
 from services.executor.store.replays import Earlier
@@ -43,6 +44,8 @@ class Prepared:
 
     definition: ResolvedPipeline
     rows: ReplayedRows
+    parent: UUID
+    entries: Sequence[StoredEntry]
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Replays:
     """The same is looked at twice: when somebody asks, for an answer, and when the run begins, because time passes."""
 
     database: Database
-    folders: RunFolders
+    files: RejectedFiles
     retention_days: float
 
     def route(self) -> Route:
@@ -78,8 +81,8 @@ class Replays:
         """Raises Conflict, or NotFound where the rows are gone, each with a code of its own."""
         found = await self._find(workspace, parent, asked.replay, run_id)
         entries = _lacking(found.entries)
-        folder = self.folders.path(parent)
-        _must_have_types(found.entries, await asyncio.to_thread(rejected.types_of, folder, entries))
+        files = self.files.of(parent)
+        _must_have_types(found.entries, await self.files.work(partial(rejected.types_of, files, entries)))
         made = _made(found.parent, asked, entries)
         if found.written_since and not asked.replay.overwrite:
             _must_not_overwrite(made)
@@ -88,13 +91,18 @@ class Replays:
             source=made.source,
             transformation=made.entry.transformation,
             first=made.entry.first,
-            folder=str(folder),
+            folder=str(files.folder),
             files=tuple(entry.file for entry in entries),
             rows=sum(entry.row_count for entry in entries),
             earlier=covering,
             overlapping=overlapping,
         )
-        return Prepared(made.definition, rows)
+        return Prepared(made.definition, rows, parent, entries)
+
+    async def bring(self, prepared: Prepared, run_folder: Path) -> ReplayedRows:
+        """The rows where the run process can read them until its end."""
+        folder = await self.files.bring(prepared.parent, prepared.entries, run_folder / "replayed")
+        return prepared.rows.model_copy(update={"folder": str(folder)})
 
     async def _find(self, workspace: UUID, parent: UUID, wish: Replay, run_id: UUID | None) -> _Found:
         async with self.database.transaction(workspace) as tx:

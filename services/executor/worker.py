@@ -16,6 +16,7 @@ from services.executor.domain import End, Verdict, has_ended
 from services.executor.lease import LeaseKeeper
 from services.executor.recorder import Recorder
 from services.executor.store.runs import Run
+from services.executor.storing import Storing
 from services.executor.workplace import SharedCall, Workplace
 
 _log = logs.get(__name__)
@@ -38,6 +39,7 @@ class WorkerDoors:
     recorder: Recorder
     keeper: LeaseKeeper
     workplace: Workplace
+    storing: Storing | None
     owner: dict[str, object]
 
 
@@ -122,6 +124,8 @@ class Worker:
             _log.info("attempt_started", attempt=run.attempt, lease_epoch=run.epoch)
             try:
                 ended = await self._perform(attempt)
+                if ended is not None and self._doors.storing is not None:
+                    ended = await self._doors.storing.at_end(run, ended)
                 verdict = None if ended is None else await self._record(attempt, ended)
             finally:
                 self._doors.keeper.release(run.run_id)
@@ -177,7 +181,7 @@ class Worker:
         _log.info("attempt_ended", attempt=run.attempt, ended=ended.end, status=verdict.status, code=code)
         if has_ended(verdict.status):
             _count(run, ended, verdict)
-            await self._doors.workplace.clear(run)
+            await self._doors.workplace.clear(run, all_stored=ended.stored)
 
     def _raise_failures(self) -> None:
         """An attempt's task never fails by what a run does; if it fails, that is a bug and the service stops."""

@@ -69,22 +69,24 @@ class Workplace:
             self._limits,
         )
 
-    async def clear(self, run: Run) -> None:
-        """An ended run needs nothing of its folder any more but its rejected rows."""
+    async def clear(self, run: Run, *, all_stored: bool) -> None:
+        """An ended run needs nothing of its folder any more but its rejected rows, where they lie nowhere else."""
+        folders = self._doors.folders
         try:
-            await asyncio.to_thread(self._doors.folders.keep_quarantine_only, run.run_id)
+            await asyncio.to_thread(folders.remove if all_stored else folders.keep_quarantine_only, run.run_id)
         except OSError as error:  # the run has ended well or badly, a disk's trouble ends nobody else's
             _log.warning("run_folder_not_cleaned", run_id=str(run.run_id), reason=str(error.strerror))
 
     async def _prepare(self, claimed: Claimed, shared: "SharedCall") -> RunJob:
         run, queued = claimed.run, claimed.run.queued
-        definition, rows = queued.definition, None
+        definition, prepared = queued.definition, None
         if (asked := Replaying.of(run)) is not None:
             wish = ReplayAsked(definition=definition, parameters=queued.parameters, replay=asked.replay)
             prepared = await self._doors.replays.prepare(run.workspace_id, asked.parent, wish, run.run_id)
-            definition, rows = prepared.definition, prepared.rows
+            definition = prepared.definition
         connectors = await shared.connectors_of(run)
         folder = await asyncio.to_thread(self._doors.folders.make, run.run_id)
+        rows = None if prepared is None else await self._doors.replays.bring(prepared, folder)
         return RunJob(
             run_id=run.run_id,
             workspace_id=run.workspace_id,

@@ -85,9 +85,15 @@ DEFINITIONS: dict[str, Entry] = {
         "The rejected rows have different fields",
         "Choose those of one stage and rule, which GET /api/runs/{run}/rejected/summary names, or take ndjson or csv.",
     ),
+    "rejected-rows-elsewhere": Entry(
+        "The rejected rows lie with another executor",
+        "Wait until that executor is back: it puts them into the run store by itself. If its disk is gone for good, "
+        "run the pipeline again to see them anew.",
+    ),
     "rejected-rows-gone": Entry(
         "The rejected rows are gone",
-        "They are kept for RUN_RETENTION_DAYS in the run folder; run the pipeline again to see them anew.",
+        "They are kept for RUN_RETENTION_DAYS in the run folder or the run store; run the pipeline again to see them "
+        "anew.",
     ),
     "run-ended": Entry("The run has ended", "An ended run never changes; POST /api/runs/{run}/retry makes a new one."),
     "run-not-ended": Entry("The run has not ended yet", "Wait for its end or cancel it, then retry it."),

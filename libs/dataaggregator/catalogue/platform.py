@@ -81,6 +81,11 @@ PLATFORM: dict[str, Entry] = {
         "What was revoked is not known yet",
         "Wait a moment; if it stays, see with GET /api/status whether auth answers: the service has to hear it once.",
     ),
+    "run-store-unavailable": Entry(
+        "The run store cannot be used",
+        "Check RUN_STORE, RUN_STORE_ENDPOINT and RUN_STORE_CREDENTIALS against the executor's log (run_store_failed). "
+        "Nothing is lost: rejected rows stay on the executor's disk and are put there as soon as it answers.",
+    ),
     "sealed-data-unreadable": Entry(
         "A stored secret cannot be opened",
         "Start with the SECRET_KEY it was sealed with, or name that one in SECRET_KEY_PREVIOUS; else enter it anew.",

@@ -52,9 +52,9 @@ class Pass:
         self._scene = scene
         self._sources = sources
         self._folder = pass_folder(scene.folder, scene.job.attempt, number)
-        self._quarantine = Quarantine(
-            scene.folder, scene.folder / "quarantine" / self._folder.relative_to(scene.folder)
-        )
+        # By the epoch, so that an attempt which was overtaken writes over nothing, wherever the files are brought.
+        below = Path("quarantine", str(scene.job.epoch)) / self._folder.name
+        self._quarantine = Quarantine(scene.folder, scene.folder / below)
         self._sandbox: Sandbox | None = None
         self._projections: dict[str, Projection] = {}
         self._requests: dict[str, ReadRequest] = {}

@@ -46,6 +46,7 @@ class Served(Protocol):
     name: str
     routes: Sequence[Route]
     needs: Sequence[Resource]
+    wants: Sequence[Resource]
     schema: str | None
     middlewares: Sequence[Middleware]
 
@@ -73,7 +74,7 @@ def make_app(service: Served, ports: Ports) -> web.Application:
 def served_routes(service: Served, ports: Ports) -> list[Route]:
     """Its routes, and those that every service has."""
     # Who does not know what is revoked refuses every token, and says so.
-    wants = (ports.bus,) if service.schema is not None else ()
+    wants = [*service.wants, *((ports.bus,) if service.schema is not None else ())]
     routes = [*service.routes, *health.routes([*service.needs, ports.revocations], wants)]
     if service.schema is not None:
         routes += parked.routes(service.name, service.schema, ports.database)

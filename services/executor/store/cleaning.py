@@ -1,6 +1,7 @@
 """store, cleaning: what may go when a run's retention is over."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -8,10 +9,21 @@ from dataaggregator.db import Connection
 from services.executor.domain import Status
 
 
-async def list_statuses(tx: Connection, run_ids: Sequence[UUID]) -> dict[UUID, Status]:
-    """The runs among these that are known, each with its state."""
-    rows = await tx.fetch("SELECT run_id, status FROM executor.runs WHERE run_id = ANY($1)", list(run_ids))
-    return {row["run_id"]: Status(row["status"]) for row in rows}
+@dataclass(frozen=True)
+class Known:
+    """A run that is here; `cleaned` if its retention is over."""
+
+    status: Status
+    cleaned: bool
+
+
+async def list_known(tx: Connection, run_ids: Sequence[UUID]) -> dict[UUID, Known]:
+    """The runs among these that are known."""
+    rows = await tx.fetch(
+        "SELECT run_id, status, cleaned_at IS NOT NULL AS cleaned FROM executor.runs WHERE run_id = ANY($1)",
+        list(run_ids),
+    )
+    return {row["run_id"]: Known(Status(row["status"]), row["cleaned"]) for row in rows}
 
 
 async def clean_outlived(tx: Connection, retention: timedelta, limit: int) -> list[UUID]:

@@ -127,6 +127,19 @@ async def test_too_many_rejected_rows_fail_the_run_before_anything_is_committed(
     assert await db.fetchval("SELECT count(*) FROM target") == 0
 
 
+async def test_the_files_of_rejected_rows_are_those_of_one_attempt_wherever_another_left_its_own(
+    bench: Bench, orders: Fill
+) -> None:
+    """A run that was handed back has the same number of attempt, not the same epoch."""
+    await orders(1_000)
+    steps = keep({"validate": [{"rule": "small", "check": "id <= 980", "on_fail": "reject"}]})
+    job = bench.job({"orders": ORDERS}, [target()], [steps], on_rejected={"threshold": "1%"})
+    (first,) = (await bench.run(job)).quarantine
+    (second,) = (await bench.run(job.model_copy(update={"epoch": job.epoch + 1}))).quarantine
+    assert first.file != second.file
+    assert {pq.read_table(f"{job.folder}/{one.file}").num_rows for one in (first, second)} == {20}
+
+
 async def test_more_rejected_rows_than_wished_are_a_warning_where_the_pipeline_says_so(
     bench: Bench, orders: Fill, db: asyncpg.Connection
 ) -> None:

@@ -1,5 +1,6 @@
 """What dead predecessors left is swept, what outlived its retention goes, and what is still needed stays."""
 
+import io
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -10,7 +11,9 @@ from uuid import UUID
 import pytest
 
 from dataaggregator.db import Database
+from dataaggregator.errors import Transient
 from dataaggregator.ids import new_id
+from dataaggregator.run_store.local import LocalRunStore
 from services.executor.cleaner import Cleaner, SpillFolder
 from services.executor.commands import AttemptEnd, Attempts
 from services.executor.domain import End
@@ -20,6 +23,7 @@ from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
 
 Claim = Callable[..., Awaitable[Run]]
+EndedBefore = Callable[[int], Awaitable[UUID]]
 
 
 @pytest.fixture
@@ -28,8 +32,34 @@ def folders(tmp_path: Path) -> RunFolders:
 
 
 @pytest.fixture
+def store(tmp_path: Path) -> LocalRunStore:
+    (tmp_path / "store").mkdir()
+    return LocalRunStore(tmp_path / "store")
+
+
+@pytest.fixture
 def kept(tmp_path: Path) -> KeptFolders:
     return KeptFolders(tmp_path)
+
+
+@pytest.fixture
+def cleaner(database: Database, folders: RunFolders, kept: KeptFolders, store: LocalRunStore) -> Cleaner:
+    return Cleaner(database, folders, kept, 30, store)
+
+
+@pytest.fixture
+def ended_before(claimed: Claim, attempts: Attempts, database: Database) -> EndedBefore:
+    """A run that ended so many days ago."""
+
+    async def end(days: int) -> UUID:
+        run = await claimed()
+        await attempts.record(run, AttemptEnd(End.CANCELLED))
+        async with database.platform() as tx:
+            statement = "UPDATE executor.runs SET finished_at = now() - make_interval(days => $2) WHERE run_id = $1"
+            await tx.execute(statement, run.run_id, days)
+        return run.run_id
+
+    return end
 
 
 def fill(folders: RunFolders, run_id: UUID) -> Path:
@@ -76,6 +106,50 @@ async def test_after_the_retention_logs_and_rejected_rows_go_and_the_run_stays(
     async with database.platform() as tx:
         assert await logs.count_lines(tx, run.run_id) == 0
         assert await tx.fetchval("SELECT count(*) FROM executor.runs") == 1
+
+
+async def test_after_the_retention_rejected_rows_go_from_the_run_store_as_well(
+    cleaner: Cleaner, ended_before: EndedBefore, store: LocalRunStore
+) -> None:
+    old, new = [await ended_before(days) for days in (31, 29)]
+    for run_id in (old, new):
+        await store.put(f"{run_id}/quarantine/1/0001.parquet", io.BytesIO(b"rows"))
+    await cleaner.clean()
+    assert list(await store.folders()) == [str(new)]
+
+
+async def test_what_a_store_that_was_away_still_holds_goes_when_it_is_back(
+    cleaner: Cleaner,
+    ended_before: EndedBefore,
+    folders: RunFolders,
+    store: LocalRunStore,
+    tmp_path: Path,
+) -> None:
+    """And what lies in the run folder of another executor, when that starts again."""
+    old = await ended_before(31)
+    await store.put(f"{old}/quarantine/1/0001.parquet", io.BytesIO(b"rows"))
+    (tmp_path / "store").rename(tmp_path / "away")
+    with pytest.raises(Transient):
+        await cleaner.clean()
+    (tmp_path / "away").rename(tmp_path / "store")
+    folder = fill(folders, old)
+    await cleaner.sweep()
+    assert list(await store.folders()) == []
+    assert not folder.exists()
+
+
+async def test_what_another_installation_may_have_stored_stays_for_the_retention(
+    cleaner: Cleaner, store: LocalRunStore, tmp_path: Path
+) -> None:
+    """Or this one, before its database was set back; and what is no run's is nobody's business."""
+    fresh, old = str(new_id()), str(new_id())
+    for folder in (fresh, old, "not-a-run"):
+        await store.put(f"{folder}/quarantine/1/0001.parquet", io.BytesIO(b"rows"))
+    at = time.time() - timedelta(days=31).total_seconds()
+    for folder in (old, "not-a-run"):
+        os.utime(tmp_path / "store" / folder / "quarantine/1/0001.parquet", (at, at))
+    await cleaner.sweep()
+    assert sorted(await store.folders()) == sorted([fresh, "not-a-run"])
 
 
 async def test_what_is_kept_of_a_source_goes_when_no_run_has_used_it_for_the_retention(kept: KeptFolders) -> None:

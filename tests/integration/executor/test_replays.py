@@ -19,6 +19,7 @@ from dataaggregator.ids import new_id
 from services.executor.commands import AttemptEnd, Attempts
 from services.executor.domain import End
 from services.executor.folders import RunFolders
+from services.executor.rejected_files import RejectedFiles
 from services.executor.replays import ReplayAsked, Replays
 from services.executor.store.runs import Run
 from tests.integration.executor.place import Place, a_definition
@@ -50,7 +51,7 @@ def workspace(place: Place) -> UUID:
 
 @pytest.fixture
 def replays(place: Place, folders: RunFolders) -> Replays:
-    return Replays(place.ports.database, folders, 30)
+    return Replays(place.ports.database, RejectedFiles(folders, None), 30)
 
 
 @pytest.fixture

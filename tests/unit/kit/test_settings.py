@@ -59,6 +59,9 @@ WRONG = {
     "EXECUTION_TIMEOUT": "-1",
     "ACCESS_TOKEN_EXPIRE_MINUTES": "nan",
     "TRACE_SAMPLE_RATIO": "2",
+    "RUN_STORE": "s3:///prefix-only",
+    "RUN_STORE_ENDPOINT": "store:9000",
+    "RUN_STORE_CREDENTIALS": "hunter2",
 }
 
 
