@@ -8,15 +8,16 @@ cronsim only enumerates wall-clock times without a zone; what a clock change doe
   wall-clock hour that does not exist is not made up.
 """
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, takewhile
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from dataaggregator.contracts.triggers import CronTrigger, EveryTrigger
+from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger
 
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
@@ -74,21 +75,70 @@ class Every:
         return (self.anchor + n * self.interval for n in count(max(passed, 0) + 1))
 
 
-Fires = Cron | Every
+@dataclass(frozen=True)
+class Told:
+    """Nobody knows when: others' runs make it fire."""
+
+    def after(self, instant: datetime) -> Iterator[datetime]:
+        del instant
+        return iter(())
 
 
-def fires_of(trigger: CronTrigger | EveryTrigger, anchor: datetime) -> Fires:
+@dataclass(frozen=True)
+class Within:
+    """The fires of another one from a moment on and up to another, both included."""
+
+    fires: "Cron | Every"
+    start: datetime | None
+    end: datetime | None
+
+    def after(self, instant: datetime) -> Iterator[datetime]:
+        if self.start is not None:
+            instant = max(instant, self.start - _SECOND / 1_000_000)
+        found = self.fires.after(instant)
+        if self.start is not None:  # a cron line is read by whole seconds
+            found = (fire for fire in found if fire >= self.start)
+        return found if self.end is None else takewhile(self._not_over, found)
+
+    def _not_over(self, fire: datetime) -> bool:
+        return self.end is None or fire <= self.end
+
+
+AnyTrigger = CronTrigger | EveryTrigger | AfterTrigger
+Fires = Cron | Every | Within | Told
+
+
+def fires_of(trigger: AnyTrigger, anchor: datetime) -> Fires:
     """When a trigger fires; `anchor` is when its schedule was made."""
+    if isinstance(trigger, AfterTrigger):
+        return Told()
     if isinstance(trigger, CronTrigger):
-        return Cron(trigger.cron, ZoneInfo(trigger.timezone))
-    return Every(timedelta(seconds=trigger.every.seconds), anchor)
+        fires: Cron | Every = Cron(trigger.cron, ZoneInfo(trigger.timezone))
+    else:
+        interval = timedelta(seconds=trigger.every.seconds)
+        fires = Every(interval, anchor if trigger.start is None else trigger.start - interval)
+    return fires if trigger.start is None and trigger.end is None else Within(fires, trigger.start, trigger.end)
 
 
-def fingerprint(trigger: CronTrigger | EveryTrigger) -> str:
+def delay_of(trigger: AnyTrigger, who: bytes) -> timedelta:
+    """How much later than its slot a trigger is decided on: by `who` it is somewhere below its jitter, always there."""
+    if isinstance(trigger, AfterTrigger) or trigger.jitter is None:
+        return timedelta()
+    return timedelta(seconds=trigger.jitter.seconds * zlib.crc32(who) / 2**32)
+
+
+def fingerprint(trigger: AnyTrigger) -> str:
     """What makes two triggers the same schedule: when they fire, not what they do about missed slots."""
+    if isinstance(trigger, AfterTrigger):
+        return f"after {', '.join(sorted(trigger.after))} {trigger.on}"
+    bounds = "".join(
+        f" {word} {moment.isoformat()}"
+        for word, moment in (("from", trigger.start), ("to", trigger.end))
+        if moment is not None
+    )
     if isinstance(trigger, CronTrigger):
-        return f"cron {' '.join(trigger.cron.split())} {trigger.timezone}"
-    return f"every {trigger.every.seconds:g} seconds"
+        return f"cron {' '.join(trigger.cron.split())} {trigger.timezone}{bounds}"
+    return f"every {trigger.every.seconds:g} seconds{bounds}"
 
 
 def check_cron(expression: str) -> str | None:

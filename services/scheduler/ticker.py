@@ -5,20 +5,21 @@ schedule are locked, the slot's primary key is the net under that, and only the 
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.run import RunError
-from dataaggregator.contracts.triggers import CronTrigger
+from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger
 from dataaggregator.db import Connection, Database, after_commit
 from dataaggregator.db.errors import translated
 from dataaggregator.errors import Conflict, Invalid, PlatformError, Transient
 from dataaggregator.settings import Settings
 from dataaggregator.telemetry import logs, metrics, traces
 from services.scheduler.pipelines import commands as pipeline_commands
-from services.scheduler.pipelines import schedules
+from services.scheduler.pipelines import schedules, upstreams
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.pipelines.domain import Pipeline, Status, parameters
 from services.scheduler.pipelines.schedules import DueSchedule, Schedule, Slot
@@ -34,6 +35,7 @@ SLOTS_AT_ONCE = 100
 MISSED_SECONDS = 60.0
 """With `catch_up: none` a slot older than this is missed."""
 EXPIRED_AT_ONCE = 50
+KINDS: Mapping[type, str] = {CronTrigger: "cron", EveryTrigger: "every", AfterTrigger: "after"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ async def _set_aside(tx: Connection, pipeline: Pipeline, due: DueSchedule, error
 
 async def _decide(tx: Connection, pipeline: Pipeline, schedule: Schedule) -> None:
     """Skip what is to be skipped, up to the first slot that comes to a run; the next slot may find things changed."""
-    moment = await run_store.now(tx)
+    moment = await run_store.now(tx) - schedule.delay
     slots = _due(schedule, moment)
     following = next(iter(schedule.fires.after(slots[-1])), None)
     all_due = following is None or following > moment
@@ -106,12 +108,14 @@ async def _decide(tx: Connection, pipeline: Pipeline, schedule: Schedule) -> Non
             await schedules.add_slot(tx, schedule, await _come_to_run(tx, pipeline, schedule, due))
             break
         await schedules.add_slot(tx, schedule, Slot(schedule.id, slot_at, "skipped", reason))
+    if isinstance(schedule.trigger, AfterTrigger):
+        await upstreams.begin_anew(tx, schedule.id)
     await schedules.move(tx, schedule, previous, next(iter(schedule.fires.after(previous)), None))
 
 
 @dataclass(frozen=True)
 class Due:
-    """A slot to decide on, and what the decision reads."""
+    """A slot to decide on, and what the decision reads; `now` is as much earlier as the schedule's slots are late."""
 
     slot_at: datetime
     previous: datetime
@@ -126,14 +130,14 @@ def _due(schedule: Schedule, moment: datetime) -> list[datetime]:
 
 
 async def _come_to_run(tx: Connection, pipeline: Pipeline, schedule: Schedule, due: Due) -> Slot:
-    kind = "cron" if isinstance(schedule.trigger, CronTrigger) else "every"
+    kind = KINDS[type(schedule.trigger)]
     try:
         given = parameters(pipeline.definition, {})
         asked = Asked(kind, given, interval_start=due.previous, interval_end=due.slot_at)
         try:
             run = await runs.queue(tx, pipeline, asked)
         except OverlapSkipped as overlap:
-            run = await _skipped_run(tx, pipeline, asked, overlap, due.now)
+            run = await _skipped_run(tx, pipeline, asked, overlap, await run_store.now(tx))
             return Slot(schedule.id, due.slot_at, "skipped", overlap.code, run.id)
     except Invalid as error:
         await pipeline_commands.block(tx, pipeline, error.detail)

@@ -107,6 +107,11 @@ async def test_a_preview_of_an_interval_has_ten_fires(api: Api) -> None:
         ({"trigger": {"every": "0s"}}, "trigger.every"),
         ({"trigger": {"every": "1s", "cron": "* * * * *"}}, "trigger"),
         ({"trigger": {}}, "trigger"),
+        ({"trigger": {"after": []}}, "trigger.after"),
+        ({"trigger": {"after": ["a", "a"]}}, "trigger.after"),
+        ({"trigger": {"after": ["a"], "on": "skipped"}}, "trigger.on"),
+        ({"trigger": {"every": "1s", "start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"}}, "trigger"),
+        ({"trigger": {"every": "1s", "start": "2026-01-01T00:00:00"}}, "trigger.start"),
         ({"trigger": {"every": "1s"}, "after": "2026-01-01T00:00:00"}, "after"),
         ({"trigger": {"every": "1s"}, "after": "9999-12-31T23:59:59Z"}, "after"),
         ({"trigger": {"every": "1s"}, "after": "0001-01-01T00:00:00+14:00"}, "after"),
@@ -117,3 +122,26 @@ async def test_a_preview_of_an_interval_has_ten_fires(api: Api) -> None:
 async def test_a_wrong_trigger_is_refused_by_field(api: Api, body: Json, field: str) -> None:
     problem = await api.refused("POST", "/api/triggers/preview", body)
     assert (problem["status"], problem["errors"][0]["field"]) == (422, field)
+
+
+async def test_a_pipeline_follows_two_others_through_the_bus(api: Api) -> None:
+    for name in ("upstream-a", "upstream-b"):
+        await api.post("/api/pipelines", pipeline(name))
+    trigger = {"after": ["upstream-a", "upstream-b"]}
+    await api.post("/api/pipelines", pipeline("downstream", triggers=[trigger]))
+    assert (await api.get("/api/pipelines/downstream"))["next_run_at"] is None
+    await api.run("upstream-a")
+    await api.run("upstream-b")
+
+    async def fired() -> list[Json] | None:
+        return await slots(api, "downstream") or None
+
+    (slot,) = await until(fired, "the follower's slot")
+    assert (slot["outcome"], slot["trigger"]) == ("fired", trigger)
+    run = await api.ended(slot["run_id"])
+    assert (run["status"], run["trigger"], run["interval_end"]) == ("succeeded", "after", slot["slot_at"])
+    assert (await api.refused("DELETE", "/api/pipelines/upstream-a"))["code"] == "pipeline-in-use"
+    problem = await api.refused("PATCH", "/api/pipelines/upstream-a", {"triggers": [{"after": ["downstream"]}]})
+    assert (problem["status"], problem["errors"][0]["field"]) == (422, "triggers[0].after")
+    preview = await api.post("/api/triggers/preview", {"trigger": trigger}, expect=200)
+    assert preview["fires"] == []

@@ -124,6 +124,9 @@ DEFINITIONS: dict[str, Entry] = {
         "No such transformation",
         "Check the name or id with GET /api/transformations; a transformation lives in one workspace.",
     ),
+    "pipeline-in-use": Entry(
+        "Other pipelines come after this one", "Take it out of the `after` of the pipelines named first."
+    ),
     "trigger-invalid": Entry(
         "The trigger is wrong",
         "Write five cron fields and a time zone such as Europe/Zurich, or a length of time such as 10m.",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ async def apply_definitions(client: Client, definitions: Json) -> list[Json]:
     """Save all of them in the order in which they need each other; stops at the first that is refused."""
     report = []
     for kind in KINDS:
-        for definition in definitions[kind]:
+        for definition in in_order(definitions[kind]):
             try:
                 saved, new = await client.save(f"/api/{kind}", definition)
             except ApiError as error:
@@ -90,6 +91,24 @@ async def apply_definitions(client: Client, definitions: Json) -> list[Json]:
                 ) from error
             report.append({"kind": kind[:-1], "name": saved["name"], "outcome": "created" if new else "saved"})
     return report
+
+
+def in_order(definitions: list[Json]) -> list[Json]:
+    """Those that others of them come after first; in a circle nobody is first, which the server says better."""
+    known = {definition["name"]: definition for definition in definitions}
+    if len(known) < len(definitions):
+        return definitions
+    needs = {name: _comes_after(definition) & known.keys() - {name} for name, definition in known.items()}
+    try:
+        return [known[name] for name in TopologicalSorter(needs).static_order()]
+    except CycleError:
+        return definitions
+
+
+def _comes_after(definition: Json) -> set[str]:
+    triggers = definition.get("triggers")
+    named = [one.get("after") for one in triggers if isinstance(one, dict)] if isinstance(triggers, list) else []
+    return {name for names in named if isinstance(names, list) for name in names if isinstance(name, str)}
 
 
 @click.group("connectors")

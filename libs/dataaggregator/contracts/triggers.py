@@ -1,20 +1,22 @@
-"""Contracts: what starts a run by itself: a cron line or an interval."""
+"""Contracts: what starts a run by itself: a cron line, an interval, or the end of other pipelines' runs."""
 
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import available_timezones
 
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dataaggregator.contracts.base import Sent
+from dataaggregator.contracts.base import Sent, Some, Time
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.variants import choose, exactly_one, mark
 
 CatchUp = Literal["latest", "all", "none"]
-TRIGGER_KINDS = ("cron", "every")
+Awaited = Literal["succeeded", "failed", "ended"]
+TRIGGER_KINDS = ("cron", "every", "after")
+BESIDES = ("timezone", "catch_up", "start", "end", "jitter", "on")
 
 
 def _cron(value: str) -> str:
@@ -32,25 +34,71 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
+def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) < len(value):
+        raise PydanticCustomError("after", "each pipeline is named once")
+    return value
+
+
 def _zone(value: str) -> str:
     if value not in _zones():
         raise PydanticCustomError("timezone", "unknown time zone; write one such as Europe/Zurich or UTC")
     return value
 
 
-class CronTrigger(Sent):
+def _read(value: Any) -> Any:
+    """As JSON is read: which kind of trigger this is was looked at before, and since then a text is no time."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError as error:
+        raise PydanticCustomError("time", "write a time with its zone, such as 2026-01-31T12:00:00Z") from error
+
+
+Moment = Annotated[Time, BeforeValidator(_read)]
+
+
+class _Timed(Sent):
+    """What fires by the clock: from `start` on, never after `end`, each fire as much later as `jitter` gives it.
+
+    The delay is the same at each fire of one trigger, and differs between those that share their times.
+    """
+
+    catch_up: CatchUp = "latest"
+    start: Moment | None = None
+    end: Moment | None = None
+    jitter: Duration | None = None
+
+    @model_validator(mode="after")
+    def _ends_behind_its_start(self) -> "_Timed":
+        if self.start is not None and self.end is not None and self.end < self.start:
+            raise PydanticCustomError("end", "end lies before start: this trigger would never fire")
+        return self
+
+
+class CronTrigger(_Timed):
     """Fires at the moments of a cron line in a time zone."""
 
     cron: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_cron)]
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
-    catch_up: CatchUp = "latest"
 
 
-class EveryTrigger(Sent):
-    """Fires once an interval."""
+class EveryTrigger(_Timed):
+    """Fires once an interval: for the first time at `start`, or an interval after it was saved."""
 
     every: Duration
-    catch_up: CatchUp = "latest"
+
+
+class AfterTrigger(Sent):
+    """Fires when a run of each of these pipelines, by name or id, has ended so since it fired last.
+
+    Runs that end before it has fired count once. Replays do not count: they bring what an earlier run left.
+    """
+
+    catch_up: ClassVar[CatchUp] = "all"
+    after: Annotated[Some[Annotated[str, Field(min_length=1, max_length=100)]], AfterValidator(_each_once)]
+    on: Awaited = "succeeded"
 
 
 def _kind(value: Any) -> str:
@@ -58,7 +106,9 @@ def _kind(value: Any) -> str:
         return "cron"
     if isinstance(value, EveryTrigger):
         return "every"
-    return exactly_one(value, TRIGGER_KINDS, what="trigger", besides=("timezone", "catch_up"))
+    if isinstance(value, AfterTrigger):
+        return "after"
+    return exactly_one(value, TRIGGER_KINDS, what="trigger", besides=BESIDES)
 
 
 def _known(value: Any) -> Any:
@@ -67,7 +117,9 @@ def _known(value: Any) -> Any:
 
 
 Trigger = Annotated[
-    Annotated[CronTrigger, mark("cron")] | Annotated[EveryTrigger, mark("every")],
+    Annotated[CronTrigger, mark("cron")]
+    | Annotated[EveryTrigger, mark("every")]
+    | Annotated[AfterTrigger, mark("after")],
     choose(_kind),
     BeforeValidator(_known),
 ]

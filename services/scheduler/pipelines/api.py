@@ -65,7 +65,7 @@ class PipelinesApi:
             ),
             Route(
                 "DELETE", one, self.delete, "Delete a pipeline; its runs stay", TAG, write,
-                answers={204: None}, etag=True,
+                answers={204: None}, problems=(409,), etag=True,
             ),
             Route("POST", f"{one}/pause", self.pause, "Let the triggers rest", TAG, operate, answers=good),
             Route("POST", f"{one}/resume", self.resume, "Let the triggers fire again", TAG, operate, answers=good),

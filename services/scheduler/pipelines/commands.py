@@ -1,7 +1,7 @@
 """Pipelines, commands: create, save, delete, pause, resume; each one transaction."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Set
+from collections.abc import Awaitable, Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -19,8 +19,8 @@ from dataaggregator.definition import Audited, Author, Edit
 from dataaggregator.errors import Conflict
 from dataaggregator.ids import new_id
 from services.scheduler import outbox
-from services.scheduler.pipelines import connectors, material, schedules, store
-from services.scheduler.pipelines.domain import Connector, Pipeline, Status, connectors_named
+from services.scheduler.pipelines import connectors, material, schedules, store, upstreams
+from services.scheduler.pipelines.domain import Connector, Pipeline, Status, connectors_named, pipelines_named
 from services.scheduler.runs.commands import stop_all
 
 PROJECTION_SECONDS = 2.0
@@ -39,12 +39,15 @@ class PipelineCommands:
     async def create(self, workspace: UUID, author: Author, definition: PipelineDefinition) -> Pipeline:
         await self._await_connectors(workspace, definition)
         async with self.database.transaction(workspace) as tx:
-            known, used = await material.checked(tx, workspace, definition)
+            used = await material.checked(tx, workspace, definition)
             pipeline = await store.add(tx, workspace, new_id(), definition, author)
-            await store.set_uses(tx, pipeline, used, known)
-            await schedules.set_triggers(tx, pipeline)
+            await store.set_uses(tx, pipeline, used.transformations, used.connectors)
+            await schedules.set_triggers(tx, pipeline, used.pipelines)
             created = PipelineCreated(
-                pipeline_id=pipeline.id, name=pipeline.name, version=pipeline.version, connector_ids=_ids(known)
+                pipeline_id=pipeline.id,
+                name=pipeline.name,
+                version=pipeline.version,
+                connector_ids=_ids(used.connectors),
             )
             await outbox.emit(tx, workspace, pipeline.id, created)
             await _audit(tx, pipeline, author, "pipeline.created")
@@ -57,17 +60,19 @@ class PipelineCommands:
             wanted = edit.change(current)
         await self._await_connectors(workspace, wanted, current.id)
         async with self.database.transaction(workspace) as tx:
+            if pipelines_named(wanted):
+                await upstreams.hold(tx, workspace)
             before = await store.get(tx, workspace, reference, lock="FOR UPDATE")
             edit.expect(before.version)
             definition = edit.change(before)
             if definition == before.find_definition():
                 return before
-            known, used = await material.checked(tx, workspace, definition, before.id)
+            used = await material.checked(tx, workspace, definition, before.id)
             after = await store.save(tx, before, definition, author)
-            await store.set_uses(tx, after, used, known)
-            await schedules.set_triggers(tx, after)
+            await store.set_uses(tx, after, used.transformations, used.connectors)
+            await schedules.set_triggers(tx, after, used.pipelines)
             updated = PipelineUpdated(
-                pipeline_id=after.id, name=after.name, version=after.version, connector_ids=_ids(known)
+                pipeline_id=after.id, name=after.name, version=after.version, connector_ids=_ids(used.connectors)
             )
             await outbox.emit(tx, workspace, after.id, updated)
             await _audit(tx, after, author, "pipeline.updated")
@@ -78,6 +83,8 @@ class PipelineCommands:
         async with self.database.transaction(workspace) as tx:
             pipeline = await store.get(tx, workspace, reference, lock="FOR UPDATE")
             expect(pipeline.version)
+            if users := await upstreams.users(tx, workspace, pipeline.id):
+                raise Conflict("pipeline-in-use", f"Pipelines come after {pipeline.name!r}: {', '.join(users)}.")
             await stop_all(tx, pipeline, author)
             await store.remove(tx, pipeline)
             deleted = PipelineDeleted(pipeline_id=pipeline.id, name=pipeline.name)
@@ -103,7 +110,9 @@ class PipelineCommands:
             if pipeline.status is Status.ACTIVE:
                 return pipeline
             await material.resolved(tx, pipeline)
-            await schedules.set_triggers(tx, pipeline)
+            names = pipelines_named(pipeline.definition)
+            others = await upstreams.named(tx, workspace, names, pipeline.id) if names else {}
+            await schedules.set_triggers(tx, pipeline, others)
             resumed = await _activate(tx, pipeline)
             await _audit(tx, resumed, author, "pipeline.resumed")
             return resumed
@@ -165,5 +174,5 @@ async def _audit(tx: Connection, pipeline: Pipeline, author: Author, action: str
     await outbox.audit(tx, pipeline.workspace_id, author, Audited(action, "pipeline", pipeline.id, detail))
 
 
-def _ids(known: dict[str, Connector]) -> tuple[UUID, ...]:
+def _ids(known: Mapping[str, Connector]) -> tuple[UUID, ...]:
     return tuple(sorted({connector.id for connector in known.values()}))

@@ -21,7 +21,7 @@ from dataaggregator.contracts.replicate import (
     ResolvedReplicateTo,
 )
 from dataaggregator.contracts.transformation import TransformationDefinition
-from dataaggregator.contracts.triggers import CronTrigger
+from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger
 from dataaggregator.dataplane.compile import compile_pipeline, parameter_values
 from dataaggregator.definition import Saved
 from dataaggregator.errors import Conflict, FieldError, Invalid
@@ -60,10 +60,14 @@ class Connector:
 
 @dataclass(frozen=True)
 class Material:
-    """What the names in a definition stand for: connectors as written, and transformations by name."""
+    """What the names in a definition stand for: connectors as written, transformations by name, other pipelines.
+
+    `pipelines` None: those of a saved definition, which are there because it names them.
+    """
 
     connectors: Mapping[str, Connector]
     transformations: Mapping[str, TransformationDefinition]
+    pipelines: Mapping[str, UUID] | None = None
 
 
 def connectors_named(definition: PipelineDefinition) -> frozenset[str]:
@@ -74,9 +78,14 @@ def transformations_named(definition: PipelineDefinition) -> frozenset[str]:
     return frozenset(use for use in definition.transformations if isinstance(use, str))
 
 
+def pipelines_named(definition: PipelineDefinition) -> frozenset[str]:
+    """Those that it comes after."""
+    return frozenset(name for _, trigger in _after(definition) for name in trigger.after)
+
+
 def resolve(definition: PipelineDefinition, material: Material) -> ResolvedPipeline:
     """The whole definition as a run carries it; raises Invalid naming every wrong field."""
-    wrong = [*_unknown(definition, material), *_one_at_a_time(definition), *_triggers(definition)]
+    wrong = [*_unknown(definition, material), *_one_at_a_time(definition), *_triggers(definition, material)]
     try:
         plan = compile_pipeline(definition, material.transformations)
     except Invalid as error:
@@ -147,13 +156,36 @@ def _one_at_a_time(definition: PipelineDefinition) -> Iterator[FieldError]:
         yield FieldError("concurrency", message, "concurrency")
 
 
-def _triggers(definition: PipelineDefinition) -> Iterator[FieldError]:
+def _after(definition: PipelineDefinition) -> Iterator[tuple[str, AfterTrigger]]:
+    """Field path and trigger."""
+    for index, trigger in enumerate(definition.triggers):
+        if isinstance(trigger, AfterTrigger):
+            yield f"triggers[{index}].after", trigger
+
+
+def in_a_circle(definition: PipelineDefinition) -> Invalid:
+    wrong = [
+        FieldError(field, "one of these comes after this pipeline itself: none of them would ever fire", "after")
+        for field, _ in _after(definition)
+    ]
+    return Invalid("definition-invalid", "Pipelines would wait for each other in a circle.", errors=wrong)
+
+
+def _unknown_pipelines(definition: PipelineDefinition, material: Material) -> Iterator[FieldError]:
+    for field, trigger in _after(definition):
+        for name in trigger.after:
+            if material.pipelines is not None and name not in material.pipelines:
+                yield FieldError(field, f"there is no pipeline {name!r} in this workspace", "pipeline-unknown")
+
+
+def _triggers(definition: PipelineDefinition, material: Material) -> Iterator[FieldError]:
+    yield from _unknown_pipelines(definition, material)
     seen: set[str] = set()
     for index, trigger in enumerate(definition.triggers):
         if isinstance(trigger, CronTrigger):
             if wrong := check_cron(trigger.cron):
                 yield FieldError(f"triggers[{index}].cron", wrong, "cron")
-        elif trigger.every.seconds < 1:
+        elif isinstance(trigger, EveryTrigger) and trigger.every.seconds < 1:
             yield FieldError(f"triggers[{index}].every", "at least one second", "duration")
         if fingerprint(trigger) in seen:
             yield FieldError(f"triggers[{index}]", "the same trigger stands here twice", "trigger-twice")

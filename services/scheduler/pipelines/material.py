@@ -1,15 +1,19 @@
 """Pipelines: what the names in a definition stand for now, looked up and held for the caller's transaction."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from dataaggregator.contracts.pipeline import PipelineDefinition, ResolvedPipeline
 from dataaggregator.db import Connection
-from services.scheduler.pipelines import connectors
+from services.scheduler.pipelines import connectors, upstreams
 from services.scheduler.pipelines.domain import (
     Connector,
     Material,
     Pipeline,
     connectors_named,
+    in_a_circle,
+    pipelines_named,
     resolve,
     transformations_named,
 )
@@ -24,11 +28,33 @@ async def resolved(tx: Connection, pipeline: Pipeline) -> ResolvedPipeline:
     return resolve(definition, Material(known, {name: saved.definition for name, saved in found.items()}))
 
 
+@dataclass(frozen=True)
+class Used:
+    """What a definition that is about to be saved uses: connectors and pipelines as written, transformations."""
+
+    connectors: Mapping[str, Connector]
+    transformations: Sequence[UUID]
+    pipelines: Mapping[str, UUID]
+
+
 async def checked(
     tx: Connection, workspace: UUID, definition: PipelineDefinition, pipeline: UUID | None = None
-) -> tuple[dict[str, Connector], list[UUID]]:
-    """The connectors (as written) and transformations a definition about to be saved uses; raises Invalid."""
+) -> Used:
+    """Raises Invalid."""
     known = await connectors.named(tx, workspace, connectors_named(definition), pipeline)
     found = await transformations.named(tx, workspace, transformations_named(definition))
-    resolve(definition, Material(known, {name: saved.definition for name, saved in found.items()}))
-    return known, [saved.id for saved in found.values()]
+    others = await _others(tx, workspace, definition, pipeline)
+    resolve(definition, Material(known, {name: saved.definition for name, saved in found.items()}, others))
+    if pipeline is not None and others and await upstreams.leads_to(tx, workspace, others.values(), pipeline):
+        raise in_a_circle(definition)
+    return Used(known, [saved.id for saved in found.values()], others)
+
+
+async def _others(
+    tx: Connection, workspace: UUID, definition: PipelineDefinition, pipeline: UUID | None
+) -> dict[str, UUID]:
+    names = pipelines_named(definition)
+    if not names:
+        return {}
+    await upstreams.hold(tx, workspace)
+    return await upstreams.named(tx, workspace, names, pipeline)

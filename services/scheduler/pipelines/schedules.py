@@ -1,26 +1,27 @@
 """Pipelines, schedules: all SQL of triggers as schedules and of their slots (RELIABILITY, rule 12)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
 from asyncpg import Record
 from pydantic import TypeAdapter, ValidationError
 
-from dataaggregator.contracts.triggers import CronTrigger, EveryTrigger, Trigger
+from dataaggregator.contracts.triggers import AfterTrigger, Trigger
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
 from dataaggregator.errors import Conflict, Invalid
 from dataaggregator.http.paging import PageQuery
 from dataaggregator.ids import new_id
-from services.scheduler.fires import Fires, fingerprint, fires_of
+from services.scheduler.fires import AnyTrigger, Fires, delay_of, fingerprint, fires_of
+from services.scheduler.pipelines import upstreams
 from services.scheduler.pipelines.domain import Pipeline
 
 SLOTS = Keyset({"slot_at": datetime}, default="-slot_at", tie=("schedule_id", UUID))
 
-_TRIGGER: TypeAdapter[CronTrigger | EveryTrigger] = TypeAdapter(Trigger)
+_TRIGGER: TypeAdapter[AnyTrigger] = TypeAdapter(Trigger)
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,11 @@ class Schedule:
     id: UUID
     workspace_id: UUID
     pipeline_id: UUID
-    trigger: CronTrigger | EveryTrigger
+    trigger: AnyTrigger
     anchor_at: datetime
     last_slot_at: datetime | None
     next_slot_at: datetime | None
+    delay: timedelta
 
     @property
     def fires(self) -> Fires:
@@ -61,8 +63,11 @@ class Slot:
     run_id: UUID | None = None
 
 
-async def set_triggers(tx: Connection, pipeline: Pipeline) -> None:
-    """The schedules of a locked pipeline follow its triggers: those still there go on, new ones begin now."""
+async def set_triggers(tx: Connection, pipeline: Pipeline, others: Mapping[str, UUID]) -> None:
+    """The schedules of a locked pipeline follow its triggers: those still there go on, new ones begin now.
+
+    `others` are the pipelines that its triggers name.
+    """
     wanted = {fingerprint(trigger): trigger for trigger in pipeline.definition.triggers}
     moment: datetime = await tx.fetchval("SELECT now()")
     await tx.execute(
@@ -72,16 +77,19 @@ async def set_triggers(tx: Connection, pipeline: Pipeline) -> None:
         pipeline.id,
         list(wanted),
     )
+    await upstreams.forget_retired(tx, pipeline.id)
     for print_, trigger in wanted.items():
         first = next(iter(fires_of(trigger, moment).after(moment)), None)
-        await tx.execute(
+        id_ = await tx.fetchval(
             """
             INSERT INTO scheduler.schedules AS old
-                (id, workspace_id, pipeline_id, fingerprint, trigger, anchor_at, next_slot_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7)
+                (id, workspace_id, pipeline_id, fingerprint, trigger, anchor_at, next_slot_at, delay)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             ON CONFLICT (pipeline_id, fingerprint) DO UPDATE SET trigger = excluded.trigger, retired_at = NULL,
+                delay = excluded.delay,
                 anchor_at = CASE WHEN old.retired_at IS NULL THEN old.anchor_at ELSE excluded.anchor_at END,
-                next_slot_at = CASE WHEN old.retired_at IS NULL THEN old.next_slot_at ELSE excluded.next_slot_at END""",
+                next_slot_at = CASE WHEN old.retired_at IS NULL THEN old.next_slot_at ELSE excluded.next_slot_at END
+            RETURNING id""",
             new_id(),
             pipeline.workspace_id,
             pipeline.id,
@@ -89,7 +97,11 @@ async def set_triggers(tx: Connection, pipeline: Pipeline) -> None:
             trigger.model_dump(mode="json", exclude_unset=True),
             moment,
             first,
+            delay_of(trigger, pipeline.id.bytes + print_.encode()),
         )
+        if isinstance(trigger, AfterTrigger):
+            named = {name: others[name] for name in trigger.after}
+            await upstreams.set_awaited(tx, pipeline.workspace_id, id_, trigger.on, named)
 
 
 async def find_due(tx: Connection) -> DueSchedule | None:
@@ -101,7 +113,7 @@ async def find_due(tx: Connection) -> DueSchedule | None:
         """
         SELECT s.workspace_id, s.pipeline_id, s.id, s.next_slot_at
         FROM scheduler.schedules s JOIN scheduler.pipelines p ON p.id = s.pipeline_id
-        WHERE s.retired_at IS NULL AND s.next_slot_at <= now()
+        WHERE s.retired_at IS NULL AND s.next_slot_at <= now() AND s.next_slot_at + s.delay <= now()
         ORDER BY s.next_slot_at LIMIT 1 FOR UPDATE OF p, s SKIP LOCKED"""
     )
     return DueSchedule(*row.values()) if row is not None else None
@@ -190,4 +202,5 @@ def _schedule(row: Record) -> Schedule:
         row["anchor_at"],
         row["last_slot_at"],
         row["next_slot_at"],
+        row["delay"],
     )

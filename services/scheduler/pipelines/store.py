@@ -33,7 +33,8 @@ class Shown:
 
 SHOWN = """
     SELECT p.*, r.last_run, CASE p.status WHEN 'active' THEN
-        (SELECT min(next_slot_at) FROM scheduler.schedules s WHERE s.pipeline_id = p.id AND s.retired_at IS NULL)
+        (SELECT min(s.next_slot_at + s.delay) FROM scheduler.schedules s
+         WHERE s.pipeline_id = p.id AND s.retired_at IS NULL)
     END AS next_run_at
     FROM scheduler.pipelines p LEFT JOIN LATERAL (
         SELECT jsonb_build_object('id', id, 'status', status, 'trigger', trigger, 'queued_at', queued_at,

@@ -7,6 +7,7 @@ from uuid import UUID
 from dataaggregator.contracts.run import RunAttemptFailed, RunEnded, RunStarted
 from dataaggregator.db import Connection
 from services.scheduler.pipelines import store as pipelines
+from services.scheduler.pipelines import upstreams
 from services.scheduler.runs import store
 from services.scheduler.runs.commands import hand_over_next
 from services.scheduler.runs.domain import Fact, Outcome, Run
@@ -23,9 +24,10 @@ async def attempt_failed(tx: Connection, workspace: UUID, told: RunAttemptFailed
 
 
 async def ended(tx: Connection, workspace: UUID, fact: Fact, told: Sequence[RunEnded]) -> None:
-    """The end of a run is the turn of the next one of its pipeline, in the same transaction."""
+    """The end of a run is the turn of the next one of its pipeline, and of those that come after; one transaction."""
     await pipelines.lock_all(tx, workspace, [one.pipeline_id for one in told])
     followed = await _follow(tx, workspace, {one.run_id: _finished(fact, one) for one in told})
+    await upstreams.ended(tx, workspace, followed)
     free = [run.pipeline_id for run in followed]
     for pipeline in await store.pipelines_waited_for(tx, workspace, free):
         await hand_over_next(tx, workspace, pipeline)

@@ -4,11 +4,15 @@ import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
+from pydantic import TypeAdapter
 
-from services.scheduler.fires import Cron, Every, check_cron
+from dataaggregator.contracts.durations import Duration
+from dataaggregator.contracts.triggers import EveryTrigger, Trigger
+from services.scheduler.fires import AnyTrigger, Cron, Every, check_cron, delay_of, fires_of
 
 MINUTE = timedelta(minutes=1)
 RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
@@ -135,6 +139,37 @@ def test_every_counts_from_its_anchor() -> None:
     assert next(iter(every.after(anchor))) == anchor + timedelta(minutes=10)
     assert next(iter(every.after(anchor + timedelta(minutes=10)))) == anchor + timedelta(minutes=20)
     assert next(iter(every.after(anchor - timedelta(days=1)))) == anchor + timedelta(minutes=10)
+
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "fires"),
+    [
+        ({"every": "1h", "start": "2026-05-04T12:00:00Z"}, [0, 1, 2]),
+        ({"every": "1h", "start": "2026-05-04T12:00:00Z", "end": "2026-05-04T13:00:00Z"}, [0, 1]),
+        ({"cron": "0 * * * *", "start": "2026-05-04T12:00:00Z"}, [0, 1, 2]),
+        ({"cron": "0 * * * *", "start": "2026-05-04T12:00:00.5Z"}, [1, 2, 3]),
+        ({"cron": "0 * * * *", "end": "2026-05-04T12:59:59Z"}, [-24, -23, -22]),
+        ({"cron": "0 13 * * *", "start": "2026-05-04T12:00:00Z", "end": "2026-05-05T12:00:00Z"}, [1]),
+        ({"after": ["another"]}, []),
+    ],
+)
+def test_a_trigger_fires_from_its_start_to_its_end(trigger: dict[str, Any], fires: list[int]) -> None:
+    checked = TypeAdapter[AnyTrigger](Trigger).validate_python(trigger)
+    found = fires_of(checked, NOON - timedelta(days=1)).after(NOON - timedelta(days=1, seconds=1))
+    assert list(islice(found, 3)) == [NOON + timedelta(hours=hours) for hours in fires]
+    after_all = fires_of(checked, NOON).after(NOON + timedelta(days=2))
+    assert [fire for fire in islice(after_all, 3) if "end" in trigger] == []
+
+
+def test_those_that_share_their_times_are_late_by_different_times_and_always_the_same() -> None:
+    trigger = EveryTrigger(every=Duration.check("1h"), jitter=Duration.check("10m"))
+    delays = [delay_of(trigger, b"pipeline %d" % number) for number in range(1000)]
+    assert delays == [delay_of(trigger, b"pipeline %d" % number) for number in range(1000)]
+    assert timedelta() <= min(delays) < timedelta(minutes=1)
+    assert timedelta(minutes=9) < max(delays) < timedelta(minutes=10)
 
 
 @pytest.mark.parametrize(
