@@ -6,7 +6,7 @@ from dataaggregator.contracts.ledger import DestinationVerified, Ledger, Receipt
 from dataaggregator.dataplane.job import HeldLoad, ReadBack
 from dataaggregator.errors import PlatformError
 
-COMPARED = ("committed", "inserted", "updated", "unchanged", "deleted", "superseded", "checksum")
+COMPARED = ("committed", "inserted", "updated", "unchanged", "deleted", "superseded", "checksum", "chunks")
 
 
 def judged(load: HeldLoad, expected: Receipt | None, answer: ReadBack | PlatformError) -> DestinationVerified:

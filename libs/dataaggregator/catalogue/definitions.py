@@ -3,6 +3,11 @@
 from dataaggregator.catalogue.entry import Entry
 
 DEFINITIONS: dict[str, Entry] = {
+    "chunk-rows-impossible": Entry(
+        "The load cannot be done in chunks",
+        "Leave chunk_rows out, or cure each reason named: chunks need one incremental source with an order and one "
+        "destination that keeps a ledger.",
+    ),
     "connector-config-invalid": Entry(
         "The connector's configuration is wrong",
         "Correct the fields named, or the value a reference leads to, and test the connector.",

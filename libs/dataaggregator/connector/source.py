@@ -31,7 +31,7 @@ class ReadRequest:
     """What to read: a stream or a query, from where, which columns, in batches of how many rows.
 
     An incremental read begins `lateness_seconds` before its cursor, which has to be a time then; the cursor it ends at
-    is the same with and without.
+    is the same with and without. It ends at `until` at the latest, and at the highest value there is without one.
     """
 
     stream: str | None = None
@@ -39,6 +39,7 @@ class ReadRequest:
     mode: ReadMode = ReadMode.FULL_REFRESH
     cursor_field: str | None = None
     cursor: Cursor | None = None
+    until: Cursor | None = None
     lateness_seconds: float = 0.0
     columns: tuple[str, ...] | None = None
     schema: Mapping[str, str] | None = None
@@ -63,6 +64,27 @@ class Source(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a read may end, so that no value of the cursor is parted, and the highest value there is."""
+
+    end: Cursor
+    highest: Cursor
+
+
+@runtime_checkable
+class OrderedSource(Source, Protocol):
+    """A source whose incremental reads may end at any value of the cursor (`until`), so that they can be chunks."""
+
+    async def cut(self, request: ReadRequest, rows: int) -> Cut | None:
+        """Where a read from `cursor` may end so that it gives so many rows, or more where the last ones share a value.
+
+        Rows of the lateness come on top. `until`, where it is given, counts as the highest value. None: nothing lies
+        beyond the cursor.
+        """
+        ...
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ class Receipt(Told):
     committed_at: Time
     read_back_at: Time | None = None
     verified: bool = False
+    chunks: int = 1
+    """Transactions in which its rows were committed."""
 
 
 class DestinationVerified(Told):

@@ -85,7 +85,8 @@ class _DestinationFields(Sent):
     """Where rows go and how they are written.
 
     With `delete_when`, a merge deletes the row of the key where that field says so: a boolean that is true, a time that
-    is there, a word such as `delete` or `D`. The field itself is not written.
+    is there, a word such as `delete` or `D`. The field itself is not written. With `chunk_rows` a long load of what one
+    source gives in the order of its cursor is committed in chunks of about so many rows.
     """
 
     stream: StreamName
@@ -93,6 +94,7 @@ class _DestinationFields(Sent):
     key: Many[FieldName] = ()
     version_field: FieldName | None = None
     delete_when: FieldName | None = None
+    chunk_rows: Annotated[int, Field(ge=1, le=10**12)] | None = None
     schema_policy: SchemaPolicy = "evolve"
 
     @model_validator(mode="after")
@@ -103,6 +105,10 @@ class _DestinationFields(Sent):
             raise PydanticCustomError("version_field", "version_field belongs to write: merge")
         if self.delete_when is not None and self.write != "merge":
             raise PydanticCustomError("delete_when", "delete_when belongs to write: merge: only there rows have a key")
+        if self.chunk_rows is not None and self.write == "replace":
+            raise PydanticCustomError(
+                "chunk_rows", "chunk_rows belongs to append and merge: a replace is one transaction"
+            )
         if self.delete_when is not None and self.delete_when in (*self.key, self.version_field):
             raise PydanticCustomError("delete_when", "delete_when names a field beside key and version_field")
         if len(set(self.key)) < len(self.key):

@@ -15,8 +15,9 @@ from dataaggregator.dataplane.load import Load
 from dataaggregator.errors import Permanent
 
 
-def judge_before_commit(job: RunJob, extract: Extract, loads: Sequence[Load]) -> None:
-    """Raises Permanent when a law does not hold, or when more rows were rejected than the pipeline allows.
+def judge_before_commit(job: RunJob, extract: Extract, loads: Sequence[Load], before: Extract | None = None) -> None:
+    """Raises Permanent when a law does not hold, or when more rows were rejected than the pipeline allows, with those
+    of the chunks before.
 
     A load that failed already is taken as whole: its rows are not committed, and the others must not pay for it.
     """
@@ -33,7 +34,8 @@ def judge_before_commit(job: RunJob, extract: Extract, loads: Sequence[Load]) ->
     if not ledger.balanced:
         raise Permanent("unbalanced", f"The ledger does not add up: {'; '.join(ledger.violations[:3])}.")
     allowed = job.definition.on_rejected
-    read, rejected = extract.counts.rows_read, extract.counts.rows_rejected
+    counts = [extract.counts] if before is None else [before.counts, extract.counts]
+    read, rejected = sum(one.rows_read for one in counts), sum(one.rows_rejected for one in counts)
     if allowed is not None and allowed.then == "fail" and allowed.exceeded(rejected, read):
         raise Permanent("rejected-over-threshold", allowed.told(rejected, read))
 
@@ -45,7 +47,7 @@ class Books:
         self._run_id = run_id
         self._entries: list[tuple[Extract, list[Load]]] = []
         self._lost: list[Load] = []
-        self._cursors: list[KnownCursor] = []
+        self._cursors: dict[tuple[str, str], KnownCursor] = {}
 
     def add(self, extract: Extract, loads: Sequence[Load]) -> None:
         for known, taking in self._entries:
@@ -63,10 +65,15 @@ class Books:
                     if key in load.request.source_streams:
                         self.moved(load, key, Cursor.from_json(cursor))
                 return
+        self.lose(load)
+
+    def lose(self, load: Load) -> None:
+        """It is committed, and nobody knows what was counted before it."""
         self._lost.append(load)
 
     def moved(self, load: Load, source: str, cursor: Cursor) -> None:
-        self._cursors.append(KnownCursor(destination=load.name, source=source, cursor=cursor.to_json()))
+        known = KnownCursor(destination=load.name, source=source, cursor=cursor.to_json())
+        self._cursors[load.name, source] = known
 
     def outcome(self, loads: Sequence[Load], error: RunError | None, *, cancelled: bool) -> RunOutcome:
         ledger = self._ledger()
@@ -86,7 +93,7 @@ class Books:
             error=error,
             ledger=ledger,
             destinations=tuple(load.outcome(error, cancelled=cancelled) for load in loads),
-            cursors=tuple(self._cursors),
+            cursors=tuple(self._cursors.values()),
             counts=self._counts(loads),
             quarantine=self._quarantine(),
             warnings=self._warnings(),
@@ -116,7 +123,7 @@ class Books:
 
     def _counts(self, loads: Sequence[Load]) -> RunCounts:
         extracts = [extract.counts for extract, _ in self._entries]
-        committed = [load for load in loads if load.state == "committed"]
+        committed = [load for load in loads if load.receipt is not None]
         return RunCounts(
             rows_read=sum(one.rows_read for one in extracts),
             rows_written=sum(load.counted.written for load in committed),
@@ -137,7 +144,7 @@ class Books:
             }
             for entry in extract.quarantine:
                 takers = tuple(name for name, stages in behind.items() if entry.stage in stages)
-                found.append(entry.model_copy(update={"destinations": takers}))
+                found.append(entry.model_copy(update={"destinations": entry.destinations or takers}))
         return tuple(found)
 
     def _warnings(self) -> tuple[str, ...]:

@@ -38,6 +38,9 @@ class Extract(BaseModel):
     """Parquet files by node, relative to the run folder; empty when the rows went straight on."""
     copies: tuple[Copy, ...] = ()
     """All rows of the sources that are kept, as they are with this pass."""
+    chunk: int = 0
+    last: bool = True
+    """Whether no chunk comes behind this one."""
 
     def save(self, folder: Path) -> None:
         """Whole or not at all: written beside, then renamed. What rows depend on is flushed to disk, counts are not."""

@@ -15,6 +15,8 @@ KILLS = frozenset(
         "run.before_outcome",
     }
 )
+CHUNK_KILLS = frozenset({"chunk.committed", "chunk.recorded"})
+"""Of loads in chunks only."""
 LOSSES = frozenset({"run.drop_batch"})
 
 
@@ -23,7 +25,7 @@ class Failpoints:
 
     def __init__(self, armed: str = "") -> None:
         name, _, nth = armed.partition(":")
-        if name and name not in KILLS | LOSSES:
+        if name and name not in KILLS | CHUNK_KILLS | LOSSES:
             raise ValueError(f"{VARIABLE}: there is no failpoint {name!r}")
         self._name = name
         self._left = int(nth) if nth else 1

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from typing import Literal, Self
 
 from dataaggregator.clock import Clock
+from dataaggregator.contracts.run import StageProgress
 from dataaggregator.dataplane.job import Progress
 from dataaggregator.dataplane.report import Teller
 from dataaggregator.dataplane.tally import Tally
 
 EVERY_SECONDS = 0.25
+COUNTS = ("read", "written", "filtered", "rejected")
 Phase = Literal["opening", "reading", "writing", "committing", "done"]
 
 
@@ -21,11 +24,32 @@ class Meter:
         self._report = report
         self._clock = clock
         self._tallies: list[Tally] = []
+        self._finished: dict[str, StageProgress] = {}
+        self._rows_read = self._rows_written = 0
         self._told: tuple[object, ...] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, tally: Tally) -> None:
         self._tallies.append(tally)
+
+    def finish(self, tally: Tally) -> None:
+        """Keep its sums and let it go: the next one counts the same stages on."""
+        self._finished = {one.stage: one for one in self._stages()}
+        counts = tally.counts()
+        self._rows_read += counts.rows_read
+        self._rows_written += counts.rows_written
+        self._tallies.remove(tally)
+
+    def _stages(self) -> Iterator[StageProgress]:
+        found = dict(self._finished)
+        for one in (stage for tally in self._tallies for stage in tally.progress()):
+            if (before := self._finished.get(one.stage)) is None:
+                yield one
+                continue
+            found.pop(one.stage, None)
+            sums = {name: getattr(before, name) + getattr(one, name) for name in COUNTS}
+            yield one.model_copy(update=sums)
+        yield from found.values()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._turn(), name="meter")
@@ -54,8 +78,8 @@ class Meter:
             Progress(
                 at=self._clock.now(),
                 phase=self.phase,
-                stages=tuple(stage for tally in self._tallies for stage in tally.progress()),
-                rows_read=sum(one.rows_read for one in counts),
-                rows_written=sum(one.rows_written for one in counts),
+                stages=tuple(self._stages()),
+                rows_read=self._rows_read + sum(one.rows_read for one in counts),
+                rows_written=self._rows_written + sum(one.rows_written for one in counts),
             )
         )

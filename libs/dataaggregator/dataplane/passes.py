@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,8 @@ class Pass:
         self._quarantine = Quarantine(scene.folder, scene.folder / below)
         self._sandbox: Sandbox | None = None
         self._projections: dict[str, Projection] = {}
-        self._requests: dict[str, ReadRequest] = {}
+        self.requests: dict[str, ReadRequest] = {}
+        """By source, made by `bind`: may be narrowed before the rows are read."""
         self._schemas: dict[str, pa.Schema] = {}
         self._cursors: dict[str, Cursor] = {}
         self._came_from: Mapping[str, Cursor] = {}
@@ -73,9 +75,9 @@ class Pass:
         if sandboxed:
             scene.sandboxes.warm()  # it starts while the sources are asked
         for name in dict.fromkeys(node.source for node in scene.plan.sources):
-            self._requests[name] = read_request(scene.job.definition.sources[name], scene.parameters)
+            self.requests[name] = read_request(scene.job.definition.sources[name], scene.parameters)
             with at(name):
-                schema = await self._sources[name].schema(self._requests[name])
+                schema = await self._sources[name].schema(self.requests[name])
             self._schemas |= {node.name: schema for node in scene.plan.sources if node.source == name}
         with at(STEPS):
             if sandboxed:
@@ -141,6 +143,10 @@ class Pass:
     def save(self, extract: Extract) -> None:
         extract.save(self._folder)
 
+    def forget(self) -> None:
+        """Once what was counted is written down elsewhere."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     async def _flow(self, outlets: Mapping[str, tuple[str, Outlet]]) -> None:
         copies: dict[str, SpoolWriter] = {}
         with contextlib.ExitStack() as closing:
@@ -200,7 +206,7 @@ class Pass:
 
     def _reader(self, node: SourceNode) -> Reader:
         """Where rows are to be kept and none are found, everything is read again."""
-        request, kept = self._requests[node.source], self._kept.get(node.source)
+        request, kept = self.requests[node.source], self._kept.get(node.source)
         if kept is not None and node.kept:
             return Reader(node.name, kept, request, node.kind)
         if request.mode is ReadMode.INCREMENTAL and (kept is None or kept.found):
@@ -246,7 +252,7 @@ class Pass:
         ]
         for name, before in job.previous_rows.items():
             counted = self.tally.sources.get(name)
-            whole = name in self._requests and self._requests[name].mode is ReadMode.FULL_REFRESH
+            whole = name in self.requests and self.requests[name].mode is ReadMode.FULL_REFRESH
             if before and whole and counted is not None and not counted.read:
                 found.append(f"{name} gave no rows; in the run before it gave {before}.")
         for stage in self.tally.reported.values():

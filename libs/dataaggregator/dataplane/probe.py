@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from dataaggregator.catalogue import help_section
-from dataaggregator.connector.destination import CountingDestination, LoadRequest, WriteKind
+from dataaggregator.connector.destination import CountingDestination, Destination, LoadRequest, WriteKind
+from dataaggregator.connector.destination import Receipt as HeldReceipt
 from dataaggregator.connector.source import ReadRequest
+from dataaggregator.contracts.ledger import Receipt
+from dataaggregator.dataplane.chunks import receipts_added
 from dataaggregator.dataplane.failures import leaf, run_error
 from dataaggregator.dataplane.job import Answered, ConnectorUse, HeldLoad, ProbeJob, ReadBack
 from dataaggregator.dataplane.load import told
@@ -102,11 +105,24 @@ async def _read_back(use: ConnectorUse, load: HeldLoad | None, opening: Opening)
     destination = opening.destination(use)
     held = await destination.read_back(request)
     provable = any(one.mode is request.write and one.delivery == "exactly_once" for one in type_.write_modes)
-    answer = ReadBack(receipt=None if held is None else told(load.destination, held), provable=provable)
+    answer = ReadBack(receipt=await _of_all_chunks(destination, request, held, load.destination), provable=provable)
     if held is None or not isinstance(destination, CountingDestination):
         return answer
     there = await destination.recount(request, RECOUNT_SECONDS)
     return answer if there is None else answer.model_copy(update=dataclasses.asdict(there))
+
+
+async def _of_all_chunks(
+    destination: Destination, request: LoadRequest, held: HeldReceipt | None, name: str
+) -> Receipt | None:
+    """What the run holds there: of a load in chunks all of them, as the run has added them up."""
+    receipt = None
+    while held is not None:
+        one = told(name, held)
+        receipt = one if receipt is None else receipts_added(receipt, one)
+        request = dataclasses.replace(request, chunk=request.chunk + 1)
+        held = await destination.read_back(request)
+    return receipt
 
 
 async def _preview(job: ProbeJob, use: ConnectorUse, opening: Opening) -> dict[str, Any]:

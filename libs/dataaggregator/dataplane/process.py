@@ -18,6 +18,7 @@ import uvloop
 
 from dataaggregator.connector.kept import Kept
 from dataaggregator.connector.registry import connector_types
+from dataaggregator.dataplane.chunked import ChunkedRunner, in_chunks
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.job import Answered, Cancel, Finished, Prepare, ProbeJob, Ready, RunJob, read_order
 from dataaggregator.dataplane.probe import answer
@@ -75,8 +76,7 @@ class RunProcess:
     async def _result(self, job: RunJob | ProbeJob, sandboxes: WarmSandbox) -> Finished | Answered:
         if isinstance(job, ProbeJob):
             return await answer(job, sandboxes, self._report)
-        work = Runner if job.definition.replicate is None else Replication
-        self._runner = work(job, self._report, sandboxes, self._failpoints, self._kept)
+        self._runner = _work_of(job)(job, self._report, sandboxes, self._failpoints, self._kept)
         try:
             return Finished(outcome=await self._runner.run())
         finally:
@@ -88,6 +88,12 @@ class RunProcess:
             gc.collect()
             gc.freeze()
         self._report.tell(Ready())
+
+
+def _work_of(job: RunJob) -> type[Runner] | type[Replication]:
+    if job.definition.replicate is not None:
+        return Replication
+    return ChunkedRunner if in_chunks(job) else Runner
 
 
 def _end_if_failed(work: asyncio.Task[None]) -> None:

@@ -95,10 +95,13 @@ class Runner:
         earlier = list(extracts(self._folder))
         if job.only_ask:
             await self._ask(earlier)
-            return
+        else:
+            await self._load_all(scene, earlier)
+
+    async def _load_all(self, scene: Scene, earlier: Sequence[Extract]) -> None:
         await self._settle(earlier)
-        if job.replay is not None:
-            await self._settle_replayed(job.replay)
+        if self._job.replay is not None:
+            await self._settle_replayed(self._job.replay)
         await self._load_spooled(earlier)
         if any(load.state == "pending" for load in self._loads):
             await self._load_fresh(scene)
@@ -135,7 +138,7 @@ class Runner:
             source_streams=tuple(source_key(name, source, values) for name, source in sources.items()),
         )
 
-    async def _settle(self, earlier: list[Extract]) -> None:
+    async def _settle(self, earlier: Sequence[Extract]) -> None:
         """What an earlier attempt has committed is not loaded again; its counts are in the run folder."""
         if self._job.attempt == 1 and not earlier:
             return
@@ -156,7 +159,7 @@ class Runner:
                     if load.state == "pending" and await load.settle(run_id):
                         self._books.settled(load, [])
 
-    async def _ask(self, earlier: list[Extract]) -> None:
+    async def _ask(self, earlier: Sequence[Extract]) -> None:
         """Behind the fence, so that nothing can be committed after the answer; each destination by itself."""
         for load in self._loads:
             try:
@@ -172,7 +175,7 @@ class Runner:
         # Where one could not be asked the answer is not known: that is a failure, to be tried again.
         self._cancelled = all(load.error is None for load in self._loads)
 
-    async def _load_spooled(self, earlier: list[Extract]) -> None:
+    async def _load_spooled(self, earlier: Sequence[Extract]) -> None:
         """An earlier attempt has spooled the rows and not loaded them all: the rest goes on from the same rows."""
         for extract in earlier:
             if not extract.spooled:
@@ -289,12 +292,12 @@ class Runner:
         self._meter.phase = "committing"
         cursors = {key: Cursor.from_json(cursor) for key, cursor in extract.cursors.items()}
         mine = {key: cursor for key, cursor in cursors.items() if key in load.request.source_streams}
-        self._committing = True
+        within, self._committing = self._committing, True
         try:
             with at(load.name):
                 await load.commit(mine)
         finally:
-            self._committing = False
+            self._committing = within
         for key, cursor in mine.items():
             self._books.moved(load, key, cursor)
             self._report.tell(CursorCommitted(destination=load.name, source=key, cursor=cursor.to_json()))

@@ -73,7 +73,7 @@ class PostgresDestination:
         self._has_ledger = False
         self._looks = Looks()
         self._loaded: list[Connection] = []
-        """Given back only at the end: what was loaded over one of them is read back over another."""
+        """Given back only at the next load or the end: what was loaded over it is read back over another."""
         self._loading: Loading | None = None
 
     async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
@@ -89,6 +89,7 @@ class PostgresDestination:
 
     async def begin(self, load: LoadRequest) -> Begun:
         await self.rollback()
+        await self._give_back_loaded()
         # What waits for the fence gives up after two seconds, to look who holds it.
         connection = await self._sessions.open(loader_name(load), lock_timeout="2s")
         try:
@@ -272,9 +273,12 @@ class PostgresDestination:
 
     async def close(self) -> None:
         await self.rollback()
+        await self._give_back_loaded()
+        await self._sessions.close()
+
+    async def _give_back_loaded(self) -> None:
         while self._loaded:
             await self._sessions.give_back(self._loaded.pop())
-        await self._sessions.close()
 
     def _open(self) -> Loading:
         if self._loading is None:

@@ -9,10 +9,11 @@ import asyncpg
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.source import BinaryCopy, BinaryCopyEnd, ReadMode, ReadRequest, StreamInfo
+from dataaggregator.connector.source import BinaryCopy, BinaryCopyEnd, Cut, ReadMode, ReadRequest, StreamInfo
 from dataaggregator.connector.typenames import parse_schema
 from dataaggregator.dataplane.batch import Batch, Cursor, no_rows
 from dataaggregator.errors import Invalid, NotFound
+from dataaggregator_connectors.postgres.bounds import bounds, carry, cut
 from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.connection import (
     Connection,
@@ -31,11 +32,6 @@ from dataaggregator_connectors.postgres.types import (
     columns_of,
     columns_of_all,
 )
-
-# Types with a value above all others.
-ENDLESS = frozenset({"date", "timestamp", "timestamptz", "float4", "float8", "numeric"})
-TIMES = frozenset({"date", "timestamp", "timestamptz"})
-AFTER, UPTO, LATE = "dataaggregator.after", "dataaggregator.upto", "dataaggregator.late"
 
 STREAMS = """
 SELECT c.oid::int8 AS oid, n.nspname, c.relname, CASE WHEN c.reltuples >= 0 THEN c.reltuples::int8 END AS rows,
@@ -120,6 +116,11 @@ class PostgresSource:
             finished=finished,
         )
 
+    async def cut(self, request: ReadRequest, rows: int) -> Cut | None:
+        async with self._sessions.errand() as connection:
+            every, _ = await self._all(connection, request)
+            return await cut(connection, request, _origin(request), every, rows)
+
     async def close(self) -> None:
         for reader in tuple(self._readers):
             await reader.close()
@@ -137,7 +138,7 @@ class PostgresSource:
                 if plan.plain:
                     return await connection.copy_from_query(plan.sql, output=queue.put, format="binary")
                 async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    await _carry(connection, plan.settings)
+                    await carry(connection, plan.settings)
                     return await connection.copy_from_query(plan.sql, output=queue.put, format="binary")
             finally:
                 await queue.put(None)
@@ -167,7 +168,7 @@ class PostgresSource:
             sql = f"SELECT {', '.join(shown)} FROM {origin}"
             if request.mode is ReadMode.FULL_REFRESH:
                 return Plan(sql + limit, columns, {}, None, plain=kind in TABLES)
-            settings, where, cursor = await _bounds(connection, request, origin, every)
+            settings, where, cursor = await bounds(connection, request, origin, every)
             return Plan(f"{sql} WHERE {where}{limit}", columns, settings, cursor)
 
     async def _all(self, connection: Connection, request: ReadRequest) -> tuple[Sequence[Column], str | None]:
@@ -238,74 +239,3 @@ async def _query_columns(connection: Connection, query: str) -> Sequence[Column]
         await transaction.rollback()
     # A standby, or a user without temporary tables: the types are known, their modifiers are not.
     return await columns_by_type(connection, [oid for oid, _ in named], [name for _, name in named])
-
-
-async def _bounds(
-    connection: Connection, request: ReadRequest, origin: str, columns: Sequence[Column]
-) -> tuple[dict[str, str], str, Cursor | None]:
-    """The bounds of an incremental read, taken once: rows after the old cursor, up to the highest value there is now.
-
-    Values travel as settings of the session, at the database's own precision and never as part of the SQL.
-    """
-    column = next((c for c in columns if c.name == request.cursor_field), None)
-    if column is None:
-        raise Invalid(
-            "cursor-field-missing", f"{request.stream or 'The query'} has no column {request.cursor_field!r}."
-        )
-    if not column.builtin or column.typname not in ORDERED:
-        raise Invalid("cursor-field-unordered", f"Column {column.name} ({column.base}) has no order to go on from.")
-    name = quote(column.name)
-    # Ordered inside: beside `id::text` an ORDER BY id would mean the text, and 999 would come after 1000.
-    highest = f"SELECT {name} AS value FROM {origin} WHERE {name} IS NOT NULL ORDER BY {name} DESC LIMIT 1"
-    last = f"SELECT value::text FROM ({highest}) AS highest"
-    upto = await connection.fetchval(last)
-    if not column.not_null and await connection.fetchval(f"SELECT EXISTS (SELECT FROM {origin} WHERE {name} IS NULL)"):
-        raise Invalid(
-            "cursor-null",
-            f"Rows of {request.stream or 'the query'} have no value in {column.name}: an incremental read would never "
-            "see them. Give them one, or read with full_refresh.",
-        )
-    if upto is not None and column.typname in ENDLESS and upto.lower() in ("infinity", "nan"):
-        raise Invalid(
-            "cursor-field-unordered",
-            f"{request.stream or 'The query'} has {upto} in {column.name}: no later value would ever lie beyond it. "
-            "Leave these rows out with a query, or read with full_refresh.",
-        )
-    settings: dict[str, str] = {}
-    conditions = ["true"]
-    late = _late(request, column)
-    if request.cursor is not None:
-        settings |= {AFTER: request.cursor.value} | late
-        back = f" - current_setting('{LATE}')::interval" if late else ""
-        conditions.append(f"{name} > current_setting('{AFTER}')::{column.base}{back}")
-    if upto is None:
-        return settings, "false", request.cursor
-    settings[UPTO] = upto
-    conditions.append(f"{name} <= current_setting('{UPTO}')::{column.base}")
-    reached = Cursor(column.name, column.base, upto)
-    if request.cursor is not None and not await _moved(connection, request.cursor, reached):
-        return settings, " AND ".join(conditions), request.cursor
-    return settings, " AND ".join(conditions), reached
-
-
-def _late(request: ReadRequest, column: Column) -> dict[str, str]:
-    if not request.lateness_seconds:
-        return {}
-    if column.typname not in TIMES:
-        raise Invalid(
-            "lateness-not-a-time",
-            f"Column {column.name} ({column.base}) is no date and no time to go back from by a lateness.",
-        )
-    return {LATE: f"{request.lateness_seconds} seconds"}
-
-
-async def _moved(connection: Connection, before: Cursor, after: Cursor) -> bool:
-    """Whether the highest value lies beyond the old cursor: rows that went away never move it back."""
-    await _carry(connection, {AFTER: before.value, UPTO: after.value}, local=False)
-    sql = f"SELECT current_setting('{UPTO}')::{after.type} > current_setting('{AFTER}')::{after.type}"
-    return bool(await connection.fetchval(sql))
-
-
-async def _carry(connection: Connection, settings: dict[str, str], *, local: bool = True) -> None:
-    for name, value in settings.items():
-        await connection.execute("SELECT set_config($1, $2, $3)", name, value, local)

@@ -236,6 +236,11 @@ def test_a_wrong_step_names_its_field(step: Any, field: str, message: str) -> No
             "sources.a",
             "at the destination",
         ),
+        (
+            {"destinations": [{"connector": "c", "stream": "s", "write": "replace", "chunk_rows": 5}]},
+            "destinations[0]",
+            "a replace is one transaction",
+        ),
         ({"destinations": [{"connector": "c", "stream": "s", "write": "upsert"}]}, "destinations[0].write", "'merge'"),
         (
             {"triggers": [{"webhook": True}]},

@@ -12,6 +12,7 @@ from dataaggregator.contracts.pipeline import (
 )
 from dataaggregator.contracts.steps import DropStep, RenameStep, SelectStep, Step
 from dataaggregator.contracts.transformation import TransformationDefinition
+from dataaggregator.dataplane.compile.chunks import CODE, chunks_impossible, step_impossible
 from dataaggregator.dataplane.compile.incremental import CODES, NewRows
 from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, Road, SourceNode, TransformNode
 from dataaggregator.dataplane.compile.replicate import wrong_modes
@@ -61,7 +62,7 @@ def _raise(errors: Sequence[FieldError]) -> None:
     if not errors:
         return
     codes = {error.code for error in errors}
-    code = next(iter(codes)) if len(codes) == 1 and codes <= CODES else "definition-invalid"
+    code = next(iter(codes)) if len(codes) == 1 and codes <= CODES | {CODE} else "definition-invalid"
     told = f"{errors[0].field}: {errors[0].message}" if len(errors) == 1 else f"{len(errors)} fields are wrong"
     raise Invalid(code, told, errors=errors)
 
@@ -101,6 +102,7 @@ class _Compiler:
         order = self._order(placed)
         self._unused(placed, destinations)
         self._new_rows(order, destinations)
+        self._chunks(order)
         sources = tuple(SourceNode(name) for name in self._definition.sources)
         transforms = tuple(
             TransformNode(p.definition.name, p.inputs, p.definition.steps, _road(p.definition.steps), p.path)
@@ -215,3 +217,10 @@ class _Compiler:
         for one in order:
             self.errors += rows.through(one.definition.name, one.inputs, one.definition.steps, one.path)
         self.errors += rows.into(destinations)
+
+    def _chunks(self, order: Sequence[_Placed]) -> None:
+        self.errors += chunks_impossible(self._definition)
+        if any(one.chunk_rows is not None for one in self._definition.destinations):
+            for one in order:
+                for at, step in enumerate(one.definition.steps):
+                    self.errors += step_impossible(step, f"{one.path}.steps[{at}]")

@@ -64,7 +64,11 @@ def replayed(before: ResolvedPipeline, after: ResolvedPipeline, entry: Entry, ta
     """
     start = _start(before, after, entry)
     flow = _Flow(after, entry.transformation, start)
-    destinations = tuple(one for at, one in enumerate(after.destinations) if at in takers and one.input in flow.reached)
+    destinations = tuple(
+        one.model_copy(update={"chunk_rows": None})
+        for at, one in enumerate(after.destinations)
+        if at in takers and one.input in flow.reached
+    )
     if not destinations:
         raise Conflict("replay-nowhere", "No destination that has rows of that run is behind the step.")
     needed = flow.needed({one.input for one in destinations})

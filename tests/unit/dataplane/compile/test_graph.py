@@ -177,6 +177,39 @@ def test_what_one_source_keeps_makes_the_new_rows_of_another_no_whole() -> None:
     assert {error.code for error in caught.value.errors} == {"incremental-set-step", "incremental-replace"}
 
 
+CHUNKED = {**TO, "chunk_rows": 1000}
+UNIQUE = {"validate": [{"rule": "once", "check": {"unique": ["x"]}}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sources": {"a": SOURCE}}, "a has to be read: incremental"),
+        ({"sources": {"a": KEPT}, "destinations": [{**CHUNKED, "write": "merge", "key": ["x"]}]}, "keep: full of a"),
+        ({"destinations": [CHUNKED, {**TO, "stream": "other"}]}, "one destination"),
+        ({"destinations": [{**TO, "stream": "other"}, CHUNKED]}, "one destination"),
+        ({"transformations": [{"name": "t", "steps": [FILTER, UNIQUE]}]}, "only see those of one chunk"),
+    ],
+)
+def test_what_cannot_be_loaded_in_chunks_is_refused_with_the_reason(changes: Any, said: str) -> None:
+    given = {"sources": {"a": SINCE}, "destinations": [CHUNKED]} | changes
+    with pytest.raises(Invalid) as caught:
+        compile_pipeline(_pipeline(**given))
+    assert caught.value.code == "chunk-rows-impossible"
+    assert said in caught.value.detail
+
+
+def test_rows_of_several_sources_are_not_loaded_in_chunks() -> None:
+    join = {"name": "t", "inputs": ["a", "b"], "steps": [FILTER, {"join": {"with": "b", "on": ["x"]}}]}
+    with pytest.raises(Invalid) as caught:
+        compile_pipeline(_pipeline(sources={"a": SINCE, "b": SOURCE}, transformations=[join], destinations=[CHUNKED]))
+    assert "chunk-rows-impossible" in {error.code for error in caught.value.errors}
+
+
+def test_an_incremental_source_with_steps_by_row_is_loaded_in_chunks() -> None:
+    compile_pipeline(_pipeline(sources={"a": SINCE}, transformations=CLEAN, destinations=[CHUNKED]))
+
+
 def test_two_kinds_of_wrong_are_a_wrong_definition() -> None:
     step = {"name": "t", "steps": [{"dedupe": {"key": ["x"]}}]}
     wrong = _pipeline(sources={"a": SINCE}, transformations=[step], destinations=[{**TO, "write": "replace"}])
