@@ -27,6 +27,9 @@ from services.executor.store import results, runs
 from services.executor.store.runs import Run
 from services.executor.verifying import judged
 
+AT_ONCE = 2
+"""Loads of one call that are asked for at the same time: other probes have their turn too."""
+
 
 @dataclass(frozen=True)
 class VerifyApi:
@@ -53,8 +56,11 @@ class VerifyApi:
             raise Conflict("run-not-ended", f"The run has not ended yet, it is {run.status}; wait for it.")
         receipts = ledger.receipts if ledger is not None else ()
         expected = {one.destination: one for one in receipts}
+        loads = _loads(run, ledger)
+        opened = {connector: await self._opened(run, connector) for connector in {one for one, _ in loads}}
+        turns = asyncio.Semaphore(AT_ONCE)
         answers = await asyncio.gather(
-            *(self._ask(run, use, load, expected.get(load.destination)) for use, load in _loads(run, ledger))
+            *(self._ask(run, turns, opened[one], load, expected.get(load.destination)) for one, load in loads)
         )
         told = Verification(
             run_id=run.run_id, verified=all(one.status == "verified" for one in answers), destinations=tuple(answers)
@@ -63,16 +69,32 @@ class VerifyApi:
             await commands.record_verification(tx, call.workspace, told, author(call))
         return Answer(told)
 
-    async def _ask(self, run: Run, connector: UUID, load: HeldLoad, expected: Receipt | None) -> DestinationVerified:
-        """Each by itself: one that is away, or whose connector is gone, leaves the others their answer."""
+    async def _opened(self, run: Run, connector: UUID) -> ConnectorUse | PlatformError:
+        """Of each connector once, for as many loads as a whole schema has share one."""
         try:
             body = {"connector_ids": [str(connector)]}
             opened = await self.client.post(
                 "connectors", "/internal/connectors/resolve", body, workspace=run.workspace_id
             )
-            use = ConnectorUse.model_validate(opened["connectors"][str(connector)])
-            request = ProbeRequest(probe="read_back", connector=use, load=load)
-            answer = ReadBack.model_validate(await self.probes.ask(run.workspace_id, request))
+        except PlatformError as error:
+            return error
+        return ConnectorUse.model_validate(opened["connectors"][str(connector)])
+
+    async def _ask(
+        self,
+        run: Run,
+        turns: asyncio.Semaphore,
+        use: ConnectorUse | PlatformError,
+        load: HeldLoad,
+        expected: Receipt | None,
+    ) -> DestinationVerified:
+        """Each by itself: one that is away, or whose connector is gone, leaves the others their answer."""
+        if isinstance(use, PlatformError):
+            return judged(load, expected, use)
+        request = ProbeRequest(probe="read_back", connector=use, load=load)
+        try:
+            async with turns:
+                answer = ReadBack.model_validate(await self.probes.ask(run.workspace_id, request))
         except PlatformError as error:
             return judged(load, expected, error)
         return judged(load, expected, answer)

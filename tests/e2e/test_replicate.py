@@ -1,8 +1,10 @@
 """A whole schema as its users replicate it: one pipeline, a stream each, and what they see of every one of them."""
 
+import asyncio
 from typing import Any
 
 from tests.e2e.api import Api, Json
+from tests.e2e.platform import Platform
 from tests.e2e.world import Disk, Warehouse
 
 
@@ -185,3 +187,21 @@ async def test_a_folder_of_files_is_replicated_and_its_broken_lines_are_kept(
     assert (row["stage"], row["position"]) == ("disk/in/bad.csv", "in/bad.csv:3")
     problem = await api.refused("POST", f"/api/runs/{run['id']}/rejected/replay", {})
     assert problem["code"] == "replay-raw-rows"
+
+
+async def test_three_hundred_streams_are_followed_and_shown_like_one(
+    api: Api, warehouse: Warehouse, platform: Platform
+) -> None:
+    await warehouse.execute(
+        "CREATE SCHEMA wide; DO $$ BEGIN FOR n IN 1..300 LOOP "
+        "EXECUTE format('CREATE TABLE wide.a_table_with_a_rather_long_name_%s (id int PRIMARY KEY)', n); "
+        "EXECUTE format('INSERT INTO wide.a_table_with_a_rather_long_name_%s SELECT generate_series(1, 3)', n); "
+        "END LOOP; END $$"
+    )
+    await api.post("/api/pipelines", _pipeline("wide", {}, {"write": "merge"}, parallelism=8))
+    done = await asyncio.to_thread(platform.command, "run", "wide", "--follow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = await api.items("/api/pipelines/wide/runs")
+    assert (run["status"], run["rows_written"], len(run["destinations"])) == ("succeeded", 900, 300), run["error"]
+    told = await api.post(f"/api/runs/{run['id']}/verify", expect=200)
+    assert (told["verified"], len(told["destinations"])) == (True, 300)

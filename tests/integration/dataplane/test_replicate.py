@@ -271,6 +271,92 @@ async def test_new_and_vanished_streams_are_handled_as_the_policies_say(bench: B
     assert good(await bench.run(next_run(left_out, first))).warnings == ()
 
 
+async def test_a_table_that_goes_while_the_run_is_at_work_is_told_and_fails_nothing(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    for table in ("a", "b"):
+        await fill(erp, table, 3)
+    job = replication(bench, {"read": "incremental"}, {"write": "append"}, parallelism=1)
+    with pytest.raises(Transient):
+        await bench.run_armed(job, "load.before_commit:2")
+    await erp.execute("DROP TABLE b")
+    outcome = good(await bench.run(bench.again(job)))
+    assert list(outcome.warnings) == ["public.b is not there any more; what was loaded of it stays at the destination."]
+    assert [one.stream for one in outcome.destinations] == ["raw.a"]
+    assert await same(erp, "public.a", "raw.a") == 3
+
+
+async def test_a_stream_of_which_a_part_is_gone_has_not_vanished_but_failed(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    await fill(erp, "orders", 3)
+    bench.connector("house", "files", {"root": bench.folder.as_uri()})
+    for _ in range(2):
+        good(await bench.run(replication(bench, {"read": "incremental"}, {"schema": "lake", "write": "append"})))
+    parts = sorted((bench.folder / "lake" / "orders").glob("*.parquet"))
+    assert len(parts) == 2
+    parts[0].unlink()
+    bench.types["erp"], bench.types["house"] = bench.types["house"], bench.types["erp"]
+    outcome = await bench.run(replication(bench, {"streams": ["lake/*"]}, {"schema": "back"}))
+    assert outcome.status == "failed"
+    assert [one.error and one.error.code for one in outcome.destinations] == ["stream-missing"]
+
+
+async def test_no_rows_where_there_were_rows_before_is_a_warning_by_the_streams_name(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    await fill(erp, "a", 3)
+    job = replication(bench, {}, {})
+    first = good(await bench.run(job))
+    await erp.execute("DELETE FROM a")
+    second = good(await bench.run(next_run(job, first)))
+    assert list(second.warnings) == ["public.a gave no rows; in the run before it gave 3."]
+
+
+async def test_a_cancel_rolls_back_what_is_at_work_and_begins_nothing_more(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    await fill(erp, "a", 3)
+    for name in ("b_endless", "c_endless"):
+        await erp.execute(f"CREATE VIEW {name} AS SELECT generate_series(1, 2000000000) AS n")
+    await fill(erp, "d", 3)
+    job = replication(bench, {}, {}, parallelism=2)
+    async with bench.pool.take(WORKSPACE) as process:
+
+        async def on_frame(frame: object) -> None:
+            stages = {stage.stage for stage in frame.stages} if isinstance(frame, Progress) else ()
+            if {"house/raw.b_endless", "house/raw.c_endless"} <= set(stages):
+                await process.cancel()
+
+        outcome = await process.run(job, on_frame)
+    assert (outcome.status, outcome.error) == ("cancelled", None)
+    told = {one.stream: one.status for one in outcome.destinations}
+    assert told == {
+        "raw.a": "succeeded",
+        "raw.b_endless": "cancelled",
+        "raw.c_endless": "cancelled",
+        "raw.d": "cancelled",
+    }
+    assert await erp.fetchval("SELECT count(*) FROM raw.b_endless") == 0
+    assert "d" not in await tables(erp)
+
+
+async def test_what_a_killed_run_has_committed_can_be_asked_without_loading_anything(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    for table in ("a", "b"):
+        await fill(erp, table, 3)
+    job = replication(bench, {"read": "incremental"}, {"write": "append"}, parallelism=1)
+    with pytest.raises(Transient):
+        await bench.run_armed(job, "load.after_commit")
+    asked = await bench.run(bench.again(job).model_copy(update={"only_ask": True}))
+    assert [(one.stream, one.status) for one in asked.destinations] == [("raw.a", "succeeded"), ("raw.b", "cancelled")]
+    assert asked.status == "cancelled"
+    assert await tables(erp) == ["a"]
+    late = await bench.run(job)
+    assert [one.error and one.error.code for one in late.destinations] == [None, "lease-lost"]
+
+
 async def test_patterns_that_fit_nothing_are_told_and_alone_fail_the_run(bench: Bench, erp: asyncpg.Connection) -> None:
     await fill(erp, "a", 3)
     some = good(await bench.run(replication(bench, {"streams": ["public.*", "nowhere.*"]}, {})))
@@ -348,3 +434,16 @@ async def test_three_hundred_tables_are_loaded_in_one_run_a_few_at_a_time(
     assert (last.phase, last.progress, last.rows_read) == ("done", 1.0, outcome.counts.rows_read)
     for number in (1, 7, 150, 300):
         assert await same(erp, f"public.many_{number}", f"raw.many_{number}") == number % 7
+
+
+async def test_a_batch_that_is_lost_in_one_stream_is_found_there_and_the_whole_does_not_balance(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    for table in ("a", "b", "c"):
+        await fill(erp, table, 3)
+    bench.connector("house", "files", {"root": bench.folder.as_uri()})
+    outcome = await bench.run_armed(replication(bench, {}, {}, parallelism=1), "run.drop_batch:2")
+    assert (outcome.status, outcome.ledger.balanced) == ("failed", False)
+    told = {one.stream: (one.status, one.error and one.error.code) for one in outcome.destinations}
+    assert told == {"raw/a": ("succeeded", None), "raw/b": ("failed", "unbalanced"), "raw/c": ("succeeded", None)}
+    assert any("public.b" in violation for violation in outcome.ledger.violations)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from dataaggregator.clock import SystemClock
@@ -13,7 +14,7 @@ from dataaggregator.dataplane.failures import at
 from dataaggregator.dataplane.job import RunJob, RunOutcome
 from dataaggregator.dataplane.opening import Opening
 from dataaggregator.dataplane.replicating.following import Following
-from dataaggregator.dataplane.replicating.matching import Patterns, find
+from dataaggregator.dataplane.replicating.matching import Found, Patterns, find
 from dataaggregator.dataplane.replicating.planning import SOURCE, Planned, Streams, plan
 from dataaggregator.dataplane.replicating.uniting import Ended, Names, nothing, source_stage, united
 from dataaggregator.dataplane.report import Teller, explained
@@ -65,25 +66,43 @@ class Replication:
             streams = self._planning.result()
             self._following.streams, self._following.phase = len(streams.planned), "reading"
             ends = await asyncio.gather(*(self._stream(one) for one in streams.planned))
-        return united(self._job.run_id, self._replicate, streams, ends, cancelled=self._cancelled)
+            gone = await self._gone(ends)
+        return united(self._job, streams, ends, gone, cancelled=self._cancelled)
 
     async def _plan(self) -> Streams:
         """Those of the attempt before, if it was here: a stream that it committed stays one of the run."""
         if (streams := Streams.kept(self._folder)) is not None:
             return streams
-        opening = Opening(self._job.settings, self._folder, logging.getLogger("dataaggregator.connector"), self._kept)
-        came = self._replicate.from_
-        try:
-            with at(came.connector_name):
-                source = opening.source(self._job.connectors[came.connector_id])
-                found = await find(source, Patterns.of(came.streams))
-        finally:
-            await opening.close()
+        found = await self._find()
         before = source_stage(self._replicate, "")
         known = {stage.removeprefix(before) for stage in self._job.previous_rows if stage.startswith(before)}
         streams = plan(self._replicate, found, known)
         streams.save(self._folder)
         return streams
+
+    async def _find(self) -> Found:
+        """The streams that are meant, as the source lists them now."""
+        opening = Opening(self._job.settings, self._folder, logging.getLogger("dataaggregator.connector"), self._kept)
+        came = self._replicate.from_
+        try:
+            with at(came.connector_name):
+                source = opening.source(self._job.connectors[came.connector_id])
+                return await find(source, Patterns.of(came.streams))
+        finally:
+            await opening.close()
+
+    async def _gone(self, ends: Sequence[Ended]) -> Sequence[str]:
+        """Those that have vanished since the run began: not found, and not listed any more. One that is listed still
+        lacks something that belongs to it, and has failed."""
+        missing = [one.names.stream for one in ends if one.missing]
+        if not missing or self._replicate.on_vanished == "fail" or self._cancelled:
+            return ()
+        try:
+            listed = {stream.name for stream in (await self._find()).streams}
+        except Exception as error:
+            explained(error, self._report)
+            return ()
+        return [name for name in missing if name not in listed]
 
     async def _stream(self, one: Planned) -> Ended:
         names = Names.of(self._replicate, one)

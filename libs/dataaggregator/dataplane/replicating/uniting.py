@@ -1,6 +1,6 @@
 """One outcome of many: the ledgers of all streams as one, an answer for each stream, and what is said of the whole."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from uuid import UUID
@@ -9,11 +9,11 @@ from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.ledger import Ledger
 from dataaggregator.contracts.replicate import ResolvedReplicate
 from dataaggregator.contracts.run import DestinationOutcome, RunCounts, RunError
-from dataaggregator.dataplane.job import RunOutcome
+from dataaggregator.dataplane.job import RunJob, RunOutcome
 from dataaggregator.dataplane.ledger import judge, weakest
 from dataaggregator.dataplane.replicating.planning import SOURCE, Planned, Streams, listed, vanished_warning
 
-GONE = "stream-missing"
+MISSING = "stream-missing"
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Ended:
         return self.outcome is not None and self.outcome.status == "succeeded"
 
     @property
-    def gone(self) -> bool:
-        """Whether the source says that there is no such stream any more."""
-        return self.error is not None and (self.error.code, self.error.stage) == (GONE, SOURCE)
+    def missing(self) -> bool:
+        """Whether the source did not find it, or something that belongs to it."""
+        return self.error is not None and (self.error.code, self.error.stage) == (MISSING, SOURCE)
 
     def told(self) -> RunOutcome | None:
         """Its outcome in the words of the whole run."""
@@ -74,7 +74,7 @@ class Ended:
                 one.model_copy(update={"stage": name(one.stage), "file": str(self.folder / one.file)})
                 for one in self.outcome.quarantine
             ),
-            "warnings": tuple(f"{self.names.stream}: {warning}" for warning in self.outcome.warnings),
+            "warnings": tuple(self._warning(warning) for warning in self.outcome.warnings),
         }
         return self.outcome.model_copy(update=changes)
 
@@ -90,6 +90,10 @@ class Ended:
             error=self._told(self.error),
         )
 
+    def _warning(self, warning: str) -> str:
+        of_source = warning.startswith(f"{SOURCE} ")
+        return f"{self.names.stream} {warning.partition(' ')[2]}" if of_source else f"{self.names.stream}: {warning}"
+
     def _told(self, error: RunError | None) -> RunError | None:
         if error is None or error.stage is None:
             return error
@@ -97,11 +101,12 @@ class Ended:
 
 
 def united(
-    run_id: UUID, replicate: ResolvedReplicate, streams: Streams, ends: Sequence[Ended], *, cancelled: bool
+    job: RunJob, streams: Streams, ends: Sequence[Ended], gone: Collection[str] = (), *, cancelled: bool = False
 ) -> RunOutcome:
-    """It has succeeded when every stream has; a stream that is gone is none any more, unless that is to fail."""
-    gone = [one for one in ends if one.gone and replicate.on_vanished == "keep"]
-    counted = [one for one in ends if one not in gone]
+    """It has succeeded when every stream has. Those that are `gone` are none any more, and are told."""
+    replicate = job.definition.replicate
+    assert replicate is not None  # noqa: S101  (these are its streams)
+    counted = [one for one in ends if one.names.stream not in gone]
     told = [outcome for one in counted if (outcome := one.told()) is not None]
     failed = [one for one in counted if one.error is not None]
     whole = all(one.succeeded for one in counted)
@@ -109,14 +114,14 @@ def united(
     return RunOutcome(
         status="succeeded" if whole else "cancelled" if stopped else "failed",
         error=None if whole or stopped else _failure(failed, len(counted)),
-        ledger=_ledger(run_id, [one.ledger for one in told]),
+        ledger=_ledger(job.run_id, [one.ledger for one in told]),
         destinations=tuple(one.destination(replicate) for one in counted),
         cursors=tuple(cursor for one in told for cursor in one.cursors),
         counts=_sum([one.counts for one in told]),
         quarantine=tuple(entry for one in told for entry in one.quarantine),
         warnings=(
             *streams.warnings,
-            *(vanished_warning(one.names.stream) for one in gone),
+            *(vanished_warning(stream) for stream in gone),
             *_remarks(replicate, [one.planned for one in counted]),
             *(warning for one in told for warning in one.warnings),
         ),
