@@ -20,6 +20,7 @@ from services.executor.api import Api
 from services.executor.attempt import AttemptLimits
 from services.executor.cleaner import Cleaner, SpillFolder
 from services.executor.commands import SCHEMA, Attempts
+from services.executor.dry_run_api import DryRunApi
 from services.executor.folders import KeptFolders, RunFolders
 from services.executor.lease import LeaseKeeper, LeaseTimes
 from services.executor.probe import Probes
@@ -76,6 +77,7 @@ def build(ports: Ports) -> Service:
             ).routes(),
             *StateApi(database).routes(),
             *VerifyApi(database, client, probes).routes(),
+            *DryRunApi(database, client, probes, kept).routes(),
         ],
         handlers=handlers,
         loops=[

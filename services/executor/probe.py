@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from dataaggregator.contracts.transformation import TransformationDefinition
-from dataaggregator.dataplane.job import Answered, ConnectorUse, HeldLoad, JobSettings, ProbeJob, ProbeKind
+from dataaggregator.dataplane.job import Answered, ConnectorUse, DryRunJob, HeldLoad, JobSettings, ProbeJob, ProbeKind
 from dataaggregator.dataplane.processes import ProcessPool
 from dataaggregator.errors import FieldError, Invalid, Permanent, PlatformError, Transient
 from dataaggregator.http.answer import Answer
@@ -36,6 +36,7 @@ class ProbeRequest(BaseModel):
     transformation: TransformationDefinition | None = None
     sample: dict[str, list[dict[str, Any]]] = Field(default_factory=dict)
     load: HeldLoad | None = None
+    dry_run: DryRunJob | None = None
 
 
 class ProbeResult(BaseModel):

@@ -10,6 +10,7 @@ from services.scheduler.pipelines import events as pipeline_events
 from services.scheduler.pipelines.api import PipelinesApi
 from services.scheduler.pipelines.commands import PipelineCommands
 from services.scheduler.pipelines.leaving import LeavingApi, Owner
+from services.scheduler.pipelines.planning import PlanApi
 from services.scheduler.pipelines.state import StateApi
 from services.scheduler.runs import events as run_events
 from services.scheduler.runs.api import RunsApi
@@ -28,11 +29,18 @@ def build(ports: Ports) -> Service:
     transformations = TransformationsApi(database, TransformationCommands(database), services)
     commands = PipelineCommands(database, Owner(services).keep)
     pipelines, leaving = PipelinesApi(database, commands), LeavingApi(commands)
-    state = StateApi(database, services)
+    state, plans = StateApi(database, services), PlanApi(database, services)
     runs = RunsApi(database, RunCommands(database), ReplayCommands(database, services))
     return Service(
         name=NAME,
-        routes=(*transformations.routes(), *pipelines.routes(), *state.routes(), *leaving.routes(), *runs.routes()),
+        routes=(
+            *transformations.routes(),
+            *pipelines.routes(),
+            *plans.routes(),
+            *state.routes(),
+            *leaving.routes(),
+            *runs.routes(),
+        ),
         handlers=(*pipeline_events.handlers(), *run_events.handlers()),
         loops=(Loop("ticker", Ticker(database, ports.settings).run),),
         resources=(services,),

@@ -97,6 +97,54 @@ def test_a_transformation_in_a_file_is_tried_before_it_is_saved(demo: Platform, 
     assert (tried["output"], tried["steps"][0]["duplicates"]) == ([{"id": 1, "at": 2}], 1)
 
 
+CHANGE = """
+transformations:
+  - name: large-enough
+    inputs: [census]
+    steps:
+      - {{name: over-20000, filter: {condition}}}
+"""
+
+
+def test_a_plan_shows_old_and_new_side_by_side_and_ends_with_what_a_run_would(demo: Platform, tmp_path: Path) -> None:
+    file = tmp_path / "change.yaml"
+    file.write_text(CHANGE.format(condition="population >= 100000"))
+    done = demo.command("plan", "census-history", "-f", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (changed,) = [line for line in done.stdout.splitlines() if line.startswith("~")]
+    assert changed.split()[1:3] == ["large-enough.over-20000", "filter"]
+    assert "vanish=" in done.stdout
+    assert "Nothing was written." in done.stdout
+    told = json_of(demo, "plan", "census-history", "-f", str(file), "--sample-rows", "10")
+    assert isinstance(told, dict)
+    assert [told[one]["sources"][0]["rows"] for one in ("current", "proposed")] == [10, 10]
+    file.write_text(CHANGE.format(condition="populatoin > 1"))
+    done = demo.command("plan", "census-history", "-f", str(file))
+    assert done.returncode == 1, done.stdout
+    assert "definition-invalid" in done.stdout
+    assert "populatoin" in done.stdout
+    assert json_of(demo, "plan", "census-history") is not None, "it was not saved"
+
+
+def test_a_pipeline_that_is_not_saved_is_planned_from_its_file(demo: Platform, tmp_path: Path) -> None:
+    file = tmp_path / "new.yaml"
+    file.write_text("""
+pipelines:
+  - name: not-there-yet
+    sources: {cities: {connector: demo-files, stream: cities.csv}}
+    destinations: [{connector: demo-files, stream: not_there_yet.csv, write: replace}]
+""")
+    done = demo.command("plan", "not-there-yet", "-f", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "create it" in done.stdout
+    for words in (["plan", "not-there-yet"], ["plan", "neither", "-f", str(file)]):
+        wrong = demo.command(*words)
+        assert (wrong.returncode, "There is no pipeline" in wrong.stderr or "define no pipeline" in wrong.stderr) == (
+            2,
+            True,
+        )
+
+
 def test_applying_a_file_twice_changes_nothing_the_second_time(demo: Platform, tmp_path: Path) -> None:
     file = tmp_path / "definitions.yaml"
     file.write_text("transformations:\n  - name: applied\n    steps:\n      - filter: x > 1\n")

@@ -19,6 +19,7 @@ ROOMS = {
     "events": "runs",
     "logs": "runs",
     "parked": "parked",
+    "plan": "plan",
     "rejected": "rejected",
     "replay": "rejected",
     "run": "runs",

@@ -26,7 +26,7 @@ async def run_pipeline(
 ) -> None:
     """Start a run of PIPELINE (name or id)."""
     async with session.client() as client:
-        run = await client.start_run(pipeline, _parse(parameters), full_refresh=full_refresh)
+        run = await client.start_run(pipeline, parse_parameters(parameters), full_refresh=full_refresh)
         if follow:
             await follow_run(client, run["id"], as_json=session.json)
         elif session.json:
@@ -177,7 +177,7 @@ def _print_status(run: Json) -> None:
     click.echo(f"{run['id']} {run['status']}")
 
 
-def _parse(parameters: tuple[str, ...]) -> Json:
+def parse_parameters(parameters: tuple[str, ...]) -> Json:
     """NAME=VALUE words; a value that is JSON keeps its type, any other is a string."""
     parsed: Json = {}
     for word in parameters:

@@ -21,6 +21,7 @@ from dataaggregator.connector.destination import (
 )
 from dataaggregator.connector.source import ReadMode, ReadRequest, Source
 from dataaggregator.connector.spec import Config, ConnectorType, config_schema, secret_paths
+from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.deletes import DELETE_MARK
 from dataaggregator.errors import Conflict, PlatformError
@@ -230,6 +231,28 @@ class Loads(Described):
         await self.load(rig, third, rig.rows)
         assert [await destination.recount(load, 30) for load in (first, second, third)] == [gone, gone, whole]
         await destination.close()
+
+    async def test_what_prepare_does_is_foreseen_by_a_look_that_does_nothing(self, rig: Rig) -> None:
+        load, destination = self.request(rig), self.destination(rig)
+        foreseen = await destination.foresee(load, rig.rows.schema)
+        assert foreseen
+        assert await destination.foresee(load, rig.rows.schema) == foreseen
+        await destination.close()
+        assert await self.prepared(rig, load, rig.rows) == foreseen
+        await self.load(rig, load, rig.rows)
+        destination = self.destination(rig)
+        assert await destination.foresee(load, rig.rows.schema) == []
+        wider = rig.rows.append_column("one_more", pa.nulls(rig.rows.num_rows, pa.int64()))
+        foreseen = await destination.foresee(load, wider.schema)
+        await destination.close()
+        assert await self.prepared(rig, load, wider) == foreseen
+
+    async def prepared(self, rig: Rig, load: LoadRequest, rows: pa.Table) -> Sequence[SchemaDifference]:
+        destination = self.destination(rig)
+        try:
+            return await destination.prepare(load, rows.schema)
+        finally:
+            await destination.close()
 
     async def test_nothing_is_seen_before_the_commit(self, rig: Rig) -> None:
         destination = self.destination(rig)

@@ -102,6 +102,10 @@ class Destination(Protocol):
         """Create or evolve the stream for this schema, in a short transaction of its own, before begin."""
         ...
 
+    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
+        """What prepare would do, or the error it would raise, found out by looking: nothing is changed."""
+        ...
+
     async def begin(self, load: LoadRequest) -> Begun:
         """Open the load and take the fence; Conflict "lease-lost" when a newer epoch was here."""
         ...
@@ -138,7 +142,7 @@ class BinaryDestination(Destination, Protocol):
     """A destination that takes another's rows undecoded when both speak the same types."""
 
     async def accepts_binary(self, load: LoadRequest, copy: BinaryCopy) -> bool:
-        """Whether this copy fits the prepared stream column by column (append and replace)."""
+        """Whether this copy fits the prepared or foreseen stream column by column (append and replace)."""
         ...
 
     async def write_binary(self, copy: BinaryCopy) -> int:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.ledger import Ledger, LedgerEdge, LedgerStage
+from dataaggregator.contracts.policies import OnRejected
 from dataaggregator.contracts.run import RunCounts, RunError
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.extract import Extract
@@ -30,11 +31,14 @@ def judge_before_commit(job: RunJob, extract: Extract, loads: Sequence[Load], be
             edge = edge.model_copy(update={"taken": producer.written})
         stages.append(stage)
         edges.append(edge)
-    ledger = judge(job.run_id, stages, edges)
+    counts = [extract.counts] if before is None else [before.counts, extract.counts]
+    refuse(judge(job.run_id, stages, edges), job.definition.on_rejected, counts)
+
+
+def refuse(ledger: Ledger, allowed: OnRejected | None, counts: Sequence[RunCounts]) -> None:
+    """Raises Permanent where `judge_before_commit` does."""
     if not ledger.balanced:
         raise Permanent("unbalanced", f"The ledger does not add up: {'; '.join(ledger.violations[:3])}.")
-    allowed = job.definition.on_rejected
-    counts = [extract.counts] if before is None else [before.counts, extract.counts]
     read, rejected = sum(one.rows_read for one in counts), sum(one.rows_rejected for one in counts)
     if allowed is not None and allowed.then == "fail" and allowed.exceeded(rejected, read):
         raise Permanent("rejected-over-threshold", allowed.told(rejected, read))

@@ -42,10 +42,13 @@ class Copy(BaseModel):
 class KeptRows:
     """A source of the rows of one copy; of none where there is no copy."""
 
-    def __init__(self, schema: pa.Schema, rows: int = 0, record: Path | None = None) -> None:
+    def __init__(
+        self, schema: pa.Schema, rows: int = 0, record: Path | None = None, *, only_look: bool = False
+    ) -> None:
         self._schema = schema
         self._rows = rows
         self._record = record
+        self._only_look = only_look
 
     @property
     def found(self) -> bool:
@@ -71,7 +74,8 @@ class KeptRows:
 
     def _broken(self, how: str) -> Transient:
         assert self._record is not None  # noqa: S101 (rows were read of it)
-        self._record.unlink(missing_ok=True)
+        if not self._only_look:
+            self._record.unlink(missing_ok=True)
         detail = f"What was kept of the source cannot be read any more ({how}); it will be read from the beginning."
         return Transient("kept-copy-broken", detail)
 
@@ -88,20 +92,23 @@ class Copies:
         self._epoch = epoch
         self._most = most
 
-    def find(self, stream: str, reading: str, cursor: Cursor | None, schema: pa.Schema) -> KeptRows:
-        """The copy that ends at this cursor and has this schema; found or not."""
+    def find(
+        self, stream: str, reading: str, cursor: Cursor | None, schema: pa.Schema, *, only_look: bool = False
+    ) -> KeptRows:
+        """The copy that ends at this cursor and has this schema; found or not. To `only_look` leaves it untouched."""
         for record in _records(self._of(stream)) if cursor is not None else ():
             copy = _read(record)
             if copy is None or (copy.reading, copy.cursor) != (reading, cursor.to_json() if cursor else None):
                 continue
             try:
                 same = schema_of(record.with_suffix(_ROWS)).equals(schema)
-                os.utime(record)
+                if not only_look:
+                    os.utime(record)
             except (OSError, pa.ArrowException) as error:
                 _log.warning("kept_copy_unreadable", extra={"file": record.stem, "reason": type(error).__name__})
                 continue
             if same:
-                return KeptRows(schema, copy.rows, record)
+                return KeptRows(schema, copy.rows, record, only_look=only_look)
         return KeptRows(schema)
 
     async def keep(self, copies: Sequence[Copy], run_folder: Path) -> None:

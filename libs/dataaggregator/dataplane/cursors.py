@@ -3,11 +3,11 @@
 from dataaggregator.connector.cursor_values import forward
 from dataaggregator.connector.destination import Begun, LoadRequest, WriteKind
 from dataaggregator.dataplane.batch import Cursor
-from dataaggregator.dataplane.job import CursorSet, RunJob
+from dataaggregator.dataplane.job import CursorSet, DryRunJob, RunJob
 from dataaggregator.errors import Invalid
 
 
-def go_on_from(job: RunJob, name: str, load: LoadRequest, begun: Begun) -> dict[str, Cursor]:
+def go_on_from(job: RunJob | DryRunJob, name: str, load: LoadRequest, begun: Begun) -> dict[str, Cursor]:
     """By source stream; one that is not there is read from its beginning. `name` is the ledger's for the destination.
 
     The destination is asked before the executor's own record, which it may be ahead of. What was set by hand is obeyed
@@ -26,7 +26,7 @@ def go_on_from(job: RunJob, name: str, load: LoadRequest, begun: Begun) -> dict[
     return found
 
 
-def _committed(job: RunJob, name: str, source: str, begun: Begun) -> tuple[Cursor | None, int]:
+def _committed(job: RunJob | DryRunJob, name: str, source: str, begun: Begun) -> tuple[Cursor | None, int]:
     if source in begun.cursors:
         return begun.cursors[source], begun.epochs.get(source, 0)
     for known in job.cursors:

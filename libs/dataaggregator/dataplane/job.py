@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from dataaggregator.contracts.connector import SchemaDifference
+from dataaggregator.contracts.dry_run import DryRunAsked
 from dataaggregator.contracts.ledger import Ledger, Receipt
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.run import DestinationOutcome, RunCounts, RunError, StageProgress
@@ -128,7 +129,7 @@ class RunJob(_Part):
     """Read and write nothing: find out what earlier attempts have committed; none of them can any more afterwards."""
 
 
-ProbeKind = Literal["connector_test", "discover", "preview", "transform_test", "read_back"]
+ProbeKind = Literal["connector_test", "discover", "preview", "transform_test", "read_back", "dry_run"]
 
 
 class HeldLoad(_Part):
@@ -154,6 +155,18 @@ class ReadBack(_Part):
     detail: str = ""
 
 
+class DryRunJob(_Part):
+    """What was asked for, with what a run of the pipeline would be given."""
+
+    asked: DryRunAsked
+    connectors: dict[UUID, ConnectorUse]
+    cursors: tuple[KnownCursor, ...] = ()
+    set_by_hand: tuple[CursorSet, ...] = ()
+    kept: str
+    """As in a RunJob; nothing in it is touched."""
+    full_refresh: Literal[False] = False
+
+
 class ProbeJob(_Part):
     kind: Literal["probe"] = "probe"
     probe: ProbeKind
@@ -167,8 +180,15 @@ class ProbeJob(_Part):
     transformation: TransformationDefinition | None = None
     sample: dict[str, list[dict[str, Any]]] = {}
     load: HeldLoad | None = None
+    dry_run: DryRunJob | None = None
     folder: str
     settings: JobSettings = JobSettings()
+
+    @property
+    def uses(self) -> list[ConnectorUse]:
+        """Every connector it is given, whose secrets nothing may tell."""
+        alone = [] if self.connector is None else [self.connector]
+        return alone if self.dry_run is None else [*alone, *self.dry_run.connectors.values()]
 
 
 class Cancel(_Part):

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from dataaggregator.connector.destination import BinaryDestination
-from dataaggregator.connector.source import BinarySource, ReadMode, ReadRequest, Source
+from dataaggregator.connector.destination import BinaryDestination, Destination, LoadRequest
+from dataaggregator.connector.source import BinaryCopy, BinarySource, ReadMode, ReadRequest, Source
 from dataaggregator.contracts.pipeline import ResolvedSource
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.book import write_up
@@ -71,8 +71,7 @@ class Pass:
     async def bind(self) -> Mapping[str, pa.Schema]:
         """The schema of every node whose rows can be taken; what does not fit the sources is told here."""
         scene = self._scene
-        sandboxed = any(node.road == "sandbox" for node in scene.plan.transforms)
-        if sandboxed:
+        if scene.plan.sandboxed:
             scene.sandboxes.warm()  # it starts while the sources are asked
         for name in dict.fromkeys(node.source for node in scene.plan.sources):
             self.requests[name] = read_request(scene.job.definition.sources[name], scene.parameters)
@@ -80,7 +79,7 @@ class Pass:
                 schema = await self._sources[name].schema(self.requests[name])
             self._schemas |= {node.name: schema for node in scene.plan.sources if node.source == name}
         with at(STEPS):
-            if sandboxed:
+            if scene.plan.sandboxed:
                 await self._bind_sandbox()
             else:
                 for node in scene.plan.transforms:
@@ -182,20 +181,14 @@ class Pass:
 
     async def _undecoded(self, load: Load) -> bool:
         """PostgreSQL to PostgreSQL without steps: the bytes of COPY pass as they are, if both ends agree."""
-        plan = self._scene.plan
-        if len(plan.sources) > 1 or plan.transforms or load.request.delete_when is not None:
+        if not self._scene.plan.bare:
             return False
-        node = plan.sources[0]
-        name, source = node.name, self._sources[node.source]
-        if not (isinstance(source, BinarySource) and isinstance(load.destination, BinaryDestination)):
+        node = self._scene.plan.sources[0]
+        name, request = node.name, self._reader(node).request
+        copy = await undecoded((name, self._sources[node.source], request), (load.name, load.destination, load.request))
+        if copy is None:
             return False
-        with at(name):
-            copy = await source.copy_binary(self._reader(node).request)
         with at(load.name):
-            if not await load.destination.accepts_binary(load.request, copy):
-                if isinstance(copy.chunks, AsyncGenerator):
-                    await copy.chunks.aclose()
-                return False
             counted = self.tally.sources[name] = Counted("source")
             await load.write_undecoded(copy)
         counted.read = counted.written = copy.finished.rows or 0
@@ -255,14 +248,33 @@ class Pass:
             whole = name in self.requests and self.requests[name].mode is ReadMode.FULL_REFRESH
             if before and whole and counted is not None and not counted.read:
                 found.append(f"{name} gave no rows; in the run before it gave {before}.")
-        for stage in self.tally.reported.values():
-            found += [
-                f"{stage.stage}: {count} rows did not pass {rule}." for rule, count in stage.warned.items() if count
-            ]
+        found += self.tally.warnings()
         allowed, counts = job.definition.on_rejected, self.tally.counts()
         if allowed is not None and allowed.then == "warn" and allowed.exceeded(counts.rows_rejected, counts.rows_read):
             found.append(allowed.told(counts.rows_rejected, counts.rows_read))
         return found
+
+
+async def undecoded(
+    source: tuple[str, Source, ReadRequest], destination: tuple[str, Destination, LoadRequest]
+) -> BinaryCopy | None:
+    """The copy that both ends, each given with the name of its stage, agree to pass as it is; not begun yet."""
+    (giver, reading, request), (taker, loading, load) = source, destination
+    if not (isinstance(reading, BinarySource) and isinstance(loading, BinaryDestination)) or load.delete_when:
+        return None
+    with at(giver):
+        copy = await reading.copy_binary(request)
+    with at(taker):
+        if await loading.accepts_binary(load, copy):
+            return copy
+    await drop(copy)
+    return None
+
+
+async def drop(copy: BinaryCopy) -> None:
+    """Leave a copy whose rows nobody takes."""
+    if isinstance(copy.chunks, AsyncGenerator):
+        await copy.chunks.aclose()
 
 
 def read_request(definition: ResolvedSource, parameters: Mapping[str, Any]) -> ReadRequest:

@@ -15,6 +15,8 @@ from dataaggregator.connector.destination import Receipt as HeldReceipt
 from dataaggregator.connector.source import ReadRequest
 from dataaggregator.contracts.ledger import Receipt
 from dataaggregator.dataplane.chunks import receipts_added
+from dataaggregator.dataplane.dry_run.answer import dry_run
+from dataaggregator.dataplane.dry_run.rehearsal import Tools
 from dataaggregator.dataplane.failures import leaf, run_error
 from dataaggregator.dataplane.job import Answered, ConnectorUse, HeldLoad, ProbeJob, ReadBack
 from dataaggregator.dataplane.load import told
@@ -33,7 +35,7 @@ async def answer(job: ProbeJob, sandboxes: WarmSandbox, report: Reporter) -> Ans
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     opening = Opening(job.settings, folder, logging.getLogger("dataaggregator.connector"))
     try:
-        return Answered(result=await _result(job, opening, sandboxes))
+        return Answered(result=await _result(job, opening, sandboxes, report))
     except Exception as error:
         cause, _ = leaf(error)
         if not isinstance(cause, PlatformError):
@@ -46,11 +48,16 @@ async def answer(job: ProbeJob, sandboxes: WarmSandbox, report: Reporter) -> Ans
         await opening.close()
 
 
-async def _result(job: ProbeJob, opening: Opening, sandboxes: WarmSandbox) -> dict[str, Any]:
+async def _result(job: ProbeJob, opening: Opening, sandboxes: WarmSandbox, report: Reporter) -> dict[str, Any]:
     if job.probe == "transform_test":
         if job.transformation is None:
             raise Invalid("probe-incomplete", "A transformation is needed to try one out.")
         return await try_out(job.transformation, job.sample, sandboxes, job.limit, job.mask_key)
+    if job.probe == "dry_run":
+        if job.dry_run is None:
+            raise Invalid("probe-incomplete", "A pipeline is needed to try it.")
+        tools = Tools(job.dry_run, job.mask_key, opening, sandboxes, report)
+        return (await dry_run(tools)).model_dump(mode="json")
     if job.connector is None:
         raise Invalid("probe-incomplete", "A connector is needed for this.")
     match job.probe:

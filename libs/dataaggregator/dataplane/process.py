@@ -65,7 +65,7 @@ class RunProcess:
         self._work.add_done_callback(_end_if_failed)
 
     async def _job(self, job: RunJob | ProbeJob, sandboxes: WarmSandbox) -> None:
-        uses = job.connectors.values() if isinstance(job, RunJob) else [] if job.connector is None else [job.connector]
+        uses = job.connectors.values() if isinstance(job, RunJob) else job.uses
         self._report.redact(Redaction.of(uses, job.mask_key))
         began = time.monotonic()
         self._report.tell(await self._result(job, sandboxes))

@@ -113,8 +113,7 @@ class RunProcess:
 
     async def probe(self, job: ProbeJob, on_frame: FrameHandler | None = None) -> Answered:
         self._check(job.workspace_id)
-        uses = [] if job.connector is None else [job.connector]
-        answered = await self._work(job, on_frame or _ignore, Redaction.of(uses, job.mask_key))
+        answered = await self._work(job, on_frame or _ignore, Redaction.of(job.uses, job.mask_key))
         if not isinstance(answered, Answered):
             raise Transient("run-process-lost", "The run process answered something else than a probe's result.")
         return answered

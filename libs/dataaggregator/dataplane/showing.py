@@ -1,14 +1,18 @@
 """Rows and schemas as JSON for people to look at: exact, with nothing rounded on the way."""
 
 import base64
+import itertools
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
+
+PAGE_BYTES = 64 * 1024
 
 
 def rows_as_json(rows: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
@@ -17,6 +21,18 @@ def rows_as_json(rows: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
     except (ValueError, OverflowError):
         columns = {name: [_exact(value) for value in rows.column(name)] for name in rows.schema.names}
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def a_page(rows: Iterable[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The first of rows that are JSON already: so many at most, and together not too much to look at."""
+    page: list[dict[str, Any]] = []
+    room = PAGE_BYTES
+    for row in itertools.islice(rows, most):
+        room -= len(json.dumps(row))
+        if room < 0:
+            break
+        page.append(row)
+    return page
 
 
 def plain(value: Any) -> Any:

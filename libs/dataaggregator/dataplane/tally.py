@@ -69,6 +69,15 @@ class Tally:
             ),
         )
 
+    def warnings(self) -> list[str]:
+        """What rules that only warn have to say."""
+        return [
+            f"{stage.stage}: {count} rows did not pass {rule}."
+            for stage in self.reported.values()
+            for rule, count in stage.warned.items()
+            if count
+        ]
+
     def counts(self) -> RunCounts:
         """Kept rows are read from a disk of ours: no source has sent them."""
         sent = [one for one in self.sources.values() if one.kind == "source"]

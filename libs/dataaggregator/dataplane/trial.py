@@ -44,7 +44,7 @@ async def try_out(
     with at(STEPS):
         schemas = {name: table.schema for name, table in tables.items()}
         outputs = await sandbox.load((node,), schemas, (node.name,), samples=limit, mask_key=mask_key)
-    kept, refused = _Kept(), _Refused()
+    kept, refused = _Kept(), Refused(limit)
     flow = Flow(
         plan=plan,
         readers={name: _reader(name, table) for name, table in tables.items()},
@@ -62,7 +62,7 @@ async def try_out(
         "steps": [
             _step(stage, node, flow, sandbox.stage_schemas) for stage in written.stages if stage.kind != "source"
         ],
-        "rejected": refused.rows[:limit],
+        "rejected": refused.rows,
         "balanced": _balanced(written.stages, [*written.edges], written.producers[node.name].stage, kept.count),
     }
 
@@ -104,18 +104,21 @@ def _step(stage: LedgerStage, node: TransformNode, flow: Flow, schemas: Mapping[
 
 
 def _reader(name: str, table: pa.Table) -> Reader:
-    return Reader(name, _SampleSource(table), ReadRequest(stream=name))
+    request = ReadRequest(stream=name)
+    batches = table.to_batches(max_chunksize=request.batch_rows)
+    return Reader(name, SampleSource([Batch(batch, read=batch.num_rows) for batch in batches]), request)
 
 
-class _SampleSource:
-    """The rows somebody sent with the question."""
+class SampleSource:
+    """A source of rows that are at hand."""
 
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self._batches = batches
 
     async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
-        for batch in self._table.to_batches(max_chunksize=request.batch_rows):
-            yield Batch(batch, read=batch.num_rows)
+        del request
+        for batch in self._batches:
+            yield batch
 
 
 class _Kept:
@@ -128,14 +131,21 @@ class _Kept:
         self.rows += rows_as_json(batch)
 
 
-class _Refused:
-    def __init__(self) -> None:
+class Refused:
+    """The first of the rows that a run would set aside."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
         self.rows: list[dict[str, Any]] = []
 
     def add_unreadable(self, stage: str, rejected: Sequence[RejectedRow]) -> None:
-        self.rows += [
-            {"step": stage, "rule": one.code, "reason": one.reason, "row": plain(one.row)} for one in rejected
-        ]
+        shown = rejected[: self._room]
+        self.rows += [{"step": stage, "rule": one.code, "reason": one.reason, "row": plain(one.row)} for one in shown]
 
     def add_refused(self, stage: str, rule: str, reason: str, rows: pa.RecordBatch) -> None:
-        self.rows += [{"step": stage, "rule": rule, "reason": reason, "row": row} for row in rows_as_json(rows)]
+        shown = rows_as_json(rows.slice(0, self._room))
+        self.rows += [{"step": stage, "rule": rule, "reason": reason, "row": row} for row in shown]
+
+    @property
+    def _room(self) -> int:
+        return self._most - len(self.rows)

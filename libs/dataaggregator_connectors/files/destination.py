@@ -61,14 +61,25 @@ class FilesDestination:
         await self._connect()
         return await self._work(lambda: self._prepare(load, schema))
 
+    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
+        await self._connect()
+        return await self._work(lambda: self._changes(self._checked(load, schema)))
+
     def _prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
+        loading = self._checked(load, schema)
+        loading.ledger.prepare()
+        return self._changes(loading)
+
+    def _checked(self, load: LoadRequest, schema: pa.Schema) -> Loading:
         if load.write is WriteKind.MERGE:
             raise Invalid("write-mode-unknown", "Files can be appended and replaced, not merged.")
         if not schema.names:
             raise Invalid("column-missing", f"The rows for {load.stream} have no column.")
         loading = self._new(load)
         loading.parts.check(schema)
-        loading.ledger.prepare()
+        return loading
+
+    def _changes(self, loading: Loading) -> Sequence[SchemaDifference]:
         return [] if loading.ledger.read().receipts else [SchemaDifference(kind="created")]
 
     async def begin(self, load: LoadRequest) -> Begun:

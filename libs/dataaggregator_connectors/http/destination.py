@@ -40,6 +40,9 @@ class HttpDestination:
         self._loading: Loading | None = None
 
     async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
+        return await self.foresee(load, schema)
+
+    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         self._stream(load)
         if load.write is not WriteKind.APPEND:
             raise Invalid("write-mode-unknown", "An API can be appended to only.")

@@ -38,7 +38,7 @@ from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, 
 from dataaggregator_connectors.postgres.recount import recount
 from dataaggregator_connectors.postgres.sessions import ERRANDS, Sessions
 from dataaggregator_connectors.postgres.sql import parse_table
-from dataaggregator_connectors.postgres.tables import fitting_columns, prepare_table, written_fields
+from dataaggregator_connectors.postgres.tables import fitting_columns, foresee_table, prepare_table, written_fields
 from dataaggregator_connectors.postgres.types import NOT_BINARY, Column, Look, Looks, same
 
 FENCE_WAIT_SECONDS = 60.0
@@ -75,6 +75,8 @@ class PostgresDestination:
         self._loaded: list[Connection] = []
         """Given back only at the next load or the end: what was loaded over it is read back over another."""
         self._loading: Loading | None = None
+        self._foreseen: Sequence[Column] | None = None
+        """The columns as a load would find them, when somebody asked for that instead of loading."""
 
     async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         async with self._sessions.errand() as connection:
@@ -85,6 +87,12 @@ class PostgresDestination:
             changes = await prepare_table(connection, load, schema, look)
         if changes:
             self._looks.forget()
+        return changes
+
+    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
+        async with self._sessions.errand() as connection, connection.transaction(readonly=True):
+            look = await self._looks.at(connection, parse_table(load.stream).sql)
+            changes, self._foreseen = await foresee_table(connection, load, schema, look)
         return changes
 
     async def begin(self, load: LoadRequest) -> Begun:
@@ -157,7 +165,9 @@ class PostgresDestination:
         if copy.dialect != "postgres":
             return False
         schema = pa.schema([pa.field(name, pa.null()) for name in copy.columns])
-        if self._loading is None:
+        if self._foreseen is not None:
+            there = self._foreseen
+        elif self._loading is None:
             async with self._sessions.errand() as connection:
                 there = (await self._looks.at(connection, parse_table(load.stream).sql)).columns
         else:

@@ -1,6 +1,7 @@
 """The destination's table: made, grown and checked before a load, in a short transaction of its own."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import asyncpg
 import pyarrow as pa
@@ -12,7 +13,7 @@ from dataaggregator.errors import FieldError, Invalid
 from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.fit import declared_type, fits, origin_type
 from dataaggregator_connectors.postgres.sql import Table, parse_table, quote, quote_all
-from dataaggregator_connectors.postgres.types import TABLES, Column, Look, columns_of, look_at
+from dataaggregator_connectors.postgres.types import TABLES, Column, Look, columns_by_type, columns_of, look_at
 
 UNIQUE_KEY = """
 SELECT EXISTS (
@@ -53,6 +54,36 @@ async def prepare_table(
         if load.write is WriteKind.MERGE:
             await _check_key(connection, load, table)
     return changes
+
+
+async def foresee_table(
+    connection: Connection, load: LoadRequest, schema: pa.Schema, look: Look
+) -> tuple[Sequence[SchemaDifference], Sequence[Column]]:
+    """What `prepare_table` would change, by looks alone, and the columns as they would be then."""
+    schema = written_fields(load, schema)
+    _check_names(load, schema)
+    table = parse_table(load.stream)
+    if look.oid is None:
+        columns = [await _foreseen(connection, field) for field in schema]
+        fitting_columns(columns, load, schema)
+        return [SchemaDifference(kind="created")], columns
+    if look.kind not in TABLES:
+        raise _not_a_table(table)
+    missing = _missing(load, table, look.columns, schema)
+    added = [await _foreseen(connection, field) for field in missing]
+    fitting_columns([*look.columns, *added], load, schema)
+    if load.write is WriteKind.MERGE:
+        await _check_key(connection, load, table)
+    changes = [SchemaDifference(kind="added", field=column.name, after=column.declared) for column in added]
+    return changes, [*look.columns, *added]
+
+
+async def _foreseen(connection: Connection, field: "pa.Field[pa.DataType]") -> Column:
+    """The column that would be made for a field."""
+    declared = await _declared(connection, field)
+    oid = await connection.fetchval("SELECT to_regtype($1)::oid::int8", declared)
+    (column,) = await columns_by_type(connection, [oid], [field.name])
+    return replace(column, declared=declared, base=declared if column.builtin else column.base)
 
 
 def written_fields(load: LoadRequest, schema: pa.Schema) -> pa.Schema:
@@ -127,19 +158,30 @@ async def _grow(
     connection: Connection, load: LoadRequest, table: Table, schema: pa.Schema, found: asyncpg.Record
 ) -> Sequence[SchemaDifference]:
     if found["kind"] not in TABLES:
-        raise Invalid("stream-not-a-table", f"{table} is not a table; rows can only be loaded into tables.")
-    there = {column.name for column in await columns_of(connection, found["oid"])}
+        raise _not_a_table(table)
+    changes = []
+    for field in _missing(load, table, await columns_of(connection, found["oid"]), schema):
+        declared = await _declared(connection, field)
+        await connection.execute(f"ALTER TABLE {table.sql} ADD COLUMN {quote(field.name)} {declared}")
+        changes.append(SchemaDifference(kind="added", field=field.name, after=declared))
+    return changes
+
+
+def _not_a_table(table: Table) -> Invalid:
+    return Invalid("stream-not-a-table", f"{table} is not a table; rows can only be loaded into tables.")
+
+
+def _missing(
+    load: LoadRequest, table: Table, columns: Sequence[Column], schema: pa.Schema
+) -> "list[pa.Field[pa.DataType]]":
+    """The fields that need a column to be added; Invalid names them all where none may be."""
+    there = {column.name for column in columns}
     missing = [field for field in schema if field.name not in there]
     if missing and load.schema_policy is SchemaPolicy.FREEZE:
         errors = [FieldError(field.name, f"{table} has no such column", "schema-frozen") for field in missing]
         named = ", ".join(field.name for field in missing)
         raise Invalid("schema-frozen", f"{table} has no column {named}, and its schema is frozen.", errors=errors)
-    changes = []
-    for field in missing:
-        declared = await _declared(connection, field)
-        await connection.execute(f"ALTER TABLE {table.sql} ADD COLUMN {quote(field.name)} {declared}")
-        changes.append(SchemaDifference(kind="added", field=field.name, after=declared))
-    return changes
+    return missing
 
 
 async def _declared(connection: Connection, field: "pa.Field[pa.DataType]") -> str:

@@ -10,7 +10,7 @@ from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.contracts.triggers import CronTrigger
 from dataaggregator.db import Database
 from dataaggregator.definition import Edit, Saved
-from dataaggregator.errors import Denied, FieldError, Invalid
+from dataaggregator.errors import FieldError, Invalid
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.definition import author, expect, patching, replacing
@@ -29,6 +29,7 @@ from services.scheduler.pipelines.resource import (
     SlotQuery,
     SlotShown,
     TriggerAsked,
+    may_query,
     shown,
 )
 
@@ -91,7 +92,7 @@ class PipelinesApi:
 
     async def create(self, call: Call) -> Answer:
         definition = call.body_as(PipelineDefinition)
-        _may_query(call, definition, None)
+        may_query(call, definition, None)
         pipeline = await self.commands.create(call.workspace, author(call), definition)
         answer = await self._show(call, str(pipeline.id))
         answer.status, answer.headers = 201, {"Location": f"/api/pipelines/{pipeline.id}"}
@@ -159,7 +160,7 @@ class PipelinesApi:
     async def _save(self, call: Call, edit: Edit[PipelineDefinition]) -> Answer:
         def change(current: Saved[PipelineDefinition]) -> PipelineDefinition:
             wanted = edit.change(current)
-            _may_query(call, wanted, current.find_definition())
+            may_query(call, wanted, current.find_definition())
             return wanted
 
         reference = call.path["pipeline"]
@@ -170,12 +171,3 @@ class PipelinesApi:
         async with self.database.transaction(call.workspace) as tx:
             found = await store.show(tx, call.workspace, reference)
         return Answer(shown(found), etag=found.pipeline.version)
-
-
-def _may_query(call: Call, wanted: PipelineDefinition, current: PipelineDefinition | None) -> None:
-    """A query of one's own at a source is written by somebody who may ask the source anything."""
-    known = {source.query for source in current.sources.values()} if current is not None else set()
-    new = [name for name, source in wanted.sources.items() if source.query is not None and source.query not in known]
-    if new and Permission.SOURCE_QUERY not in call.identity.permissions(call.workspace):
-        detail = f"Writing a query for a source needs the permission {Permission.SOURCE_QUERY}."
-        raise Denied("permission-denied", detail)

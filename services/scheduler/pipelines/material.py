@@ -30,8 +30,10 @@ async def resolved(tx: Connection, pipeline: Pipeline) -> ResolvedPipeline:
 
 @dataclass(frozen=True)
 class Used:
-    """What a definition that is about to be saved uses: connectors and pipelines as written, transformations."""
+    """What a definition that is about to be saved uses: connectors and pipelines as written, transformations; and what
+    a run would carry then."""
 
+    definition: ResolvedPipeline
     connectors: Mapping[str, Connector]
     transformations: Sequence[UUID]
     pipelines: Mapping[str, UUID]
@@ -44,10 +46,10 @@ async def checked(
     known = await connectors.named(tx, workspace, connectors_named(definition), pipeline)
     found = await transformations.named(tx, workspace, transformations_named(definition))
     others = await _others(tx, workspace, definition, pipeline)
-    resolve(definition, Material(known, {name: saved.definition for name, saved in found.items()}, others))
+    whole = resolve(definition, Material(known, {name: saved.definition for name, saved in found.items()}, others))
     if pipeline is not None and others and await upstreams.leads_to(tx, workspace, others.values(), pipeline):
         raise in_a_circle(definition)
-    return Used(known, [saved.id for saved in found.values()], others)
+    return Used(whole, known, [saved.id for saved in found.values()], others)
 
 
 async def _others(

@@ -4,13 +4,19 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from dataaggregator.contracts.base import Sent
+from dataaggregator.contracts.dry_run import SAMPLE_ROWS, SampleRows
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.contracts.run import RunStatus, RunTrigger
 from dataaggregator.contracts.triggers import Trigger
+from dataaggregator.contracts.variants import choose, mark
+from dataaggregator.errors import Denied
 from dataaggregator.http import definition
+from dataaggregator.http.call import Call
 from dataaggregator.http.paging import PageQuery
+from dataaggregator.permissions import Permission
 from services.scheduler.pipelines.store import Shown
 
 
@@ -78,6 +84,32 @@ class TriggerAsked(BaseModel):
     count: Annotated[int, Field(ge=1, le=100)] = 10
 
 
+class PlanOptions(Sent):
+    """The saved definition alone, and on what it is to be tried."""
+
+    sample_rows: SampleRows = SAMPLE_ROWS
+    parameter_values: dict[str, Any] = Field(default_factory=dict, description="As a run is given them.")
+
+
+class Planned(PipelineDefinition, PlanOptions):
+    """A proposed definition, as it would be saved, and on what it is to be tried."""
+
+    def definition(self) -> PipelineDefinition:
+        return PipelineDefinition.model_validate(
+            {name: getattr(self, name) for name in PipelineDefinition.model_fields}
+        )
+
+
+def _planned(value: Any) -> str:
+    return "proposed" if isinstance(value, dict) and not value.keys() <= PlanOptions.model_fields.keys() else "saved"
+
+
+class PlanWish(
+    RootModel[Annotated[Annotated[Planned, mark("proposed")] | Annotated[PlanOptions, mark("saved")], choose(_planned)]]
+):
+    """A whole definition, or none."""
+
+
 class Fire(BaseModel):
     """One fire, in UTC and on the wall clock of the trigger's zone."""
 
@@ -96,3 +128,12 @@ def shown(found: Shown) -> PipelineShown:
     pipeline = found.pipeline
     state = {"status": pipeline.status.value, "status_reason": pipeline.status_reason}
     return definition.shown(PipelineShown, pipeline, **state, next_run_at=found.next_run_at, last_run=found.last_run)
+
+
+def may_query(call: Call, wanted: PipelineDefinition, current: PipelineDefinition | None) -> None:
+    """A query of one's own at a source is written by somebody who may ask the source anything."""
+    known = {source.query for source in current.sources.values()} if current is not None else set()
+    new = [name for name, source in wanted.sources.items() if source.query is not None and source.query not in known]
+    if new and Permission.SOURCE_QUERY not in call.identity.permissions(call.workspace):
+        detail = f"Writing a query for a source needs the permission {Permission.SOURCE_QUERY}."
+        raise Denied("permission-denied", detail)

@@ -102,6 +102,16 @@ class Plan:
         return frozenset(reached)
 
     @property
+    def sandboxed(self) -> bool:
+        """Whether a transformation needs an engine; then all of them are done in the sandbox."""
+        return any(node.road == "sandbox" for node in self.transforms)
+
+    @property
+    def bare(self) -> bool:
+        """Whether one source's rows go to one destination as they are, so that they need not be decoded on the way."""
+        return len(self.sources) == len(self.destinations) == 1 and not self.transforms
+
+    @property
     def inputs(self) -> Mapping[str, tuple[str, ...]]:
         """For each node that takes rows from others, their names (destinations as `destinations[0]`)."""
         found = {node.name: node.inputs for node in self.transforms}
