@@ -9,16 +9,14 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from uuid import UUID, uuid4
 
 import asyncpg
 
-from dataaggregator.contracts.pipeline import ResolvedPipeline
-from dataaggregator.dataplane.job import ConnectorUse, JobSettings, RunJob
 from dataaggregator.dataplane.processes import PoolSettings, ProcessPool
 from dataaggregator.embedded.postgres import EmbeddedPostgres
+from tests.bench.jobs import job, through
 from tests.bench.table import show, spread
 
 COLUMNS = """id bigint NOT NULL, customer_id int NOT NULL, store_id smallint NOT NULL, amount numeric(12,2) NOT NULL,
@@ -31,7 +29,7 @@ timestamptz '2024-01-01' + n * interval '1 millisecond', md5(n::text)::uuid,
 CASE WHEN n % 4 = 0 THEN NULL ELSE jsonb_build_object('n', n, 'tag', 'x' || n % 10) END
 FROM generate_series(1::bigint, $1::bigint) AS n"""
 CHECKSUM = "SELECT count(*), sum(hashtextextended(t::text, 0)::numeric)::text FROM {} t"
-WORKSPACE, PIPE = UUID(int=1), "binary COPY pipe (the limit)"
+PIPE = "binary COPY pipe (the limit)"
 
 
 async def pipe(url: str) -> None:
@@ -52,48 +50,12 @@ async def pipe(url: str) -> None:
     await asyncio.gather(reader.close(), writer.close())
 
 
-def job(url: str, folder: Path, transformations: Sequence[object]) -> RunJob:
-    connector, run = uuid4(), uuid4()
-    use = {"connector_id": connector, "connector_name": "pg", "connector_type": "postgres"}
-    definition = {
-        "name": "j1",
-        "sources": {"orders": use | {"stream": "public.orders"}},
-        "transformations": transformations,
-        "destinations": [
-            use | {"stream": "public.target", "input": "keep" if transformations else "orders", "write": "append"}
-        ],
-    }
-    return RunJob(
-        run_id=run,
-        workspace_id=WORKSPACE,
-        pipeline_id=uuid4(),
-        epoch=1,
-        mask_key="0f" * 32,
-        definition=ResolvedPipeline.model_validate(definition),
-        connectors={connector: ConnectorUse(type="postgres", config={"url": url})},
-        folder=str(folder / str(run)),
-        kept=str(folder / "kept"),
-        settings=JobSettings(egress_private=True),
-    )
-
-
-async def through(pool: ProcessPool, made: RunJob) -> None:
-    async with pool.take(WORKSPACE) as process:
-        outcome = await process.run(made, _quiet)
-    if outcome.status != "succeeded" or not outcome.ledger.balanced:
-        raise RuntimeError(f"the run {outcome.status}: {outcome.error}")
-
-
-async def _quiet(_: object) -> None:
-    """Frames are taken and left."""
-
-
 async def measure(url: str, pool: ProcessPool, folder: Path, rounds: int) -> dict[str, list[float]]:
-    keep = [{"name": "keep", "inputs": ["orders"], "steps": [{"filter": "amount >= 0"}]}]
+    orders = {"orders": {"stream": "public.orders"}}
     roads: dict[str, Callable[[], Awaitable[None]]] = {
         PIPE: lambda: pipe(url),
-        "run, undecoded": lambda: through(pool, job(url, folder, [])),
-        "run, Arrow with a filter": lambda: through(pool, job(url, folder, keep)),
+        "run, undecoded": lambda: through(pool, job(url, folder, orders, [])),
+        "run, Arrow with a filter": lambda: through(pool, job(url, folder, orders, [{"filter": "amount >= 0"}])),
     }
     times: dict[str, list[float]] = {name: [] for name in roads}
     connection = await asyncpg.connect(url)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,38 @@ def peak_bytes(pid: int) -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def shared_file_bytes(first: int, second: int) -> int:
+    """What two processes have resident of the same files, their libraries; 0 if one of them has ended."""
+    here, there = _file_bytes(first), _file_bytes(second)
+    return sum(min(size, there.get(file, 0)) for file, size in here.items())
+
+
+def _file_bytes(pid: int) -> dict[str, int]:
+    """Resident bytes by file; pages of its own that were copied when written to are not among them."""
+    found: dict[str, int] = {}
+    file = ""
+    try:
+        lines = (_PROC / str(pid) / "smaps").read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        words = line.split()
+        if not words[0].endswith(":"):  # the head of a mapping: addresses, rights, offset, device, inode, path
+            file = " ".join(words[5:]) if words[4] != "0" else ""
+        elif file and words[0] in ("Rss:", "Anonymous:"):
+            found[file] = found.get(file, 0) + int(words[1]) * (1024 if words[0] == "Rss:" else -1024)
+    return found
+
+
+def bytes_in(folder: Path) -> int:
+    """The size of all files in a folder that others write to."""
+    found = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):
+            found += file.lstat().st_size if file.is_file() else 0
+    return found
 
 
 def below(root: int) -> list[Process]:

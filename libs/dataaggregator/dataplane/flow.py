@@ -11,6 +11,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from dataaggregator.connector.source import ReadRequest
+from dataaggregator.dataplane.allocators import give_back
 from dataaggregator.dataplane.batch import Batch, Cursor, RejectedRow
 from dataaggregator.dataplane.compile.plan import Plan
 from dataaggregator.dataplane.failpoints import Failpoints
@@ -22,6 +23,8 @@ from dataaggregator.dataplane.sandbox.messages import Done, Printed, Rejected, R
 from dataaggregator.dataplane.tally import Counted, Tally
 
 STEPS = "transformations"
+MUCH_BYTES = 16 * 1024 * 1024
+"""A source that gave so much has left so much of it behind that it is worth a few milliseconds to give it back."""
 _log = logging.getLogger(__name__)
 
 
@@ -126,6 +129,8 @@ class Flow:
                     if batch.cursor is not None:
                         self.cursors[reader.name] = batch.cursor
         counted.ended = time.monotonic()
+        if counted.bytes > MUCH_BYTES:
+            give_back()  # reading is over; what it needed is in the way of writing
         for queue in queues:
             await queue.end()
 

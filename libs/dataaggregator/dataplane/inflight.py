@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pyarrow as pa
 
-IN_FLIGHT_BATCHES = 8
-IN_FLIGHT_BYTES = 32 * 1024 * 1024
+IN_FLIGHT_BATCHES = 4
+IN_FLIGHT_BYTES = 16 * 1024 * 1024
 
 
 class BatchQueue:

@@ -8,7 +8,7 @@ from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.sql import Table
 
 PIECE_BYTES = 1024 * 1024
-PIECES_AHEAD = 8
+PIECES_AHEAD = 4
 
 
 class CopyIn:

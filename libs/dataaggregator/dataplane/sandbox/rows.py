@@ -7,11 +7,17 @@ import pyarrow as pa
 
 
 def encode(batch: pa.RecordBatch) -> pa.Buffer:
-    """The batch with its schema and dictionaries, as one IPC stream."""
-    sink = pa.BufferOutputStream()
+    """The batch with its schema and dictionaries, as one IPC stream, in a buffer that had its size from the start."""
+    counted = pa.MockOutputStream()
+    _write(counted, batch)
+    room = pa.allocate_buffer(counted.size())
+    _write(pa.FixedSizeBufferWriter(room), batch)
+    return room
+
+
+def _write(sink: pa.NativeFile, batch: pa.RecordBatch) -> None:
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    return sink.getvalue()
 
 
 def decode(body: Any) -> pa.RecordBatch:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from dataaggregator.contracts.steps import AggregateStep
 from dataaggregator.dataplane.compile.parameters import bind
 from dataaggregator.dataplane.sandbox.messages import InputCounts
+from dataaggregator.dataplane.steps import types
 from dataaggregator.dataplane.steps.base import Setting
 from dataaggregator.dataplane.steps.collected import Collecting, restored
 from dataaggregator.dataplane.steps.engine import Place, quote
@@ -32,7 +33,8 @@ class Aggregate(Collecting):
         known(by, schema, setting.place("aggregate.by"))
         distinct([*by, *measures], setting.place("aggregate.measures"))
         self._flow = next(iter(inputs))
-        super().__init__(setting, schema, {self._flow: schema})
+        self._fields = _fields(step, schema, setting)
+        super().__init__(setting, schema, {self._flow: pa.schema([schema.field(at) for at in self._fields])})
         table, grouping = self.tables[self._flow], ", ".join(quote(name) for name in by)
         tail = f" FROM {table}" + (f" GROUP BY {grouping}" if by else "")
         columns = [quote(name) for name in by]
@@ -42,7 +44,6 @@ class Aggregate(Collecting):
         for at, (name, text) in enumerate(measures.items()):
             bound = bind(text, at)
             place = setting.place(f"aggregate.measures.{name}", before=_OPEN, text=text)
-            check_measure(setting.engine, f"{_OPEN}{bound.sql}\n)", place)
             values = bound.values(setting.parameters)
             measure, kind = widened(setting.engine, f"(\n{bound.sql}\n)", tail, values, place)
             self._values |= values
@@ -51,6 +52,9 @@ class Aggregate(Collecting):
             fields.append(pa.field(name, kind))
         self._sql = f"SELECT {', '.join([*columns, 'count(*)::BIGINT'])}{tail}"
         self.schema = pa.schema(fields)
+
+    def take(self, name: str, rows: pa.RecordBatch) -> None:
+        super().take(name, rows.select(self._fields))
 
     def give(self) -> Iterator[pa.RecordBatch]:
         tally, read = self.tally, self.read[self._flow]
@@ -74,3 +78,15 @@ class Aggregate(Collecting):
                 for _ in engine.stream(sql, values, place):
                     pass
             raise
+
+
+def _fields(step: AggregateStep, schema: pa.Schema, setting: Setting) -> list[int]:
+    """The places of what is grouped by or measured: nothing else of a row goes into the engine."""
+    words = {name.casefold() for name in step.aggregate.by}
+    for at, (name, text) in enumerate(step.aggregate.measures.items()):
+        place = setting.place(f"aggregate.measures.{name}", before=_OPEN, text=text)
+        words |= check_measure(setting.engine, f"{_OPEN}{bind(text, at).sql}\n)", place)
+    found = [at for at, name in enumerate(schema.names) if name.casefold() in words]
+    if found:
+        return found
+    return [next((at for at, field in enumerate(schema) if types.taken(field.type)), 0)]  # rows have to be countable

@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -15,10 +15,15 @@ from dataaggregator.dataplane.steps import types
 from dataaggregator.errors import FieldError, Invalid, Permanent
 
 BATCH_ROWS = 65_536
-# The engine's share of the memory limit: beyond it it spills, not always in time; the rest is for that, for batches on
-# the wire, and what it does not count itself.
+# What the engine may hold before it spills, however many rows come and however much a sandbox may use.
+FIRST_BYTES = 64 << 20
+# Its share of the sandbox's memory, which it gets when a statement cannot do with less: not everything can be spilled.
+# The rest is for what it does not count itself, and for batches on the wire.
 ENGINE_SHARE = 0.25
+STREAM_BYTES = 2 << 20
+"""Of an answer so much is ready before somebody asks for it."""
 ROWS = "rows_at_hand"
+_T = TypeVar("_T")
 
 
 def quote(name: str) -> str:
@@ -31,8 +36,10 @@ class Engine:
 
     def __init__(self, memory_bytes: int, spill: Path, spill_bytes: int) -> None:
         self._connection = duckdb.connect(":memory:", config={"threads": 2})
+        self._share_bytes = int(memory_bytes * ENGINE_SHARE)
+        self.limit_bytes = min(FIRST_BYTES, self._share_bytes)
         settings = {
-            "memory_limit": f"{int(memory_bytes * ENGINE_SHARE)}B",
+            "memory_limit": f"{self.limit_bytes}B",
             "temp_directory": str(spill),
             "max_temp_directory_size": f"{spill_bytes}B",
             "autoload_known_extensions": False,
@@ -43,6 +50,8 @@ class Engine:
             "errors_as_json": True,
             "TimeZone": "UTC",
             "enable_external_access": False,
+            # Neither binds: that is the kernel's part.
+            "allowed_configs": ["memory_limit", "max_streaming_buffer_size"],
             "lock_configuration": True,
         }
         for name, value in settings.items():
@@ -52,6 +61,22 @@ class Engine:
         self._spill = spill
         self._files = 0
         self.spill_bytes = spill_bytes
+
+    def _with_room(self, work: Callable[[], _T]) -> _T:
+        """Do it again with the whole share if it could not be done with less."""
+        try:
+            return work()
+        except duckdb.OutOfMemoryException:
+            if not self._widened():
+                raise
+        return work()  # out here, where nothing holds on to what the first time needed
+
+    def _widened(self) -> bool:
+        """Give the engine its whole share; False when it has it already."""
+        more = self.limit_bytes < self._share_bytes
+        self.limit_bytes = self._share_bytes
+        self._connection.execute(f"SET GLOBAL memory_limit = '{self.limit_bytes}B'")
+        return more
 
     def spill_path(self, ending: str) -> Path:
         """A name in the spill folder for a file that is not the engine's own."""
@@ -113,7 +138,9 @@ class Engine:
         self._register(rows)
         try:
             with place.errors("expression-failed"):
-                answer: pa.Table = self._connection.sql(sql, params=dict(values)).to_arrow_table()
+                answer: pa.Table = self._with_room(
+                    lambda: self._connection.sql(sql, params=dict(values)).to_arrow_table()
+                )
                 return answer
         finally:
             self._connection.unregister(ROWS)
@@ -138,7 +165,7 @@ class Engine:
         self._connection.register(ROWS, rows)
         try:
             with place.errors("expression-failed"):
-                self._connection.execute(f"INSERT INTO {table} SELECT * FROM {ROWS}")
+                self._with_room(lambda: self._connection.execute(f"INSERT INTO {table} SELECT * FROM {ROWS}"))
         finally:
             self._connection.unregister(ROWS)
 
@@ -149,15 +176,32 @@ class Engine:
     def row(self, sql: str, place: "Place") -> tuple[Any, ...]:
         """The one row of a statement of ours."""
         with place.errors("expression-failed"):
-            found = self._connection.execute(sql).fetchall()
+            found = self._with_room(lambda: self._connection.execute(sql).fetchall())
         return tuple(found[0])
 
     def stream(self, sql: str, values: Mapping[str, Any], place: "Place") -> Iterator[pa.RecordBatch]:
         """The rows of a statement, batch by batch."""
         with place.errors("expression-failed"):
-            cursor = self._connection.cursor()  # the connection itself stays free for the steps behind
-            reader = cursor.sql(sql, params=dict(values)).to_arrow_reader(BATCH_ROWS)
-            yield from reader
+            given = False
+            try:
+                for batch in self._batches(sql, values):
+                    given = True
+                    yield batch
+            except duckdb.OutOfMemoryException:
+                if given or not self._widened():
+                    raise
+            else:
+                return
+            yield from self._batches(sql, values)
+
+    def _batches(self, sql: str, values: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+        cursor = self._connection.cursor()  # the connection itself stays free for the steps behind
+        cursor.execute(f"SET max_streaming_buffer_size = '{STREAM_BYTES}B'")
+        try:
+            yield from cursor.sql(sql, params=dict(values)).to_arrow_reader(BATCH_ROWS)
+        except OSError as error:  # how Arrow hands on what the engine says of a later batch
+            kind = duckdb.OutOfMemoryException if "Out of Memory" in str(error) else duckdb.Error
+            raise kind(str(error)) from error
 
 
 class Place:

@@ -20,9 +20,12 @@ def check_expression(engine: Engine, sql: str, place: Place) -> None:
     _check_parts(_select(engine, sql, place), _IN_EXPRESSIONS, place)
 
 
-def check_measure(engine: Engine, sql: str, place: Place) -> None:
-    """`sql` is SELECT (expression) with aggregates."""
-    _check_parts(_select(engine, sql, place), _IN_MEASURES | {"count_star"}, place)
+def check_measure(engine: Engine, sql: str, place: Place) -> frozenset[str]:
+    """`sql` is SELECT (expression) with aggregates; gives all words in it that may be names of fields, casefolded."""
+    tree = _select(engine, sql, place)
+    _check_parts(tree, _IN_MEASURES | {"count_star"}, place)
+    references = (part["column_names"] for part in _parts(tree) if part.get("class") == "COLUMN_REF")
+    return frozenset(str(word).casefold() for words in references for word in words)
 
 
 def _select(engine: Engine, sql: str, place: Place) -> Mapping[str, Any]:

@@ -172,3 +172,22 @@ def test_what_is_expected_of_sql_is_declared_or_fails(transform: Any, sql: str, 
     with pytest.raises(Invalid, match=f"{expect} was expected, .*; {len(ORDERS)} came in and") as caught:
         transform(steps, ORDERS, **others)
     assert (caught.value.code, caught.value.errors[0].field) == ("expectation-failed", "steps[0].expect")
+
+
+def test_only_what_an_aggregate_names_goes_into_the_engine(transform: Any) -> None:
+    kept_aside = pa.array([1, 2, 2], pa.duration("s"))  # the engine would change it
+    flow = pa.table({"aside": kept_aside, "c": ["x", "y", "x"], "Order": [{"n": 1}, {"n": 2}, {"n": 3}]})
+    steps = [{"aggregate": {"by": ["c"], "measures": {"total": 'sum("order".n)', "rows": "count(*)"}}}]
+    assert sorted(transform(steps, flow).values, key=lambda row: row["c"]) == [
+        {"c": "x", "total": 4, "rows": 2},
+        {"c": "y", "total": 2, "rows": 1},
+    ]
+    with pytest.raises(Invalid, match="aside") as caught:
+        transform([{"aggregate": {"by": ["c"], "measures": {"last": "max(aside)"}}}], flow)
+    assert caught.value.code == "type-unsupported"
+
+
+def test_rows_are_counted_whatever_else_is_in_them(transform: Any) -> None:
+    flow = pa.table({"aside": pa.array([1, 2, None], pa.duration("s")), "id": [1, 2, 2]})
+    out = transform([{"aggregate": {"by": [], "measures": {"rows": "count(*)"}}}], flow)
+    assert (out.values, out.counts[0].counted) == ([{"rows": 3}], 3)

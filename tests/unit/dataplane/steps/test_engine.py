@@ -1,0 +1,55 @@
+"""The engine's memory: little at first, the whole share where a statement needs it, and its errors told whenever."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dataaggregator.dataplane.steps.engine import FIRST_BYTES, Engine, Place
+from dataaggregator.errors import Invalid, Permanent
+
+PLACE = Place("t", "steps[0].sql")
+LISTED = "SELECT k, string_agg(text, ',') AS x FROM texts GROUP BY k"
+
+
+def engine_of(memory_bytes: int, folder: Path) -> Engine:
+    """With two million texts in a table, of which a part is in the spill folder."""
+    engine = Engine(memory_bytes, folder, 1 << 30)
+    engine._connection.execute("CREATE TABLE texts AS SELECT n % 100 AS k, 'abc' || n AS text FROM range(2000000) r(n)")
+    return engine
+
+
+def rows_of(engine: Engine, sql: str) -> int:
+    return sum(batch.num_rows for batch in engine.stream(sql, {}, PLACE))
+
+
+def test_what_can_be_spilled_takes_no_more_memory(tmp_path: Path) -> None:
+    engine = engine_of(1 << 30, tmp_path)
+    assert rows_of(engine, "SELECT text, max(k) FROM texts GROUP BY text") == 2_000_000
+    assert engine.limit_bytes == FIRST_BYTES
+    assert engine.spilled_bytes() > 0
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["many rows", "one row"])
+def test_a_statement_that_needs_more_gets_the_whole_share(tmp_path: Path, streamed: bool) -> None:
+    engine = engine_of(1 << 30, tmp_path)
+    found = rows_of(engine, LISTED) if streamed else engine.row(f"SELECT count(x) FROM ({LISTED})", PLACE)[0]
+    assert (found, engine.limit_bytes) == (100, 256 << 20)
+
+
+def test_what_the_whole_share_is_not_enough_for_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Permanent) as caught:
+        rows_of(engine_of(256 << 20, tmp_path), LISTED)
+    assert caught.value.code == "sandbox-memory"
+
+
+def test_a_small_sandbox_has_a_smaller_engine(tmp_path: Path) -> None:
+    assert Engine(128 << 20, tmp_path, 1 << 30).limit_bytes == 32 << 20
+
+
+def test_an_error_of_a_late_row_is_told_as_one_of_an_early_row(transform: Any) -> None:
+    flow = pa.table({"text": ["1"] * 299_999 + ["no number"]})
+    with pytest.raises(Invalid, match="'no number'") as caught:
+        transform([{"sql": "select cast(text as int) as n from flow"}], flow)
+    assert caught.value.code == "expression-failed"
