@@ -246,6 +246,10 @@ RUNS: dict[str, Entry] = {
     "type-not-convertible": Entry(
         "The field cannot be read as this type", "Read it as its own type or as text and cast it in a step."
     ),
+    "swap-impossible": Entry(
+        "The table cannot be swapped for another one",
+        "Write with replace_strategy: delete_insert, or take away first what the detail names.",
+    ),
     "type-unsupported": Entry(
         "A type cannot be kept exactly", "Read the field in another type, or drop it before the step named."
     ),

@@ -21,6 +21,11 @@ class WriteKind(StrEnum):
     MERGE = "merge"
 
 
+class ReplaceStrategy(StrEnum):
+    DELETE_INSERT = "delete_insert"
+    SWAP = "swap"
+
+
 class SchemaPolicy(StrEnum):
     EVOLVE = "evolve"
     FREEZE = "freeze"
@@ -39,6 +44,7 @@ class LoadRequest:
     write: WriteKind
     epoch: int
     chunk: int = 0
+    replace_strategy: ReplaceStrategy = ReplaceStrategy.DELETE_INSERT
     key: tuple[str, ...] = ()
     version_field: str | None = None
     delete_when: str | None = None

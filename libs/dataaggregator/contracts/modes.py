@@ -6,5 +6,6 @@ from pydantic import Field
 
 ReadMode = Literal["full_refresh", "incremental"]
 WriteMode = Literal["append", "replace", "merge"]
+ReplaceStrategy = Literal["delete_insert", "swap"]
 SchemaPolicy = Literal["evolve", "freeze"]
 StreamName = Annotated[str, Field(min_length=1, max_length=1000)]

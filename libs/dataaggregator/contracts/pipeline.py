@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent
 from dataaggregator.contracts.durations import Duration
-from dataaggregator.contracts.modes import ReadMode, SchemaPolicy, StreamName, WriteMode
+from dataaggregator.contracts.modes import ReadMode, ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
 from dataaggregator.contracts.parameters import Parameter
 from dataaggregator.contracts.policies import OnRejected, RetryPolicy
 from dataaggregator.contracts.replicate import Replicate, ResolvedReplicate
@@ -86,11 +86,13 @@ class _DestinationFields(Sent):
 
     With `delete_when`, a merge deletes the row of the key where that field says so: a boolean that is true, a time that
     is there, a word such as `delete` or `D`. The field itself is not written. With `chunk_rows` a long load of what one
-    source gives in the order of its cursor is committed in chunks of about so many rows.
+    source gives in the order of its cursor is committed in chunks of about so many rows. A replace deletes and inserts
+    in one transaction; with `replace_strategy: swap` it builds another table beside and gives it the old one's name.
     """
 
     stream: StreamName
     write: WriteMode = "append"
+    replace_strategy: ReplaceStrategy = "delete_insert"
     key: Many[FieldName] = ()
     version_field: FieldName | None = None
     delete_when: FieldName | None = None
@@ -105,6 +107,8 @@ class _DestinationFields(Sent):
             raise PydanticCustomError("version_field", "version_field belongs to write: merge")
         if self.delete_when is not None and self.write != "merge":
             raise PydanticCustomError("delete_when", "delete_when belongs to write: merge: only there rows have a key")
+        if self.replace_strategy != "delete_insert" and self.write != "replace":
+            raise PydanticCustomError("replace_strategy", "replace_strategy belongs to write: replace")
         if self.chunk_rows is not None and self.write == "replace":
             raise PydanticCustomError(
                 "chunk_rows", "chunk_rows belongs to append and merge: a replace is one transaction"

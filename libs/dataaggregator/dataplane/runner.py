@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dataaggregator.clock import SystemClock
-from dataaggregator.connector.destination import LoadRequest, SchemaPolicy, WriteKind
+from dataaggregator.connector.destination import LoadRequest, ReplaceStrategy, SchemaPolicy, WriteKind
 from dataaggregator.connector.kept import Kept
 from dataaggregator.connector.source import Source
 from dataaggregator.contracts.connector import SchemaDifference
@@ -131,6 +131,7 @@ class Runner:
             stream=without_parameters(definition.stream, values),
             write=write,
             epoch=self._job.epoch,
+            replace_strategy=ReplaceStrategy(definition.replace_strategy),
             key=definition.key,
             version_field=definition.version_field,
             delete_when=definition.delete_when,

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, Recount, WriteKind
+from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, Recount, ReplaceStrategy, WriteKind
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor, no_rows
 from dataaggregator.errors import Invalid, Permanent, PlatformError
@@ -73,6 +73,9 @@ class FilesDestination:
     def _checked(self, load: LoadRequest, schema: pa.Schema) -> Loading:
         if load.write is WriteKind.MERGE:
             raise Invalid("write-mode-unknown", "Files can be appended and replaced, not merged.")
+        if load.replace_strategy is ReplaceStrategy.SWAP:
+            detail = "Files are replaced at once anyway, by their manifest: leave replace_strategy out."
+            raise Invalid("swap-impossible", detail)
         if not schema.names:
             raise Invalid("column-missing", f"The rows for {load.stream} have no column.")
         loading = self._new(load)

@@ -11,7 +11,7 @@ import asyncpg
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, Recount, WriteKind
+from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, Recount, ReplaceStrategy, WriteKind
 from dataaggregator.connector.source import BinaryCopy
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
@@ -37,7 +37,8 @@ from dataaggregator_connectors.postgres.ledger import (
 from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, merge_stage, staged_columns
 from dataaggregator_connectors.postgres.recount import recount
 from dataaggregator_connectors.postgres.sessions import ERRANDS, Sessions
-from dataaggregator_connectors.postgres.sql import parse_table
+from dataaggregator_connectors.postgres.sql import Table, parse_table
+from dataaggregator_connectors.postgres.swap import build_beside, check_swap, take_place
 from dataaggregator_connectors.postgres.tables import fitting_columns, foresee_table, prepare_table, written_fields
 from dataaggregator_connectors.postgres.types import NOT_BINARY, Column, Look, Looks, same
 
@@ -61,6 +62,8 @@ class Loading:
     """The table as the rows are made for it; see `_see_it_unaltered`."""
     copy: CopyIn | None = None
     encoder: Encoder | None = None
+    beside: Table | None = None
+    """What takes the table's place at the commit."""
 
 
 class PostgresDestination:
@@ -85,6 +88,8 @@ class PostgresDestination:
                 await create_ledger(connection)
             self._has_ledger = True
             changes = await prepare_table(connection, load, schema, look)
+            if load.replace_strategy is ReplaceStrategy.SWAP:
+                await check_swap(connection, parse_table(load.stream))
         if changes:
             self._looks.forget()
         return changes
@@ -151,14 +156,22 @@ class PostgresDestination:
         load, table = loading.request, parse_table(loading.request.stream)
         into = table
         if load.write is WriteKind.REPLACE:
-            loading.deleted = int(
-                (await loading.connection.execute(f"DELETE FROM {table.sql}")).removeprefix("DELETE ")
-            )
+            into = await self._make_room(loading)
         elif load.write is WriteKind.MERGE:
             await create_stage(loading.connection, load, table, loading.columns)
             into = STAGE_TABLE
         names = [column.name for column in staged_columns(load, loading.columns)]
         return CopyIn(loading.connection, into, names, form)
+
+    async def _make_room(self, loading: Loading) -> Table:
+        """Where the rows of a replace go."""
+        load, table = loading.request, parse_table(loading.request.stream)
+        if load.replace_strategy is ReplaceStrategy.SWAP:
+            loading.beside = await build_beside(loading.connection, load, table)
+            return loading.beside
+        tag = await loading.connection.execute(f"DELETE FROM {table.sql}")
+        loading.deleted = int(tag.removeprefix("DELETE "))
+        return table
 
     async def accepts_binary(self, load: LoadRequest, copy: BinaryCopy) -> bool:
         """Whether both tables declare the very same built-in types for the columns of the copy."""
@@ -230,28 +243,23 @@ class PostgresDestination:
             )
 
     async def _finish(self, loading: Loading) -> Counts:
-        """End the COPY and see that the server took every row; merge the stage."""
-        load = loading.request
+        """End the COPY and see that the server took every row; merge the stage, or swap the tables."""
+        load, table, taken = loading.request, parse_table(loading.request.stream), 0
         if loading.encoder is not None:
             await self._send(loading, loading.encoder.tail())
-        if loading.copy is None:
-            await self._nothing(loading)
-            return Counts(rows=0, inserted=0, deleted=loading.deleted)
-        taken = await loading.copy.end()
+        if loading.copy is not None:
+            taken = await loading.copy.end()
+        elif load.write is WriteKind.REPLACE:
+            await self._make_room(loading)  # also one without rows leaves nothing of what was there
         if taken != loading.written:
             raise Transient(
                 "destination-count", f"{loading.written} rows were sent and {taken} taken by {load.stream}."
             )
-        if load.write is WriteKind.MERGE:
-            table = parse_table(load.stream)
+        if load.write is WriteKind.MERGE and loading.copy is not None:
             return await merge_stage(loading.connection, load, table, loading.columns, taken)
+        if loading.beside is not None:
+            loading.deleted = await take_place(loading.connection, table, loading.beside)
         return Counts(rows=taken, inserted=taken, deleted=loading.deleted)
-
-    async def _nothing(self, loading: Loading) -> None:
-        """A replace without rows still empties the table."""
-        if loading.request.write is WriteKind.REPLACE:
-            tag = await loading.connection.execute(f"DELETE FROM {parse_table(loading.request.stream).sql}")
-            loading.deleted = int(tag.removeprefix("DELETE "))
 
     async def rollback(self) -> None:
         loading, self._loading = self._loading, None

@@ -33,11 +33,12 @@ SOURCE = {"orders": {"connector": "pg", "stream": "public.orders"}}
 SINCE = {"orders": {"connector": "pg", "stream": "public.orders", "read": "incremental", "cursor_field": "id"}}
 
 
-WAYS = [(SINCE, to("append")), (SOURCE, to("replace")), (SINCE, to("merge", key=["id"]))]
+SWAP = to("replace", replace_strategy="swap")
+WAYS = [(SINCE, to("append")), (SOURCE, to("replace")), (SINCE, to("merge", key=["id"])), (SOURCE, SWAP)]
 
 
 @pytest.mark.parametrize("failpoint", sorted(KILLS))
-@pytest.mark.parametrize("way", WAYS, ids=["append", "replace", "merge"])
+@pytest.mark.parametrize("way", WAYS, ids=["append", "replace", "merge", "swap"])
 async def test_killed_at_any_failpoint_the_next_attempt_completes_it_exactly(
     bench: Bench, orders: Fill, db: asyncpg.Connection, failpoint: str, way: tuple[dict[str, Any], dict[str, Any]]
 ) -> None:
@@ -58,6 +59,7 @@ async def test_killed_at_any_failpoint_the_next_attempt_completes_it_exactly(
     assert outcome.destinations[0].receipt is not None
     assert outcome.destinations[0].receipt.verified
     assert await digest(db, "target") == await digest(db, "orders")
+    assert await db.fetchval("SELECT count(*) FROM pg_class WHERE relname LIKE '\\_dataaggregator%'") == 0
 
 
 async def test_an_append_without_a_key_goes_on_where_the_last_run_committed(

@@ -241,6 +241,11 @@ def test_a_wrong_step_names_its_field(step: Any, field: str, message: str) -> No
             "destinations[0]",
             "a replace is one transaction",
         ),
+        (
+            {"destinations": [{"connector": "c", "stream": "s", "replace_strategy": "swap"}]},
+            "destinations[0]",
+            "belongs to write: replace",
+        ),
         ({"destinations": [{"connector": "c", "stream": "s", "write": "upsert"}]}, "destinations[0].write", "'merge'"),
         (
             {"triggers": [{"webhook": True}]},

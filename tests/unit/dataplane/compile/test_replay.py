@@ -153,3 +153,9 @@ def test_what_stands_before_the_rows_must_be_what_it_was() -> None:
         assert code(before, changed, Entry("clean", 1), {0}) == "replay-step-changed"
     gone = before.model_copy(update={"transformations": ()})
     assert code(before, gone, Entry("clean", 1), {0}) == "replay-step-changed"
+
+
+def test_what_was_loaded_in_chunks_is_replayed_in_one_load() -> None:
+    definition = pipeline(CHECK, destinations=[use(input="clean", chunk_rows=1000)])
+    compile_pipeline(definition)
+    compile_pipeline(replayed(definition, definition, Entry("clean", 0), {0}).definition)
