@@ -114,6 +114,9 @@ DEFINITIONS: dict[str, Entry] = {
     "run-state": Entry(
         "Not possible in the run's state", "Look at the run's status; docs/run-lifecycle.md shows every step there is."
     ),
+    "run-superseded": Entry(
+        "A newer run took its place", "The newer one brings what this one would have; nothing is to be done."
+    ),
     "run-unknown": Entry("No such run", "Check the id with GET /api/runs; a run lives in one workspace."),
     "sample-invalid": Entry(
         "The sample does not fit", "Give rows for each input of the transformation, all rows of a field of one type."

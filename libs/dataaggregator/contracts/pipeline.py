@@ -16,7 +16,7 @@ from dataaggregator.contracts.transformation import Inputs, TransformationDefini
 from dataaggregator.contracts.triggers import Trigger
 from dataaggregator.contracts.variants import choose, mark
 
-Overlap = Literal["queue", "skip"]
+Overlap = Literal["queue", "skip", "cancel_running"]
 
 
 class _SourceFields(Sent):

@@ -131,6 +131,8 @@ async def add(tx: Connection, run: Run, pipeline: Pipeline, turn: store.Turn, au
         raise OverlapSkipped(
             "run-overlaps", f"The run {turn.busy} has not ended, and this pipeline says overlap: skip."
         )
+    if turn.busy is not None and pipeline.definition.overlap == "cancel_running" and asked_anew(run):
+        await _make_room(tx, pipeline, run)
     if turn.busy is None:
         run = run.handed_over(run.queued_at)
     await store.add(tx, run)
@@ -141,6 +143,23 @@ async def add(tx: Connection, run: Run, pipeline: Pipeline, turn: store.Turn, au
     if said:
         await outbox.say(tx, said)
     return run
+
+
+def asked_anew(run: Run) -> bool:
+    """Not a replay: what it brings no other run does, so it takes nobody's place and nobody takes its."""
+    return run.asked.replay is None
+
+
+async def _make_room(tx: Connection, pipeline: Pipeline, newer: Run) -> None:
+    """Those that wait lose their turn to the newer run, the one at work is asked to stop."""
+    for run in await store.not_ended(tx, pipeline.workspace_id, pipeline.id):
+        if not asked_anew(run):
+            continue
+        if run.handed_over_at is None:
+            await skip(tx, run, "run-superseded", f"The newer run {newer.id} took its place: overlap: cancel_running.")
+        elif run.cancel_requested_at is None:
+            await store.save(tx, run.cancel_requested(newer.queued_at))
+            await request_cancel(tx, run, f"the newer run {newer.id}", newer.queued_at)
 
 
 async def new(tx: Connection, pipeline: Pipeline, asked: Asked, moment: datetime) -> Run:

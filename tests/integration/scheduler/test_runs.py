@@ -4,7 +4,10 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dataaggregator.contracts.run import RunAttemptFailed, RunCancelled, RunError, RunFailed
+from dataaggregator.contracts.run import Replay, RunAttemptFailed, RunCancelled, RunError, RunFailed
+from services.scheduler.pipelines import store as pipelines
+from services.scheduler.runs import commands, store
+from services.scheduler.runs.domain import Asked
 from tests.integration.control import OTHER_WORKSPACE, WORKSPACE, Control, until
 
 API_FIELDS = {
@@ -141,6 +144,49 @@ async def test_overlap_skip_refuses_a_run_by_hand(control: Control, warehouse: s
     await control.good("POST", "/api/pipelines/copy/runs")
     reply = await control.call("POST", "/api/pipelines/copy/runs")
     assert (reply.status, reply.json["code"]) == (409, "run-overlaps")
+
+
+async def test_with_cancel_running_the_newest_run_takes_the_place_of_all_before(
+    control: Control, warehouse: str
+) -> None:
+    await control.pipeline(overlap="cancel_running")
+    at_work, waits, newest = [await control.good("POST", "/api/pipelines/copy/runs") for _ in range(3)]
+
+    async def told() -> Any:
+        return control.executor.cancelled
+
+    assert [str(id_) for id_ in await until(told, "run.cancel_requested")] == [at_work["id"]]
+    superseded = await control.run_is(waits["id"], "skipped")
+    assert (superseded["error"]["code"], newest["id"] in superseded["error"]["detail"]) == ("run-superseded", True)
+    ids = {"run_id": at_work["id"], "pipeline_id": at_work["pipeline_id"]}
+    await control.executor.say(RunCancelled(**ids, attempt=1, finished_at=datetime.now(UTC)), at_work["id"])
+    await _queued(control, newest)
+    assert len(control.executor.cancelled) == 1
+    assert [str(queued.run_id) for queued in control.executor.queued] == [at_work["id"], newest["id"]]
+
+
+async def test_a_replay_keeps_its_place(control: Control, warehouse: str) -> None:
+    await control.pipeline(overlap="cancel_running")
+    runs = []
+    for _ in range(3):
+        runs.append(await control.good("POST", "/api/pipelines/copy/runs"))
+        async with control.executor.database.transaction(WORKSPACE) as tx:
+            await tx.execute("""UPDATE scheduler.runs SET replay = '{"stage": "clean"}'""")
+    for run in runs:
+        shown = await control.good("GET", f"/api/runs/{run['id']}")
+        assert (shown["status"], shown["cancel_requested_at"]) == ("queued", None)
+
+
+async def test_a_replay_takes_nobodys_place(control: Control, warehouse: str) -> None:
+    await control.pipeline(overlap="cancel_running")
+    at_work = await control.good("POST", "/api/pipelines/copy/runs")
+    async with control.executor.database.transaction(WORKSPACE) as tx:
+        pipeline = await pipelines.get(tx, WORKSPACE, "copy", lock="FOR UPDATE")
+        turn = await store.turn(tx, WORKSPACE, pipeline.id)
+        replay = await commands.new(tx, pipeline, Asked("replay", {}, replay=Replay()), turn.now)
+        await commands.add(tx, replay, pipeline, turn, None)
+    shown = await control.good("GET", f"/api/runs/{at_work['id']}")
+    assert (shown["status"], shown["cancel_requested_at"]) == ("queued", None)
 
 
 async def test_wrong_parameters_are_all_named(control: Control, warehouse: str) -> None:

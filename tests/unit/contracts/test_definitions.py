@@ -262,7 +262,7 @@ def test_a_wrong_step_names_its_field(step: Any, field: str, message: str) -> No
         ({"retry": {"initial": "1h", "maximum": "1m"}}, "retry", "initial must not be longer"),
         ({"timeout": "soon"}, "timeout", "such as 30s"),
         ({"concurrency": 0}, "concurrency", "greater than or equal to 1"),
-        ({"overlap": "cancel_running"}, "overlap", "'queue' or 'skip'"),
+        ({"overlap": "cancel"}, "overlap", "'queue', 'skip' or 'cancel_running'"),
         ({"on_rejected": {"threshold": "101%"}}, "on_rejected.threshold", "a share such as 1%"),
         ({"on_rejected": {"threshold": True}}, "on_rejected.threshold", "a share such as 1%"),
         ({"on_rejected": {"threshold": "1%", "then": "shout"}}, "on_rejected.then", "'fail' or 'warn'"),
