@@ -56,7 +56,9 @@ def build(ports: Ports) -> Service:
     storing = None if store is None else Storing(database, folders, store)
     rejected_files = RejectedFiles(folders, store)
     replays = Replays(database, rejected_files, settings.run_retention_days)
-    doors = WorkplaceDoors(database, ports.bus, ports.clock, client, pool, attempts, folders, kept, replays, mask_key)
+    doors = WorkplaceDoors(
+        database, ports.bus, ports.clock, client, pool, attempts, folders, kept, replays, storing, mask_key
+    )
     workplace = Workplace(doors, job, AttemptLimits(settings.execution_timeout), settings.run_slots)
     waker = Waker(database)
     worker = Worker(

@@ -49,6 +49,8 @@ class AttemptDoors:
     pool: ProcessPool
     slots: asyncio.Semaphore
     prepare: Callable[[], Awaitable[RunJob]]
+    before_commit: Callable[[], Awaitable[None]] | None = None
+    """Where rejected rows can outlive this machine."""
 
 
 class Attempt:
@@ -121,7 +123,7 @@ class Attempt:
         self._process, self._moved_at, self._begun = process, time.monotonic(), True
         self._report.work_in(process.pid)
         try:
-            return await process.run(job, self._on_frame)
+            return await process.run(job, self._on_frame, self._doors.before_commit)
         finally:
             self._process = None
 

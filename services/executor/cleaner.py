@@ -1,4 +1,4 @@
-"""cleaner: sweeps at start what dead predecessors left behind; cleans ended runs when their retention is over."""
+"""cleaner: sweeps what the dead left behind, and other executors' runs; cleans ended ones when retention is over."""
 
 import asyncio
 import fcntl
@@ -43,16 +43,12 @@ class Cleaner:
         self._retention = timedelta(days=retention_days)
 
     async def run(self) -> None:
-        """Loop: the sweep once, and again after something could not be removed; then clean every hour."""
-        swept = False
+        """Loop, every hour; the first time at once."""
         while True:
             try:
-                if not swept:
-                    await self.sweep()
-                    swept = True
                 await self.clean()
+                await self.sweep()
             except Transient as error:
-                swept = False
                 _log.warning("cleaning_failed", detail=error.detail)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
@@ -84,8 +80,8 @@ class Cleaner:
             if (run := known.get(run_id)) is not None:
                 outlived = run.cleaned
             else:
-                written_at = await store.written_at(str(run_id))
-                outlived = written_at is not None and written_at < now - self._retention
+                written = (await store.files(str(run_id))).values()
+                outlived = max(written, default=now) < now - self._retention
             if outlived:
                 await store.remove(str(run_id))
 

@@ -10,6 +10,8 @@ from dataaggregator.dataplane.copies import forget_unused
 
 _KEPT = "quarantine"
 """What of a run folder outlives the run: its rejected rows, until the retention ends."""
+BROUGHT = "replayed"
+"""In the run folder of a replay: the rejected rows of the run that it replays."""
 _STREAMS = "streams"
 """In a run of a whole schema, below this each stream has a folder as a run has it."""
 

@@ -16,16 +16,12 @@ import pyarrow.parquet as pq
 from dataaggregator.errors import NotFound, PlatformError, Transient
 from dataaggregator.run_store import RunStore
 from services.executor.folders import RunFolders
+from services.executor.records import stored_name
 from services.executor.store.quarantine import StoredEntry
 
 T = TypeVar("T")
 
 BLOCK_BYTES = 1024 * 1024
-
-
-def stored_name(run_id: UUID, file: str) -> str:
-    """What a file of a run folder is called in the run store; `file` has the attempt's epoch in it."""
-    return f"{run_id}/{file}"
 
 
 class RejectedFiles:

@@ -23,6 +23,7 @@ from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
 from services.executor import rejected
 from services.executor.domain import has_ended
+from services.executor.folders import BROUGHT
 from services.executor.rejected_files import RejectedFiles
 from services.executor.store import quarantine, replays, runs
 from services.executor.store.quarantine import Chosen, StoredEntry
@@ -101,7 +102,7 @@ class Replays:
 
     async def bring(self, prepared: Prepared, run_folder: Path) -> ReplayedRows:
         """The rows where the run process can read them until its end."""
-        folder = await self.files.bring(prepared.parent, prepared.entries, run_folder / "replayed")
+        folder = await self.files.bring(prepared.parent, prepared.entries, run_folder / BROUGHT)
         return prepared.rows.model_copy(update={"folder": str(folder)})
 
     async def _find(self, workspace: UUID, parent: UUID, wish: Replay, run_id: UUID | None) -> _Found:

@@ -1,8 +1,10 @@
-"""storing: puts rejected rows into the run store, at the end of their attempt or when the store can be used again."""
+"""storing: puts rejected rows into the run store: before they could be lost, or when the store can be used again."""
 
 import asyncio
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 from dataaggregator.db import Database
@@ -12,14 +14,14 @@ from dataaggregator.telemetry import logs, metrics
 from services.executor.commands import AttemptEnd
 from services.executor.domain import has_ended
 from services.executor.folders import RunFolders
-from services.executor.rejected_files import stored_name
+from services.executor.records import left_behind, newest_records, stored_name
 from services.executor.store import quarantine
 from services.executor.store.runs import Run
 
 _log = logs.get(__name__)
 
-AT_END_SECONDS = 8.0
-"""So long the end of an attempt waits for the store: less than a stopping executor gives it."""
+WAIT_SECONDS = 8.0
+"""So long a commit and the end of an attempt wait for the store: less than a stopping executor gives them."""
 LOOK_SECONDS = 15.0
 PAUSE_SECONDS = 1.0
 """Before the next try while the store cannot be used; doubled with each, up to LOOK_SECONDS."""
@@ -38,7 +40,9 @@ class Storing:
         self._folders = folders
         self._store = store
         self._away: Transient | None = None
-        """Why the last file could not be put: until one can, no end of an attempt waits for the store."""
+        """Why the last file could not be put: until one can, nobody waits for the store."""
+        self._put_before: dict[UUID, dict[str, int]] = {}
+        """Of attempts at work: what was put already, with when it was changed last, nanoseconds."""
 
     async def open(self) -> None:
         """It is made open."""
@@ -51,22 +55,43 @@ class Storing:
             raise self._away
         await self._store.ping()
 
+    async def bring_records(self, run: Run, folder: Path) -> None:
+        """What earlier attempts counted, perhaps on other machines, into this one's run folder."""
+        try:
+            records = newest_records(run.run_id, await self._store.files(str(run.run_id)))
+            for name, place in records.items():
+                await asyncio.to_thread(self._bring, name, folder / place)
+        except (Transient, FileNotFoundError) as error:
+            reason = error.detail if isinstance(error, Transient) else "a record vanished"
+            _log.warning("records_not_brought", run_id=str(run.run_id), reason=reason)
+
+    async def before_commit(self, run: Run) -> None:
+        """An executor that dies from now on takes no rejected row with it. A store that is away holds up no commit."""
+        try:
+            folder = self._folders.path(run.run_id)
+            await self._put_in_time(run.run_id, await asyncio.to_thread(left_behind, run.run_id, run.epoch, folder))
+        except (Transient, OSError) as error:
+            reason = error.detail if isinstance(error, Transient) else error.strerror
+            _log.warning("not_stored_before_commit", run_id=str(run.run_id), reason=reason)
+
     async def at_end(self, run: Run, ended: AttemptEnd) -> AttemptEnd:
         """The end with what became of its rejected rows: stored, or a warning that they are on this machine only."""
         outcome = ended.outcome
         if outcome is None or not outcome.quarantine:
             return ended
         try:
-            if self._away is not None:
-                raise self._away
-            await self._put_in_time(run.run_id, [entry.file for entry in outcome.quarantine])
+            await self._put_in_time(run.run_id, await self._to_put(run.run_id, [e.file for e in outcome.quarantine]))
         except (Transient, OSError) as error:
-            reason = error.detail if isinstance(error, Transient) else f"A file is not here: {error.strerror}."
+            reason = error.detail if isinstance(error, Transient) else f"A file cannot be read: {error.strerror}."
             _log.warning("rejected_rows_not_stored", run_id=str(run.run_id), reason=reason)
             told = f"The rejected rows lie on their executor's disk only, until the run store takes them. {reason}"
             outcome = outcome.model_copy(update={"warnings": (*outcome.warnings, told)})
             return replace(ended, outcome=outcome)
         return replace(ended, stored=True)
+
+    def forget(self, run_id: UUID) -> None:
+        """Its attempt is over here."""
+        self._put_before.pop(run_id, None)
 
     async def run(self) -> None:
         """Loop; the first look comes at once, for what a predecessor left."""
@@ -97,29 +122,55 @@ class Storing:
         files = [file for file in found.files if (folder / file).is_file()]
         if not files:
             return
-        await self._put(run_id, files)
+        await self._put({stored_name(run_id, file): folder / file for file in files})
         async with self._database.platform() as tx:
             await quarantine.save_stored(tx, run_id, files)
         _log.info("rejected_rows_stored", run_id=str(run_id), files=len(files))
         if has_ended(found.status) and len(files) == len(found.files):
             await asyncio.to_thread(self._folders.remove, run_id)
 
-    async def _put_in_time(self, run_id: UUID, files: Sequence[str]) -> None:
+    async def _to_put(self, run_id: UUID, files: Sequence[str]) -> dict[str, Path]:
+        """Those on this disk; FileNotFoundError for one that is neither here nor in the store."""
+        folder = self._folders.path(run_id)
+        here = {stored_name(run_id, file): folder / file for file in files if (folder / file).is_file()}
+        gone = {stored_name(run_id, file) for file in files} - here.keys()
+        if gone and gone - (await self._store.files(str(run_id))).keys():
+            raise FileNotFoundError(2, "it is neither on this disk nor in the run store")
+        return here
+
+    async def _put_in_time(self, run_id: UUID, files: Mapping[str, Path]) -> None:
+        """What was put before and has not changed since is there, also where the time was not enough for all."""
+        if self._away is not None:
+            raise self._away
+        before = self._put_before.setdefault(run_id, {})
         try:
-            async with asyncio.timeout(AT_END_SECONDS):
-                await self._put(run_id, files)
+            async with asyncio.timeout(WAIT_SECONDS):
+                for name, path in files.items():
+                    changed_at = path.stat().st_mtime_ns
+                    if before.get(name) != changed_at:
+                        await self._put({name: path})
+                        before[name] = changed_at
         except TimeoutError:
-            detail = f"The run store did not take the rejected rows of a run within {AT_END_SECONDS:g} seconds."
+            detail = f"The run store did not take the rejected rows of a run within {WAIT_SECONDS:g} seconds."
             self._away = Transient("run-store-unavailable", detail)
             raise self._away from None
 
-    async def _put(self, run_id: UUID, files: Sequence[str]) -> None:
-        folder = self._folders.path(run_id)
+    async def _put(self, files: Mapping[str, Path]) -> None:
         try:
-            for file in dict.fromkeys(files):
-                with (folder / file).open("rb") as content:
-                    await self._store.put(stored_name(run_id, file), content)
+            for name, path in files.items():
+                with path.open("rb") as content:
+                    await self._store.put(name, content)
         except Transient as error:
             self._away = error
             raise
         self._away = None
+
+    def _bring(self, name: str, place: Path) -> None:
+        """Whole or not at all, and never over what is here."""
+        if place.exists():
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside = place.with_name(f"{place.name}.brought")
+        with self._store.read(name) as source, beside.open("wb") as file:
+            shutil.copyfileobj(source, file)
+        beside.rename(place)

@@ -129,6 +129,8 @@ class Worker:
                 verdict = None if ended is None else await self._record(attempt, ended)
             finally:
                 self._doors.keeper.release(run.run_id)
+                if self._doors.storing is not None:
+                    self._doors.storing.forget(run.run_id)
                 self._at_work.pop(run.run_id, None)
             await self._close(run, ended, verdict)
 

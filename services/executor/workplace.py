@@ -24,6 +24,7 @@ from services.executor.report import Report
 from services.executor.store.claims import Claimed
 from services.executor.store.replays import Replaying
 from services.executor.store.runs import Run
+from services.executor.storing import Storing
 
 _log = logs.get(__name__)
 
@@ -41,6 +42,7 @@ class WorkplaceDoors:
     folders: RunFolders
     kept: KeptFolders
     replays: Replays
+    storing: Storing | None
     mask_key: Callable[[UUID], str]
 
 
@@ -62,9 +64,15 @@ class Workplace:
     def attempt(self, claimed: Claimed, asked: "SharedCalls") -> Attempt:
         doors = self._doors
         report = Report(claimed.run, doors.attempts, doors.database, doors.bus, doors.clock)
+        before_commit = None if doors.storing is None else partial(doors.storing.before_commit, claimed.run)
         return Attempt(
             claimed.run,
-            AttemptDoors(doors.pool, self._slots, partial(self._prepare, claimed, asked[claimed.run.workspace_id])),
+            AttemptDoors(
+                doors.pool,
+                self._slots,
+                partial(self._prepare, claimed, asked[claimed.run.workspace_id]),
+                before_commit,
+            ),
             report,
             self._limits,
         )
@@ -86,6 +94,8 @@ class Workplace:
             definition = prepared.definition
         connectors = await shared.connectors_of(run)
         folder = await asyncio.to_thread(self._doors.folders.make, run.run_id)
+        if self._doors.storing is not None and not run.first_claim:
+            await self._doors.storing.bring_records(run, folder)
         rows = None if prepared is None else await self._doors.replays.bring(prepared, folder)
         return RunJob(
             run_id=run.run_id,
@@ -105,6 +115,7 @@ class Workplace:
             full_refresh=queued.full_refresh,
             previous_rows=_rows_by_source(claimed.last_ledger),
             only_ask=run.ending is not None,
+            asks_before_commit=self._doors.storing is not None,
             settings=self._settings,
         )
 

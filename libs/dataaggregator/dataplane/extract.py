@@ -53,6 +53,10 @@ class Extract(BaseModel):
                 os.fsync(file.fileno())
         beside.rename(folder / RECORD)
 
+    def has_spool(self, run_folder: Path) -> bool:
+        """Whether its rows are still here; of an attempt on another machine only the counts are."""
+        return bool(self.spooled) and all((run_folder / path).is_file() for path in self.spooled.values())
+
     def continues(self, committed: Mapping[str, Cursor], source_streams: Sequence[str]) -> bool:
         """Whether its rows are still what a destination lacks: no other run has moved its cursors since."""
         here = {key: cursor for key, cursor in self.came_from.items() if key in source_streams}

@@ -127,6 +127,8 @@ class RunJob(_Part):
     replay: ReplayedRows | None = None
     only_ask: bool = False
     """Read and write nothing: find out what earlier attempts have committed; none of them can any more afterwards."""
+    asks_before_commit: bool = False
+    """Whether what was rejected is to outlive this machine before anything is committed."""
 
 
 ProbeKind = Literal["connector_test", "discover", "preview", "transform_test", "read_back", "dry_run"]
@@ -193,6 +195,18 @@ class ProbeJob(_Part):
 
 class Cancel(_Part):
     kind: Literal["cancel"] = "cancel"
+
+
+class MayCommit(_Part):
+    """The answer to AboutToCommit, in the order they were told in."""
+
+    kind: Literal["may_commit"] = "may_commit"
+
+
+class AboutToCommit(_Part):
+    """Rows were rejected; they and the records of their counts lie in the run folder. Waits for MayCommit."""
+
+    kind: Literal["about_to_commit"] = "about_to_commit"
 
 
 class Ready(_Part):
@@ -289,22 +303,17 @@ class Answered(_Part):
     """Whether whoever asked must change something: then no other system is to blame."""
 
 
-Order = Annotated[Prepare | RunJob | ProbeJob | Cancel, Field(discriminator="kind")]
-Frame = Annotated[
-    Ready | Progress | LogLine | SchemaChange | CursorCommitted | Finished | Answered,
-    Field(discriminator="kind"),
-]
-_ORDERS: TypeAdapter[Prepare | RunJob | ProbeJob | Cancel] = TypeAdapter(Order)
-_FRAMES: TypeAdapter[Ready | Progress | LogLine | SchemaChange | CursorCommitted | Finished | Answered] = TypeAdapter(
-    Frame
-)
+AnyOrder = Prepare | RunJob | ProbeJob | Cancel | MayCommit
+AnyFrame = Ready | Progress | LogLine | SchemaChange | CursorCommitted | AboutToCommit | Finished | Answered
+_ORDERS: TypeAdapter[AnyOrder] = TypeAdapter(Annotated[AnyOrder, Field(discriminator="kind")])
+_FRAMES: TypeAdapter[AnyFrame] = TypeAdapter(Annotated[AnyFrame, Field(discriminator="kind")])
 
 
-def read_order(data: bytes) -> Prepare | RunJob | ProbeJob | Cancel:
+def read_order(data: bytes) -> AnyOrder:
     return _ORDERS.validate_json(data)
 
 
-def read_frame(data: bytes) -> Ready | Progress | LogLine | SchemaChange | CursorCommitted | Finished | Answered:
+def read_frame(data: bytes) -> AnyFrame:
     return _FRAMES.validate_json(data)
 
 

@@ -25,6 +25,7 @@ from dataaggregator.dataplane.job import RunJob
 from dataaggregator.dataplane.load import Load
 from dataaggregator.dataplane.opening import without_parameters
 from dataaggregator.dataplane.projection import Projection
+from dataaggregator.dataplane.quarantine import FOLDER as QUARANTINE
 from dataaggregator.dataplane.quarantine import Quarantine
 from dataaggregator.dataplane.sandbox.host import Sandbox
 from dataaggregator.dataplane.spool import SpoolWriter
@@ -54,7 +55,7 @@ class Pass:
         self._sources = sources
         self._folder = pass_folder(scene.folder, scene.job.attempt, number)
         # By the epoch, so that an attempt which was overtaken writes over nothing, wherever the files are brought.
-        below = Path("quarantine", str(scene.job.epoch)) / self._folder.name
+        below = Path(QUARANTINE, str(scene.job.epoch)) / self._folder.name
         self._quarantine = Quarantine(scene.folder, scene.folder / below)
         self._sandbox: Sandbox | None = None
         self._projections: dict[str, Projection] = {}

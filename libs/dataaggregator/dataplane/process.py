@@ -20,7 +20,17 @@ from dataaggregator.connector.kept import Kept
 from dataaggregator.connector.registry import connector_types
 from dataaggregator.dataplane.chunked import ChunkedRunner, in_chunks
 from dataaggregator.dataplane.failpoints import Failpoints
-from dataaggregator.dataplane.job import Answered, Cancel, Finished, Prepare, ProbeJob, Ready, RunJob, read_order
+from dataaggregator.dataplane.job import (
+    Answered,
+    Cancel,
+    Finished,
+    MayCommit,
+    Prepare,
+    ProbeJob,
+    Ready,
+    RunJob,
+    read_order,
+)
 from dataaggregator.dataplane.probe import answer
 from dataaggregator.dataplane.redaction import Redaction
 from dataaggregator.dataplane.replicating import Replication
@@ -57,6 +67,8 @@ class RunProcess:
                 case Cancel():
                     if self._runner is not None:
                         self._runner.cancel()
+                case MayCommit():
+                    self._report.may_commit()
                 case RunJob() | ProbeJob() as job if self._sandboxes is not None:
                     self._start(self._job(job, self._sandboxes))
 

@@ -14,6 +14,8 @@ from dataaggregator.dataplane.batch import RejectedRow
 from dataaggregator.dataplane.job import QuarantineEntry
 from dataaggregator.dataplane.showing import plain, rows_as_json
 
+FOLDER = "quarantine"
+"""In a run folder."""
 REASONS = 20
 """So many different reasons of a rule are counted each by itself: a source may have one a row."""
 

@@ -3,18 +3,20 @@
 import asyncio
 import logging
 import traceback
+from collections import deque
 from typing import Any, Literal, Protocol
 
 from dataaggregator.clock import Clock, SystemClock
 from dataaggregator.contracts.run import RunError
 from dataaggregator.dataplane.failures import leaf, run_error
 from dataaggregator.dataplane.job import (
+    AboutToCommit,
     Answered,
+    AnyFrame,
     CursorCommitted,
     Finished,
     LogLine,
     Progress,
-    Ready,
     SchemaChange,
     encode,
 )
@@ -32,6 +34,8 @@ class Teller(Protocol):
     def tell(self, frame: Progress | LogLine | SchemaChange | CursorCommitted) -> None: ...
 
     def log(self, level: Level, message: str, **fields: Any) -> None: ...
+
+    async def before_commit(self) -> None: ...
 
 
 def explained(error: BaseException, report: Teller) -> RunError:
@@ -53,15 +57,28 @@ class Reporter:
         self._wire = wire
         self._clock = clock or SystemClock()
         self._redaction = Redaction(())
-        self._frames: asyncio.Queue[Progress | LogLine | SchemaChange | CursorCommitted | Ready | Finished | Answered]
-        self._frames = asyncio.Queue()
+        self._frames: asyncio.Queue[AnyFrame] = asyncio.Queue()
+        self._asked: deque[asyncio.Future[None]] = deque()
         self._sender = asyncio.create_task(self._send_all(), name="report")
 
     def redact(self, redaction: Redaction) -> None:
         self._redaction = redaction
 
-    def tell(self, frame: Progress | LogLine | SchemaChange | CursorCommitted | Ready | Finished | Answered) -> None:
+    def tell(self, frame: AnyFrame) -> None:
         self._frames.put_nowait(frame)
+
+    async def before_commit(self) -> None:
+        """Returns when the executor lets the run commit."""
+        answer = asyncio.get_running_loop().create_future()
+        self._asked.append(answer)
+        self.tell(AboutToCommit())
+        await answer
+
+    def may_commit(self) -> None:
+        """The executor's answer; who asked may have been cancelled meanwhile."""
+        answer = self._asked.popleft()
+        if not answer.done():
+            answer.set_result(None)
 
     def log(self, level: Level, message: str, **fields: Any) -> None:
         """A structured line of the run; beyond a thousand unsent ones only warnings and errors are kept."""

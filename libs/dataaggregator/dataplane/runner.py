@@ -32,6 +32,7 @@ from dataaggregator.dataplane.load import Load
 from dataaggregator.dataplane.meter import Meter
 from dataaggregator.dataplane.opening import Opening, destination_names, without_parameters
 from dataaggregator.dataplane.passes import Pass, Scene, source_key
+from dataaggregator.dataplane.quarantine import FOLDER as QUARANTINE
 from dataaggregator.dataplane.replaying import RejectedRows
 from dataaggregator.dataplane.report import Teller, explained
 from dataaggregator.dataplane.spool import batches_of, schema_of
@@ -179,7 +180,7 @@ class Runner:
     async def _load_spooled(self, earlier: Sequence[Extract]) -> None:
         """An earlier attempt has spooled the rows and not loaded them all: the rest goes on from the same rows."""
         for extract in earlier:
-            if not extract.spooled:
+            if not extract.has_spool(self._folder):
                 continue
             taking = []
             for load in self._loads:
@@ -291,6 +292,8 @@ class Runner:
         if self._cancelled:
             raise asyncio.CancelledError
         self._meter.phase = "committing"
+        if self._job.asks_before_commit and (self._folder / QUARANTINE).is_dir():
+            await self._report.before_commit()
         cursors = {key: Cursor.from_json(cursor) for key, cursor in extract.cursors.items()}
         mine = {key: cursor for key, cursor in cursors.items() if key in load.request.source_streams}
         within, self._committing = self._committing, True

@@ -17,11 +17,13 @@ from uuid import UUID
 from dataaggregator.clock import SystemClock
 from dataaggregator.dataplane.allocators import FRUGAL
 from dataaggregator.dataplane.job import (
+    AboutToCommit,
     Answered,
     Cancel,
     CursorCommitted,
     Finished,
     LogLine,
+    MayCommit,
     Prepare,
     ProbeJob,
     Progress,
@@ -38,6 +40,8 @@ from dataaggregator.dataplane.wire import Wire, WireClosedError
 from dataaggregator.errors import Permanent, PlatformError, Transient
 
 FrameHandler = Callable[[Progress | LogLine | SchemaChange | CursorCommitted], Awaitable[None]]
+
+BeforeCommit = Callable[[], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 STDERR_BYTES = 64 * 1024
@@ -103,10 +107,14 @@ class RunProcess:
             raise Transient("run-process-lost", "The run process did not start as it should.")
         self._ready = True
 
-    async def run(self, job: RunJob, on_frame: FrameHandler) -> RunOutcome:
-        """Raises Transient or Permanent when the process itself was lost; all else is in the outcome."""
+    async def run(self, job: RunJob, on_frame: FrameHandler, before_commit: BeforeCommit | None = None) -> RunOutcome:
+        """Raises Transient or Permanent when the process itself was lost; all else is in the outcome.
+
+        `before_commit` is awaited while a job that asks waits with its commit.
+        """
         self._check(job.workspace_id)
-        finished = await self._work(job, on_frame, Redaction.of(job.connectors.values(), job.mask_key))
+        redaction = Redaction.of(job.connectors.values(), job.mask_key)
+        finished = await self._work(job, on_frame, redaction, before_commit)
         if not isinstance(finished, Finished):
             raise Transient("run-process-lost", "The run process answered something else than an outcome.")
         return finished.outcome
@@ -161,7 +169,13 @@ class RunProcess:
         if self.workspace != workspace:
             raise RuntimeError("a job goes only to a run process taken for its own workspace")
 
-    async def _work(self, job: RunJob | ProbeJob, on_frame: FrameHandler, redaction: Redaction) -> Finished | Answered:
+    async def _work(
+        self,
+        job: RunJob | ProbeJob,
+        on_frame: FrameHandler,
+        redaction: Redaction,
+        before_commit: BeforeCommit | None = None,
+    ) -> Finished | Answered:
         await self.wait_ready()
         self._busy, self._ready = True, False
         self.jobs += 1
@@ -171,7 +185,11 @@ class RunProcess:
                 frame = read_frame(await self._wire.receive())
                 if isinstance(frame, Finished | Answered):
                     break
-                if not isinstance(frame, Ready):
+                if isinstance(frame, AboutToCommit):
+                    if before_commit is not None:
+                        await before_commit()
+                    await self._wire.send(encode(MayCommit()))
+                elif not isinstance(frame, Ready):
                     await on_frame(frame)
         except WireClosedError:
             error = await self._lost()

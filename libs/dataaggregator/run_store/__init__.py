@@ -1,6 +1,6 @@
 """The run store: where files of a run outlive the machine that did it: a folder all share (`local`), or a bucket."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
@@ -20,8 +20,8 @@ class RunStore(Protocol):
     async def folders(self) -> Sequence[str]:
         """Those that hold something."""
 
-    async def written_at(self, folder: str) -> datetime | None:
-        """When the newest of its files was written, by the store's own clock; None for an empty one."""
+    async def files(self, folder: str) -> Mapping[str, datetime]:
+        """All that is in it by name, with when it was written by the store's own clock."""
 
     async def remove(self, folder: str) -> None:
         """All that is in it; a folder that is not there is removed."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,9 +31,9 @@ class LocalRunStore:
         with self._told():
             return await asyncio.to_thread(lambda: [entry.name for entry in self._there().iterdir() if entry.is_dir()])
 
-    async def written_at(self, folder: str) -> datetime | None:
+    async def files(self, folder: str) -> Mapping[str, datetime]:
         with self._told():
-            return await asyncio.to_thread(_newest, self._path(folder))
+            return await asyncio.to_thread(self._files, self._path(folder))
 
     async def remove(self, folder: str) -> None:
         with self._told():
@@ -60,6 +60,12 @@ class LocalRunStore:
             if folder == self._root:
                 break
 
+    def _files(self, folder: Path) -> dict[str, datetime]:
+        found = (path for path in folder.rglob("[!.]*") if path.is_file())
+        return {
+            path.relative_to(self._root).as_posix(): datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in found
+        }
+
     def _there(self) -> Path:
         if not self._root.is_dir():
             raise NotADirectoryError(0, "it is not there")
@@ -77,11 +83,6 @@ class LocalRunStore:
                 raise
             told = f"The folder of the run store cannot be used: {error.strerror}."
             raise Transient("run-store-unavailable", told) from error
-
-
-def _newest(folder: Path) -> datetime | None:
-    times = [path.stat().st_mtime for path in folder.rglob("*") if path.is_file()]
-    return datetime.fromtimestamp(max(times), UTC) if times else None
 
 
 def _remove(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The run store in a bucket: an operator's own, reached as settings say and with no other credentials."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -56,18 +56,14 @@ class RunBucket:
             found = await obstore.list_with_delimiter_async(self.store)
         return [prefix.rstrip("/") for prefix in found["common_prefixes"]]
 
-    async def written_at(self, folder: str) -> datetime | None:
-        newest: datetime | None = None
+    async def files(self, folder: str) -> Mapping[str, datetime]:
         with self.told():
-            async for chunk in obstore.list(self.store, prefix=folder):
-                for found in chunk:
-                    newest = max(newest or found["last_modified"], found["last_modified"])
-        return newest
+            listed = obstore.list(self.store, prefix=folder, chunk_size=1000)
+            return {found["path"]: found["last_modified"] async for chunk in listed for found in chunk}
 
     async def remove(self, folder: str) -> None:
-        with self.told():
-            names = [found["path"] async for chunk in obstore.list(self.store, prefix=folder) for found in chunk]
-            if names:
+        if names := list(await self.files(folder)):
+            with self.told():
                 await obstore.delete_async(self.store, names)
 
     async def ping(self) -> None:

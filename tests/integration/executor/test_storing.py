@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from dataaggregator.client import ApiError
 from dataaggregator.run_store import RunStore
 from dataaggregator.settings import Settings
-from services.executor import storing
+from services.executor import storing, worker
 from services.executor.domain import Status
 from services.executor.folders import RunFolders
 from services.executor.run_store import run_store_of
@@ -31,6 +31,8 @@ from tests.faults.proxy import Proxy
 from tests.integration.executor.place import Place, open_place
 
 ROWS = "SELECT i::bigint AS id, (i / 4.0)::numeric(10,2) AS price FROM generate_series(1, 50) i"
+SOON = {"lease_seconds": 8.0, "fence_seconds": 6.0, "heartbeat_seconds": 1.0}
+"""A dead executor is noticed."""
 RULES = [{"rule": "cheap", "check": "price <= 10"}, {"rule": "odd", "check": "id <> 20"}]
 
 
@@ -165,6 +167,43 @@ async def test_rejected_rows_outlive_the_machine_that_rejected_them(rig: Rig) ->
         assert await second.error(again.run_id) is None
 
 
+async def lost_with_its_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, dict[str, dict[str, Any]]]:
+    """A run whose destination has committed, while its executor died before it could tell and took its disk along."""
+    reached = asyncio.Event()
+
+    async def dies(*_: object) -> Any:
+        reached.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as first_only:
+        first_only.setattr(storing.Storing, "at_end", dies)
+        first_only.setattr(worker, "DRAIN_SECONDS", 0.1)
+        async with open_place(rig.at("first").model_copy(update=SOON), working=True) as first:
+            run = await first.queue(definition=definition(first, rig))
+            await asyncio.wait_for(reached.wait(), 60)
+    await asyncio.to_thread(shutil.rmtree, rig.settings.home / "first")
+    assert await rig.rows("SELECT count(*) FROM kept") == [(39,)]
+    return run, first.connectors
+
+
+async def test_an_executor_that_dies_between_commit_and_end_takes_no_rejected_row_with_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, known = await lost_with_its_disk(rig, monkeypatch)
+    async with open_place(rig.at("second").model_copy(update=SOON), working=True, connectors=known) as second:
+        ended = await second.ended(run.run_id)
+        assert (ended.status, ended.lost) == (Status.SUCCEEDED, 1), await second.error_detail(run.run_id)
+        assert await warnings(second, run.run_id) == []
+        assert len(await listed(second, run.run_id)) == 11
+        ledger = await second.client.get(f"/api/runs/{run.run_id}/ledger")
+        assert [(one["stage"], one["read"], one["written"]) for one in ledger["stages"]] == [
+            ("prices", 50, 50),
+            ("clean[0].validate", 50, 39),
+            ("postgres/public.kept", 39, 39),
+        ]
+        assert await rig.rows("SELECT count(*), count(DISTINCT id) FROM kept") == [(39, 39)]
+
+
 async def test_once_they_are_stored_an_ended_run_leaves_nothing_on_the_disk(rig: Rig) -> None:
     async with open_place(rig.at("first"), working=True) as first:
         run = await ran(first, rig)
@@ -203,7 +242,7 @@ async def test_while_the_store_is_away_only_the_first_end_waits_for_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes every connection and answers none; and an executor notices by itself when it is back."""
-    monkeypatch.setattr(storing, "AT_END_SECONDS", 4.0)
+    monkeypatch.setattr(storing, "WAIT_SECONDS", 4.0)
     monkeypatch.setattr(storing, "LOOK_SECONDS", 0.5)
     rig.proxy.black_hole()
     async with open_place(rig.at("first"), working=True) as first:

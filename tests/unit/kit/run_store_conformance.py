@@ -75,12 +75,13 @@ class RunStoreConformance(ABC):
         assert sorted(await store.folders()) == ["ab", "c"]
         assert await self.read(store, "ab/1") == b"rows"
 
-    async def test_a_folder_says_when_it_was_written_last(self, store: RunStore) -> None:
-        assert await store.written_at("a") is None
-        await self.put(store, "a/b/1", b"rows")
-        written = await store.written_at("a")
-        assert written is not None
-        assert abs(datetime.now(UTC) - written) < timedelta(minutes=1)
+    async def test_a_folder_says_what_is_in_it_and_since_when(self, store: RunStore) -> None:
+        assert await store.files("a") == {}
+        for name in ("a/b/1", "a/2", "ab/1"):
+            await self.put(store, name, b"rows")
+        files = await store.files("a")
+        assert sorted(files) == ["a/2", "a/b/1"]
+        assert all(abs(datetime.now(UTC) - written) < timedelta(minutes=1) for written in files.values())
 
     async def test_one_that_is_there_answers_ping(self, store: RunStore) -> None:
         await store.ping()

@@ -94,3 +94,6 @@ class StreamReport:
         if isinstance(stage := fields.get("stage"), str):
             fields["stage"] = self._names.stage(stage)
         self._report.log(level, message, **fields, stream=self._names.stream)
+
+    async def before_commit(self) -> None:
+        await self._report.before_commit()
