@@ -10,8 +10,11 @@ import asyncpg
 
 from tests.integration.executor.place import Place
 
-WriteMode = Literal["append", "replace", "merge"]
-MODES: tuple[WriteMode, ...] = ("append", "replace", "merge")
+WriteMode = Literal["append", "replace", "merge", "swap", "deletes"]
+"""How a destination is written: `swap` is a replace by another table, `deletes` a merge in which GONE marks rows."""
+MODES: tuple[WriteMode, ...] = ("append", "replace", "merge", "swap", "deletes")
+KEYED = ("merge", "deletes")
+GONE = "id % 3 = 0"
 TABLE = "public.rows"
 HEADER = "id,name,amount,day\n"
 
@@ -56,24 +59,29 @@ class Warehouse:
 
     async def fill(self, table: str, write: WriteMode, file: Path) -> None:
         """A table as somebody left it before the first run."""
-        key = " PRIMARY KEY" if write == "merge" else ""
+        key = " PRIMARY KEY" if write in KEYED else ""
         columns = f"id bigint{key}, name text, amount double precision, day date"
         await self.connection.execute(f"CREATE TABLE {table} ({columns})")
         schema, _, name = table.rpartition(".")
         await self.connection.copy_to_table(name, schema_name=schema, source=file, format="csv", header=True)
 
     async def make_oracle(self, table: str, write: WriteMode, *files: Path) -> str:
-        """A table like the destination with exactly what the files, loaded one after the other, must leave in it."""
+        """A table like the destination with exactly what the files, loaded one after the other, must leave in it.
+
+        The first is what was there before the first run: no row of it was deleted.
+        """
         connection, oracle = self.connection, f"oracle_{table.rpartition('.')[2]}"
         await connection.execute(f"CREATE TABLE {oracle} (LIKE {table})")
         for file in files:
-            if write == "replace":
+            if write in ("replace", "swap"):
                 await connection.execute(f"DELETE FROM {oracle}")
             await connection.execute(f"CREATE TEMP TABLE loaded (LIKE {table})")
             columns = HEADER.strip().split(",")
             await connection.copy_to_table("loaded", source=file, columns=columns, format="csv", header=True)
-            if write == "merge":
+            if write in KEYED:
                 await connection.execute(f"DELETE FROM {oracle} o USING loaded l WHERE o.id = l.id")
+            if write == "deletes" and file is not files[0]:
+                await connection.execute(f"DELETE FROM loaded WHERE {GONE}")
             await connection.execute(f"INSERT INTO {oracle} TABLE loaded")
             await connection.execute("DROP TABLE loaded")
         return oracle
@@ -84,8 +92,12 @@ def definition(place: Place, folder: Path, warehouse: str, write: WriteMode) -> 
     destination = {
         **place.connect("postgres", url=warehouse),
         "stream": TABLE,
-        "input": "rows",
-        "write": write,
-        "key": ["id"] if write == "merge" else [],
+        "input": "marked" if write == "deletes" else "rows",
+        "write": {"swap": "replace", "deletes": "merge"}.get(write, write),
+        "key": ["id"] if write in KEYED else [],
+        "replace_strategy": "swap" if write == "swap" else "delete_insert",
+        "delete_when": "gone" if write == "deletes" else None,
     }
-    return {"name": "rows", "sources": {"rows": source}, "destinations": [destination]}
+    marked = {"name": "marked", "inputs": ["rows"], "steps": [{"derive": {"gone": GONE}}]}
+    steps = {"transformations": [marked]} if write == "deletes" else {}
+    return {"name": "rows", "sources": {"rows": source}, **steps, "destinations": [destination]}

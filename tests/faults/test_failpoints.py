@@ -12,7 +12,7 @@ from dataaggregator.settings import Settings
 from services.executor.domain import Status
 from tests.faults import invariants
 from tests.faults.invariants import Loaded
-from tests.faults.rows import MODES, TABLE, Files, Warehouse, definition
+from tests.faults.rows import MODES, TABLE, Files, Warehouse, WriteMode, definition
 from tests.integration.executor.place import Place, open_place
 
 pytestmark = pytest.mark.faults
@@ -41,6 +41,26 @@ async def test_a_run_process_killed_at_a_failpoint_is_followed_by_an_attempt_tha
             await check(place, settings, warehouse, run.run_id, await warehouse.make_oracle(TABLE, write, old, new))
 
 
+@pytest.mark.tries(1, 10)
+@pytest.mark.parametrize("write", ["swap", "deletes"])
+@pytest.mark.parametrize("failpoint", ["load.before_commit", "load.after_commit"])
+async def test_a_swap_or_deletes_killed_around_the_commit_are_done_once(
+    settings: Settings, warehouse: Warehouse, files: Files, failpoint: str, write: WriteMode
+) -> None:
+    old, new = files.write("old", OLD), files.write("new", NEW)
+    await warehouse.fill(TABLE, write, old)
+    files.show(new)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(VARIABLE, failpoint)
+        async with open_place(settings, working=True) as place:
+            await invariants.first_run_process()
+            environment.delenv(VARIABLE)
+            run = await place.queue(definition=definition(place, files.folder, warehouse.url, write))
+            ended = await place.ended(run.run_id)
+            assert (ended.status, ended.lost) == (Status.SUCCEEDED, 1), await place.error_detail(run.run_id)
+            await check(place, settings, warehouse, run.run_id, await warehouse.make_oracle(TABLE, write, old, new))
+
+
 @pytest.mark.tries(2, 60)
 async def test_a_run_process_killed_at_random_is_followed_by_an_attempt_that_ends_rightly(
     settings: Settings, warehouse: Warehouse, files: Files, chance: random.Random
@@ -54,7 +74,8 @@ async def test_a_run_process_killed_at_random_is_followed_by_an_attempt_that_end
             invariants.kill_if_alive(pid)
         ended = await place.ended(run.run_id)
         assert ended.status is Status.SUCCEEDED, await place.error_detail(run.run_id)
-        await check(place, settings, warehouse, run.run_id, await warehouse.make_oracle(TABLE, write, rows))
+        oracle = await warehouse.make_oracle(TABLE, write, files.write("nothing before", range(0)), rows)
+        await check(place, settings, warehouse, run.run_id, oracle)
 
 
 async def check(place: Place, settings: Settings, warehouse: Warehouse, run_id: UUID, oracle: str) -> None:

@@ -98,6 +98,8 @@ class PostgresDestination:
         async with self._sessions.errand() as connection, connection.transaction(readonly=True):
             look = await self._looks.at(connection, parse_table(load.stream).sql)
             changes, self._foreseen = await foresee_table(connection, load, schema, look)
+            if load.replace_strategy is ReplaceStrategy.SWAP:
+                await check_swap(connection, parse_table(load.stream))
         return changes
 
     async def begin(self, load: LoadRequest) -> Begun:

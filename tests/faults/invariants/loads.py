@@ -39,6 +39,9 @@ def check_ledger(ledger: Json) -> None:
             assert stage["rejected"] == sum(stage["rejected_by"].values()), f"I2: {stage}"
     for receipt in ledger["receipts"]:
         parts = receipt["inserted"] + receipt["updated"] + receipt["unchanged"] + receipt["superseded"]
+        (stage,) = (one for one in ledger["stages"] if one["stage"] == receipt["destination"])
+        if stage.get("marked") is not None:
+            parts += receipt["deleted"]
         assert receipt["committed"] == parts, f"I2: {receipt}"
 
 

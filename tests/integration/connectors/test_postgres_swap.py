@@ -72,6 +72,9 @@ LOOK = {
 }
 
 
+WAITED_FOR = "SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+
+
 async def look(db: asyncpg.Connection) -> dict[str, list[dict[str, Any]]]:
     return {name: [dict(row) for row in await db.fetch(sql)] for name, sql in LOOK.items()}
 
@@ -147,6 +150,9 @@ async def test_a_reader_is_waited_for_and_those_behind_it_are_not_kept(
     held = destination(empty_database_url, context)
     await fill(held, swap(), ROWS)
     committing = asyncio.create_task(held.commit({}))
+    async with asyncio.timeout(30):
+        while not await execute(empty_database_url, WAITED_FOR):  # noqa: ASYNC110 (the server has no signal for it)
+            await asyncio.sleep(0.01)
     for _ in range(3):
         assert (await execute(empty_database_url, "SET lock_timeout = '5s'", "SELECT count(*) FROM held"))[0][0] == 9
     assert not committing.done()
@@ -201,9 +207,12 @@ async def test_what_would_be_left_on_the_old_table_is_refused_by_name_before_a_r
     await connection.execute(f"{HELD}; {dependant}")
     await connection.close()
     held = destination(empty_database_url, context)
-    error = await failure(held.prepare(swap(), ROWS.schema))
-    assert (error.code, named in error.detail) == ("swap-impossible", True), error.detail
-    assert "delete_insert" in error.detail
+    for error in (
+        await failure(held.prepare(swap(), ROWS.schema)),
+        await failure(held.foresee(swap(), ROWS.schema)),
+    ):
+        assert (error.code, named in error.detail) == ("swap-impossible", True), error.detail
+        assert "delete_insert" in error.detail
     plain = load(write=WriteKind.REPLACE)
     await held.prepare(plain, ROWS.schema)
     await held.close()

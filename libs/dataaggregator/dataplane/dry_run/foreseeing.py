@@ -8,7 +8,14 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from dataaggregator.connector.destination import Begun, Destination, LoadRequest, SchemaPolicy, WriteKind
+from dataaggregator.connector.destination import (
+    Begun,
+    Destination,
+    LoadRequest,
+    ReplaceStrategy,
+    SchemaPolicy,
+    WriteKind,
+)
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.dry_run import Road
 from dataaggregator.contracts.pipeline import ResolvedPipeline
@@ -49,6 +56,7 @@ class Drawn:
             stream=without_parameters(destination.stream, self.values),
             write=WriteKind(destination.write),
             epoch=0,
+            replace_strategy=ReplaceStrategy(destination.replace_strategy),
             key=destination.key,
             version_field=destination.version_field,
             delete_when=destination.delete_when,
