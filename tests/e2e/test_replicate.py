@@ -160,6 +160,8 @@ async def test_everything_that_is_wrong_with_it_is_named_at_once(api: Api, wareh
     ):
         problem = await api.refused("POST", "/api/pipelines", _pipeline("wrong", came, to))
         assert [(one["field"], one["code"]) for one in problem["errors"]] == [("replicate.to.write", code)]
+    problem = await api.refused("POST", "/api/pipelines", _pipeline("wrong", {}, {"chunk_rows": 5}))
+    assert problem["errors"][0]["code"] == "chunk-rows-impossible"
 
 
 async def test_its_connectors_are_in_use(api: Api, warehouse: Warehouse) -> None:

@@ -70,13 +70,26 @@ class _ToFields(Sent):
     stream's own.
 
     A merge takes the primary key that the source declares. A stream that has none is replaced whole, or fails, as
-    `without_key` says.
+    `without_key` says. `version_field` and `delete_when` are those of the streams that have such a field; with
+    `chunk_rows` each stream that is read incrementally is committed in chunks of about so many rows.
     """
 
     into: StreamName = Field(alias="schema")
     write: WriteMode = "replace"
     without_key: Literal["replace", "fail"] = "replace"
+    version_field: FieldName | None = None
+    delete_when: FieldName | None = None
+    chunk_rows: Annotated[int, Field(ge=1, le=10**12)] | None = None
     schema_policy: SchemaPolicy = "evolve"
+
+    @model_validator(mode="after")
+    def _only_a_merge_has_keys(self) -> "_ToFields":
+        for name in ("version_field", "delete_when"):
+            if getattr(self, name) is not None and self.write != "merge":
+                raise PydanticCustomError(name, f"{name} belongs to write: merge")
+        if self.delete_when is not None and self.delete_when == self.version_field:
+            raise PydanticCustomError("delete_when", "delete_when names a field beside version_field")
+        return self
 
 
 class ReplicateTo(_ToFields):

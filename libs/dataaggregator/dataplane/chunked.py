@@ -28,14 +28,6 @@ from dataaggregator.dataplane.runner import Runner
 from dataaggregator.errors import Invalid, Permanent
 
 
-def in_chunks(job: RunJob) -> bool:
-    """Whether the definition wishes it. What replaces a table by a full refresh is one transaction all the same, and so
-    are rejected rows that come in again."""
-    (*others, destination) = job.definition.destinations
-    replaces = job.full_refresh and destination.write == "append"
-    return not others and destination.chunk_rows is not None and job.replay is None and not replaces
-
-
 class Whole(Load):
     """The load that the chunks are parts of; what it counts and holds is what they add up to."""
 
@@ -221,3 +213,12 @@ class ChunkedRunner(Runner):
             detail = f"{to.connector_type} cannot be loaded in chunks: it keeps no ledger that says which are there."
             raise Invalid(CODE, f"{detail} Leave chunk_rows out.")
         return source
+
+
+def runner_for(job: RunJob) -> type[Runner]:
+    """In chunks if the definition wishes it. What replaces a table by a full refresh is one transaction all the same,
+    and so are rejected rows that come in again."""
+    (*others, destination) = job.definition.destinations
+    replaces = job.full_refresh and destination.write == "append"
+    chunked = not others and destination.chunk_rows is not None and job.replay is None and not replaces
+    return ChunkedRunner if chunked else Runner

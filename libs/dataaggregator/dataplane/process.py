@@ -18,7 +18,7 @@ import uvloop
 
 from dataaggregator.connector.kept import Kept
 from dataaggregator.connector.registry import connector_types
-from dataaggregator.dataplane.chunked import ChunkedRunner, in_chunks
+from dataaggregator.dataplane.chunked import runner_for
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.job import (
     Answered,
@@ -105,7 +105,7 @@ class RunProcess:
 def _work_of(job: RunJob) -> type[Runner] | type[Replication]:
     if job.definition.replicate is not None:
         return Replication
-    return ChunkedRunner if in_chunks(job) else Runner
+    return runner_for(job)
 
 
 def _end_if_failed(work: asyncio.Task[None]) -> None:

@@ -118,6 +118,13 @@ async def test_every_stream_arrives_row_by_row_whatever_it_is_called(bench: Benc
     assert len({stage.stage for stage in outcome.ledger.stages}) == 2 * len(expected)
 
 
+async def test_a_name_with_quotes_is_found_with_them_and_without(bench: Bench, erp: asyncpg.Connection) -> None:
+    for name in ODD:
+        await fill(erp, name, 1)
+    outcome = good(await bench.run(replication(bench, {"streams": ["public.We*", 'public."a""*']}, {})))
+    assert [one.stream for one in outcome.destinations] == ['raw."We.ird"', 'raw."a""b"']
+
+
 async def test_a_stream_goes_on_by_its_cursor_and_one_without_cursor_or_key_is_replaced_and_said_so(
     bench: Bench, erp: asyncpg.Connection
 ) -> None:
@@ -447,3 +454,21 @@ async def test_a_batch_that_is_lost_in_one_stream_is_found_there_and_the_whole_d
     told = {one.stream: (one.status, one.error and one.error.code) for one in outcome.destinations}
     assert told == {"raw/a": ("succeeded", None), "raw/b": ("failed", "unbalanced"), "raw/c": ("succeeded", None)}
     assert any("public.b" in violation for violation in outcome.ledger.violations)
+
+
+async def test_long_streams_go_in_chunks_and_rows_that_are_marked_as_gone_are_deleted(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    await fill(erp, "a", 50)
+    await fill(erp, "b", 50)
+    await erp.execute("ALTER TABLE b ADD COLUMN gone boolean NOT NULL DEFAULT false")
+    job = replication(bench, {"read": "incremental"}, {"write": "merge", "chunk_rows": 20, "delete_when": "gone"})
+    with pytest.raises(Transient):
+        await bench.run_armed(job, "load.after_commit:3")
+    outcome = good(await bench.run(bench.again(job)))
+    assert [one.receipt and one.receipt.chunks for one in outcome.destinations] == [3, 3]
+    assert await same(erp, "public.a", "raw.a") == 50
+    await erp.execute("UPDATE b SET gone = true, updated_at = clock_timestamp() WHERE id <= 10")
+    good(await bench.run(next_run(job, outcome)))
+    assert await erp.fetchval("SELECT count(*) FROM raw.b WHERE id > 10") == 40
+    assert await erp.fetchval("SELECT count(*) FROM raw.b") == 40

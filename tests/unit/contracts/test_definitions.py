@@ -69,6 +69,10 @@ def _from(**changes: Any) -> dict[str, Any]:
     return {**REPLICATE, "from": {**REPLICATE["from"], **changes}}
 
 
+def _to(**changes: Any) -> dict[str, Any]:
+    return {**REPLICATE, "to": {**REPLICATE["to"], **changes}}
+
+
 def steps(*written: Any) -> dict[str, Any]:
     return {"name": "t", "steps": list(written)}
 
@@ -120,6 +124,9 @@ def test_a_whole_schema_is_a_pipeline_of_its_own_kind() -> None:
         ({"replicate": _from(streams=["a", "!"])}, "replicate.from.streams", "before the pattern"),
         ({"replicate": _from(cursor_field=[])}, "replicate.from.cursor_field", "at least 1"),
         ({"replicate": _from(read="full_refresh", lateness="1h")}, "replicate.from", "read: incremental"),
+        ({"replicate": _to(write="append", delete_when="gone")}, "replicate.to", "write: merge"),
+        ({"replicate": _to(write="replace", version_field="at")}, "replicate.to", "write: merge"),
+        ({"replicate": _to(delete_when="at", version_field="at")}, "replicate.to", "beside version_field"),
     ],
 )
 def test_a_wrong_field_beside_or_within_replicate_is_named(changes: dict[str, Any], field: str, message: str) -> None:

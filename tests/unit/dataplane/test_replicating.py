@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dataaggregator.connector.source import StreamInfo
+from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.replicate import ResolvedReplicate
 from dataaggregator.dataplane.replicating.matching import Found, Patterns, find
 from dataaggregator.dataplane.replicating.planning import MOST_STREAMS, Planned, plan
@@ -128,6 +129,25 @@ def test_two_streams_of_one_name_are_refused_with_both_names_unless_their_schema
     assert caught.value.code == "replicate-target-twice"
     apart = planned(replicate({"streams": ["*"]}, {"schema": "raw_{schema}"}), *streams)
     assert [one.target for one in apart] == ["raw_public.a", "raw_sales.a"]
+
+
+def test_what_a_merge_may_know_of_a_field_it_knows_where_a_stream_has_that_field() -> None:
+    given = replicate(
+        {"read": "incremental"}, {"write": "merge", "delete_when": "gone", "version_field": "id", "chunk_rows": 9}
+    )
+    gone = pa.table({"id": [1], "gone": [True]}).schema
+    whole = ResolvedPipeline(name="all", replicate=given)
+    streams = [
+        StreamInfo("public.a", gone, ("key",), ("updated_at",)),
+        StreamInfo("public.b", gone, ("id",), ()),
+        StreamInfo("public.c", gone, (), ("updated_at",)),
+    ]
+    found = [one.pipeline(whole).destinations[0] for one in planned(given, *streams)]
+    assert [(one.version_field, one.delete_when, one.chunk_rows) for one in found] == [
+        ("id", "gone", 9),
+        (None, "gone", None),
+        (None, None, None),
+    ]
 
 
 def test_names_are_quoted_only_where_they_have_to_be() -> None:

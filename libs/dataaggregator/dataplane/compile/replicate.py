@@ -23,6 +23,9 @@ def wrong_modes(replicate: Replicate | ResolvedReplicate) -> Iterator[FieldError
             "every run would append all rows once more; write with replace or merge, or give `from` read: incremental"
         )
         yield FieldError(WRITE, message, "full-refresh-append")
+    if read == "full_refresh" and replicate.to.chunk_rows is not None:
+        message = "chunks go by the cursor: give `from` read: incremental, or leave them out"
+        yield FieldError("replicate.to.chunk_rows", message, "chunk-rows-impossible")
     if write == "append" and replicate.from_.lateness is not None:
         message = (
             "rows are read again for their lateness: appended, they would be there twice; "

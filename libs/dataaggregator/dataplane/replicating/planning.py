@@ -39,6 +39,8 @@ class Planned(BaseModel):
     write: WriteMode = "replace"
     cursor_field: str | None = None
     key: tuple[str, ...] = ()
+    fields: frozenset[str] = frozenset()
+    """Those of the fields with a meaning to a merge that it has."""
     remark: Remark | None = None
     """In which it is not what was wished."""
     error: RunError | None = None
@@ -62,6 +64,9 @@ class Planned(BaseModel):
             stream=self.target,
             write=self.write,
             key=self.key if self.write == "merge" else (),
+            version_field=self._of_a_merge(to.version_field),
+            delete_when=self._of_a_merge(to.delete_when),
+            chunk_rows=to.chunk_rows if self.read == "incremental" else None,
             schema_policy=to.schema_policy,
             connector_id=to.connector_id,
             connector_name=to.connector_name,
@@ -71,6 +76,9 @@ class Planned(BaseModel):
         return ResolvedPipeline(
             name=whole.name, sources={SOURCE: source}, destinations=(destination,), on_rejected=whole.on_rejected
         )
+
+    def _of_a_merge(self, field: str | None) -> str | None:
+        return field if self.write == "merge" and field in self.fields else None
 
 
 class Streams(BaseModel):
@@ -174,7 +182,10 @@ def _planned(replicate: ResolvedReplicate, ends: Ends, stream: StreamInfo) -> Pl
         target = ends.target(stream.name, replicate.to.into)
     except Invalid as error:
         return Planned(stream=stream.name, target=stream.name, error=_error(error.code, error.detail))
-    return _modes(replicate, ends, stream, Planned(stream=stream.name, target=target, key=stream.primary_key))
+    meant = {replicate.to.version_field, replicate.to.delete_when} - set(stream.primary_key)
+    fields = meant.intersection(stream.schema.names)
+    one = Planned(stream=stream.name, target=target, key=stream.primary_key, fields=fields)
+    return _modes(replicate, ends, stream, one)
 
 
 def _modes(replicate: ResolvedReplicate, ends: Ends, stream: StreamInfo, one: Planned) -> Planned:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from dataaggregator.clock import SystemClock
 from dataaggregator.connector.kept import Kept
 from dataaggregator.contracts.replicate import ResolvedReplicate
+from dataaggregator.dataplane.chunked import runner_for
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at
 from dataaggregator.dataplane.job import RunJob, RunOutcome
@@ -111,7 +112,7 @@ class Replication:
         async with self._turns:
             if one.error is None and not self._cancelled:
                 job = self._job_of(one, names, self._folder / folder)
-                runner = Runner(job, self._following.of(names), self._sandboxes, self._failpoints, self._kept)
+                runner = runner_for(job)(job, self._following.of(names), self._sandboxes, self._failpoints, self._kept)
                 self._at_work.add(runner)
                 try:
                     outcome = await runner.run()
