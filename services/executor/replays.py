@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.run import Replay
 from dataaggregator.dataplane.compile.parameters import parameter_values
-from dataaggregator.dataplane.compile.replay import Replayed, entry_of, replayed
+from dataaggregator.dataplane.compile.replay import Replayed, entry_of, replayed, replayed_at
 from dataaggregator.dataplane.job import ReplayedRows
 from dataaggregator.dataplane.opening import destination_names
 from dataaggregator.db import Database
@@ -159,13 +159,18 @@ def _choices(entries: Sequence[StoredEntry]) -> str:
 
 def _made(parent: Run, asked: ReplayAsked, entries: Sequence[StoredEntry]) -> Replayed:
     before, after = parent.queued.definition, asked.definition
-    entry = entry_of(before, {one.stage for one in entries})
     names = destination_names(after, parameter_values(after.parameters, asked.parameters))
     lacking = entries[0].destinations
     if gone := [name for name in lacking if name not in names]:
         detail = f"{', '.join(gone)} has the rows that were read with these, and is no destination any more."
         raise Conflict("replay-nowhere", detail)
-    return replayed(before, after, entry, {names.index(name) for name in lacking})
+    stages, kinds = {one.stage for one in entries}, {one.kind for one in entries}
+    if "destination" not in kinds:
+        return replayed(before, after, entry_of(before, stages), {names.index(name) for name in lacking})
+    if len(stages) > 1:
+        raise Conflict("replay-several-entries", f"These rows come in again at several places: {_choices(entries)}.")
+    known = destination_names(before, parameter_values(before.parameters, parent.queued.parameters))
+    return replayed_at(before, after, (known.index(lacking[0]), names.index(lacking[0])))
 
 
 def _must_not_overwrite(made: Replayed) -> None:

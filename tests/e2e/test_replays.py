@@ -285,3 +285,28 @@ async def test_a_source_that_is_suddenly_empty_is_told_of_after_a_replay_too(api
         assert (await api.run("empty-after"))["warnings"] == ["orders gave no rows; in the run before it gave 6."]
     finally:
         disk.write("replayed.csv", ORDERS)
+
+
+async def test_rows_that_a_destination_rejected_go_in_once_it_has_their_column(
+    api: Api, disk: Disk, warehouse: Warehouse
+) -> None:
+    disk.write("noted.csv", "id,note\n1,\n2,late\n3,early\n")
+    await warehouse.execute("CREATE TABLE noted (id bigint)")
+    there = {"connector": "warehouse", "stream": "public.noted", "schema_policy": "discard_row"}
+    source = {"connector": "disk", "stream": "noted.csv", "schema": {"id": "bigint", "note": "text"}}
+    definition = {"name": "noted", "sources": {"rows": source}, "destinations": [there]}
+    await api.post("/api/pipelines", definition)
+    run = await api.run("noted")
+    assert (run["status"], run["rows_rejected"], run["balanced"]) == ("succeeded", 2, True), run["error"]
+    page = await api.get(f"/api/runs/{run['id']}/rejected")
+    assert [(one["stage"], one["rule"], one["reason"]) for one in page["items"]] == [
+        ("warehouse/public.noted", "schema", 'column "note" is not in public.noted')
+    ] * 2  # fmt: skip
+    step = [{"name": "clean", "steps": [{"filter": "id > 0"}]}]
+    await api.put("/api/pipelines/noted", definition | {"transformations": step})
+    assert await refused(api, run) == "replay-step-changed"
+    await api.put("/api/pipelines/noted", definition | {"destinations": [there | {"schema_policy": "evolve"}]})
+    again = await replayed(api, run)
+    assert (again["status"], again["rows_written"], again["balanced"]) == ("succeeded", 2, True), again["error"]
+    assert await refused(api, run) == "replay-done"
+    assert sorted(await warehouse.rows("SELECT id, note FROM noted")) == [(1, None), (2, "late"), (3, "early")]

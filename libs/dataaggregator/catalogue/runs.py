@@ -217,7 +217,11 @@ RUNS: dict[str, Entry] = {
     ),
     "schema-frozen": Entry(
         "The destination's schema is frozen",
-        "Add the columns there yourself, drop them in a step, or use schema_policy evolve.",
+        "Bring rows and columns together yourself, in a step or at the destination, or use another schema_policy.",
+    ),
+    "schema-policy-unknown": Entry(
+        "The destination cannot keep to this schema policy",
+        "Use schema_policy evolve for it, and validate or select in a step what it is to get.",
     ),
     "schema-unknown": Entry(
         "Nothing to learn the fields from", "Give the fields' types with schema on the pipeline's source."

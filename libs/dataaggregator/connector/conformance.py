@@ -250,7 +250,7 @@ class Loads(Described):
     async def prepared(self, rig: Rig, load: LoadRequest, rows: pa.Table) -> Sequence[SchemaDifference]:
         destination = self.destination(rig)
         try:
-            return await destination.prepare(load, rows.schema)
+            return (await destination.prepare(load, rows.schema)).changes
         finally:
             await destination.close()
 

@@ -27,8 +27,12 @@ class ReplaceStrategy(StrEnum):
 
 
 class SchemaPolicy(StrEnum):
+    """What becomes of a difference between the rows and the stream they go to; `connector.differences` judges it."""
+
     EVOLVE = "evolve"
     FREEZE = "freeze"
+    DISCARD_COLUMN = "discard_column"
+    DISCARD_ROW = "discard_row"
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,18 @@ class Recount:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """The stream is ready for rows of `schema`: that of the rows, less what the policy keeps away from the stream.
+
+    `changes` were made at the stream for them; what is in `left` was found, and is as it was.
+    """
+
+    schema: pa.Schema
+    changes: Sequence[SchemaDifference] = ()
+    left: Sequence[SchemaDifference] = ()
+
+
+@dataclass(frozen=True)
 class Begun:
     """The fence is ours: the cursors committed so far by source stream, and the receipt if this chunk is already in."""
 
@@ -104,8 +120,8 @@ class CommitUnknown(Transient):
 class Destination(Protocol):
     """One object per run and destination: prepare, begin, write…, commit; rollback or close at any point undoes."""
 
-    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
-        """Create or evolve the stream for this schema, in a short transaction of its own, before begin."""
+    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Prepared:
+        """Create the stream or judge how it differs, and evolve it in a short transaction of its own, before begin."""
         ...
 
     async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
@@ -140,6 +156,15 @@ class CountingDestination(Destination, Protocol):
 
     async def recount(self, load: LoadRequest, seconds: float) -> Recount | None:
         """Over all chunks of the load, within so many seconds; None where it holds nothing of it."""
+        ...
+
+
+@runtime_checkable
+class ExactDestination(Destination, Protocol):
+    """A destination whose stream does not hold every value of a type that it takes."""
+
+    async def unfit(self, rows: pa.RecordBatch) -> Mapping[int, str]:
+        """Why the stream cannot keep a row of these as it is, by its place; between begin and commit."""
         ...
 
 

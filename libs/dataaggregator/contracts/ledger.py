@@ -21,7 +21,10 @@ class LedgerInput(Told):
 
 
 class LedgerStage(Told):
-    """The counts of one stage; those that its kind does not have are null. `law` says what must hold, in words."""
+    """The counts of one stage; those that its kind does not have are null. `law` says what must hold, in words.
+
+    `discarded_by` names the columns that a destination does not have, each with the rows that had a value there.
+    """
 
     stage: str
     kind: str
@@ -33,6 +36,7 @@ class LedgerStage(Told):
     filtered_by: dict[str, int] = Field(default_factory=dict)
     rejected_by: dict[str, int] = Field(default_factory=dict)
     warned_by: dict[str, int] = Field(default_factory=dict)
+    discarded_by: dict[str, int] = Field(default_factory=dict)
     inputs: tuple[LedgerInput, ...] = ()
     fan_out: int | None = None
     groups: int | None = None

@@ -20,7 +20,7 @@ from dataaggregator.dataplane.compile.plan import Plan
 from dataaggregator.dataplane.cursors import go_on_from
 from dataaggregator.dataplane.extract import Extract, extracts
 from dataaggregator.dataplane.failures import at
-from dataaggregator.dataplane.job import RunJob
+from dataaggregator.dataplane.job import QuarantineEntry, RunJob
 from dataaggregator.dataplane.load import Load
 from dataaggregator.dataplane.opening import checked
 from dataaggregator.dataplane.passes import Pass, Scene
@@ -34,10 +34,12 @@ class Whole(Load):
     def take(self, committed: Committed) -> None:
         self.request = dataclasses.replace(self.request, chunk=committed.chunks)
         self.counted, self.receipt = committed.counted(), committed.receipt
+        self.admission.add_up(committed.apart)
 
     def next(self) -> Load:
         """The chunk behind those that are committed."""
-        return Load(self.name, self.definition, self.request, self.destination, self._failpoints)
+        admission = self.admission.of_chunk(self.request.chunk)
+        return Load(self.definition, self.request, self.destination, admission, self._failpoints)
 
     async def verify(self) -> None:
         """Each chunk was, right after its commit."""
@@ -55,7 +57,7 @@ class ChunkedRunner(Runner):
 
     def _open_loads(self, plan: Plan, values: Mapping[str, object]) -> list[Load]:
         (load,) = super()._open_loads(plan, values)
-        self._whole = Whole(load.name, load.definition, load.request, load.destination, self._failpoints)
+        self._whole = Whole(load.definition, load.request, load.destination, load.admission, self._failpoints)
         self._keep(Committed.of(self._folder))
         return [self._whole]
 
@@ -110,7 +112,7 @@ class ChunkedRunner(Runner):
             return
         last = await self._cut(reading, source, came_from)
         extract = await self._read_chunk(reading, load, came_from, last=last)
-        judge_before_commit(self._job, extract, [load], before=self._committed.extract)
+        judge_before_commit(self._job, extract, [load], before=self._committed.read_and_rejected)
         reading.save(extract)
         await self._commit_chunk(load, extract)
         reading.forget()
@@ -192,12 +194,16 @@ class ChunkedRunner(Runner):
         if done.lost:
             self._books.lose(self._whole)
         elif done.extract is not None:
-            aside = draft.quarantine if draft is not None else ()
+            aside = () if draft is None else (*draft.quarantine, *self._set_aside())
             extract = done.extract.model_copy(update={"quarantine": (*done.extract.quarantine, *aside)})
             self._books.add(extract, [self._whole])
         elif draft is not None and self._current is not None:
-            self._whole.counted = self._current.counted
+            self._whole.counted, self._whole.admission = self._current.counted, self._current.admission
             self._books.add(draft, [self._whole])
+
+    def _set_aside(self) -> Sequence[QuarantineEntry]:
+        """By the destination, of the chunk that is not committed."""
+        return () if self._current is None else self._current.admission.apart().quarantine
 
     def _ordered_source(self) -> OrderedSource:
         """Raises Invalid where either end cannot do it."""

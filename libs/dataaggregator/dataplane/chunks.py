@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dataaggregator.contracts.ledger import LedgerEdge, LedgerStage, Receipt
 from dataaggregator.contracts.run import RunCounts
+from dataaggregator.dataplane.admission import Apart
 from dataaggregator.dataplane.book import Producer
 from dataaggregator.dataplane.extract import Extract
 from dataaggregator.dataplane.ledger import weakest
@@ -19,7 +20,7 @@ from dataaggregator.dataplane.tally import Counted
 RECORD = "chunks.json"
 _COUNTS = tuple(name for name, field in LedgerStage.model_fields.items() if field.annotation in (int, int | None))
 _BY_RULE = ("filtered_by", "rejected_by", "warned_by")
-_TAKEN = ("read", "written", "marked", "bytes", "batches")
+_TAKEN = ("read", "written", "rejected", "marked", "bytes", "batches")
 _RECEIVED = ("committed", "inserted", "updated", "unchanged", "deleted", "superseded", "chunks")
 
 
@@ -36,6 +37,7 @@ class Committed(BaseModel):
     extract: Extract | None = None
     receipt: Receipt | None = None
     taken: dict[str, int] = {}
+    apart: Apart = Apart()
 
     @classmethod
     def of(cls, folder: Path) -> "Committed":
@@ -65,7 +67,13 @@ class Committed(BaseModel):
             extract=whole,
             receipt=load.receipt if self.receipt is None else receipts_added(self.receipt, load.receipt),
             taken={name: self.taken.get(name, 0) + getattr(load.counted, name) for name in _TAKEN},
+            apart=self.apart.with_chunk(load.admission.apart(), load.name),
         )
+
+    @property
+    def read_and_rejected(self) -> tuple[int, int]:
+        counts = RunCounts() if self.extract is None else self.extract.counts
+        return counts.rows_read, counts.rows_rejected + self.apart.rejected
 
     def counted(self) -> Counted:
         return Counted("destination", **self.taken)

@@ -1,6 +1,6 @@
 """The end of an attempt: the ledger judged before anything is committed, and the outcome written up."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from dataaggregator.contracts.ledger import Ledger, LedgerEdge, LedgerStage
 from dataaggregator.contracts.policies import OnRejected
 from dataaggregator.contracts.run import RunCounts, RunError
 from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.dataplane.book import Producer
 from dataaggregator.dataplane.extract import Extract
 from dataaggregator.dataplane.job import KnownCursor, QuarantineEntry, RunJob, RunOutcome
 from dataaggregator.dataplane.ledger import QUARANTINE, judge
@@ -16,30 +17,29 @@ from dataaggregator.dataplane.load import Load
 from dataaggregator.errors import Permanent
 
 
-def judge_before_commit(job: RunJob, extract: Extract, loads: Sequence[Load], before: Extract | None = None) -> None:
+def judge_before_commit(job: RunJob, extract: Extract, loads: Sequence[Load], before: tuple[int, int] = (0, 0)) -> None:
     """Raises Permanent when a law does not hold, or when more rows were rejected than the pipeline allows, with those
-    of the chunks before.
+    read and rejected in the chunks `before`.
 
     A load that failed already is taken as whole: its rows are not committed, and the others must not pay for it.
     """
     stages, edges = _leading_to(extract, loads)
     for load in loads:
         producer = extract.producers[load.definition.input]
-        stage, edge = load.stage(), load.edge(producer)
+        stage, (taken, *aside) = load.stage(), load.edges(producer)
         if load.state == "failed":
             stage = stage.model_copy(update={"read": producer.written})
-            edge = edge.model_copy(update={"taken": producer.written})
+            taken = taken.model_copy(update={"taken": producer.written})
         stages.append(stage)
-        edges.append(edge)
-    counts = [extract.counts] if before is None else [before.counts, extract.counts]
-    refuse(judge(job.run_id, stages, edges), job.definition.on_rejected, counts)
+        edges += [taken, *aside]
+    read, rejected = (sum(both) for both in zip(before, _read_and_rejected(extract, loads), strict=True))
+    refuse(judge(job.run_id, stages, edges), job.definition.on_rejected, read, rejected)
 
 
-def refuse(ledger: Ledger, allowed: OnRejected | None, counts: Sequence[RunCounts]) -> None:
+def refuse(ledger: Ledger, allowed: OnRejected | None, read: int, rejected: int) -> None:
     """Raises Permanent where `judge_before_commit` does."""
     if not ledger.balanced:
         raise Permanent("unbalanced", f"The ledger does not add up: {'; '.join(ledger.violations[:3])}.")
-    read, rejected = sum(one.rows_read for one in counts), sum(one.rows_rejected for one in counts)
     if allowed is not None and allowed.then == "fail" and allowed.exceeded(rejected, read):
         raise Permanent("rejected-over-threshold", allowed.told(rejected, read))
 
@@ -47,8 +47,9 @@ def refuse(ledger: Ledger, allowed: OnRejected | None, counts: Sequence[RunCount
 class Books:
     """Gathers what the passes counted and what became of each load."""
 
-    def __init__(self, run_id: UUID) -> None:
+    def __init__(self, run_id: UUID, allowed: OnRejected | None) -> None:
         self._run_id = run_id
+        self._allowed = allowed
         self._entries: list[tuple[Extract, list[Load]]] = []
         self._lost: list[Load] = []
         self._cursors: dict[tuple[str, str], KnownCursor] = {}
@@ -112,16 +113,18 @@ class Books:
             leading, between = _leading_to(extract, loads)
             ours = {stage.stage for stage in leading}
             stages += [stage.model_copy(update={"stage": stage.stage + mark}) for stage in leading]
-            made = [*between, *(load.edge(extract.producers[load.definition.input]) for load in loads)]
+            made = [
+                *between,
+                *(edge for load in loads for edge in load.edges(extract.producers[load.definition.input])),
+            ]
             edges += [_marked(edge, ours, mark) for edge in made]
             stages += [load.stage() for load in loads]
             receipts += [load.receipt for load in loads if load.receipt is not None]
         for load in self._lost:
             counts = LedgerStage(stage=f"{load.name} (counts lost)", kind="source", accounting="unaccounted")
             counts = counts.model_copy(update={"read": load.counted.read, "written": load.counted.read})
-            edge = LedgerEdge(from_=counts.stage, to=load.name, handed_over=load.counted.read, taken=load.counted.read)
             stages += [counts, load.stage()]
-            edges.append(edge)
+            edges += load.edges(Producer(counts.stage, load.counted.read))
             receipts += [load.receipt] if load.receipt is not None else []
         return judge(self._run_id, stages, edges, receipts)
 
@@ -132,7 +135,7 @@ class Books:
             rows_read=sum(one.rows_read for one in extracts),
             rows_written=sum(load.counted.written for load in committed),
             rows_filtered=sum(one.rows_filtered for one in extracts),
-            rows_rejected=sum(one.rows_rejected for one in extracts),
+            rows_rejected=sum(one.rows_rejected for one in extracts) + sum(load.counted.rejected for load in loads),
             bytes_read=sum(one.bytes_read for one in extracts),
             bytes_written=sum(load.counted.bytes for load in committed),
         )
@@ -149,14 +152,38 @@ class Books:
             for entry in extract.quarantine:
                 takers = tuple(name for name, stages in behind.items() if entry.stage in stages)
                 found.append(entry.model_copy(update={"destinations": entry.destinations or takers}))
-        return tuple(found)
+            for load in loads:
+                found += _set_aside_at(load)
+        return (*found, *(entry for load in self._lost for entry in _set_aside_at(load)))
 
     def _warnings(self) -> tuple[str, ...]:
         lost = [
             f"{load.name}: an attempt before this one committed {load.counted.read} rows; its other counts are lost."
             for load in self._lost
         ]
-        return (*(warning for extract, _ in self._entries for warning in extract.warnings), *lost)
+        told = [warning for extract, loads in self._entries for warning in self._warnings_of(extract, loads)]
+        return (*told, *lost)
+
+    def _warnings_of(self, extract: Extract, loads: Sequence[Load]) -> Iterator[str]:
+        yield from extract.warnings
+        for load in loads:
+            yield from load.admission.warnings()
+        read, rejected = _read_and_rejected(extract, loads)
+        if self._allowed is not None and self._allowed.then == "warn" and self._allowed.exceeded(rejected, read):
+            yield self._allowed.told(rejected, read)
+
+
+def _read_and_rejected(extract: Extract, loads: Sequence[Load]) -> tuple[int, int]:
+    """Rejected by steps, and by these destinations."""
+    counts = extract.counts
+    return counts.rows_read, counts.rows_rejected + sum(load.counted.rejected for load in loads)
+
+
+def _set_aside_at(load: Load) -> Iterator[QuarantineEntry]:
+    """What a destination rejected is lacking there, and nowhere else."""
+    behind = (load.name,) if load.state == "committed" else ()
+    for entry in load.admission.apart().quarantine:
+        yield entry.model_copy(update={"destinations": entry.destinations or behind})
 
 
 def _leading_to(extract: Extract, loads: Sequence[Load]) -> tuple[list[LedgerStage], list[LedgerEdge]]:

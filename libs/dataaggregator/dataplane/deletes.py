@@ -11,7 +11,7 @@ from dataaggregator.errors import Invalid
 Marks: TypeAlias = "pa.BooleanArray"
 DELETE_MARK = "_dataaggregator_delete"
 """The field, last, that the rows of a merge with `delete_when` have: true where the row of the key is to go."""
-_MARK = pa.field(DELETE_MARK, pa.bool_(), nullable=False)
+MARK_FIELD = pa.field(DELETE_MARK, pa.bool_(), nullable=False)
 _GONE = ("d", "delete", "deleted")
 _THERE = ("", "c", "create", "created", "i", "insert", "inserted", "r", "read", "u", "update", "updated", "upsert")
 
@@ -54,13 +54,13 @@ def marks(rows: pa.RecordBatch, field: str) -> Marks:
 def with_marks(rows: pa.RecordBatch, field: str) -> pa.RecordBatch:
     """The rows as a destination takes them: the mark, `DELETE_MARK`, last and instead of the field."""
     left = rows.select([name for name in rows.schema.names if name != field])
-    return left.append_column(_MARK, marks(rows, field))
+    return left.append_column(MARK_FIELD, marks(rows, field))
 
 
 def with_mark_field(schema: pa.Schema, field: str) -> pa.Schema:
     """That of `with_marks`."""
     check_mark(schema, field)
-    return schema.remove(schema.get_field_index(field)).append(_MARK)
+    return schema.remove(schema.get_field_index(field)).append(MARK_FIELD)
 
 
 def count(marked: "pa.Array[Any]") -> int:

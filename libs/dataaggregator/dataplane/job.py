@@ -91,6 +91,7 @@ class ReplayedRows(_Part):
     source: str
     """The source of the definition that stands for them."""
     transformation: str
+    """"" if a destination rejected them."""
     first: int
     """Which of the steps of that transformation its definition here begins with, from 0."""
     folder: str

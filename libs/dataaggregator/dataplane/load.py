@@ -10,17 +10,24 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from dataaggregator.connector.destination import Begun, BinaryDestination, Destination, LoadRequest
+from dataaggregator.connector.destination import (
+    Begun,
+    BinaryDestination,
+    Destination,
+    LoadRequest,
+)
 from dataaggregator.connector.destination import Receipt as HeldReceipt
 from dataaggregator.connector.source import BinaryCopy
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.ledger import LedgerEdge, LedgerStage, Receipt
 from dataaggregator.contracts.pipeline import ResolvedDestination
 from dataaggregator.contracts.run import DestinationOutcome, RunError
+from dataaggregator.dataplane.admission import RULE, Admission
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.book import Producer, trusted_stage
 from dataaggregator.dataplane.deletes import DELETE_MARK, count, with_mark_field, with_marks
 from dataaggregator.dataplane.failpoints import Failpoints
+from dataaggregator.dataplane.ledger import QUARANTINE
 from dataaggregator.dataplane.tally import Counted
 
 UNDO_SECONDS = 3.0
@@ -31,13 +38,14 @@ class Load:
     """Goes one way: pending → begun → committed, or failed from anywhere before the commit."""
 
     def __init__(
-        self, name: str, definition: ResolvedDestination, request: LoadRequest, destination: Destination,
+        self, definition: ResolvedDestination, request: LoadRequest, destination: Destination, admission: Admission,
         failpoints: Failpoints,
     ) -> None:  # fmt: skip
-        self.name = name
+        self.name = admission.stage
         self.definition = definition
         self.request = request
         self.destination = destination
+        self.admission = admission
         self.counted = Counted("destination")
         self.state: State = "pending"
         self.error: RunError | None = None
@@ -59,7 +67,10 @@ class Load:
 
     async def prepare(self, schema: pa.Schema) -> Sequence[SchemaDifference]:
         marked = self.request.delete_when
-        return await self.destination.prepare(self.request, with_mark_field(schema, marked) if marked else schema)
+        schema = with_mark_field(schema, marked) if marked else schema
+        prepared = await self.destination.prepare(self.request, schema)
+        self.admission.follow(self.request, prepared, schema)
+        return prepared.changes
 
     async def begin(self) -> Begun:
         """The fence is ours from here on; a newer epoch at the destination raises Conflict."""
@@ -74,12 +85,15 @@ class Load:
     async def write(self, batch: pa.RecordBatch) -> None:
         if not batch.num_rows:
             return
+        marked = batch if self.request.delete_when is None else with_marks(batch, self.request.delete_when)
+        taken = await self.admission.take(batch, marked, self.destination)
+        if taken.num_rows:
+            await self.destination.write(taken)
         if self.request.delete_when is not None:
-            batch = with_marks(batch, self.request.delete_when)
-            self.counted.marked += count(batch.column(DELETE_MARK))
-        await self.destination.write(batch)
+            self.counted.marked += count(taken.column(DELETE_MARK))
         self.counted.read += batch.num_rows
-        self.counted.written += batch.num_rows
+        self.counted.written += taken.num_rows
+        self.counted.rejected = self.admission.rejected
         self.counted.bytes += batch.nbytes
         self.counted.batches += 1
         self._failpoints.die_at("load.mid_write")
@@ -91,6 +105,7 @@ class Load:
         return self.counted.read
 
     async def commit(self, cursors: Mapping[str, Cursor]) -> None:
+        await asyncio.to_thread(self.admission.seal)
         self._failpoints.die_at("load.before_commit")
         held = await self.destination.commit(cursors)
         self._failpoints.die_at("load.after_commit")
@@ -121,8 +136,13 @@ class Load:
 
     def stage(self) -> LedgerStage:
         """With the destination's own counts as soon as there is a receipt."""
-        marked = self.counted.marked if self.request.delete_when is not None else None
-        stage = trusted_stage(self.name, self.counted).model_copy(update={"marked": marked})
+        stage = trusted_stage(self.name, self.counted).model_copy(
+            update={
+                "marked": self.counted.marked if self.request.delete_when is not None else None,
+                "rejected_by": {RULE: self.counted.rejected} if self.counted.rejected else {},
+                "discarded_by": self.admission.apart().discarded_by,
+            }
+        )
         if self.receipt is None:
             return stage
         held = self.receipt
@@ -131,8 +151,13 @@ class Load:
         trust: dict[str, str] = {} if self._held is None or self._held.provable else {"accounting": "declared"}
         return stage.model_copy(update={**counts, **more, **trust})
 
-    def edge(self, producer: Producer) -> LedgerEdge:
-        return LedgerEdge(from_=producer.stage, to=self.name, handed_over=producer.written, taken=self.counted.read)
+    def edges(self, producer: Producer) -> list[LedgerEdge]:
+        """What it took, and what it set aside of that."""
+        taken = LedgerEdge(from_=producer.stage, to=self.name, handed_over=producer.written, taken=self.counted.read)
+        kept = sum(entry.count for entry in self.admission.apart().quarantine)
+        if not kept and not self.counted.rejected:
+            return [taken]
+        return [taken, LedgerEdge(from_=self.name, to=QUARANTINE, handed_over=self.counted.rejected, taken=kept)]
 
     def outcome(self, run_error: RunError | None, *, cancelled: bool) -> DestinationOutcome:
         status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
@@ -151,7 +176,9 @@ class Load:
         self.state = "committed"
         self._held = held
         if not self.counted.read:
-            self.counted.read, self.counted.marked = held.rows, held.deleted
+            self.admission.restore()
+            self.counted.rejected = self.admission.rejected
+            self.counted.read, self.counted.marked = held.rows + self.counted.rejected, held.deleted
         self.counted.written = held.inserted + held.updated
         self.receipt = told(self.name, held)
 

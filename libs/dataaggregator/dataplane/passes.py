@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dataaggregator.connector.destination import BinaryDestination, Destination, LoadRequest
+from dataaggregator.connector.destination import BinaryDestination, Destination, LoadRequest, SchemaPolicy
 from dataaggregator.connector.source import BinaryCopy, BinarySource, ReadMode, ReadRequest, Source
 from dataaggregator.contracts.pipeline import ResolvedSource
 from dataaggregator.dataplane.batch import Cursor
@@ -250,9 +250,6 @@ class Pass:
             if before and whole and counted is not None and not counted.read:
                 found.append(f"{name} gave no rows; in the run before it gave {before}.")
         found += self.tally.warnings()
-        allowed, counts = job.definition.on_rejected, self.tally.counts()
-        if allowed is not None and allowed.then == "warn" and allowed.exceeded(counts.rows_rejected, counts.rows_read):
-            found.append(allowed.told(counts.rows_rejected, counts.rows_read))
         return found
 
 
@@ -261,7 +258,8 @@ async def undecoded(
 ) -> BinaryCopy | None:
     """The copy that both ends, each given with the name of its stage, agree to pass as it is; not begun yet."""
     (giver, reading, request), (taker, loading, load) = source, destination
-    if not (isinstance(reading, BinarySource) and isinstance(loading, BinaryDestination)) or load.delete_when:
+    looked_at = load.delete_when or load.schema_policy is SchemaPolicy.DISCARD_ROW
+    if looked_at or not (isinstance(reading, BinarySource) and isinstance(loading, BinaryDestination)):
         return None
     with at(giver):
         copy = await reading.copy_binary(request)

@@ -67,10 +67,14 @@ class Quarantine:
 
     def add_refused(self, stage: str, rule: str, reason: str, rows: pa.RecordBatch) -> None:
         """Rows a rule of a step refused, as they came into its transformation and with their types."""
+        self.add_each(stage, rule, [reason] * rows.num_rows, rows)
+
+    def add_each(self, stage: str, rule: str, reasons: Sequence[str], rows: pa.RecordBatch) -> None:
+        """As `add_refused`, each row with a reason of its own."""
         held: pa.Array[Any] = rows.to_struct_array()
         if not _storable(held.type):
             held = _texts(rows_as_json(rows))
-        self._add(stage, rule, [reason] * len(held), [None] * len(held), held)
+        self._add(stage, rule, reasons, [None] * len(held), held)
 
     def close(self, kinds: Mapping[str, str]) -> tuple[QuarantineEntry, ...]:
         """The index of everything that was set aside; `kinds` are those of the stages."""

@@ -15,6 +15,7 @@ from dataaggregator.connector.source import Source
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.pipeline import ResolvedDestination
 from dataaggregator.contracts.run import RunError
+from dataaggregator.dataplane.admission import Admission
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.closing import Books, judge_before_commit
 from dataaggregator.dataplane.compile import compile_pipeline
@@ -54,7 +55,7 @@ class Runner:
         self._opening = Opening(job.settings, self._folder, logging.getLogger("dataaggregator.connector"), kept)
         self._copies = Copies(Path(job.kept), job.epoch, most=1 + len(job.definition.destinations))
         self._loads: list[Load] = []
-        self._books = Books(job.run_id)
+        self._books = Books(job.run_id, job.definition.on_rejected)
         self._meter = Meter(report, SystemClock())
         self._passes = 0
         self._task: asyncio.Task[None] | None = None
@@ -116,7 +117,8 @@ class Runner:
             definition = self._job.definition.destinations[node.index]
             request = self._request(plan, definition, values)
             destination = self._opening.destination(self._job.connectors[definition.connector_id])
-            loads.append(Load(names[node.index], definition, request, destination, self._failpoints))
+            admission = Admission(names[node.index], self._folder, self._job.attempt, node.index)
+            loads.append(Load(definition, request, destination, admission, self._failpoints))
         return loads
 
     def _request(self, plan: Plan, definition: ResolvedDestination, values: Mapping[str, object]) -> LoadRequest:

@@ -9,11 +9,21 @@ from typing import TypeVar
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, Recount, ReplaceStrategy, WriteKind
+from dataaggregator.connector.destination import (
+    Begun,
+    LoadRequest,
+    Prepared,
+    Receipt,
+    Recount,
+    ReplaceStrategy,
+    WriteKind,
+)
+from dataaggregator.connector.differences import Judged, judge
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor, no_rows
 from dataaggregator.errors import Invalid, Permanent, PlatformError
 from dataaggregator_connectors.files.config import PACKED, FilesConfig, Format
+from dataaggregator_connectors.files.evolving import differences, read
 from dataaggregator_connectors.files.ledger import Ledger, Placed
 from dataaggregator_connectors.files.manifest import Held, Loaded
 from dataaggregator_connectors.files.names import (
@@ -55,20 +65,21 @@ class FilesDestination:
         self._loading: Loading | None = None
         self._schema: pa.Schema | None = None
 
-    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
-        """Files of one load share a schema, and each load has its own: only what cannot be written is refused."""
-        self._schema = schema
+    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Prepared:
+        """Files of one load share a schema, and each load has its own: what was loaded before stays as it is."""
         await self._connect()
-        return await self._work(lambda: self._prepare(load, schema))
+        prepared = await self._work(lambda: self._prepare(load, schema))
+        self._schema = prepared.schema
+        return prepared
 
     async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         await self._connect()
-        return await self._work(lambda: self._changes(self._checked(load, schema)))
+        return (await self._work(lambda: self._judged(self._checked(load, schema), schema))).changes
 
-    def _prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
+    def _prepare(self, load: LoadRequest, schema: pa.Schema) -> Prepared:
         loading = self._checked(load, schema)
         loading.ledger.prepare()
-        return self._changes(loading)
+        return self._judged(loading, schema)
 
     def _checked(self, load: LoadRequest, schema: pa.Schema) -> Loading:
         if load.write is WriteKind.MERGE:
@@ -82,8 +93,14 @@ class FilesDestination:
         loading.parts.check(schema)
         return loading
 
-    def _changes(self, loading: Loading) -> Sequence[SchemaDifference]:
-        return [] if loading.ledger.read().receipts else [SchemaDifference(kind="created")]
+    def _judged(self, loading: Loading, schema: pa.Schema) -> Prepared:
+        load, manifest, judged = loading.request, loading.ledger.read(), Judged(schema)
+        if manifest.arrow_schema:
+            form = self._layout(load.stream).form
+            judged = judge(load, schema, list(differences(load, read(manifest.arrow_schema), schema, form)))
+            loading.parts.check(judged.schema)
+        made = [one.told for one in judged.make] if manifest.receipts else [SchemaDifference(kind="created")]
+        return Prepared(judged.schema, made, [one.told for one in judged.left])
 
     async def begin(self, load: LoadRequest) -> Begun:
         await self.rollback()
@@ -121,14 +138,15 @@ class FilesDestination:
 
     def _commit(self, loading: Loading, cursors: Mapping[str, Cursor]) -> Receipt:
         load = loading.request
+        if self._schema is None:
+            raise RuntimeError("prepare comes before commit")
         if not loading.rows and not self._config.partition_by:
-            if self._schema is None:
-                raise RuntimeError("prepare comes before commit")
             self._write(loading, no_rows(self._schema))
         for part in loading.parts.finish():
             self._place(loading, part)
         files = {each.name: each.held for each in loading.placed}
-        loaded = Loaded(files, loading.rows, _checksum([each.held.checksum for each in loading.placed]))
+        checksum = _checksum([each.held.checksum for each in loading.placed])
+        loaded = Loaded(files, loading.rows, checksum, self._schema)
         manifest = loading.ledger.commit(load, loading.placed, loaded, cursors)
         loading.ledger.release()
         receipt = manifest.receipt(load)

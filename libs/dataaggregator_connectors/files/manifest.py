@@ -6,9 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, WriteKind
+import pyarrow as pa
+
+from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, SchemaPolicy, WriteKind
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Conflict
+from dataaggregator_connectors.files import evolving
 
 RECEIPTS_KEPT = 1_000
 
@@ -26,6 +29,8 @@ class Manifest:
     receipts: dict[str, dict[str, Any]] = field(default_factory=dict)
     loading: dict[str, str] = field(default_factory=dict)
     """By pipeline the run whose load was begun last: what it has put in place is waited for."""
+    arrow_schema: str = ""
+    """The columns of what was loaded, as Arrow's IPC writes a schema, in base64; nothing before the first load."""
 
     @classmethod
     def of(cls, data: bytes | None, label: str = "") -> "Manifest":
@@ -62,6 +67,9 @@ class Manifest:
         self._forget({*replaced, *loaded.files})
         self.files = [*(name for name in kept if name not in loaded.files), *loaded.files]
         self.pending = []
+        renewed = load.write is WriteKind.REPLACE and load.schema_policy is SchemaPolicy.EVOLVE
+        held = evolving.read(self.arrow_schema) if self.arrow_schema and not renewed else loaded.schema
+        self.arrow_schema = evolving.written(evolving.joined(held, loaded.schema))
         told: dict[str, dict[str, Any]] = {name: cursor.to_json() for name, cursor in cursors.items()}
         self.receipts[_name(load)] = {
             "rows": loaded.rows,
@@ -120,6 +128,7 @@ class Loaded:
     files: Mapping[str, Held]
     rows: int
     checksum: str
+    schema: pa.Schema
 
 
 def _name(load: LoadRequest) -> str:

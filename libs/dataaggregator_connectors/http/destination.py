@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, WriteKind
+from dataaggregator.connector.destination import Begun, LoadRequest, Prepared, Receipt, SchemaPolicy, WriteKind
 from dataaggregator.connector.documents import plain_text, records
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
@@ -39,8 +39,9 @@ class HttpDestination:
         self._client = Client(config, context)
         self._loading: Loading | None = None
 
-    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
-        return await self.foresee(load, schema)
+    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Prepared:
+        await self.foresee(load, schema)
+        return Prepared(schema)
 
     async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         self._stream(load)
@@ -48,6 +49,9 @@ class HttpDestination:
             raise Invalid("write-mode-unknown", "An API can be appended to only.")
         if not schema.names:
             raise Invalid("column-missing", f"The rows for {load.stream} have no column.")
+        if load.schema_policy is not SchemaPolicy.EVOLVE:
+            detail = f"An API does not say which fields it takes: {load.schema_policy} cannot be kept; use evolve."
+            raise Invalid("schema-policy-unknown", detail)
         return []
 
     async def begin(self, load: LoadRequest) -> Begun:

@@ -11,7 +11,15 @@ import asyncpg
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import Begun, LoadRequest, Receipt, Recount, ReplaceStrategy, WriteKind
+from dataaggregator.connector.destination import (
+    Begun,
+    LoadRequest,
+    Prepared,
+    Receipt,
+    Recount,
+    ReplaceStrategy,
+    WriteKind,
+)
 from dataaggregator.connector.source import BinaryCopy
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
@@ -41,6 +49,7 @@ from dataaggregator_connectors.postgres.sql import Table, parse_table
 from dataaggregator_connectors.postgres.swap import build_beside, check_swap, take_place
 from dataaggregator_connectors.postgres.tables import fitting_columns, foresee_table, prepare_table, written_fields
 from dataaggregator_connectors.postgres.types import NOT_BINARY, Column, Look, Looks, same
+from dataaggregator_connectors.postgres.unfit import unfit_rows
 
 FENCE_WAIT_SECONDS = 60.0
 COMMIT_SECONDS = 120.0
@@ -81,18 +90,18 @@ class PostgresDestination:
         self._foreseen: Sequence[Column] | None = None
         """The columns as a load would find them, when somebody asked for that instead of loading."""
 
-    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
+    async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Prepared:
         async with self._sessions.errand() as connection:
             look = await self._looks.at(connection, parse_table(load.stream).sql)
             if not look.ledger:
                 await create_ledger(connection)
             self._has_ledger = True
-            changes = await prepare_table(connection, load, schema, look)
+            prepared = await prepare_table(connection, load, schema, look)
             if load.replace_strategy is ReplaceStrategy.SWAP:
                 await check_swap(connection, parse_table(load.stream))
-        if changes:
+        if prepared.changes:
             self._looks.forget()
-        return changes
+        return prepared
 
     async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
         async with self._sessions.errand() as connection, connection.transaction(readonly=True):
@@ -147,6 +156,12 @@ class PostgresDestination:
                 await self._send(loading, loading.encoder.head())
             await self._send(loading, await asyncio.to_thread(loading.encoder.batch, rows))
         loading.written += rows.num_rows
+
+    async def unfit(self, rows: pa.RecordBatch) -> Mapping[int, str]:
+        loading = self._open()
+        load, there = loading.request, await self._there(loading)
+        columns = staged_columns(load, fitting_columns(there.columns, load, written_fields(load, rows.schema)))
+        return await asyncio.to_thread(unfit_rows, rows, columns)
 
     async def _send(self, loading: Loading, data: bytes) -> None:
         if data and loading.copy is not None:

@@ -106,6 +106,14 @@ def cast(array: Array, fit: Fit) -> Array:
     return fitted
 
 
+def probe(array: Array, fit: Fit, *, as_text: bool) -> None:
+    """Raises Invalid "value-does-not-fit" as writing these values would."""
+    if as_text:
+        _texts(array, fit)
+    else:
+        cast(array, fit)
+
+
 def _does_not_fit(fit: Fit, said: object) -> Invalid:
     return Invalid("value-does-not-fit", f"Column {fit.column} ({fit.declared}): {said}")
 

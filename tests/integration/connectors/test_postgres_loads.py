@@ -170,8 +170,21 @@ async def test_new_columns_are_added_or_refused_by_policy(empty_database_url: st
     held = destination(empty_database_url, context)
     error = await failure(held.prepare(load(schema_policy=SchemaPolicy.FREEZE), ROWS.schema))
     assert error.code == "schema-frozen"
-    changes = await held.prepare(load(), ROWS.schema)
+    changes = (await held.prepare(load(), ROWS.schema)).changes
     assert [(change.kind, change.field, change.after) for change in changes] == [("added", "name", "text")]
+
+
+async def test_a_look_foresees_what_will_be_widened_and_no_longer_be_required(
+    empty_database_url: str, context: Context
+) -> None:
+    await execute(empty_database_url, "CREATE TABLE held (id integer, name varchar(3), must text NOT NULL)")
+    held, schema = destination(empty_database_url, context), pa.table({"id": [0.5], "name": ["a"]}).schema
+    foreseen = await held.foresee(load(), schema)
+    assert [(one.field, one.after) for one in foreseen] == [("id", "double precision"), ("must", "text")]
+    assert await held.foresee(load(), schema) == foreseen
+    assert (await held.prepare(load(), schema)).changes == foreseen
+    assert (await held.prepare(load(), schema)).changes == ()
+    await held.close()
 
 
 async def test_a_merge_needs_a_unique_key_and_says_how_to_make_one(empty_database_url: str, context: Context) -> None:
@@ -333,6 +346,6 @@ async def test_tables_that_come_first_into_a_schema_at_the_same_moment_all_come_
         while await db.fetchval(waiting) < len(loads):  # noqa: ASYNC110 - it happens in the database
             await asyncio.sleep(0.02)
     await db.close()
-    assert [[one.kind for one in made] for made in await asyncio.gather(*making)] == [["created"]] * 3
+    assert [[one.kind for one in made.changes] for made in await asyncio.gather(*making)] == [["created"]] * 3
     for held, _ in loads:
         await held.close()

@@ -51,7 +51,7 @@ async def test_a_table_that_the_load_has_made_is_looked_at_again(
     source, destination = PostgresSource(config, context), PostgresDestination(config, context)
     load = LoadRequest(run_id=new_id(), pipeline_id=new_id(), stream="public.u", write=WriteKind.APPEND, epoch=1)
     copy = await source.copy_binary(ReadRequest(stream="public.t", mode=ReadMode.FULL_REFRESH))
-    assert await destination.prepare(load, pa.schema([("id", pa.int64())]))
+    assert (await destination.prepare(load, pa.schema([("id", pa.int64())]))).changes
     await destination.begin(load)
     assert await destination.accepts_binary(load, copy)
     assert await destination.write_binary(copy) == 1

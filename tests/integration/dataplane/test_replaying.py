@@ -31,7 +31,11 @@ def replay(bench: Bench, job: RunJob, outcome: RunOutcome, *corrected: dict[str,
     after = bench.job({"orders": ORDERS}, [target()], [keep(*corrected)]).definition
     made = replayed(job.definition, after, entry_of(job.definition, {outcome.quarantine[0].stage}), {0})
     entries = outcome.quarantine
-    rows = {"source": made.source, "transformation": made.entry.transformation, "first": made.entry.first}
+    rows: dict[str, Any] = {
+        "source": made.source,
+        "transformation": made.entry.transformation,
+        "first": made.entry.first,
+    }
     rows |= {"folder": job.folder, "files": tuple(entry.file for entry in entries)}
     rows |= {"rows": sum(entry.count for entry in entries)}
     run = uuid4()

@@ -26,9 +26,13 @@ class Entry:
     first: int
 
 
+BEHIND_ALL = Entry("", 0)
+"""At the destination that rejected the rows; no transformation is without a name."""
+
+
 @dataclass(frozen=True)
 class Replayed:
-    """What is left of a pipeline when the rows that a step rejected are its source."""
+    """What is left of a pipeline when the rows that a step or a destination rejected are its source."""
 
     definition: ResolvedPipeline
     source: str
@@ -87,6 +91,26 @@ def replayed(before: ResolvedPipeline, after: ResolvedPipeline, entry: Entry, ta
         "on_rejected": None,
     }
     return Replayed(after.model_copy(update=changes), source, entry)
+
+
+def replayed_at(before: ResolvedPipeline, after: ResolvedPipeline, places: tuple[int, int]) -> Replayed:
+    """`after`, to be run on rows that a destination rejected: `places` are its own in both definitions.
+
+    They have come to it already, so that nothing before it may be another than it was. Raises Conflict.
+    """
+    old, new = before.destinations[places[0]], after.destinations[places[1]]
+    if before.transformations != after.transformations or old.input != new.input:
+        detail = f"The rows have been changed for {new.stream} as the pipeline did it then, and it does otherwise now."
+        raise Conflict("replay-step-changed", detail)
+    _must_not_replace([new])
+    source = _free_name(after)
+    changes = {
+        "sources": {source: _stand_in()},
+        "transformations": (),
+        "destinations": (new.model_copy(update={"input": source}),),
+        "on_rejected": None,
+    }
+    return Replayed(after.model_copy(update=changes), source, BEHIND_ALL)
 
 
 def renumbered(plan: Plan, entry: Entry) -> Plan:
@@ -149,6 +173,10 @@ def _must_come_right(flow: _Flow, needed: frozenset[str], destinations: Sequence
         for at, step in enumerate(steps):
             if why := _needs_all(step):
                 raise Conflict("replay-set-step", f"{name}, step {at}: {why}.")
+    _must_not_replace(destinations)
+
+
+def _must_not_replace(destinations: Sequence[ResolvedDestination]) -> None:
     if replaced := [one.stream for one in destinations if one.write == "replace"]:
         detail = f"{', '.join(replaced)} is written with replace: nothing but the replayed rows would be left."
         raise Conflict("replay-replace", detail)

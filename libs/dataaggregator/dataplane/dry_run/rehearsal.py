@@ -85,7 +85,8 @@ class Rehearsal:
             samples = SHOWN_ROWS if self._tools.job.asked.show_rows else 0
             await self.trying.run(self._tools.sandboxes, self._tools.mask_key, samples)
             ledger = self.trying.ledger(self.drawn.names)
-            refuse(ledger, self.drawn.definition.on_rejected, [self.trying.tally.counts()])
+            counts = self.trying.tally.counts()
+            refuse(ledger, self.drawn.definition.on_rejected, counts.rows_read, counts.rows_rejected)
 
     async def foresee(self) -> None:
         """Of every destination whose rows have a schema: the steps may have failed behind that."""

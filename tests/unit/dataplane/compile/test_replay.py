@@ -6,7 +6,7 @@ import pytest
 
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.dataplane.compile import compile_pipeline
-from dataaggregator.dataplane.compile.replay import Entry, entry_of, renumbered, replayed
+from dataaggregator.dataplane.compile.replay import BEHIND_ALL, Entry, entry_of, renumbered, replayed, replayed_at
 from dataaggregator.errors import Conflict
 
 ID = "0198c0de-0000-7000-8000-000000000001"
@@ -159,3 +159,30 @@ def test_what_was_loaded_in_chunks_is_replayed_in_one_load() -> None:
     definition = pipeline(CHECK, destinations=[use(input="clean", chunk_rows=1000)])
     compile_pipeline(definition)
     compile_pipeline(replayed(definition, definition, Entry("clean", 0), {0}).definition)
+
+
+def test_what_a_destination_rejected_comes_in_there_and_nowhere_else() -> None:
+    two = [use(input="clean"), use(input="clean", stream="other", write="merge", key=["id"])]
+    definition = pipeline(CHECK, destinations=two)
+    made = replayed_at(definition, definition, (1, 1))
+    assert (made.source, made.entry) == ("rejected-rows", BEHIND_ALL)
+    left = made.definition
+    assert (set(left.sources), left.transformations, left.on_rejected) == ({"rejected-rows"}, (), None)
+    assert [(one.stream, one.input) for one in left.destinations] == [("other", "rejected-rows")]
+    assert compile_pipeline(left).transforms == ()
+
+
+@pytest.mark.parametrize(
+    ("after", "code"),
+    [
+        (pipeline({"filter": "x > 1"}), "replay-step-changed"),
+        (pipeline(CHECK, destinations=[use(input="a")]), "replay-step-changed"),
+        (pipeline(CHECK, destinations=[use(input="clean", write="replace")]), "replay-replace"),
+    ],
+)
+def test_what_a_destination_rejected_is_refused_where_it_would_not_come_right(
+    after: ResolvedPipeline, code: str
+) -> None:
+    with pytest.raises(Conflict) as raised:
+        replayed_at(pipeline(CHECK), after, (0, 0))
+    assert raised.value.code == code
