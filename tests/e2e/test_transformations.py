@@ -87,11 +87,21 @@ async def test_a_saved_one_is_tried_by_name_with_rows_for_each_input(api: Api) -
     assert (problem["status"], problem["errors"][0]["field"]) == (422, "sample_data.regions")
 
 
-async def test_free_sql_says_that_it_is_not_accounted_for(api: Api) -> None:
-    body = {"steps": [{"sql": "SELECT count(*) AS n FROM input"}], "sample_data": ROWS}
-    tried = await api.post("/api/transformations/test", body, expect=200)
-    assert tried["output"] == [{"n": 4}]
-    assert tried["steps"][0]["accounting"] == "unaccounted"
+async def test_free_sql_says_what_it_can_prove_of_its_rows(api: Api) -> None:
+    async def tried(sql: str) -> Json:
+        body = {"steps": [{"sql": sql}], "sample_data": ROWS}
+        found: Json = await api.post("/api/transformations/test", body, expect=200)
+        assert found["balanced"] is True
+        return {"output": found["output"], **found["steps"][0]}
+
+    step = await tried("SELECT count(*) AS n FROM input WHERE region = 'EU'")
+    assert (step["output"], step["accounting"]) == ([{"n": 2}], "proven")
+    assert (step["read"], step["counted"], step["filtered_by"], step["groups"]) == (4, 2, {"where": 2}, 1)
+    step = await tried("SELECT id FROM input ORDER BY id DESC LIMIT 1")
+    assert (step["output"], step["accounting"]) == ([{"id": 4}], "proven")
+    assert (step["kept"], step["filtered"], step["doubled"], step["invented"]) == (1, 3, 0, 0)
+    step = await tried("SELECT DISTINCT region FROM input ORDER BY region")
+    assert (len(step["output"]), step["accounting"]) == (3, "unaccounted")
 
 
 async def test_a_dedupe_shows_what_it_kept_and_that_it_adds_up(api: Api) -> None:

@@ -271,7 +271,8 @@ class AggregateStep(_Step):
 
 
 class SqlStep(_Step):
-    """A SELECT over the inputs by name.
+    """A SELECT over the inputs by name. Over one input the ledger proves what became of its rows, where the query can
+    carry their numbers, or a count for each group.
 
     `expect` holds the rows it gives against those of the first input: one_to_one as many, many_to_one at most as many,
     one_to_many at least as many. What does not hold fails the run.

@@ -33,6 +33,7 @@ LAWS_OF_DELETES = {
 
 
 ROW_IDS = "read = kept + filtered, written = kept + doubled + invented, by the number of each row"
+GROUPS = "the hidden count(*) summed over the groups + filtered = read"
 
 
 def law_of(kind: str) -> str | None:
@@ -47,7 +48,8 @@ def _law(stage: LedgerStage) -> str | None:
     if stage.kind not in FREE:
         return law_of(stage.kind)
     expected = f"{stage.expect}: {WORDS[stage.expect]}" if stage.expect not in (None, "any") else None
-    return "; ".join(law for law in (expected, ROW_IDS if stage.kept is not None else None) if law) or None
+    proved = ROW_IDS if stage.kept is not None else GROUPS if stage.counted is not None else None
+    return "; ".join(law for law in (expected, proved) if law) or None
 
 
 def weakest(accountings: Iterable[Accounting]) -> Accounting:
@@ -152,14 +154,28 @@ def _broken_free(stage: LedgerStage) -> Iterator[str]:
         if stage.filtered or stage.filtered_by:
             yield f"{name}: filtered {stage.filtered}, but its rows have no numbers"
         return
+    if stage.filtered != sum(stage.filtered_by.values()):
+        yield f"{name}: filtered {stage.filtered} is not what its rules filtered"
+    if stage.kind == "sql" and stage.counted is not None:
+        yield from _broken_groups(stage)
+        return
     if stage.kept is None or stage.doubled is None or stage.invented is None:
         yield f"{name}: rows with numbers are kept, doubled or invented, this one counted none"
         return
-    if stage.read != stage.kept + stage.filtered or stage.filtered != sum(stage.filtered_by.values()):
+    if stage.read != stage.kept + stage.filtered:
         yield f"{name}: read {stage.read} is not kept {stage.kept} + filtered {stage.filtered}"
     if stage.written != stage.kept + stage.doubled + stage.invented:
         parts = f"kept {stage.kept} + doubled {stage.doubled} + invented {stage.invented}"
         yield f"{name}: wrote {stage.written}, which is not {parts}"
+
+
+def _broken_groups(stage: LedgerStage) -> Iterator[str]:
+    """Free SQL that groups its rows."""
+    if stage.read != (stage.counted or 0) + stage.filtered:
+        gone = f"filtered {stage.filtered}"
+        yield f"{stage.stage}: read {stage.read} is not the {stage.counted} rows counted in the groups + {gone}"
+    if stage.groups != stage.written:
+        yield f"{stage.stage}: wrote {stage.written} rows of {stage.groups} groups"
 
 
 def _broken_row_wise(stage: LedgerStage) -> Iterator[str]:

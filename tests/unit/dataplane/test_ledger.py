@@ -218,6 +218,17 @@ def test_rows_with_numbers_are_kept_filtered_doubled_or_invented(counted: tuple[
     assert not judged(kept=None)
 
 
+def test_groups_of_free_sql_are_held_against_the_rows_read() -> None:
+    good: dict[str, Any] = {"counted": 7, "groups": 4, "filtered": 3, "filtered_by": {"where": 3}}
+    edges = [edge("s", "x", 10), edge("x", "d", 4)]
+    wrongs: tuple[dict[str, Any], ...] = ({}, {"counted": 6}, {"counted": 8}, {"groups": 5}, {"filtered": 2})
+    for wrong in (*wrongs, {"filtered_by": {}}):
+        ledger = judge(RUN, straight("sql", written=4, **good | wrong), edges)
+        assert ledger.stages[1].balanced is (not wrong), wrong
+    assert str(ledger.stages[1].law).startswith("the hidden count(*)")
+    assert not judge(RUN, straight("python", written=4, **good), edges).balanced, "Python counts no groups"
+
+
 def test_a_free_step_that_claims_more_than_it_counted_is_not_believed() -> None:
     edges = [edge("s", "x", 10), edge("x", "d", 7)]
     for claim in ({"accounting": "declared"}, {"accounting": "proven"}, {"accounting": "unaccounted", "filtered": 3}):

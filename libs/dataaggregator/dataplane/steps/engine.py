@@ -127,6 +127,11 @@ class Engine:
         answer = self._connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()
         return dict(json.loads(answer[0][0]))
 
+    def text(self, tree: Mapping[str, Any]) -> str:
+        """A statement again, of what `tree` gave."""
+        answer = self._connection.execute("SELECT json_deserialize_sql($tree::JSON)", {"tree": json.dumps(tree)})
+        return str(answer.fetchall()[0][0])
+
     def _register(self, rows: pa.RecordBatch) -> None:
         seen = rows.select(types.takeable(rows.schema))
         if not seen.num_columns:  # expressions without fields still have one value a row

@@ -7,7 +7,7 @@ a doubled row, one that never went in (or none) an invented one.
 import pyarrow as pa
 
 from dataaggregator.dataplane.steps.base import Setting
-from dataaggregator.dataplane.steps.engine import Place
+from dataaggregator.dataplane.steps.engine import Engine, Place
 from dataaggregator.dataplane.steps.fitting import CODE
 from dataaggregator.dataplane.steps.names import position
 from dataaggregator.dataplane.steps.types import Column
@@ -15,17 +15,40 @@ from dataaggregator.dataplane.steps.types import Column
 ROW_ID = "row_id"
 
 
+class CameBack:
+    """The numbers of rows that came out, kept in the engine, which spills."""
+
+    def __init__(self, engine: Engine, place: Place) -> None:
+        self._engine = engine
+        self._place = place
+        self._table = engine.table(pa.schema([(ROW_ID, pa.int64())]))
+
+    def add(self, numbers: Column) -> None:
+        self._engine.append(self._table, pa.RecordBatch.from_arrays([numbers], names=[ROW_ID]), self._place)
+
+    def count(self, read: int) -> tuple[int, int, int]:
+        """Rows kept, doubled and invented of so many that went in; gives the memory of the numbers back."""
+        known = f"{ROW_ID} >= 0 AND {ROW_ID} < {read}"
+        (total,) = self._engine.row(f"SELECT count(*) FROM {self._table}", self._place)
+        kept, back = self._engine.row(
+            f"SELECT count(*), coalesce(sum(n), 0)::BIGINT FROM "
+            f"(SELECT count(*) AS n FROM {self._table} WHERE {known} GROUP BY {ROW_ID})",
+            self._place,
+        )
+        self._engine.drop(self._table)
+        return kept, back - kept, total - back
+
+
 class RowIds:
-    """Numbers rows on their way in; keeps the numbers that come out in the engine, which spills."""
+    """Numbers rows on their way in, and takes the numbers off those that come out."""
 
     def __init__(self, setting: Setting, schema: pa.Schema) -> None:
-        self._setting = setting
         self._place = setting.place("row_ids")
         if ROW_ID in schema.names:
             message = f"there is a field {ROW_ID} already, where the number of each row was to stand; rename it before"
             raise self._place.invalid("definition-invalid", message)
         self.schema = schema.append(pa.field(ROW_ID, pa.int64()))
-        self._came_back = setting.engine.table(pa.schema([(ROW_ID, pa.int64())]))
+        self._came_back = CameBack(setting.engine, self._place)
         self._read = 0
 
     def numbered(self, rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -36,9 +59,7 @@ class RowIds:
 
     def take_off(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The rows without their numbers, which are kept."""
-        column = self._column(rows)
-        numbers = pa.RecordBatch.from_arrays([column], names=[ROW_ID])
-        self._setting.engine.append(self._came_back, numbers, self._place)
+        self._came_back.add(self._column(rows))
         return rows.drop_columns([ROW_ID])
 
     def _column(self, rows: pa.RecordBatch) -> Column:
@@ -58,16 +79,7 @@ class RowIds:
 
     def count(self) -> tuple[int, int, int]:
         """Rows kept, doubled and invented; gives the memory of the numbers back."""
-        engine = self._setting.engine
-        known = f"{ROW_ID} >= 0 AND {ROW_ID} < {self._read}"
-        (total,) = engine.row(f"SELECT count(*) FROM {self._came_back}", self._place)
-        kept, back = engine.row(
-            f"SELECT count(*), coalesce(sum(n), 0)::BIGINT FROM "
-            f"(SELECT count(*) AS n FROM {self._came_back} WHERE {known} GROUP BY {ROW_ID})",
-            self._place,
-        )
-        engine.drop(self._came_back)
-        return kept, back - kept, total - back
+        return self._came_back.count(self._read)
 
 
 def without_row_id(schema: pa.Schema, place: Place) -> pa.Schema:
