@@ -14,6 +14,7 @@ from dataaggregator.connector.typenames import parse_schema
 from dataaggregator.dataplane.batch import Batch, Cursor, no_rows
 from dataaggregator.errors import Invalid, NotFound
 from dataaggregator_connectors.postgres.bounds import bounds, carry, cut
+from dataaggregator_connectors.postgres.comments import with_comments
 from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.connection import (
     Connection,
@@ -86,7 +87,12 @@ class PostgresSource:
 
     async def schema(self, request: ReadRequest) -> pa.Schema:
         async with self._sessions.errand() as connection:
-            return pa.schema([column.field for column in _wanted((await self._all(connection, request))[0], request)])
+            columns = _wanted((await self._all(connection, request))[0], request)
+            schema = pa.schema([column.field for column in columns])
+            if request.query is not None:
+                return schema
+            look = await self._looks.at(connection, parse_table(request.stream or "").sql)
+            return with_comments(schema, look.comments)
 
     async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         plan = await self._plan(request, decoded=True)

@@ -10,6 +10,7 @@ from dataaggregator.connector.differences import Judged, judge
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.deletes import DELETE_MARK, MARK_FIELD
 from dataaggregator.errors import FieldError, Invalid
+from dataaggregator_connectors.postgres.comments import write_comments
 from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.evolving import declared, differences, evolve
 from dataaggregator_connectors.postgres.fit import fits
@@ -50,6 +51,8 @@ async def prepare_table(connection: Connection, load: LoadRequest, schema: pa.Sc
         else:
             judged = judge(load, schema, await differences(connection, load, schema, look))
             changes = await evolve(connection, table, judged.make)
+            added = {one.column for one in judged.make if one.is_new}
+            await write_comments(connection, table, (field for field in schema if field.name in added))
         return await _checked(connection, load, judged, await look_at(connection, table.sql), changes)
 
 
@@ -137,6 +140,7 @@ async def _create(
     if load.key and load.write is WriteKind.MERGE:
         parts.append(f"PRIMARY KEY ({quote_all(load.key)})")
     await connection.execute(f"CREATE TABLE {table.sql} ({', '.join(parts)})")
+    await write_comments(connection, table, schema)
     return [SchemaDifference(kind="created")]
 
 

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -195,7 +195,10 @@ LEDGER_IS_CURRENT = """EXISTS (SELECT FROM pg_attribute
 """By the column that was added last: a ledger without it is brought up to date."""
 LOOK = f"""
 SELECT {LEDGER_IS_CURRENT} AS ledger, c.oid::int8 AS oid, c.relkind::text AS kind,
-       {MARKS.format(relation="c.oid")} AS marks
+       {MARKS.format(relation="c.oid")} AS marks,
+       ARRAY(SELECT ARRAY[a.attname::text, col_description(c.oid, a.attnum)] FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                AND col_description(c.oid, a.attnum) IS NOT NULL) AS comments
 FROM (SELECT to_regclass($1) AS oid) AS named LEFT JOIN pg_class c ON c.oid = named.oid
 """
 TABLES = ("r", "p")
@@ -223,6 +226,8 @@ class Look:
     ledger: bool
     marks: Sequence[str] = ()
     """A line a column, another one when the column is altered; see `same`."""
+    comments: Mapping[str, str] = field(default_factory=dict)
+    """By column, for those that have one."""
 
 
 async def look_at(connection: Connection, name: str) -> Look:
@@ -240,7 +245,7 @@ async def look_at(connection: Connection, name: str) -> Look:
             if len(_known) >= KNOWN_MOST:
                 _known.clear()
             _known[marks] = tuple(columns)
-    return Look(row["oid"], row["kind"], columns, row["ledger"], marks)
+    return Look(row["oid"], row["kind"], columns, row["ledger"], marks, dict(row["comments"]))
 
 
 def same(columns: Sequence[Column], before: Sequence[str], after: Sequence[str]) -> bool:
