@@ -7,11 +7,13 @@ committed with its rows. Which chunks there are the destination knows, and only 
 import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 import pyarrow as pa
 
 from dataaggregator.connector.destination import Begun
-from dataaggregator.connector.source import OrderedSource
+from dataaggregator.connector.source import OrderedSource, Source
+from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.chunks import Committed
 from dataaggregator.dataplane.closing import judge_before_commit
@@ -20,7 +22,7 @@ from dataaggregator.dataplane.compile.plan import Plan
 from dataaggregator.dataplane.cursors import go_on_from
 from dataaggregator.dataplane.extract import Extract, extracts
 from dataaggregator.dataplane.failures import at
-from dataaggregator.dataplane.job import QuarantineEntry, RunJob
+from dataaggregator.dataplane.job import ConnectorUse, QuarantineEntry, RunJob
 from dataaggregator.dataplane.load import Load
 from dataaggregator.dataplane.opening import checked
 from dataaggregator.dataplane.passes import Pass, Scene
@@ -62,7 +64,8 @@ class ChunkedRunner(Runner):
         return [self._whole]
 
     async def _load_all(self, scene: Scene, earlier: Sequence[Extract]) -> None:
-        source = self._ordered_source()
+        (name,) = self._job.definition.sources
+        source = ends_of_chunks(self._source(name), self._job.definition, self._job.connectors)
         try:
             await self._settle_chunks(earlier)
             while not self._committed.last:
@@ -205,20 +208,20 @@ class ChunkedRunner(Runner):
         """By the destination, of the chunk that is not committed."""
         return () if self._current is None else self._current.admission.apart().quarantine
 
-    def _ordered_source(self) -> OrderedSource:
-        """Raises Invalid where either end cannot do it."""
-        ((name, definition),) = self._job.definition.sources.items()
-        source, to = self._source(name), self._whole.definition
-        if not isinstance(source, OrderedSource):
-            detail = (
-                f"{name} cannot be read in chunks: {definition.connector_type} gives rows in no order of its cursor."
-            )
-            raise Invalid(CODE, f"{detail} Leave chunk_rows out.")
-        type_, _ = checked(self._job.connectors[to.connector_id])
-        if not any(one.mode == to.write and one.delivery == "exactly_once" for one in type_.write_modes):
-            detail = f"{to.connector_type} cannot be loaded in chunks: it keeps no ledger that says which are there."
-            raise Invalid(CODE, f"{detail} Leave chunk_rows out.")
-        return source
+
+def ends_of_chunks(
+    source: Source, definition: ResolvedPipeline, connectors: Mapping[UUID, ConnectorUse]
+) -> OrderedSource:
+    """The source, of a load in chunks; raises Invalid (`chunk-rows-impossible`) where either end cannot do it."""
+    ((name, one),), (to,) = definition.sources.items(), definition.destinations
+    if not isinstance(source, OrderedSource):
+        detail = f"{name} cannot be read in chunks: {one.connector_type} gives rows in no order of its cursor."
+        raise Invalid(CODE, f"{detail} Leave chunk_rows out.")
+    type_, _ = checked(connectors[to.connector_id])
+    if not any(way.mode == to.write and way.delivery == "exactly_once" for way in type_.write_modes):
+        detail = f"{to.connector_type} cannot be loaded in chunks: it keeps no ledger that says which are there."
+        raise Invalid(CODE, f"{detail} Leave chunk_rows out.")
+    return source
 
 
 def runner_for(job: RunJob) -> type[Runner]:

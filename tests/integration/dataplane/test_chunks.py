@@ -8,12 +8,14 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from dataaggregator.contracts.ledger import Receipt
 from dataaggregator.dataplane.failpoints import CHUNK_KILLS, KILLS
-from dataaggregator.dataplane.job import CursorCommitted, Progress, RunJob, RunOutcome
+from dataaggregator.dataplane.job import CursorCommitted, Progress, ReadBack, RunJob, RunOutcome
 from dataaggregator.errors import Transient
 
 from .conftest import WORKSPACE, Bench
 from .test_load_protocol import digest
+from .test_probe import probe
 
 Fill = Callable[[int], Awaitable[None]]
 ROWS, CHUNK = 20_000, 3_000
@@ -273,6 +275,32 @@ async def test_without_its_folder_an_attempt_goes_on_and_says_that_counts_are_lo
     assert (outcome.status, outcome.ledger.accounting) == ("succeeded", "unaccounted")
     assert await digest(db, "target") == await digest(db, "orders")
     assert f"committed {ROWS} rows; its other counts are lost" in outcome.warnings[0]
+
+
+async def test_a_receipt_that_is_read_back_later_is_that_of_all_chunks(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await orders(ROWS)
+    job = bench.job(SINCE, [TO])
+    receipt = succeeded(await bench.run(job)).destinations[0].receipt
+    assert receipt is not None
+
+    async def found() -> Receipt | None:
+        told = {"run_id": job.run_id, "pipeline_id": job.pipeline_id, "destination": "pg/public.target"}
+        answered = await probe(bench, "read_back", load={**told, "stream": "public.target", "write": "append"})
+        assert answered.error is None
+        return ReadBack.model_validate(answered.result).receipt
+
+    read_back = await found()
+    assert read_back is not None
+    assert read_back.model_dump(exclude={"verified", "read_back_at"}) == receipt.model_dump(
+        exclude={"verified", "read_back_at"}
+    )
+    await db.execute("DELETE FROM _dataaggregator.loads WHERE chunk = 5")
+    less = await found()
+    assert less is not None
+    assert (less.chunks, less.committed) == (5, 5 * CHUNK)
+    assert less.checksum != receipt.checksum
 
 
 async def test_files_take_chunks_as_parts_that_the_manifest_names(

@@ -338,3 +338,20 @@ async def test_a_source_that_cannot_be_read_fails_its_definition_only(bench: Ben
     assert (told.current.error.code, told.current.error.stage) == ("stream-missing", "orders")
     assert told.proposed is not None
     assert told.proposed.ok
+
+
+async def test_chunks_and_swaps_that_could_not_be_are_told(bench: Bench, orders: Fill, db: asyncpg.Connection) -> None:
+    await orders(5)
+    bench.connector("api", "http", {"base_url": "http://127.0.0.1:9", "streams": {"out": {"path": "/out"}}})
+    since = FROM | {"read": "incremental", "cursor_field": "id"}
+    chunked = TO | {"write": "append", "key": [], "chunk_rows": 100}
+    await db.execute("CREATE TABLE copied (LIKE orders); CREATE VIEW seen AS SELECT id FROM copied")
+    for source, to, code in (
+        (since, chunked | {"connector": "api", "stream": "out"}, "chunk-rows-impossible"),
+        (FROM, TO | {"replace_strategy": "swap"}, "swap-impossible"),
+        (since, chunked, None),
+    ):
+        told = await plan(bench, None, bench.job({"orders": source}, [to]))
+        assert told.proposed is not None
+        (destination,) = told.proposed.destinations
+        assert (destination.error and destination.error.code) == code

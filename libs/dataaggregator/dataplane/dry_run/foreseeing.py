@@ -20,6 +20,7 @@ from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.dry_run import Road
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.dataplane.chunked import ends_of_chunks
 from dataaggregator.dataplane.compile.plan import DestinationNode, Plan
 from dataaggregator.dataplane.cursors import go_on_from
 from dataaggregator.dataplane.deletes import with_mark_field
@@ -84,6 +85,9 @@ async def foresee(drawn: Drawn, node: DestinationNode, schema: pa.Schema, job: D
     name, definition = drawn.names[node.index], drawn.definition.destinations[node.index]
     destination = opening.destination(job.connectors[definition.connector_id])
     with at(name):
+        if definition.chunk_rows is not None:
+            (one,) = drawn.definition.sources.values()
+            ends_of_chunks(opening.source(job.connectors[one.connector_id]), drawn.definition, job.connectors)
         taken = schema if definition.delete_when is None else with_mark_field(schema, definition.delete_when)
         try:
             async with asyncio.timeout(LOOK_SECONDS) as limit:
