@@ -210,6 +210,11 @@ class Settings(BaseModel):
     )
     sandbox_memory_bytes: Bytes = Field(2 * 1024**3, description="Memory a sandbox process may take, bytes.")
     run_memory_bytes: Bytes = Field(2 * 1024**3, description="Memory a run process may take, bytes.")
+    executor_memory_bytes: Bytes | None = Field(
+        None,
+        description="Memory that an executor's runs may declare together, bytes; without it four fifths of the "
+        "machine's or the container's, and one run in any case.",
+    )
 
     # Telemetry
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
@@ -293,6 +298,12 @@ class Settings(BaseModel):
     def _check_lease(self) -> "Settings":
         if not self.heartbeat_seconds < self.fence_seconds < self.lease_seconds:
             raise ValueError("HEARTBEAT_SECONDS should be below FENCE_SECONDS, and that below LEASE_SECONDS")
+        return self
+
+    @model_validator(mode="after")
+    def _check_memory(self) -> "Settings":
+        if self.executor_memory_bytes is not None and self.executor_memory_bytes < self.run_memory_bytes:
+            raise ValueError("EXECUTOR_MEMORY_BYTES should be at least RUN_MEMORY_BYTES, or no run would ever begin")
         return self
 
     def rates(self) -> dict[str, Rate]:

@@ -11,6 +11,7 @@ from dataaggregator.dataplane.job import JobSettings, SandboxSettings
 from dataaggregator.dataplane.processes import PoolSettings, ProcessPool
 from dataaggregator.http.client import ServiceClient
 from dataaggregator.ids import new_id
+from dataaggregator.machine import memory_bytes
 from dataaggregator.ports import Ports
 from dataaggregator.secrets import KeyRing
 from dataaggregator.service import Loop, Service
@@ -29,6 +30,7 @@ from services.executor.recorder import Recorder
 from services.executor.rejected_api import RejectedApi
 from services.executor.rejected_files import RejectedFiles
 from services.executor.replays import Replays
+from services.executor.room import Memory, Room
 from services.executor.run_store import run_store_of
 from services.executor.state_api import StateApi
 from services.executor.storing import Storing
@@ -38,13 +40,16 @@ from services.executor.whereabouts import identify
 from services.executor.worker import Worker, WorkerDoors
 from services.executor.workplace import Workplace, WorkplaceDoors
 
+MEMORY_SHARE = 0.8
+"""Of the memory there is; the rest is the service's own, and its neighbours'."""
+
 
 def build(ports: Ports) -> Service:
     settings, database = ports.settings, ports.database
     name = f"{socket.gethostname()}-{os.getpid()}-{new_id().hex[-6:]}"
     job = _job_settings(settings)
     spill = SpillFolder(settings.home / "spill")
-    pool = ProcessPool(_pool_settings(settings, spill.path))
+    pool, room = ProcessPool(_pool_settings(settings, spill.path)), Room(settings.run_slots, _memory(settings))
     folders, kept = RunFolders(settings.home), KeptFolders(settings.home)
     attempts = Attempts(database, name, settings.lease_seconds)
     keeper = LeaseKeeper(
@@ -59,11 +64,11 @@ def build(ports: Ports) -> Service:
     doors = WorkplaceDoors(
         database, ports.bus, ports.clock, client, pool, attempts, folders, kept, replays, storing, mask_key
     )
-    workplace = Workplace(doors, job, AttemptLimits(settings.execution_timeout), settings.run_slots)
+    workplace = Workplace(doors, job, AttemptLimits(settings.execution_timeout), room)
     waker = Waker(database)
     worker = Worker(
         WorkerDoors(attempts, Recorder(attempts), keeper, workplace, storing, _owner(name)),
-        settings.run_slots,
+        room,
         waker.signal,
     )
     reaper = Reaper(database, ReaperTimes(settings.heartbeat_seconds, settings.queue_limit_seconds))
@@ -113,6 +118,13 @@ def _job_settings(settings: Settings) -> JobSettings:
         egress_deny=settings.egress_deny,
         allowed_roots=tuple(str(root) for root in settings.files_allowed_roots),
     )
+
+
+def _memory(settings: Settings) -> Memory:
+    run, sandbox = settings.run_memory_bytes, settings.sandbox_memory_bytes
+    # Where nobody said how much there is, what one run may declare is never refused.
+    there = settings.executor_memory_bytes or max(int(memory_bytes() * MEMORY_SHARE), run + 2 * sandbox)
+    return Memory(there, run, sandbox)
 
 
 def _pool_settings(settings: Settings, folder: Path) -> PoolSettings:

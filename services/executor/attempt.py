@@ -14,6 +14,7 @@ from dataaggregator.telemetry import logs
 from services.executor.commands import AttemptEnd, error_of, run_error
 from services.executor.domain import CANCELLED, End, Ending, Status
 from services.executor.report import Frame, Report
+from services.executor.room import Room
 from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
 
@@ -39,7 +40,7 @@ class AttemptLimits:
     cancel_grace_seconds: float = 6.0
     """Between asking a run process to stop and ending it: a cancel is obeyed within ten seconds."""
     slot_wait_seconds: float = 2.0
-    """A run that was claimed ahead and waits longer for its slot is given back: another executor may have one free."""
+    """A run that was claimed and waits longer for a slot or for memory is given back: another executor may have it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class AttemptDoors:
     """What an attempt needs from around it."""
 
     pool: ProcessPool
-    slots: asyncio.Semaphore
+    room: Room
     prepare: Callable[[], Awaitable[RunJob]]
     before_commit: Callable[[], Awaitable[None]] | None = None
     """Where rejected rows can outlive this machine."""
@@ -113,8 +114,10 @@ class Attempt:
 
     async def _work(self) -> RunOutcome:
         job = await self._doors.prepare()
+        if (lack := self._doors.room.lacks(job)) is not None:
+            self._report.tell("info", lack)
         self._waits_since = time.monotonic()
-        async with self._doors.slots:
+        async with self._doors.room.taken(job):
             self._waits_since, self._slot_at = None, time.monotonic()
             async with self._doors.pool.take(self.run.workspace_id) as process:
                 return await self._work_in(process, job)

@@ -15,6 +15,7 @@ from services.executor.commands import AttemptEnd, Attempts, Ended, run_error
 from services.executor.domain import End, Verdict, has_ended
 from services.executor.lease import LeaseKeeper
 from services.executor.recorder import Recorder
+from services.executor.room import Room
 from services.executor.store.runs import Run
 from services.executor.storing import Storing
 from services.executor.workplace import SharedCall, Workplace
@@ -44,11 +45,12 @@ class WorkerDoors:
 
 
 class Worker:
-    """`slots` runs at once. The bus wakes it through NOTIFY; looking every few seconds is the net."""
+    """As many runs at once as there is room for. The bus wakes it through NOTIFY; looking unasked is the net."""
 
-    def __init__(self, doors: WorkerDoors, slots: int, wake: Signal) -> None:
+    def __init__(self, doors: WorkerDoors, room: Room, wake: Signal) -> None:
         self._doors = doors
-        self._slots = slots
+        self._room = room
+        self._slots = room.slots
         self._wake = wake
         self._at_work: dict[UUID, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +101,9 @@ class Worker:
 
     def _free(self) -> int:
         """How many runs may be claimed: a slot is free again when its run process is; telling the end does not need
-        one, but must keep up."""
+        one, but must keep up. None while memory is short."""
+        if not self._room.takes_more:
+            return 0
         most = self._slots + self._ahead()
         return min(most - self._performing, most + self._slots * TOLD_LATER - len(self._tasks))
 

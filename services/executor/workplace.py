@@ -21,6 +21,7 @@ from services.executor.commands import Attempts
 from services.executor.folders import KeptFolders, RunFolders
 from services.executor.replays import ReplayAsked, Replays
 from services.executor.report import Report
+from services.executor.room import Room
 from services.executor.store.claims import Claimed
 from services.executor.store.replays import Replaying
 from services.executor.store.runs import Run
@@ -49,11 +50,11 @@ class WorkplaceDoors:
 class Workplace:
     """Connector configurations pass through here at the start of each attempt and are never stored."""
 
-    def __init__(self, doors: WorkplaceDoors, settings: JobSettings, limits: AttemptLimits, slots: int) -> None:
+    def __init__(self, doors: WorkplaceDoors, settings: JobSettings, limits: AttemptLimits, room: Room) -> None:
         self._doors = doors
         self._settings = settings
         self._limits = limits
-        self._slots = asyncio.Semaphore(slots)
+        self._room = room
 
     def ask_for(self, runs: Sequence[Run]) -> "SharedCalls":
         """Begin to ask for the connectors of runs that are about to be ours: those of a workspace in one call."""
@@ -69,7 +70,7 @@ class Workplace:
             claimed.run,
             AttemptDoors(
                 doors.pool,
-                self._slots,
+                self._room,
                 partial(self._prepare, claimed, asked[claimed.run.workspace_id]),
                 before_commit,
             ),

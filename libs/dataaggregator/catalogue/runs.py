@@ -177,6 +177,11 @@ RUNS: dict[str, Entry] = {
         "The run process was ended by force",
         "Nothing needs to be done: the destinations are asked what they hold before the run's end is told.",
     ),
+    "run-does-not-fit": Entry(
+        "The run declares more memory than the executor has for all runs",
+        "Raise EXECUTOR_MEMORY_BYTES, or lower RUN_MEMORY_BYTES and SANDBOX_MEMORY_BYTES (a step in Python counts a "
+        "second sandbox).",
+    ),
     "run-memory-exceeded": Entry(
         "The run needed more memory than it may take", "Raise RUN_MEMORY_BYTES, or read fewer and narrower columns."
     ),

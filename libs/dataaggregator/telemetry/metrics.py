@@ -79,6 +79,9 @@ RUNS = Family(_counter("runs_total", "Runs ended, by status.", "status"))
 RUN_DURATION = _histogram("run_duration_seconds", "From a run's start to its end.", buckets=_LONG)
 RUNS_IN_STATE = Family(_gauge("runs_in_state", "Runs now queued or running.", "state"))
 RUNS_UNSTORED = _gauge("runs_unstored", "Runs with rejected rows that are not in the run store.")
+EXECUTOR_MEMORY = Family(
+    _gauge("executor_memory_bytes", "Memory of an executor's runs: limit, declared by those at work, wanted.", "state")
+)
 RUN_ROWS = Family(
     _counter("run_rows_total", "Rows of ended runs, by outcome: read, written, filtered, rejected.", "outcome")
 )

@@ -14,6 +14,7 @@ from dataaggregator.bus import EmbeddedBus
 from dataaggregator.client import Client
 from dataaggregator.clock import SystemClock
 from dataaggregator.contracts.run import RunQueued
+from dataaggregator.dataplane.job import RunJob
 from dataaggregator.db import Database
 from dataaggregator.directory import Directory
 from dataaggregator.errors import NotFound
@@ -59,6 +60,19 @@ def a_run(**changes: Any) -> RunQueued:
         "queued_at": SystemClock().now(),
     }
     return RunQueued.model_validate({**fields, **changes})
+
+
+def a_job(definition: dict[str, Any], **changes: Any) -> RunJob:
+    fields = {
+        **{name: new_id() for name in ("run_id", "workspace_id", "pipeline_id")},
+        "mask_key": "0f" * 32,
+        "epoch": 1,
+        "definition": definition,
+        "connectors": {},
+        "folder": "",
+        "kept": "",
+    }
+    return RunJob.model_validate({**fields, **changes})
 
 
 @dataclass

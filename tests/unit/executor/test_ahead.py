@@ -7,6 +7,7 @@ import pytest
 from dataaggregator.bus.signals import Signal
 from dataaggregator.ids import new_id
 from services.executor.attempt import Attempt
+from services.executor.room import Memory, Room
 from services.executor.worker import AHEAD, SHORT_SECONDS, Worker
 
 SLOTS = 2
@@ -15,7 +16,7 @@ SLOTS = 2
 def worker(usual_seconds: float | None, *in_slots: float) -> Worker:
     """One that has seen runs take so long, with runs at work that have had their slots for so long."""
     doors: Any = None
-    made = Worker(doors, SLOTS, Signal("nobody"))
+    made = Worker(doors, Room(SLOTS, Memory(1, 1, 1)), Signal("nobody"))
     if usual_seconds is not None:
         made._usual_seconds = usual_seconds
     for seconds in in_slots:

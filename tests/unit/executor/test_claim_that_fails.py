@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from dataaggregator.bus.signals import Signal
 from dataaggregator.errors import Transient
+from services.executor.room import Memory, Room
 from services.executor.worker import RECORD_PAUSE_SECONDS, Worker
 
 
@@ -23,5 +24,5 @@ async def test_the_call_for_connectors_is_dropped() -> None:
     doors: Any = SimpleNamespace(
         attempts=SimpleNamespace(look=look), workplace=SimpleNamespace(ask_for=ask_for), owner={}
     )
-    assert await Worker(doors, 1, Signal("nobody"))._look() == RECORD_PAUSE_SECONDS
+    assert await Worker(doors, Room(1, Memory(1, 1, 1)), Signal("nobody"))._look() == RECORD_PAUSE_SECONDS
     assert dropped == ["a run"]

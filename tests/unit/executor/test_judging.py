@@ -7,12 +7,14 @@ import pytest
 
 from dataaggregator.contracts.ledger import Ledger
 from dataaggregator.contracts.run import DestinationOutcome, RunCounts
-from dataaggregator.dataplane.job import RunOutcome
+from dataaggregator.dataplane.job import RunJob, RunOutcome
 from dataaggregator.ids import new_id
 from services.executor.attempt import Attempt, AttemptDoors, AttemptLimits, Stop
 from services.executor.commands import run_error
 from services.executor.domain import CANCELLED, End, Ending, Status
+from services.executor.room import Memory, Room
 from services.executor.store.runs import Run
+from tests.integration.executor.place import a_definition, a_job
 
 RUN = cast("Run", type("AnyRun", (), {"timeout_seconds": 5.0, "ending": None, "run_id": new_id()}))
 
@@ -61,11 +63,11 @@ def test_a_run_handed_back_is_not_told_to_be_ended() -> None:
 
 
 async def test_a_run_that_was_claimed_ahead_and_gets_no_slot_is_given_back_and_has_spent_nothing() -> None:
-    async def ready() -> Any:
-        return None
+    async def ready() -> RunJob:
+        return a_job(a_definition())
 
     nobody: Any = None
-    doors = AttemptDoors(pool=nobody, slots=asyncio.Semaphore(0), prepare=ready)
+    doors = AttemptDoors(pool=nobody, room=Room(0, Memory(1, 1, 1)), prepare=ready)
     waiting = Attempt(RUN, doors, nobody, AttemptLimits(600.0, slot_wait_seconds=0.1))
     async with asyncio.timeout(10):
         ended = await waiting._perform()

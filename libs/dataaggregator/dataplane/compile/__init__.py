@@ -1,6 +1,6 @@
 """Checks a definition before anything runs: names, graph, expressions; gives the plan or every wrong field."""
 
-from dataaggregator.dataplane.compile.graph import compile_pipeline, compile_transformation
+from dataaggregator.dataplane.compile.graph import compile_pipeline, compile_transformation, needs_sandbox
 from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, SourceNode, TransformNode
 
@@ -11,5 +11,6 @@ __all__ = [
     "TransformNode",
     "compile_pipeline",
     "compile_transformation",
+    "needs_sandbox",
     "parameter_values",
 ]

@@ -1,6 +1,6 @@
 """The graph of a pipeline: every name known, no cycle, nothing unused, no new rows where the whole is needed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
@@ -71,8 +71,13 @@ def _unused(field: str, name: str) -> FieldError:
     return FieldError(field, f"{name} is read by nothing; leave it out, or use it", "unused")
 
 
+def needs_sandbox(steps: Iterable[Step]) -> bool:
+    """Whether one of them needs an engine; fields are chosen and named without one."""
+    return not all(isinstance(step, SelectStep | DropStep | RenameStep) for step in steps)
+
+
 def _road(steps: Sequence[Step]) -> Road:
-    return "passthrough" if all(isinstance(s, SelectStep | DropStep | RenameStep) for s in steps) else "sandbox"
+    return "sandbox" if needs_sandbox(steps) else "passthrough"
 
 
 def _check_steps(checker: StepChecker, steps: Sequence[Step], prefix: str) -> None:
