@@ -2,7 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -58,21 +59,21 @@ class Storing:
     async def bring_records(self, run: Run, folder: Path) -> None:
         """What earlier attempts counted, perhaps on other machines, into this one's run folder."""
         try:
-            records = newest_records(run.run_id, await self._store.files(str(run.run_id)))
-            for name, place in records.items():
-                await asyncio.to_thread(self._bring, name, folder / place)
-        except (Transient, FileNotFoundError) as error:
-            reason = error.detail if isinstance(error, Transient) else "a record vanished"
-            _log.warning("records_not_brought", run_id=str(run.run_id), reason=reason)
+            async with self._in_time():
+                records = newest_records(run.run_id, await self._store.files(str(run.run_id)))
+                for name, place in records.items():
+                    await asyncio.to_thread(self._bring, name, folder / place)
+        except (Transient, OSError) as error:
+            _log.warning("records_not_brought", run_id=str(run.run_id), reason=_reason(error))
 
     async def before_commit(self, run: Run) -> None:
         """An executor that dies from now on takes no rejected row with it. A store that is away holds up no commit."""
         try:
-            folder = self._folders.path(run.run_id)
-            await self._put_in_time(run.run_id, await asyncio.to_thread(left_behind, run.run_id, run.epoch, folder))
+            async with self._in_time():
+                folder = self._folders.path(run.run_id)
+                await self._put_new(run.run_id, await asyncio.to_thread(left_behind, run.run_id, run.epoch, folder))
         except (Transient, OSError) as error:
-            reason = error.detail if isinstance(error, Transient) else error.strerror
-            _log.warning("not_stored_before_commit", run_id=str(run.run_id), reason=reason)
+            _log.warning("not_stored_before_commit", run_id=str(run.run_id), reason=_reason(error))
 
     async def at_end(self, run: Run, ended: AttemptEnd) -> AttemptEnd:
         """The end with what became of its rejected rows: stored, or a warning that they are on this machine only."""
@@ -80,11 +81,13 @@ class Storing:
         if outcome is None or not outcome.quarantine:
             return ended
         try:
-            await self._put_in_time(run.run_id, await self._to_put(run.run_id, [e.file for e in outcome.quarantine]))
+            async with self._in_time():
+                await self._put_new(run.run_id, await self._to_put(run.run_id, [e.file for e in outcome.quarantine]))
         except (Transient, OSError) as error:
-            reason = error.detail if isinstance(error, Transient) else f"A file cannot be read: {error.strerror}."
-            _log.warning("rejected_rows_not_stored", run_id=str(run.run_id), reason=reason)
-            told = f"The rejected rows lie on their executor's disk only, until the run store takes them. {reason}"
+            _log.warning("rejected_rows_not_stored", run_id=str(run.run_id), reason=_reason(error))
+            told = (
+                f"The rejected rows lie on their executor's disk only, until the run store takes them. {_reason(error)}"
+            )
             outcome = outcome.model_copy(update={"warnings": (*outcome.warnings, told)})
             return replace(ended, outcome=outcome)
         return replace(ended, stored=True)
@@ -100,8 +103,8 @@ class Storing:
             try:
                 await self.look()
                 pause = LOOK_SECONDS
-            except Transient as error:
-                _log.warning("storing_failed", detail=error.detail)
+            except (Transient, OSError) as error:
+                _log.warning("storing_failed", detail=_reason(error))
                 pause = min(LOOK_SECONDS, 2 * pause if self._away is not None else LOOK_SECONDS)
             await asyncio.sleep(pause)
 
@@ -112,7 +115,10 @@ class Storing:
             waiting = await quarantine.list_unstored(tx, here)
             metrics.RUNS_UNSTORED.set(await quarantine.count_unstored_runs(tx))
         for run_id, found in waiting.items():
-            await self._store_late(run_id, found)
+            try:
+                await self._store_late(run_id, found)
+            except OSError as error:  # of this run's files: those of others can be read
+                _log.warning("rejected_rows_not_stored", run_id=str(run_id), reason=_reason(error))
         if self._away is not None:
             await self._store.ping()
             self._away = None
@@ -138,22 +144,27 @@ class Storing:
             raise FileNotFoundError(2, "it is neither on this disk nor in the run store")
         return here
 
-    async def _put_in_time(self, run_id: UUID, files: Mapping[str, Path]) -> None:
-        """What was put before and has not changed since is there, also where the time was not enough for all."""
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Whoever waits for the store inside has so long, and no time at all while it is known to be away."""
         if self._away is not None:
             raise self._away
-        before = self._put_before.setdefault(run_id, {})
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                for name, path in files.items():
-                    changed_at = path.stat().st_mtime_ns
-                    if before.get(name) != changed_at:
-                        await self._put({name: path})
-                        before[name] = changed_at
+                yield
         except TimeoutError:
-            detail = f"The run store did not take the rejected rows of a run within {WAIT_SECONDS:g} seconds."
+            detail = f"The run store did not do what a run waited for within {WAIT_SECONDS:g} seconds."
             self._away = Transient("run-store-unavailable", detail)
             raise self._away from None
+
+    async def _put_new(self, run_id: UUID, files: Mapping[str, Path]) -> None:
+        """What was put before and has not changed since is there, also where the time was not enough for all."""
+        before = self._put_before.setdefault(run_id, {})
+        for name, path in files.items():
+            changed_at = path.stat().st_mtime_ns
+            if before.get(name) != changed_at:
+                await self._put({name: path})
+                before[name] = changed_at
 
     async def _put(self, files: Mapping[str, Path]) -> None:
         try:
@@ -174,3 +185,7 @@ class Storing:
         with self._store.read(name) as source, beside.open("wb") as file:
             shutil.copyfileobj(source, file)
         beside.rename(place)
+
+
+def _reason(error: Transient | OSError) -> str:
+    return error.detail if isinstance(error, Transient) else f"A file cannot be read: {error.strerror}."

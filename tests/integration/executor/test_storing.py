@@ -298,3 +298,22 @@ async def test_a_store_set_up_later_gets_the_rows_of_earlier_runs(rig: Rig) -> N
         await until(stored)
     async with open_place(rig.at("second"), working=False) as second:
         assert len(await listed(second, run.run_id)) == 11
+
+
+async def test_a_file_that_cannot_be_read_stops_neither_the_executor_nor_the_rows_of_other_runs(rig: Rig) -> None:
+    alone = rig.at("first").model_copy(update={"run_store": None})
+    async with open_place(alone, working=True) as first:
+        broken, whole = [await ran(first, rig) for _ in range(2)]
+    file = next(folder_of(rig, "first", broken.run_id).rglob("*.parquet"))
+    file.rename(file.with_name("aside"))
+    file.symlink_to("/proc/self/mem")
+    async with open_place(rig.at("first"), working=True) as first:
+
+        async def stored() -> bool:
+            return not folder_of(rig, "first", whole.run_id).exists()
+
+        await until(stored)
+        file.unlink()
+        file.with_name("aside").rename(file)
+        assert (await ran(first, rig)) is not None
+        assert len(await listed(first, broken.run_id)) == 11
