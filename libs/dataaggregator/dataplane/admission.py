@@ -20,6 +20,7 @@ from dataaggregator.connector.destination import (
 )
 from dataaggregator.dataplane.deletes import DELETE_MARK
 from dataaggregator.dataplane.job import QuarantineEntry
+from dataaggregator.dataplane.quarantine import FOLDER as QUARANTINE
 from dataaggregator.dataplane.quarantine import Quarantine
 
 RULE = "schema"
@@ -51,11 +52,11 @@ class Apart(BaseModel):
 class Admission:
     """Of one load. `follow` says what was prepared, `take` lets batches in, `seal` comes before the commit."""
 
-    def __init__(self, stage: str, run_folder: Path, attempt: int, number: int, chunk: int = 0) -> None:
+    def __init__(self, stage: str, run_folder: Path, epoch: int, number: int, chunk: int = 0) -> None:
         self.stage = stage
-        self._place = (run_folder, attempt, number)
+        self._place = (run_folder, epoch, number)
         name = f"{number:02}-{chunk:06}"
-        self._quarantine = Quarantine(run_folder, run_folder / "quarantine" / f"load-{attempt:04}-{name}")
+        self._quarantine = Quarantine(run_folder, run_folder / QUARANTINE / str(epoch) / f"load-{name}")
         self._record = run_folder / f"load-{name}.json"
         self._schema: pa.Schema | None = None
         self._exact = False

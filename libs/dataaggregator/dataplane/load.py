@@ -104,8 +104,11 @@ class Load:
         self.counted.read = await self.destination.write_binary(dataclasses.replace(copy, chunks=self._passing(copy)))
         return self.counted.read
 
-    async def commit(self, cursors: Mapping[str, Cursor]) -> None:
+    async def seal(self) -> None:
+        """All rows are written: what is not among them is recorded."""
         await asyncio.to_thread(self.admission.seal)
+
+    async def commit(self, cursors: Mapping[str, Cursor]) -> None:
         self._failpoints.die_at("load.before_commit")
         held = await self.destination.commit(cursors)
         self._failpoints.die_at("load.after_commit")

@@ -117,7 +117,7 @@ class Runner:
             definition = self._job.definition.destinations[node.index]
             request = self._request(plan, definition, values)
             destination = self._opening.destination(self._job.connectors[definition.connector_id])
-            admission = Admission(names[node.index], self._folder, self._job.attempt, node.index)
+            admission = Admission(names[node.index], self._folder, self._job.epoch, node.index)
             loads.append(Load(definition, request, destination, admission, self._failpoints))
         return loads
 
@@ -294,6 +294,8 @@ class Runner:
         if self._cancelled:
             raise asyncio.CancelledError
         self._meter.phase = "committing"
+        with at(load.name):
+            await load.seal()
         if self._job.asks_before_commit and (self._folder / QUARANTINE).is_dir():
             await self._report.before_commit()
         cursors = {key: Cursor.from_json(cursor) for key, cursor in extract.cursors.items()}

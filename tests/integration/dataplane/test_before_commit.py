@@ -80,3 +80,23 @@ async def test_rows_that_were_spooled_on_another_machine_are_read_again(
     assert (outcome.status, outcome.error, outcome.ledger.balanced) == ("succeeded", None, True)
     for table in ("target", "second"):
         assert await db.fetchval(f"SELECT count(*) FROM {table}") == 980
+
+
+async def test_what_a_destination_has_not_taken_is_recorded_before_it_commits_as_well(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await db.execute("CREATE TABLE narrow (id int)")
+    given = {"connector": "pg", "query": "SELECT 1 AS id, 'x'::text AS extra UNION ALL SELECT 2, NULL"}
+    narrow = {"connector": "pg", "input": "given", "stream": "public.narrow", "schema_policy": "discard_row"}
+    job = bench.job({"given": given}, [narrow], asks_before_commit=True)
+    seen: list[str] = []
+
+    async def look() -> None:
+        folder = bench.folder / str(job.run_id)
+        seen.extend(str(path.relative_to(folder)) for path in folder.rglob("*load-00*/*.parquet"))
+        seen.extend(path.name for path in folder.glob("load-*.json"))
+        assert await db.fetchval("SELECT count(*) FROM narrow") == 0
+
+    outcome = await run(bench, job, look)
+    assert (outcome.status, outcome.counts.rows_rejected) == ("succeeded", 1), outcome.error
+    assert seen == ["quarantine/1/load-00-000000/0001.parquet", "load-00-000000.json"]
