@@ -139,6 +139,7 @@ def _print_end(when: str, tried: Json) -> None:
 
 def _load(destination: Json) -> list[object]:
     changes = [_difference(change) for change in destination["changes"]]
+    changes += [f"not {_difference(one)}" for one in destination["left"]]
     would = "fail" if destination["error"] else changes or "change nothing"
     return [destination["write"], destination["rows"], destination["road"], would]
 

@@ -21,7 +21,6 @@ from dataaggregator.connector.destination import (
 )
 from dataaggregator.connector.source import ReadMode, ReadRequest, Source
 from dataaggregator.connector.spec import Config, ConnectorType, config_schema, secret_paths
-from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.deletes import DELETE_MARK
 from dataaggregator.errors import Conflict, PlatformError
@@ -233,24 +232,24 @@ class Loads(Described):
         await destination.close()
 
     async def test_what_prepare_does_is_foreseen_by_a_look_that_does_nothing(self, rig: Rig) -> None:
-        load, destination = self.request(rig), self.destination(rig)
-        foreseen = await destination.foresee(load, rig.rows.schema)
-        assert foreseen
-        assert await destination.foresee(load, rig.rows.schema) == foreseen
-        await destination.close()
-        assert await self.prepared(rig, load, rig.rows) == foreseen
+        load = self.request(rig)
+        created = await self.answered(rig, load, rig.rows, look=True)
+        assert created[1]
+        assert await self.answered(rig, load, rig.rows, look=True) == created
+        assert await self.answered(rig, load, rig.rows, look=False) == created
         await self.load(rig, load, rig.rows)
-        destination = self.destination(rig)
-        assert await destination.foresee(load, rig.rows.schema) == []
+        assert await self.answered(rig, load, rig.rows, look=True) == (rig.rows.schema, [], [])
         wider = rig.rows.append_column("one_more", pa.nulls(rig.rows.num_rows, pa.int64()))
-        foreseen = await destination.foresee(load, wider.schema)
-        await destination.close()
-        assert await self.prepared(rig, load, wider) == foreseen
+        foreseen = await self.answered(rig, load, wider, look=True)
+        assert await self.answered(rig, load, wider, look=False) == foreseen
 
-    async def prepared(self, rig: Rig, load: LoadRequest, rows: pa.Table) -> Sequence[SchemaDifference]:
+    async def answered(self, rig: Rig, load: LoadRequest, rows: pa.Table, *, look: bool) -> tuple[Any, ...]:
+        """What the destination answers to being looked at, or prepared."""
         destination = self.destination(rig)
         try:
-            return (await destination.prepare(load, rows.schema)).changes
+            ask = destination.foresee if look else destination.prepare
+            prepared = await ask(load, rows.schema)
+            return prepared.schema, [*prepared.changes], [*prepared.left]
         finally:
             await destination.close()
 

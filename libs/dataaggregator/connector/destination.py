@@ -124,8 +124,8 @@ class Destination(Protocol):
         """Create the stream or judge how it differs, and evolve it in a short transaction of its own, before begin."""
         ...
 
-    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
-        """What prepare would do, or the error it would raise, found out by looking: nothing is changed."""
+    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Prepared:
+        """What prepare would do and answer, or the error it would raise, found out by looking: nothing is changed."""
         ...
 
     async def begin(self, load: LoadRequest) -> Begun:

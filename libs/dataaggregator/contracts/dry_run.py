@@ -96,6 +96,7 @@ class ForeseenDestination(Told):
     deletes: int | None = Field(None, description="How many of the rows say that the one of their key is to go.")
     row_schema: dict[str, Any] | None = Field(None, alias="schema")
     changes: tuple[SchemaDifference, ...] = ()
+    left: tuple[SchemaDifference, ...] = Field((), description="Differences that the schema policy leaves as they are.")
     road: Road | None = None
     error: DryRunError | None = None
 

@@ -72,9 +72,9 @@ class FilesDestination:
         self._schema = prepared.schema
         return prepared
 
-    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
+    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Prepared:
         await self._connect()
-        return (await self._work(lambda: self._judged(self._checked(load, schema), schema))).changes
+        return await self._work(lambda: self._judged(self._checked(load, schema), schema))
 
     def _prepare(self, load: LoadRequest, schema: pa.Schema) -> Prepared:
         loading = self._checked(load, schema)

@@ -4,7 +4,7 @@ import asyncio
 import datetime
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -14,7 +14,6 @@ import pyarrow as pa
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import Begun, LoadRequest, Prepared, Receipt, SchemaPolicy, WriteKind
 from dataaggregator.connector.documents import plain_text, records
-from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Invalid, NotFound
 from dataaggregator_connectors.http.client import Ask, Client
@@ -40,10 +39,9 @@ class HttpDestination:
         self._loading: Loading | None = None
 
     async def prepare(self, load: LoadRequest, schema: pa.Schema) -> Prepared:
-        await self.foresee(load, schema)
-        return Prepared(schema)
+        return await self.foresee(load, schema)
 
-    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
+    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Prepared:
         self._stream(load)
         if load.write is not WriteKind.APPEND:
             raise Invalid("write-mode-unknown", "An API can be appended to only.")
@@ -52,7 +50,7 @@ class HttpDestination:
         if load.schema_policy is not SchemaPolicy.EVOLVE:
             detail = f"An API does not say which fields it takes: {load.schema_policy} cannot be kept; use evolve."
             raise Invalid("schema-policy-unknown", detail)
-        return []
+        return Prepared(schema)
 
     async def begin(self, load: LoadRequest) -> Begun:
         await self.rollback()

@@ -21,7 +21,6 @@ from dataaggregator.connector.destination import (
     WriteKind,
 )
 from dataaggregator.connector.source import BinaryCopy
-from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Transient
 from dataaggregator_connectors.postgres.commit import Backend, settle
@@ -103,13 +102,13 @@ class PostgresDestination:
             self._looks.forget()
         return prepared
 
-    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Sequence[SchemaDifference]:
+    async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Prepared:
         async with self._sessions.errand() as connection, connection.transaction(readonly=True):
             look = await self._looks.at(connection, parse_table(load.stream).sql)
-            changes, self._foreseen = await foresee_table(connection, load, schema, look)
+            prepared, self._foreseen = await foresee_table(connection, load, schema, look)
             if load.replace_strategy is ReplaceStrategy.SWAP:
                 await check_swap(connection, parse_table(load.stream))
-        return changes
+        return prepared
 
     async def begin(self, load: LoadRequest) -> Begun:
         await self.rollback()

@@ -58,21 +58,21 @@ async def prepare_table(connection: Connection, load: LoadRequest, schema: pa.Sc
 
 async def foresee_table(
     connection: Connection, load: LoadRequest, schema: pa.Schema, look: Look
-) -> tuple[Sequence[SchemaDifference], Sequence[Column]]:
-    """What `prepare_table` would change, by looks alone, and the columns as they would be then."""
-    schema = written_fields(load, schema)
+) -> tuple[Prepared, Sequence[Column]]:
+    """What `prepare_table` would answer, by looks alone, and the columns as they would be then."""
+    rows, schema = schema, written_fields(load, schema)
     _check_names(load, schema)
     if look.oid is None:
         columns = [await _foreseen(connection, field.name, await declared(connection, field)) for field in schema]
         fitting_columns(columns, load, schema)
-        return [SchemaDifference(kind="created")], columns
+        return Prepared(rows, [SchemaDifference(kind="created")]), columns
     if look.kind not in TABLES:
         raise _not_a_table(parse_table(load.stream))
     judged = judge(load, schema, await differences(connection, load, schema, look))
     made = {one.column: await _foreseen(connection, one.column, one.told.after or "") for one in judged.make}
     there = {column.name: column for column in look.columns} | made
-    await _checked(connection, load, judged, replace(look, columns=list(there.values())))
-    return [one.told for one in judged.make], list(there.values())
+    then, changes = replace(look, columns=list(there.values())), [one.told for one in judged.make]
+    return await _checked(connection, load, judged, then, changes), then.columns
 
 
 async def _foreseen(connection: Connection, name: str, type_: str) -> Column:

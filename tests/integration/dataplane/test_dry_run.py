@@ -170,6 +170,15 @@ async def test_a_destination_that_would_refuse_is_told_and_the_others_are_shown(
     assert await db.fetchval("SELECT to_regclass('public.good')") is None
 
 
+async def test_what_the_schema_policy_leaves_out_is_told(bench: Bench, orders: Fill, db: asyncpg.Connection) -> None:
+    await orders(3)
+    await db.execute("CREATE TABLE copied (id bigint, customer int, amount numeric(12,2), placed_at timestamptz)")
+    told = await plan(bench, None, bench.job({"orders": FROM}, [TO | {"schema_policy": "discard_column"}]))
+    assert told.proposed is not None
+    (destination,) = told.proposed.destinations
+    assert (told.ok, destination.changes, [one.field for one in destination.left]) == (True, (), ["note"])
+
+
 async def test_rows_that_are_to_go_are_counted_and_unknown_marks_are_told(
     bench: Bench, orders: Fill, db: asyncpg.Connection
 ) -> None:

@@ -1,7 +1,7 @@
 """What a load would do at its destination, looked up and not done, and by which road its rows would go."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,11 +12,11 @@ from dataaggregator.connector.destination import (
     Begun,
     Destination,
     LoadRequest,
+    Prepared,
     ReplaceStrategy,
     SchemaPolicy,
     WriteKind,
 )
-from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.dry_run import Road
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.dataplane.batch import Cursor
@@ -77,7 +77,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Foreseen:
-    changes: Sequence[SchemaDifference]
+    prepared: Prepared
     road: Road
 
 
@@ -91,8 +91,8 @@ async def foresee(drawn: Drawn, node: DestinationNode, schema: pa.Schema, job: D
         taken = schema if definition.delete_when is None else with_mark_field(schema, definition.delete_when)
         try:
             async with asyncio.timeout(LOOK_SECONDS) as limit:
-                changes = await destination.foresee(drawn.load(node), taken)
-                return Foreseen(changes, await _road(drawn, destination, job, opening))
+                prepared = await destination.foresee(drawn.load(node), taken)
+                return Foreseen(prepared, await _road(drawn, destination, job, opening))
         except TimeoutError as error:
             if not limit.expired():
                 raise

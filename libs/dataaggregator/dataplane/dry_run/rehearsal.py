@@ -104,7 +104,8 @@ class Rehearsal:
                 with at(drawn.names[node.index]):
                     found["deletes"] = held.deletes(definition.delete_when)
             seen = await foresee(drawn, node, schema, self._tools.job, self._tools.opening)
-            found |= {"changes": tuple(seen.changes), "road": seen.road}
+            changes, left = tuple(seen.prepared.changes), tuple(seen.prepared.left)
+            found |= {"changes": changes, "left": left, "road": seen.road}
         except Exception as error:
             found["error"] = self._explain(error)
         self._destinations[node.index] = _destination(drawn, node.index).model_copy(update=found)
