@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from dataaggregator.contracts.base import FieldName, Sent, Some
 from dataaggregator.contracts.durations import Duration
-from dataaggregator.contracts.modes import ReadMode, SchemaPolicy, StreamName, WriteMode
+from dataaggregator.contracts.modes import ReadMode, ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
 
 USUAL_CURSORS = ("updated_at", "modified_at", "last_modified", "changed_at")
 LEAVES_OUT = "!"
@@ -72,10 +72,12 @@ class _ToFields(Sent):
     A merge takes the primary key that the source declares. A stream that has none is replaced whole, or fails, as
     `without_key` says. `version_field` and `delete_when` are those of the streams that have such a field; with
     `chunk_rows` each stream that is read incrementally is committed in chunks of about so many rows.
+    `replace_strategy` is that of the streams that are replaced.
     """
 
     into: StreamName = Field(alias="schema")
     write: WriteMode = "replace"
+    replace_strategy: ReplaceStrategy = "delete_insert"
     without_key: Literal["replace", "fail"] = "replace"
     version_field: FieldName | None = None
     delete_when: FieldName | None = None
@@ -87,6 +89,8 @@ class _ToFields(Sent):
         for name in ("version_field", "delete_when"):
             if getattr(self, name) is not None and self.write != "merge":
                 raise PydanticCustomError(name, f"{name} belongs to write: merge")
+        if self.replace_strategy != "delete_insert" and self.write == "append":
+            raise PydanticCustomError("replace_strategy", "nothing is replaced where rows are appended")
         if self.delete_when is not None and self.delete_when == self.version_field:
             raise PydanticCustomError("delete_when", "delete_when names a field beside version_field")
         return self

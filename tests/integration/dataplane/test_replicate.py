@@ -8,6 +8,8 @@ from uuid import uuid4
 import asyncpg
 import pyarrow.parquet as pq
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.replicate import USUAL_CURSORS
@@ -276,6 +278,39 @@ async def test_new_and_vanished_streams_are_handled_as_the_policies_say(bench: B
         assert (refused.status, refused.error.code, refused.destinations) == ("failed", code, ())
     left_out = replication(bench, {"streams": ["public.*", "!public.b", "!public.c"]}, {}, on_vanished="fail")
     assert good(await bench.run(next_run(left_out, first))).warnings == ()
+
+
+async def test_tables_are_swapped_for_ones_built_beside_them_where_that_is_wished(
+    bench: Bench, erp: asyncpg.Connection
+) -> None:
+    for table in ("a", "b", "c", "d"):
+        await fill(erp, table, 20)
+    job = replication(bench, {}, {"replace_strategy": "swap"})
+    first = good(await bench.run(job))
+    before = await erp.fetchval("SELECT 'raw.a'::regclass::oid")
+    await more(erp, "a", 5)
+    good(await bench.run(next_run(job, first)))
+    assert await erp.fetchval("SELECT 'raw.a'::regclass::oid") != before
+    for table, rows in (("a", 25), ("b", 20), ("c", 20), ("d", 20)):
+        assert await same(erp, f"public.{table}", f"raw.{table}") == rows
+
+
+async def test_streams_of_an_api_become_tables(bench: Bench, erp: asyncpg.Connection) -> None:
+    answers = {"/people": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}], "/teams": [{"id": 7}], "/else": [{"id": 8}]}
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(answers[request.path])
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", answer)
+    async with TestServer(application) as server:
+        streams = {path.strip("/"): {"path": path, "primary_key": ["id"]} for path in answers}
+        bench.connector("erp", "http", {"base_url": str(server.make_url("/")), "streams": streams})
+        job = replication(bench, {"streams": ["*", "!else"]}, {"write": "merge"})
+        outcome = good(await bench.run(job))
+    assert [one.stream for one in outcome.destinations] == ["raw.people", "raw.teams"]
+    found = await erp.fetch("SELECT id, name FROM raw.people ORDER BY id")
+    assert [tuple(row) for row in found] == [(1, "a"), (2, "b")]
 
 
 async def test_a_table_that_goes_while_the_run_is_at_work_is_told_and_fails_nothing(

@@ -127,6 +127,7 @@ def test_a_whole_schema_is_a_pipeline_of_its_own_kind() -> None:
         ({"replicate": _to(write="append", delete_when="gone")}, "replicate.to", "write: merge"),
         ({"replicate": _to(write="replace", version_field="at")}, "replicate.to", "write: merge"),
         ({"replicate": _to(delete_when="at", version_field="at")}, "replicate.to", "beside version_field"),
+        ({"replicate": _to(write="append", replace_strategy="swap")}, "replicate.to", "nothing is replaced"),
     ],
 )
 def test_a_wrong_field_beside_or_within_replicate_is_named(changes: dict[str, Any], field: str, message: str) -> None:

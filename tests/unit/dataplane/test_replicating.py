@@ -131,10 +131,9 @@ def test_two_streams_of_one_name_are_refused_with_both_names_unless_their_schema
     assert [one.target for one in apart] == ["raw_public.a", "raw_sales.a"]
 
 
-def test_what_a_merge_may_know_of_a_field_it_knows_where_a_stream_has_that_field() -> None:
-    given = replicate(
-        {"read": "incremental"}, {"write": "merge", "delete_when": "gone", "version_field": "id", "chunk_rows": 9}
-    )
+def test_what_is_wished_of_loads_is_wished_of_those_that_can_have_it() -> None:
+    wished = {"delete_when": "gone", "version_field": "id", "chunk_rows": 9, "replace_strategy": "swap"}
+    given = replicate({"read": "incremental"}, {"write": "merge", **wished})
     gone = pa.table({"id": [1], "gone": [True]}).schema
     whole = ResolvedPipeline(name="all", replicate=given)
     streams = [
@@ -143,10 +142,10 @@ def test_what_a_merge_may_know_of_a_field_it_knows_where_a_stream_has_that_field
         StreamInfo("public.c", gone, (), ("updated_at",)),
     ]
     found = [one.pipeline(whole).destinations[0] for one in planned(given, *streams)]
-    assert [(one.version_field, one.delete_when, one.chunk_rows) for one in found] == [
-        ("id", "gone", 9),
-        (None, "gone", None),
-        (None, None, None),
+    assert [(one.version_field, one.delete_when, one.chunk_rows, one.replace_strategy) for one in found] == [
+        ("id", "gone", 9, "delete_insert"),
+        (None, "gone", None, "delete_insert"),
+        (None, None, None, "swap"),
     ]
 
 

@@ -63,6 +63,7 @@ class Planned(BaseModel):
         destination = ResolvedDestination(
             stream=self.target,
             write=self.write,
+            replace_strategy=to.replace_strategy if self.write == "replace" else "delete_insert",
             key=self.key if self.write == "merge" else (),
             version_field=self._of_a_merge(to.version_field),
             delete_when=self._of_a_merge(to.delete_when),
