@@ -328,6 +328,17 @@ async def test_a_table_that_goes_while_the_run_is_at_work_is_told_and_fails_noth
     assert await same(erp, "public.a", "raw.a") == 3
 
 
+async def test_a_run_of_which_no_table_is_left_has_failed(bench: Bench, erp: asyncpg.Connection) -> None:
+    await fill(erp, "a", 3)
+    job = replication(bench, {}, {})
+    with pytest.raises(Transient):
+        await bench.run_armed(job, "load.before_commit")
+    await erp.execute("DROP TABLE a")
+    outcome = await bench.run(bench.again(job))
+    assert outcome.status == "failed"
+    assert [one.error and one.error.code for one in outcome.destinations] == ["stream-missing"]
+
+
 async def test_a_stream_of_which_a_part_is_gone_has_not_vanished_but_failed(
     bench: Bench, erp: asyncpg.Connection
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from dataaggregator.clock import SystemClock
 from dataaggregator.connector.kept import Kept
 from dataaggregator.contracts.replicate import ResolvedReplicate
+from dataaggregator.contracts.run import RunCounts
 from dataaggregator.dataplane.chunked import runner_for
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at
@@ -94,7 +95,7 @@ class Replication:
 
     async def _gone(self, ends: Sequence[Ended]) -> Sequence[str]:
         """Those that have vanished since the run began: not found, and not listed any more. One that is listed still
-        lacks something that belongs to it, and has failed."""
+        lacks something that belongs to it, and has failed; so have all of them if not one is left."""
         missing = [one.names.stream for one in ends if one.missing]
         if not missing or self._replicate.on_vanished == "fail" or self._cancelled:
             return ()
@@ -103,7 +104,8 @@ class Replication:
         except Exception as error:
             explained(error, self._report)
             return ()
-        return [name for name in missing if name not in listed]
+        gone = [name for name in missing if name not in listed]
+        return gone if len(gone) < len(ends) else ()
 
     async def _stream(self, one: Planned) -> Ended:
         names = Names.of(self._replicate, one)
@@ -134,12 +136,11 @@ class Replication:
         )
 
     def _tell_end(self, ended: Ended) -> None:
-        if ended.outcome is None:
-            if ended.error is not None:
-                self._report.log("error", ended.error.detail, code=ended.error.code, stream=ended.names.stream)
-            return
-        counts = ended.outcome.counts
+        counts = RunCounts() if ended.outcome is None else ended.outcome.counts
         self._following.ended(ended.names.source, counts)
         if ended.succeeded:
             told = f"{ended.names.stream} → {ended.planned.target}: {counts.rows_written} rows written."
             self._report.log("info", told, stream=ended.names.stream, rows_read=counts.rows_read)
+        elif ended.planned.error is not None:
+            error = ended.planned.error
+            self._report.log("error", error.detail, code=error.code, stream=ended.names.stream)

@@ -57,8 +57,9 @@ class Ended:
 
     @property
     def missing(self) -> bool:
-        """Whether the source did not find it, or something that belongs to it."""
-        return self.error is not None and (self.error.code, self.error.stage) == (MISSING, SOURCE)
+        """Whether the source did not find it, or something that belongs to it, before any of its rows was committed."""
+        held = self.outcome is not None and any(one.receipt is not None for one in self.outcome.destinations)
+        return self.error is not None and (self.error.code, self.error.stage) == (MISSING, SOURCE) and not held
 
     def told(self) -> RunOutcome | None:
         """Its outcome in the words of the whole run."""
