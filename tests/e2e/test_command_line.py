@@ -227,3 +227,30 @@ def test_version_and_help_need_no_platform(tmp_path: Path) -> None:
     assert alone.command("version").stdout.startswith("dataaggregator ")
     for word in HELPED:
         assert alone.command(word, "--help").returncode == 0
+
+
+def test_a_change_of_schema_is_approved_and_then_made(demo: Platform, tmp_path: Path) -> None:
+    definitions = tmp_path / "definitions.yaml"
+    definitions.write_text(f"""
+connectors: [{{name: approved-files, type: files, config: {{root: "file://{tmp_path}"}}}}]
+pipelines:
+  - name: approved-change
+    sources: {{rows: {{connector: approved-files, stream: rows.csv}}}}
+    destinations: [{{connector: approved-files, stream: kept, schema_policy: pause}}]
+""")
+    (tmp_path / "rows.csv").write_text("id\n1\n")
+    assert demo.command("apply", "-f", str(definitions)).returncode == 0
+    assert demo.command("run", "approved-change", "--follow").returncode == 0
+    (tmp_path / "rows.csv").write_text("id,note,other\n2,b,c\n")
+    stopped = demo.command("run", "approved-change", "--follow")
+    assert stopped.returncode == 1
+    assert "schema-change-waits" in stopped.stdout + stopped.stderr
+    some = demo.command("approve", "approved-change", "--field", "note")
+    assert "approved-change is blocked." in some.stdout, some.stderr
+    rest = demo.command("approve", "approved-change")
+    assert "approved-change is active." in rest.stdout, rest.stderr
+    assert "other" in rest.stdout
+    assert "note" not in rest.stdout
+    nothing = demo.command("approve", "approved-change")
+    assert (nothing.returncode, "No change of schema waits" in nothing.stderr) == (1, True)
+    assert demo.command("run", "approved-change", "--follow").returncode == 0

@@ -127,6 +127,10 @@ DEFINITIONS: dict[str, Entry] = {
         "The state cannot be set like this",
         "Take streams, destinations and types from GET /api/pipelines/{pipeline}/state and correct each part named.",
     ),
+    "schema-nothing-waits": Entry(
+        "No such change of schema waits at the pipeline",
+        "Look at its schema_changes: they are all that can be approved.",
+    ),
     "transformation-in-use": Entry("Pipelines use this transformation", "Change or delete the pipelines named first."),
     "transformation-unknown": Entry(
         "No such transformation",

@@ -220,6 +220,10 @@ RUNS: dict[str, Entry] = {
         "The kernel cannot lock a sandbox",
         "Use a kernel with Landlock and seccomp, or set SANDBOX=basic where every author of pipelines is trusted.",
     ),
+    "schema-change-waits": Entry(
+        "The rows differ from their destination, and the pipeline waits for an approval",
+        "Look at schema_changes of the pipeline, then approve them, or change the source or the definition.",
+    ),
     "schema-frozen": Entry(
         "The destination's schema is frozen",
         "Bring rows and columns together yourself, in a step or at the destination, or use another schema_policy.",

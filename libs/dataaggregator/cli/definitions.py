@@ -226,4 +226,23 @@ def _transformation(file: Path) -> Json:
     return found
 
 
-COMMANDS = {"apply": apply_files, "connectors": connectors, "transform": transform}
+@click.command("approve")
+@click.argument("pipeline")
+@click.option("--field", "fields", multiple=True, help="Only the changes of this column; can be given several times.")
+@command
+async def approve_schema(session: Session, pipeline: str, fields: tuple[str, ...]) -> None:
+    """Approve the changes of schema that wait at PIPELINE, so that its runs make them."""
+    path = f"/api/pipelines/{pipeline}"
+    async with session.client() as client:
+        waiting = (await client.get(path))["schema_changes"]
+        chosen = [one for one in waiting if not fields or one["field"] in fields]
+        after = await client.post(f"{path}/schema/approve", {"changes": chosen} if fields else {})
+    if session.json:
+        emit_json(after)
+        return
+    lines = [(one["stream"], one["kind"], one["field"], one["before"], one["after"]) for one in chosen]
+    console().print(table(("stream", "change", "column", "before", "after"), lines))
+    click.echo(f"{after['name']} is {after['status']}.")
+
+
+COMMANDS = {"apply": apply_files, "approve": approve_schema, "connectors": connectors, "transform": transform}

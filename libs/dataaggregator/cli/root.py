@@ -11,6 +11,7 @@ from dataaggregator.cli.session import Session
 # A room is imported when one of its commands is asked for: `version` need not wait for Arrow.
 ROOMS = {
     "apply": "definitions",
+    "approve": "definitions",
     "bus": "bus",
     "cancel": "runs",
     "connectors": "definitions",

@@ -33,6 +33,7 @@ class SchemaPolicy(StrEnum):
     FREEZE = "freeze"
     DISCARD_COLUMN = "discard_column"
     DISCARD_ROW = "discard_row"
+    PAUSE = "pause"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class LoadRequest:
     """Of a merge: the field that says which rows are to go. They come without it, and with a `deletes.DELETE_MARK`."""
     schema_policy: SchemaPolicy = SchemaPolicy.EVOLVE
     source_streams: tuple[str, ...] = ()
+    approved: tuple[SchemaDifference, ...] = ()
+    """With PAUSE, the differences that may be made."""
 
 
 @dataclass(frozen=True)

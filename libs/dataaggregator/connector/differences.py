@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from dataaggregator.connector.destination import LoadRequest, SchemaPolicy
 from dataaggregator.contracts.connector import SchemaDifference
-from dataaggregator.errors import FieldError, Invalid
+from dataaggregator.errors import Conflict, FieldError, Invalid
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,28 @@ class Judged:
     left: tuple[Difference, ...] = ()
 
 
+class SchemaChangeWaits(Conflict):
+    """`schema-change-waits`: nobody has approved these differences yet."""
+
+    def __init__(self, stream: str, found: Sequence[Difference]) -> None:
+        named = "; ".join(f"{one.column}: {one.why}" for one in found)
+        super().__init__(
+            "schema-change-waits",
+            f"The rows differ from {stream}, which waits for somebody to approve it: {named}.",
+        )
+        self.differences = tuple(one.told for one in found)
+
+
 def judge(load: LoadRequest, schema: pa.Schema, found: Sequence[Difference]) -> Judged:
-    """Raises Invalid, naming every column at once: `schema-frozen`, or a code of the difference."""
+    """Raises Invalid, naming every column at once: `schema-frozen`, or a code of the difference; SchemaChangeWaits."""
     if found and load.schema_policy is SchemaPolicy.FREEZE:
         raise _refused(f"{load.stream} is frozen, and the rows differ from it", found, "schema-frozen")
     if unbearable := [one for one in found if not _bearable(load.schema_policy, one)]:
         raise _refused(f"The rows do not fit {load.stream}", unbearable)
-    if load.schema_policy is SchemaPolicy.EVOLVE:
+    waiting = [one for one in found if one.told not in load.approved]
+    if waiting and load.schema_policy is SchemaPolicy.PAUSE:
+        raise SchemaChangeWaits(load.stream, waiting)
+    if load.schema_policy in (SchemaPolicy.EVOLVE, SchemaPolicy.PAUSE):
         made = tuple(one for one in found if one.possible)
         return Judged(schema, made, tuple(one for one in found if not one.possible))
     return Judged(_kept(load, schema, found), (), tuple(found))

@@ -53,6 +53,13 @@ class SchemaDifference(Told):
     after: str | None = None
 
 
+class DestinationDifference(SchemaDifference):
+    """A difference between the rows and one destination's stream, which waits for approval or has it."""
+
+    connector: str
+    stream: str
+
+
 class SchemaChanged(Message):
     """A destination's or a source's schema is not what it was. The event's subject is the connector's id."""
 

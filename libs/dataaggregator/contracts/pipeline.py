@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent
+from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.modes import ReadMode, ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
 from dataaggregator.contracts.parameters import Parameter
@@ -215,6 +216,8 @@ class ResolvedPipeline(Sent):
     retry: RetryPolicy = RetryPolicy()
     timeout_seconds: float | None = None
     on_rejected: OnRejected | None = None
+    approved: tuple[DestinationDifference, ...] = ()
+    """Differences of schema that destinations with `schema_policy: pause` may make."""
 
     @property
     def connector_ids(self) -> frozenset[UUID]:

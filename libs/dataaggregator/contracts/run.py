@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from dataaggregator.contracts.base import Message, Time, Told
+from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.ledger import Receipt
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 
@@ -55,6 +56,7 @@ class DestinationOutcome(Told):
     status: Literal["succeeded", "failed", "cancelled"]
     receipt: Receipt | None = None
     error: RunError | None = None
+    waiting: tuple[SchemaDifference, ...] = Field((), description="Differences of schema that wait for approval.")
 
 
 class Replay(Told):

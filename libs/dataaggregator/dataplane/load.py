@@ -17,6 +17,7 @@ from dataaggregator.connector.destination import (
     LoadRequest,
 )
 from dataaggregator.connector.destination import Receipt as HeldReceipt
+from dataaggregator.connector.differences import SchemaChangeWaits
 from dataaggregator.connector.source import BinaryCopy
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.ledger import LedgerEdge, LedgerStage, Receipt
@@ -49,6 +50,8 @@ class Load:
         self.counted = Counted("destination")
         self.state: State = "pending"
         self.error: RunError | None = None
+        self.waiting: tuple[SchemaDifference, ...] = ()
+        """What the stream may not be changed for before somebody has approved it."""
         self.receipt: Receipt | None = None
         self._held: HeldReceipt | None = None
         self._failpoints = failpoints
@@ -68,7 +71,11 @@ class Load:
     async def prepare(self, schema: pa.Schema) -> Sequence[SchemaDifference]:
         marked = self.request.delete_when
         schema = with_mark_field(schema, marked) if marked else schema
-        prepared = await self.destination.prepare(self.request, schema)
+        try:
+            prepared = await self.destination.prepare(self.request, schema)
+        except SchemaChangeWaits as error:
+            self.waiting = error.differences
+            raise
         self.admission.follow(self.request, prepared, schema)
         return prepared.changes
 
@@ -173,6 +180,7 @@ class Load:
             status=status,
             receipt=self.receipt,
             error=error,
+            waiting=self.waiting,
         )
 
     def _settled(self, held: HeldReceipt) -> None:

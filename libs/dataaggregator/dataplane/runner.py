@@ -27,7 +27,7 @@ from dataaggregator.dataplane.copies import Copies
 from dataaggregator.dataplane.cursors import go_on_from
 from dataaggregator.dataplane.extract import Extract, extracts
 from dataaggregator.dataplane.failpoints import Failpoints
-from dataaggregator.dataplane.failures import at
+from dataaggregator.dataplane.failures import StageError, at
 from dataaggregator.dataplane.job import CursorCommitted, ReplayedRows, RunJob, RunOutcome, SchemaChange
 from dataaggregator.dataplane.load import Load
 from dataaggregator.dataplane.meter import Meter
@@ -139,8 +139,13 @@ class Runner:
             version_field=definition.version_field,
             delete_when=definition.delete_when,
             schema_policy=SchemaPolicy(definition.schema_policy),
+            approved=self._approved(definition.connector_name, without_parameters(definition.stream, values)),
             source_streams=tuple(source_key(name, source, values) for name, source in sources.items()),
         )
+
+    def _approved(self, connector: str, stream: str) -> tuple[SchemaDifference, ...]:
+        mine = [one for one in self._job.definition.approved if (one.connector, one.stream) == (connector, stream)]
+        return tuple(SchemaDifference(kind=o.kind, field=o.field, before=o.before, after=o.after) for o in mine)
 
     async def _settle(self, earlier: Sequence[Extract]) -> None:
         """What an earlier attempt has committed is not loaded again; its counts are in the run folder."""
@@ -203,6 +208,7 @@ class Runner:
         sources = {name: self._source(name) for name in self._job.definition.sources}
         first = self._new_pass(scene, sources)
         schemas = await first.bind()
+        await self._see_what_waits(schemas)
         groups: dict[tuple[tuple[str, Cursor], ...], list[Load]] = {}
         for load in self._loads:
             if load.state == "pending":
@@ -217,6 +223,19 @@ class Runner:
                 reading = self._new_pass(dataclasses.replace(scene, plan=needed), sources)
                 await reading.bind()
             await self._read_and_load(reading, loads, dict(came_from))
+
+    async def _see_what_waits(self, schemas: Mapping[str, pa.Schema]) -> None:
+        """A difference that waits at one destination keeps the rows from all; those of all are found."""
+        errors: list[StageError] = []
+        for load in self._loads:
+            if load.state == "pending" and load.request.schema_policy is SchemaPolicy.PAUSE:
+                try:
+                    with at(load.name):
+                        self._tell_changes(load, await load.prepare(schemas[load.definition.input]))
+                except StageError as error:  # what else is wrong is told when the load begins
+                    errors += [error] if load.waiting else []
+        if errors:
+            raise errors[0]
 
     def _source(self, name: str) -> Source:
         replay = self._job.replay

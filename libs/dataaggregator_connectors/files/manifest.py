@@ -67,7 +67,7 @@ class Manifest:
         self._forget({*replaced, *loaded.files})
         self.files = [*(name for name in kept if name not in loaded.files), *loaded.files]
         self.pending = []
-        renewed = load.write is WriteKind.REPLACE and load.schema_policy is SchemaPolicy.EVOLVE
+        renewed = load.write is WriteKind.REPLACE and load.schema_policy in (SchemaPolicy.EVOLVE, SchemaPolicy.PAUSE)
         held = evolving.read(self.arrow_schema) if self.arrow_schema and not renewed else loaded.schema
         self.arrow_schema = evolving.written(evolving.joined(held, loaded.schema))
         told: dict[str, dict[str, Any]] = {name: cursor.to_json() for name, cursor in cursors.items()}

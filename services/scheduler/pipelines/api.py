@@ -21,6 +21,7 @@ from services.scheduler.fires import check_cron, fires_of
 from services.scheduler.pipelines import schedules, store
 from services.scheduler.pipelines.commands import PipelineCommands
 from services.scheduler.pipelines.resource import (
+    ApprovalWish,
     Fire,
     Fires,
     PipelineQuery,
@@ -71,6 +72,11 @@ class PipelinesApi:
             Route("POST", f"{one}/pause", self.pause, "Let the triggers rest", TAG, operate, answers=good),
             Route("POST", f"{one}/resume", self.resume, "Let the triggers fire again", TAG, operate, answers=good),
             Route(
+                "POST", f"{one}/schema/approve", self.approve_schema, "Approve changes of schema that wait", TAG, write,
+                body=ApprovalWish, body_optional=True, answers=good, problems=(409, 412), etag=True, idempotent=True,
+                description="After `schema_policy: pause` has blocked the pipeline: runs may make these changes.",
+            ),
+            Route(
                 "GET", f"{one}/versions", self.versions, "List the versions of a pipeline", TAG, read,
                 query=PageQuery, answers={200: Page[PipelineVersion]},
             ),
@@ -118,6 +124,12 @@ class PipelinesApi:
     async def resume(self, call: Call) -> Answer:
         resumed = await self.commands.resume(call.workspace, call.path["pipeline"], author(call))
         return await self._show(call, str(resumed.id))
+
+    async def approve_schema(self, call: Call) -> Answer:
+        wanted = call.body_as(ApprovalWish).changes
+        reference = call.path["pipeline"]
+        approved = await self.commands.approve_schema(call.workspace, reference, author(call), wanted, expect(call))
+        return await self._show(call, str(approved.id))
 
     async def versions(self, call: Call) -> Answer:
         async with self.database.transaction(call.workspace) as tx:

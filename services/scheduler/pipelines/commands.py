@@ -1,10 +1,11 @@
 """Pipelines, commands: create, save, delete, pause, resume; each one transaction."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Set
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from uuid import UUID
 
+from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.pipeline import (
     PipelineBlocked,
     PipelineCreated,
@@ -109,13 +110,29 @@ class PipelineCommands:
             pipeline = await store.get(tx, workspace, reference, lock="FOR UPDATE")
             if pipeline.status is Status.ACTIVE:
                 return pipeline
-            await material.resolved(tx, pipeline)
-            names = pipelines_named(pipeline.definition)
-            others = await upstreams.named(tx, workspace, names, pipeline.id) if names else {}
-            await schedules.set_triggers(tx, pipeline, others)
-            resumed = await _activate(tx, pipeline)
+            resumed = await _go_on(tx, pipeline)
             await _audit(tx, resumed, author, "pipeline.resumed")
             return resumed
+
+    async def approve_schema(
+        self,
+        workspace: UUID,
+        reference: str,
+        author: Author,
+        wanted: Sequence[DestinationDifference] | None,
+        expect: Callable[[int], None],
+    ) -> Pipeline:
+        """Its runs may make these changes; when none waits any more it is active again. Raises Conflict."""
+        async with self.database.transaction(workspace) as tx:
+            pipeline = await store.get(tx, workspace, reference, lock="FOR UPDATE")
+            expect(pipeline.version)
+            chosen = pipeline.approve(wanted)
+            approved = tuple(dict.fromkeys((*pipeline.approved, *chosen)))
+            rest = [one for one in pipeline.waiting if one not in chosen]
+            after = await store.set_approved(tx, pipeline, approved, rest)
+            detail = {"name": after.name, "changes": [one.model_dump(mode="json") for one in chosen]}
+            await outbox.audit(tx, workspace, author, Audited("pipeline.schema_approved", "pipeline", after.id, detail))
+            return after if rest else await _go_on(tx, after)
 
     async def let_go(self, workspace: UUID, connector: Connector) -> None:
         """Before its owner deletes it: raises Conflict if a pipeline uses it, else no definition may name it any more.
@@ -154,12 +171,23 @@ class PipelineCommands:
             await connectors.stay(tx, workspace, {id_: token for id_, token in leaving.items() if id_ in there})
 
 
-async def block(tx: Connection, pipeline: Pipeline, reason: str) -> Pipeline:
-    """A locked pipeline that cannot run until somebody cures the reason."""
-    blocked = await store.set_status(tx, pipeline, Status.BLOCKED, reason)
+async def block(
+    tx: Connection, pipeline: Pipeline, reason: str, waiting: Sequence[DestinationDifference] = ()
+) -> Pipeline:
+    """A locked pipeline that cannot run until somebody cures the reason, or approves what waits."""
+    blocked = await store.set_status(tx, pipeline, Status.BLOCKED, reason, waiting)
     message = PipelineBlocked(pipeline_id=blocked.id, name=blocked.name, reason=reason)
     await outbox.emit(tx, blocked.workspace_id, blocked.id, message)
     return blocked
+
+
+async def _go_on(tx: Connection, pipeline: Pipeline) -> Pipeline:
+    """Only a pipeline whose definition is right: raises Invalid if a connector or transformation is gone."""
+    await material.resolved(tx, pipeline)
+    names = pipelines_named(pipeline.definition)
+    others = await upstreams.named(tx, pipeline.workspace_id, names, pipeline.id) if names else {}
+    await schedules.set_triggers(tx, pipeline, others)
+    return await _activate(tx, pipeline)
 
 
 async def _activate(tx: Connection, pipeline: Pipeline) -> Pipeline:

@@ -1,12 +1,13 @@
 """Pipelines, domain: what a pipeline is, how what it names is resolved, and what its runs may be given."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.pipeline import (
     PipelineDefinition,
     ResolvedDestination,
@@ -41,6 +42,18 @@ class Pipeline(Saved[PipelineDefinition]):
     status: Status
     status_reason: str | None
     active_since: datetime
+    waiting: tuple[DestinationDifference, ...] = ()
+    """Differences of schema that keep it blocked until somebody approves them."""
+    approved: tuple[DestinationDifference, ...] = ()
+
+    def approve(self, wanted: Sequence[DestinationDifference] | None) -> tuple[DestinationDifference, ...]:
+        """Those that are meant, all without a wish; raises Conflict for what does not wait."""
+        if strange := [one for one in wanted or () if one not in self.waiting]:
+            named = ", ".join(f"{one.field} of {one.stream}" for one in strange)
+            raise Conflict("schema-nothing-waits", f"{named}: no such change waits at the pipeline {self.name!r}.")
+        if not self.waiting:
+            raise Conflict("schema-nothing-waits", f"No change of schema waits at the pipeline {self.name!r}.")
+        return self.waiting if wanted is None else tuple(wanted)
 
     def must_be_active(self) -> None:
         if self.status is Status.PAUSED:

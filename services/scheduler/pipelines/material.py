@@ -25,7 +25,8 @@ async def resolved(tx: Connection, pipeline: Pipeline) -> ResolvedPipeline:
     definition = pipeline.definition
     known = await connectors.used(tx, pipeline.workspace_id, pipeline.id)
     found = await transformations.named(tx, pipeline.workspace_id, transformations_named(definition))
-    return resolve(definition, Material(known, {name: saved.definition for name, saved in found.items()}))
+    made = resolve(definition, Material(known, {name: saved.definition for name, saved in found.items()}))
+    return made.model_copy(update={"approved": pipeline.approved}) if pipeline.approved else made
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from dataaggregator.contracts.base import Sent
+from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.dry_run import SAMPLE_ROWS, SampleRows
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.contracts.run import RunStatus, RunTrigger
@@ -44,6 +45,16 @@ class PipelineShown(PipelineDefinition):
     status_reason: str | None
     next_run_at: datetime | None
     last_run: LastRun | None
+    schema_changes: tuple[DestinationDifference, ...] = Field(
+        (), description="Differences between rows and destinations that wait for approval."
+    )
+
+
+class ApprovalWish(BaseModel):
+    """Which of `schema_changes` are approved, as they are shown there; all of them if none are named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    changes: tuple[DestinationDifference, ...] | None = None
 
 
 class PipelineVersion(BaseModel):
@@ -126,7 +137,11 @@ class Fires(BaseModel):
 
 def shown(found: Shown) -> PipelineShown:
     pipeline = found.pipeline
-    state = {"status": pipeline.status.value, "status_reason": pipeline.status_reason}
+    state = {
+        "status": pipeline.status.value,
+        "status_reason": pipeline.status_reason,
+        "schema_changes": pipeline.waiting,
+    }
     return definition.shown(PipelineShown, pipeline, **state, next_run_at=found.next_run_at, last_run=found.last_run)
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from asyncpg import Record, UniqueViolationError
 
+from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
@@ -70,13 +71,33 @@ async def save(tx: Connection, pipeline: Pipeline, definition: PipelineDefinitio
     return _pipeline(row)
 
 
-async def set_status(tx: Connection, pipeline: Pipeline, status: Status, reason: str | None = None) -> Pipeline:
+async def set_status(
+    tx: Connection,
+    pipeline: Pipeline,
+    status: Status,
+    reason: str | None = None,
+    waiting: Sequence[DestinationDifference] = (),
+) -> Pipeline:
     """Of a pipeline that `get` has locked; becoming active starts its triggers from now."""
     statement = """
-        UPDATE scheduler.pipelines SET status = $3, status_reason = $4,
+        UPDATE scheduler.pipelines SET status = $3, status_reason = $4, waiting_changes = $5,
             active_since = CASE $3 WHEN 'active' THEN now() ELSE active_since END
         WHERE workspace_id = $1 AND id = $2 RETURNING *"""
-    [row] = await tx.fetch(statement, pipeline.workspace_id, pipeline.id, status.value, reason)
+    [row] = await tx.fetch(statement, pipeline.workspace_id, pipeline.id, status.value, reason, _plain(waiting))
+    return _pipeline(row)
+
+
+async def set_approved(
+    tx: Connection,
+    pipeline: Pipeline,
+    approved: Sequence[DestinationDifference],
+    waiting: Sequence[DestinationDifference],
+) -> Pipeline:
+    """Of a pipeline that `get` has locked: what its runs may change, and what still waits."""
+    statement = """
+        UPDATE scheduler.pipelines SET approved_changes = $3, waiting_changes = $4
+        WHERE workspace_id = $1 AND id = $2 RETURNING *"""
+    [row] = await tx.fetch(statement, pipeline.workspace_id, pipeline.id, _plain(approved), _plain(waiting))
     return _pipeline(row)
 
 
@@ -88,6 +109,12 @@ async def get(tx: Connection, workspace: UUID, reference: str, *, lock: Lock = "
     if row is None:
         raise unknown(reference)
     return _pipeline(row)
+
+
+async def find(tx: Connection, workspace: UUID, id_: UUID) -> Pipeline | None:
+    """None if it was deleted."""
+    row = await tx.fetchrow("SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 AND id = $2", workspace, id_)
+    return None if row is None else _pipeline(row)
 
 
 async def lock_all(tx: Connection, workspace: UUID, ids: Sequence[UUID]) -> None:
@@ -184,6 +211,14 @@ async def _keep_version(tx: Connection, workspace: UUID, id_: UUID, author: Auth
     await tx.execute(statement, workspace, id_, author.user_id)
 
 
+def _plain(changes: Sequence[DestinationDifference]) -> list[dict[str, Any]]:
+    return [one.model_dump(mode="json") for one in changes]
+
+
+def _changes(held: list[dict[str, Any]]) -> tuple[DestinationDifference, ...]:
+    return tuple(DestinationDifference.model_validate(one) for one in held)
+
+
 def _taken(name: str) -> Conflict:
     return Conflict("already-exists", f"There is already a pipeline named {name!r} in this workspace.")
 
@@ -206,4 +241,6 @@ def _pipeline(row: Record) -> Pipeline:
         status=Status(row["status"]),
         status_reason=row["status_reason"],
         active_since=row["active_since"],
+        waiting=_changes(row["waiting_changes"]),
+        approved=_changes(row["approved_changes"]),
     )

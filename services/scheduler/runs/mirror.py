@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.run import RunAttemptFailed, RunEnded, RunStarted
 from dataaggregator.db import Connection
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.pipelines import upstreams
+from services.scheduler.pipelines.commands import block
+from services.scheduler.pipelines.domain import Status
 from services.scheduler.runs import store
 from services.scheduler.runs.commands import hand_over_next
 from services.scheduler.runs.domain import Fact, Outcome, Run
@@ -28,9 +31,27 @@ async def ended(tx: Connection, workspace: UUID, fact: Fact, told: Sequence[RunE
     await pipelines.lock_all(tx, workspace, [one.pipeline_id for one in told])
     followed = await _follow(tx, workspace, {one.run_id: _finished(fact, one) for one in told})
     await upstreams.ended(tx, workspace, followed)
+    for run in followed:
+        await _block_what_waits(tx, run)
     free = [run.pipeline_id for run in followed]
     for pipeline in await store.pipelines_waited_for(tx, workspace, free):
         await hand_over_next(tx, workspace, pipeline)
+
+
+async def _block_what_waits(tx: Connection, run: Run) -> None:
+    """A pipeline that was changed since, or that somebody has paused, finds out with its next run."""
+    waiting = [
+        DestinationDifference(connector=one.connector, stream=one.stream, **difference.model_dump())
+        for one in run.destinations
+        for difference in one.waiting
+    ]
+    if not waiting:
+        return
+    pipeline = await pipelines.find(tx, run.workspace_id, run.pipeline_id)
+    if pipeline is None or pipeline.status is Status.PAUSED or pipeline.version != run.pipeline_version:
+        return
+    where = ", ".join(dict.fromkeys(one.stream for one in waiting))
+    await block(tx, pipeline, f"the rows differ from {where}, which waits for approval", waiting)
 
 
 async def _follow(tx: Connection, workspace: UUID, steps: Mapping[UUID, Step]) -> Sequence[Run]:

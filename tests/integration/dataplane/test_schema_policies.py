@@ -472,7 +472,7 @@ async def test_a_replaced_file_tells_what_it_has_no_more(pg: Bench, db: asyncpg.
     assert told(pg) == [(None, None, None), ("number", None, "int32"), ("name", "string", None)]
 
 
-@pytest.mark.parametrize("policy", POLICIES[1:])
+@pytest.mark.parametrize("policy", [*POLICIES[1:], "pause"])
 async def test_an_api_cannot_be_held_to_a_policy(pg: Bench, db: asyncpg.Connection, policy: str) -> None:
     await tables(db, "SELECT 1 AS id", None)
     pg.connector("api", "http", {"base_url": "http://127.0.0.1:9", "streams": {"in": {"path": "/in"}}})

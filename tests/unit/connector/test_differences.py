@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from dataaggregator.connector.destination import LoadRequest, SchemaPolicy, WriteKind
-from dataaggregator.connector.differences import Difference, judge
+from dataaggregator.connector.differences import Difference, SchemaChangeWaits, judge
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.files.evolving import joined, read, wider, written
@@ -64,6 +64,19 @@ def test_discard_column_leaves_out_what_is_new_and_nothing_else() -> None:
 def test_discard_row_hands_a_column_over_as_what_it_holds() -> None:
     assert judged("discard_row", NEW, WIDE, ODD) == ([], ["id:int64", "wide:int64", "odd:date32[day]"])
     assert refused("discard_row", NEW, LOST) == ("column-incompatible", ["odd"])
+
+
+def test_pause_makes_what_was_approved_and_waits_with_all_of_the_rest() -> None:
+    pausing = replace(LOAD, schema_policy=SchemaPolicy.PAUSE)
+    with pytest.raises(SchemaChangeWaits) as raised:
+        judge(replace(pausing, approved=(NEW.told,)), ROWS, [NEW, WIDE, GONE])
+    assert (raised.value.code, raised.value.differences) == ("schema-change-waits", (WIDE.told, GONE.told))
+    made = judge(replace(pausing, approved=(NEW.told, GONE.told)), ROWS, [NEW, GONE])
+    assert ([one.column for one in made.make], [one.column for one in made.left]) == (["new"], ["gone"])
+    other = NEW.told.model_copy(update={"after": "integer"})
+    with pytest.raises(SchemaChangeWaits):
+        judge(replace(pausing, approved=(other,)), ROWS, [NEW])
+    assert refused("pause", NEW, ODD) == ("column-incompatible", ["odd"])
 
 
 def test_rows_of_which_nothing_would_be_left_are_refused() -> None:

@@ -75,7 +75,11 @@ class Planned(BaseModel):
             input=SOURCE,
         )
         return ResolvedPipeline(
-            name=whole.name, sources={SOURCE: source}, destinations=(destination,), on_rejected=whole.on_rejected
+            name=whole.name,
+            sources={SOURCE: source},
+            destinations=(destination,),
+            on_rejected=whole.on_rejected,
+            approved=whole.approved,
         )
 
     def _of_a_merge(self, field: str | None) -> str | None:
