@@ -19,7 +19,7 @@ WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 BUF := $(NODE) $(TOOLS)/node_modules/@bufbuild/buf/bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-faults test-contract test-compose test-stores check check-contracts release-contracts reference format lock bench clean
+.PHONY: help setup demo up test test-faults test-security test-contract test-compose test-stores check check-contracts release-contracts reference format lock bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -85,6 +85,9 @@ lock: ## pin every dependency again, with hashes (needs uv)
 
 test-faults: $(READY_DEV) ## the whole count of kills and cuts, each printing its seed (up to an hour)
 	@PYTHONDONTWRITEBYTECODE= FAULTS=all $(BIN)/python -m pytest $(WORKERS) -m faults tests/faults
+
+test-security: $(READY_DEV) ## the whole matrix of attacks: sandbox, addresses, tokens, names, secrets (up to an hour)
+	@PYTHONDONTWRITEBYTECODE= SECURITY=all $(BIN)/python -m pytest $(WORKERS) -m security tests
 
 test-contract: $(READY_DEV) ## the served document against the running platform, 100 made-up calls an operation
 	@CONTRACT=all $(BIN)/python -m pytest tests/contract/test_served_document.py

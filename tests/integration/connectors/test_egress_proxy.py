@@ -13,6 +13,8 @@ from dataaggregator.connector.egress import Egress, EgressPolicy
 from dataaggregator.connector.egress_proxy import EgressProxy
 from tests.integration.connectors.conftest import served
 
+pytestmark = pytest.mark.security
+
 DEADLINE_SECONDS = 20.0
 
 

@@ -12,6 +12,8 @@ from dataaggregator.errors import Invalid
 from dataaggregator_connectors.postgres.sql import Table, parse_table, quote
 from tests.integration.connectors.test_postgres_loads import destination, fill, load
 
+pytestmark = pytest.mark.security
+
 HOSTILE = [
     'a"b', "a'b", "a;DROP TABLE held;--", "a.b", '"', "--", "/*", "\\", "$1", "%s", "{}", "Select", "ü" * 30, " ",
     "a\nb", "\t", "'; --", '"; DROP SCHEMA public CASCADE; --', "id ", "a" * 63, "😀", "_dataaggregator_position",

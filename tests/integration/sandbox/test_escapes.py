@@ -10,6 +10,8 @@ import pytest
 
 from dataaggregator.errors import PlatformError
 
+pytestmark = pytest.mark.security
+
 # Run inside the lock: each line must end in an OSError; what does not is printed.
 _ATTEMPTS = """
 import ctypes, os, socket, sys, threading

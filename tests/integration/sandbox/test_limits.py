@@ -12,6 +12,8 @@ from dataaggregator.dataplane.sandbox.messages import Rows
 from dataaggregator.errors import PlatformError
 from tests.integration.sandbox.conftest import Spent
 
+pytestmark = pytest.mark.security
+
 MEMORY = 512 << 20
 LIMIT_SECONDS = 3
 STARTING_SECONDS = 3  # importing the engines, before the limit counts

@@ -16,6 +16,9 @@ from dataaggregator.dataplane.sandbox.messages import SandboxLimits
 from dataaggregator.errors import PlatformError
 from tests.integration.sandbox.pythons import PythonSteps, at_work, python
 from tests.integration.sandbox.test_limits import limits_of
+from tests.security import tried
+
+pytestmark = pytest.mark.security
 
 FLOW = pa.table({"id": [1, 2, 3]})
 LIMIT_SECONDS = 1
@@ -154,7 +157,7 @@ def explode(steps: PythonSteps, body: str) -> tuple[PlatformError, float]:
     return caught.value, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-@pytest.mark.parametrize("name", MEMORY)
+@pytest.mark.parametrize("name", tried(MEMORY))
 def test_a_bomb_of_memory_ends_in_its_limit(bombed: PythonSteps, name: str) -> None:
     error, spent = explode(bombed, MEMORY[name])
     # One that grows slowly meets the limit of time first; an engine may break down where it gets no more.
@@ -162,14 +165,14 @@ def test_a_bomb_of_memory_ends_in_its_limit(bombed: PythonSteps, name: str) -> N
     assert spent < STARTING_SECONDS + LIMIT_SECONDS + 1
 
 
-@pytest.mark.parametrize("name", TIME)
+@pytest.mark.parametrize("name", tried(TIME))
 def test_a_bomb_of_time_ends_in_its_limit(bombed: PythonSteps, name: str) -> None:
     error, spent = explode(bombed, TIME[name])
     assert error.code in (PYTHON_LOST, "sandbox-memory"), error
     assert spent < STARTING_SECONDS + LIMIT_SECONDS + 1
 
 
-@pytest.mark.parametrize("name", WAITING)
+@pytest.mark.parametrize("name", tried(WAITING))
 def test_what_waits_for_ever_is_waited_for_no_longer_than_its_limit(tmp_path: Path, name: str) -> None:
     steps = PythonSteps(tmp_path, SandboxLimits(tmp_path, **{**LIMITS, "python_seconds": 1}))
     steps([python("return rows")], FLOW)
@@ -179,7 +182,7 @@ def test_what_waits_for_ever_is_waited_for_no_longer_than_its_limit(tmp_path: Pa
     assert time.monotonic() - began < 1 + 1
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", tried(REFUSED))
 def test_what_would_spread_is_refused_and_the_process_goes_on(bombed: PythonSteps, name: str) -> None:
     step = python(at_work(REFUSED[name]))
     with pytest.raises(PlatformError) as caught:
@@ -190,7 +193,7 @@ def test_what_would_spread_is_refused_and_the_process_goes_on(bombed: PythonStep
     assert bombed.starts == 1
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", tried(BROKEN))
 def test_a_process_that_breaks_takes_nothing_with_it(bombed: PythonSteps, name: str) -> None:
     error, spent = explode(bombed, BROKEN[name])
     assert error.code == PYTHON_LOST

@@ -18,6 +18,8 @@ from dataaggregator.dataplane.steps.engine import Engine, Place
 from dataaggregator.errors import Invalid
 from tests.integration.sandbox.attempts import EXPRESSIONS, QUERIES
 
+pytestmark = pytest.mark.security
+
 CANARY = "root:canary"
 PLACE = Place("t", "steps[0].sql")
 FLOW = pa.table({"id": [1, 2], "name": ["a", "b"]})

@@ -12,6 +12,8 @@ from dataaggregator.connector.addresses import Reach, reach
 from dataaggregator.connector.egress import Egress, EgressPolicy, HostList
 from dataaggregator.errors import Invalid, PlatformError
 
+pytestmark = pytest.mark.security
+
 PRIVATE = [
     "127.0.0.1", "127.255.255.254", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "::1", "fc00::1",
     "fd12:3456::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::",

@@ -5,6 +5,8 @@ import pytest
 from dataaggregator.contracts.secret import MASK
 from dataaggregator.dataplane.redaction import Redaction
 
+pytestmark = pytest.mark.security
+
 
 @pytest.mark.parametrize("text", ["p%40ss-word", "p@ss-word"])
 def test_a_known_secret_is_masked_as_it_is_and_decoded(text: str) -> None:

@@ -24,6 +24,8 @@ from dataaggregator.secrets import KeyRing
 
 from .conftest import USER, WORKSPACE, Issuer, Serve, SetClock
 
+pytestmark = pytest.mark.security
+
 KEYS = KeyRing("a made-up secret key of more than 32 characters")
 
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, SecretStr
 
 from dataaggregator.telemetry.redaction import MASK, mask_text, redact, redact_field
 
+pytestmark = pytest.mark.security
+
 CANARY = "hunter2canary"
 
 

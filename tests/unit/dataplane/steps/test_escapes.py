@@ -7,6 +7,8 @@ import pytest
 
 from dataaggregator.errors import PlatformError
 
+pytestmark = pytest.mark.security
+
 FLOW = pa.table({"id": [1, 2, 3], "name": ["a", "b", "c"]})
 
 SQL = [
