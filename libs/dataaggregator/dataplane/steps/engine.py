@@ -17,7 +17,7 @@ from dataaggregator.errors import FieldError, Invalid, Permanent
 BATCH_ROWS = 65_536
 # What the engine may hold before it spills, however many rows come and however much a sandbox may use.
 FIRST_BYTES = 64 << 20
-# Its share of the sandbox's memory, which it gets when a statement cannot do with less: not everything can be spilled.
+# Its share of the sandbox's memory, up to which a statement gets more that cannot do with less: not all can be spilled.
 # The rest is for what it does not count itself, and for batches on the wire.
 ENGINE_SHARE = 0.25
 STREAM_BYTES = 2 << 20
@@ -63,20 +63,21 @@ class Engine:
         self.spill_bytes = spill_bytes
 
     def _with_room(self, work: Callable[[], _T]) -> _T:
-        """Do it again with the whole share if it could not be done with less."""
-        try:
-            return work()
-        except duckdb.OutOfMemoryException:
-            if not self._widened():
-                raise
-        return work()  # out here, where nothing holds on to what the first time needed
+        """Do it again with more memory as long as it cannot be done with less."""
+        while True:
+            try:
+                return work()
+            except duckdb.OutOfMemoryException:
+                if not self._widened():
+                    raise
 
     def _widened(self) -> bool:
-        """Give the engine its whole share; False when it has it already."""
-        more = self.limit_bytes < self._share_bytes
-        self.limit_bytes = self._share_bytes
+        """Give the engine twice as much; False when it has its whole share already."""
+        if self.limit_bytes >= self._share_bytes:
+            return False
+        self.limit_bytes = min(2 * self.limit_bytes, self._share_bytes)
         self._connection.execute(f"SET GLOBAL memory_limit = '{self.limit_bytes}B'")
-        return more
+        return True
 
     def spill_path(self, ending: str) -> Path:
         """A name in the spill folder for a file that is not the engine's own."""
@@ -188,16 +189,15 @@ class Engine:
         """The rows of a statement, batch by batch."""
         with place.errors("expression-failed"):
             given = False
-            try:
-                for batch in self._batches(sql, values):
-                    given = True
-                    yield batch
-            except duckdb.OutOfMemoryException:
-                if given or not self._widened():
-                    raise
-            else:
-                return
-            yield from self._batches(sql, values)
+            while True:
+                try:
+                    for batch in self._batches(sql, values):
+                        given = True
+                        yield batch
+                    return
+                except duckdb.OutOfMemoryException:
+                    if given or not self._widened():
+                        raise
 
     def _batches(self, sql: str, values: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
         cursor = self._connection.cursor()  # the connection itself stays free for the steps behind

@@ -32,10 +32,11 @@ def test_what_can_be_spilled_takes_no_more_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["many rows", "one row"])
-def test_a_statement_that_needs_more_gets_the_whole_share(tmp_path: Path, streamed: bool) -> None:
+def test_a_statement_that_needs_more_gets_more_up_to_the_share(tmp_path: Path, streamed: bool) -> None:
     engine = engine_of(1 << 30, tmp_path)
     found = rows_of(engine, LISTED) if streamed else engine.row(f"SELECT count(x) FROM ({LISTED})", PLACE)[0]
-    assert (found, engine.limit_bytes) == (100, 256 << 20)
+    assert found == 100
+    assert FIRST_BYTES < engine.limit_bytes <= 256 << 20
 
 
 def test_what_the_whole_share_is_not_enough_for_is_told(tmp_path: Path) -> None:
