@@ -44,6 +44,8 @@ class Route:
     merge_patch: bool = False
     #: Answers carry an ETag; PUT, PATCH and DELETE take If-Match.
     etag: bool = False
+    #: A POST that takes If-Match as well.
+    if_match: bool = False
     #: Takes Idempotency-Key (the gateway keeps the answers).
     idempotent: bool = False
     #: Content types of a good answer that is not JSON, or not always.
@@ -63,7 +65,7 @@ class Route:
     @property
     def conditional(self) -> bool:
         """Does it take If-Match?"""
-        return self.etag and self.method in ("PUT", "PATCH", "DELETE")
+        return self.if_match or (self.etag and self.method in ("PUT", "PATCH", "DELETE"))
 
     @cached_property
     def problem_statuses(self) -> tuple[int, ...]:

@@ -73,7 +73,8 @@ class PipelinesApi:
             Route("POST", f"{one}/resume", self.resume, "Let the triggers fire again", TAG, operate, answers=good),
             Route(
                 "POST", f"{one}/schema/approve", self.approve_schema, "Approve changes of schema that wait", TAG, write,
-                body=ApprovalWish, body_optional=True, answers=good, problems=(409, 412), etag=True, idempotent=True,
+                body=ApprovalWish, body_optional=True, answers=good, problems=(409,), etag=True, if_match=True,
+                idempotent=True,
                 description="After `schema_policy: pause` has blocked the pipeline: runs may make these changes.",
             ),
             Route(

@@ -4,7 +4,18 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dataaggregator.contracts.run import Replay, RunAttemptFailed, RunCancelled, RunError, RunFailed
+import pytest
+
+from dataaggregator.contracts.connector import SchemaDifference
+from dataaggregator.contracts.run import (
+    DestinationOutcome,
+    Replay,
+    RunAttemptFailed,
+    RunCancelled,
+    RunError,
+    RunFailed,
+)
+from dataaggregator.permissions import Role
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.runs import commands, store
 from services.scheduler.runs.domain import Asked
@@ -239,3 +250,35 @@ async def test_of_many_starts_at_once_one_is_handed_over_and_the_others_wait(con
     assert [reply.status for reply in replies] == [202] * 8
     async with control.ports.database.platform() as tx:
         assert await tx.fetchval("SELECT count(*) FROM scheduler.runs WHERE handed_over_at IS NOT NULL") == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (("GET", "", None), "blocked"),
+        (("PATCH", "", {"retry": {"attempts": 1}}), "active"),
+        (("POST", "/pause", None), "paused"),
+    ],
+    ids=["nothing", "changed", "paused"],
+)
+async def test_a_change_that_waits_blocks_the_pipeline_it_was_found_for(
+    control: Control, warehouse: str, asked: tuple[str, str, Any], status: str
+) -> None:
+    """What somebody has done to it since the run began counts more."""
+    await control.pipeline()
+    run = await control.good("POST", "/api/pipelines/copy/runs")
+    await control.start(run)
+    await control.run_is(run["id"], "running")
+    method, path, body = asked
+    await control.good(method, f"/api/pipelines/copy{path}", body)
+    waits = SchemaDifference(kind="added", field="note", after="text")
+    told = DestinationOutcome(connector="warehouse", stream="public.copy", status="failed", waiting=(waits,))
+    end = {"run_id": run["id"], "pipeline_id": run["pipeline_id"], "attempt": 1, "finished_at": datetime.now(UTC)}
+    await control.executor.say(RunFailed(**end, destinations=(told,)), run["id"])
+    await control.run_is(run["id"], "failed")
+    shown = await control.good("GET", "/api/pipelines/copy")
+    assert (shown["status"], len(shown["schema_changes"])) == (status, int(status == "blocked"))
+    approve, stale = "/api/pipelines/copy/schema/approve", {"If-Match": '"99"'}
+    assert (await control.call("POST", approve, {}, role=Role.OPERATOR)).status == 403
+    assert (await control.call("POST", approve, {}, headers=stale)).status == 412
+    assert (await control.call("POST", approve, {})).status == (200 if status == "blocked" else 409)
