@@ -1,6 +1,5 @@
 """The environment, typed and checked: every setting of the platform with its default and unit."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
@@ -21,38 +20,23 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from dataaggregator.rate import Rate
+from dataaggregator.settings.values import (
+    Bytes,
+    Folders,
+    Names,
+    PerTime,
+    Port,
+    Seconds,
+    Url,
+    checked_scheme,
+    is_json_object,
+    lower,
+    split,
+)
 
 
 class SettingsError(Exception):
     """One line for each variable that is wrong: what is wrong with it, and what would be right."""
-
-
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _rate(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    requests, slash, seconds = value.partition("/")
-    if not (slash and requests.isdigit() and seconds.isdigit() and int(requests) and int(seconds)):
-        raise ValueError("should be requests/seconds, for example 600/60")
-    return Rate(int(requests), int(seconds))
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Folders = Annotated[tuple[Path, ...], BeforeValidator(_split)]
-PerTime = Annotated[Rate, BeforeValidator(_rate)]
-Port = Annotated[int, Field(ge=0, le=65_535)]
-Seconds = Annotated[float, Field(gt=0)]
-Url = Annotated[str, Field(pattern=r"^https?://[^/]+$")]
-Bytes = Annotated[int, Field(gt=0)]
 
 
 class Settings(BaseModel):
@@ -144,7 +128,7 @@ class Settings(BaseModel):
     secret_key: SecretStr | None = Field(
         None, description="Key all stored secrets are sealed with, at least 32 characters; `openssl rand -hex 32`."
     )
-    secret_key_previous: Annotated[tuple[SecretStr, ...], BeforeValidator(_split)] = Field(
+    secret_key_previous: Annotated[tuple[SecretStr, ...], BeforeValidator(split)] = Field(
         (), description="Earlier values of SECRET_KEY that may still open what they sealed, comma-separated."
     )
     access_token_expire_minutes: Annotated[float, Field(gt=0, le=1440)] = Field(
@@ -208,8 +192,8 @@ class Settings(BaseModel):
     sandbox: Literal["strict", "basic"] = Field(
         "strict", description="strict refuses to run where the kernel lacks a part of the sandbox; basic goes on."
     )
-    sandbox_memory_bytes: Bytes = Field(2 * 1024**3, description="Memory a sandbox process may take, bytes.")
-    run_memory_bytes: Bytes = Field(2 * 1024**3, description="Memory a run process may take, bytes.")
+    sandbox_memory_bytes: Bytes = Field(1024**3, description="Memory a sandbox process may take, bytes.")
+    run_memory_bytes: Bytes = Field(1024**3, description="Memory a run process may take, bytes.")
     executor_memory_bytes: Bytes | None = Field(
         None,
         description="Memory that an executor's runs may declare together, bytes; without it four fifths of the "
@@ -217,7 +201,7 @@ class Settings(BaseModel):
     )
 
     # Telemetry
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = Field(
         "info", description="Least level that is logged."
     )
     log_format: Literal["json", "console"] = Field("console", description="One JSON object a line, or for people.")
@@ -251,17 +235,17 @@ class Settings(BaseModel):
     @field_validator("rabbitmq_url")
     @classmethod
     def _check_rabbitmq_url(cls, url: SecretStr | None) -> SecretStr | None:
-        return _checked_scheme(url, "amqp", "amqp://user:password@host:port/vhost")
+        return checked_scheme(url, "amqp", "amqp://user:password@host:port/vhost")
 
     @field_validator("rabbitmq_management_url")
     @classmethod
     def _check_management_url(cls, url: SecretStr | None) -> SecretStr | None:
-        return _checked_scheme(url, "http", "http://user:password@host:port")
+        return checked_scheme(url, "http", "http://user:password@host:port")
 
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: SecretStr | None) -> SecretStr | None:
-        return _checked_scheme(url, "redis", "redis://:password@host:port/0")
+        return checked_scheme(url, "redis", "redis://:password@host:port/0")
 
     @field_validator("secret_key")
     @classmethod
@@ -283,7 +267,7 @@ class Settings(BaseModel):
     @field_validator("run_store_credentials")
     @classmethod
     def _check_run_store_credentials(cls, credentials: SecretStr | None) -> SecretStr | None:
-        if credentials is not None and not _is_json_object(credentials.get_secret_value()):
+        if credentials is not None and not is_json_object(credentials.get_secret_value()):
             raise ValueError('should be JSON such as {"access_key_id": "…", "secret_access_key": "…"}')
         return credentials
 
@@ -351,19 +335,6 @@ def _read_files(environment: Mapping[str, str]) -> tuple[dict[str, str], list[st
         else:
             wrong.append(f"{name}_FILE={path}: should name a file with the value: it is empty.")
     return read, wrong
-
-
-def _checked_scheme(url: SecretStr | None, scheme: str, right: str) -> SecretStr | None:
-    if url is not None and not url.get_secret_value().startswith((f"{scheme}://", f"{scheme}s://")):
-        raise ValueError(f"should be {right}")
-    return url
-
-
-def _is_json_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
 
 
 def missing(settings: Settings, fields: Iterable[str]) -> list[str]:

@@ -1,0 +1,50 @@
+"""Settings, values: what a text of the environment becomes, and what would be right."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, SecretStr
+
+from dataaggregator.rate import Rate
+
+
+def split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def rate(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    requests, slash, seconds = value.partition("/")
+    if not (slash and requests.isdigit() and seconds.isdigit() and int(requests) and int(seconds)):
+        raise ValueError("should be requests/seconds, for example 600/60")
+    return Rate(int(requests), int(seconds))
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(split)]
+Folders = Annotated[tuple[Path, ...], BeforeValidator(split)]
+PerTime = Annotated[Rate, BeforeValidator(rate)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Seconds = Annotated[float, Field(gt=0)]
+Url = Annotated[str, Field(pattern=r"^https?://[^/]+$")]
+Bytes = Annotated[int, Field(gt=0)]
+
+
+def checked_scheme(url: SecretStr | None, scheme: str, right: str) -> SecretStr | None:
+    if url is not None and not url.get_secret_value().startswith((f"{scheme}://", f"{scheme}s://")):
+        raise ValueError(f"should be {right}")
+    return url
+
+
+def is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
