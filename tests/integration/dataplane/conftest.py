@@ -153,3 +153,19 @@ def orders(bench: Bench, empty_database_url: str) -> Callable[[int], Awaitable[N
         await connection.close()
 
     return fill
+
+
+@pytest.fixture
+async def erp(bench: Bench, empty_database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """The database that is read; the one that is written to is its own schema `raw`, by a connector of its own."""
+    for name in ("erp", "house"):
+        bench.connector(name, "postgres", {"url": empty_database_url})
+    connection = await asyncpg.connect(empty_database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def pg(bench: Bench, empty_database_url: str) -> Bench:
+    bench.connector("pg", "postgres", {"url": empty_database_url})
+    return bench
