@@ -43,6 +43,11 @@ GOOD: dict[Operation, Json] = {
     ("POST", "/api/pipelines"): {**DEFINITION, "name": "new"},
     ("PUT", "/api/pipelines/{pipeline}"): DEFINITION,
     ("PATCH", "/api/pipelines/{pipeline}"): {"timeout": "1h"},
+    ("POST", "/api/pipelines/plan"): {**DEFINITION, "name": "new", "sample_rows": 1},
+    ("POST", "/api/pipelines/{pipeline}/plan"): {**DEFINITION, "sample_rows": 1},
+    ("POST", "/api/pipelines/{pipeline}/schema/approve"): {
+        "changes": [{"connector": "disk", "stream": "bad_input.ndjson", "kind": "added", "field": "x"}]
+    },
     ("POST", "/api/triggers/preview"): {"trigger": {"every": "1h"}, "count": 1},
     ("POST", "/api/pipelines/{pipeline}/runs"): {"parameters": {}, "full_refresh": True},
     ("PUT", "/api/pipelines/{pipeline}/state"): {"cursors": [{"source": "s", "cursor": None}]},
