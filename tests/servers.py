@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,8 +61,8 @@ class Keeper:
     """Starts the broker when it is wanted, and ends it with the run; its thread lives as long as the broker."""
 
     def __init__(self) -> None:
-        self._folder = server_folder()
-        self.shelf = Shelf(Path(self._folder.name))
+        self._held = ExitStack()
+        self.shelf = Shelf(Path(self._held.enter_context(server_folder())))
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="broker keeper", daemon=True)
         self._thread.start()
@@ -70,7 +71,7 @@ class Keeper:
         """End the broker, if it was started."""
         self._over.set()
         self._thread.join()
-        self._folder.cleanup()
+        self._held.close()
 
     def _keep(self) -> None:
         while not self.shelf.wanted.exists():
