@@ -9,31 +9,29 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent
 from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.durations import Duration
-from dataaggregator.contracts.modes import ReadMode, ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
+from dataaggregator.contracts.modes import ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
 from dataaggregator.contracts.parameters import Parameter
 from dataaggregator.contracts.policies import OnRejected, RetryPolicy
 from dataaggregator.contracts.replicate import Replicate, ResolvedReplicate
 from dataaggregator.contracts.transformation import Inputs, TransformationDefinition
 from dataaggregator.contracts.triggers import Trigger
+from dataaggregator.contracts.uses import KnownConnector, NamedConnector, Reading
 from dataaggregator.contracts.variants import choose, mark
 
 Overlap = Literal["queue", "skip", "cancel_running"]
 
 
-class _SourceFields(Sent):
+class _SourceFields(Reading):
     """What is read and how: a stream of the connector, or a query of its own.
 
-    `lateness` is how long after its time a row may still turn up: an incremental read begins that much before its
-    cursor, so that such a row is read, and the others of that time once more. With `keep: full` the platform keeps what
-    was read, one row for each value of `primary_key`, and the steps behind see the kept rows and the new ones; a row
-    whose field `delete_when` says so (a boolean, a time, or a word such as `delete`) takes the kept one away.
+    With `keep: full` the platform keeps what was read, one row for each value of `primary_key`, and the steps behind
+    see the kept rows and the new ones; a row whose field `delete_when` says so (a boolean, a time, or a word such as
+    `delete`) takes the kept one away.
     """
 
     stream: StreamName | None = None
     query: Expression | None = None
-    read: ReadMode = "full_refresh"
     cursor_field: FieldName | None = None
-    lateness: Duration | None = None
     keep: Literal["full"] | None = None
     primary_key: Many[FieldName] = ()
     delete_when: FieldName | None = None
@@ -43,12 +41,6 @@ class _SourceFields(Sent):
     def _stream_or_query(self) -> "_SourceFields":
         if (self.stream is None) == (self.query is None):
             raise PydanticCustomError("source", "a source names a stream or a query, exactly one of them")
-        return self
-
-    @model_validator(mode="after")
-    def _late_rows_are_new_rows(self) -> "_SourceFields":
-        if self.lateness is not None and self.read != "incremental":
-            raise PydanticCustomError("lateness", "lateness belongs to read: incremental")
         return self
 
     @model_validator(mode="after")
@@ -68,18 +60,12 @@ class _SourceFields(Sent):
         return self
 
 
-class SourceDefinition(_SourceFields):
+class SourceDefinition(_SourceFields, NamedConnector):
     """A source, its connector by name or id."""
 
-    connector: str = Field(min_length=1, max_length=100)
 
-
-class ResolvedSource(_SourceFields):
+class ResolvedSource(_SourceFields, KnownConnector):
     """A source whose connector is known; its configuration is asked for when a run starts."""
-
-    connector_id: UUID
-    connector_name: str
-    connector_type: str
 
 
 class _DestinationFields(Sent):
@@ -121,19 +107,15 @@ class _DestinationFields(Sent):
         return self
 
 
-class DestinationDefinition(_DestinationFields):
+class DestinationDefinition(_DestinationFields, NamedConnector):
     """A destination, its connector by name or id; without `input` it takes the last transformation's rows."""
 
-    connector: str = Field(min_length=1, max_length=100)
     input: Name | None = None
 
 
-class ResolvedDestination(_DestinationFields):
+class ResolvedDestination(_DestinationFields, KnownConnector):
     """A destination whose connector and input are known."""
 
-    connector_id: UUID
-    connector_name: str
-    connector_type: str
     input: Name
 
 

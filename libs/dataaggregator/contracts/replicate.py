@@ -2,14 +2,13 @@
 one of them cannot be."""
 
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from dataaggregator.contracts.base import FieldName, Sent, Some
-from dataaggregator.contracts.durations import Duration
-from dataaggregator.contracts.modes import ReadMode, ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
+from dataaggregator.contracts.modes import ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
+from dataaggregator.contracts.uses import KnownConnector, NamedConnector, Reading
 
 USUAL_CURSORS = ("updated_at", "modified_at", "last_modified", "changed_at")
 LEAVES_OUT = "!"
@@ -22,7 +21,7 @@ def _one_or_many(value: Any) -> Any:
 CursorFields = Annotated[Some[FieldName], BeforeValidator(_one_or_many, json_schema_input_type=str | Some[FieldName])]
 
 
-class _FromFields(Sent):
+class _FromFields(Reading):
     """The streams whose names fit a pattern as in a shell (`*`, `?`, `[ab]`), without those that fit one behind a `!`.
 
     Read incrementally, a stream goes on by the first of `cursor_field` that it has. One that has none is read whole,
@@ -30,9 +29,7 @@ class _FromFields(Sent):
     """
 
     streams: Some[StreamName]
-    read: ReadMode = "full_refresh"
     cursor_field: CursorFields = USUAL_CURSORS
-    lateness: Duration | None = None
     without_cursor: Literal["full_refresh", "fail"] = "full_refresh"
 
     @field_validator("streams")
@@ -44,25 +41,13 @@ class _FromFields(Sent):
             raise PydanticCustomError("streams", "a ! stands before the pattern of what is left out")
         return streams
 
-    @model_validator(mode="after")
-    def _late_rows_are_new_rows(self) -> "_FromFields":
-        if self.lateness is not None and self.read != "incremental":
-            raise PydanticCustomError("lateness", "lateness belongs to read: incremental")
-        return self
 
-
-class ReplicateFrom(_FromFields):
+class ReplicateFrom(_FromFields, NamedConnector):
     """Where the streams are, its connector by name or id."""
 
-    connector: str = Field(min_length=1, max_length=100)
 
-
-class ResolvedReplicateFrom(_FromFields):
+class ResolvedReplicateFrom(_FromFields, KnownConnector):
     """Where the streams are, its connector known."""
-
-    connector_id: UUID
-    connector_name: str
-    connector_type: str
 
 
 class _ToFields(Sent):
@@ -96,18 +81,12 @@ class _ToFields(Sent):
         return self
 
 
-class ReplicateTo(_ToFields):
+class ReplicateTo(_ToFields, NamedConnector):
     """Where the streams go, its connector by name or id."""
 
-    connector: str = Field(min_length=1, max_length=100)
 
-
-class ResolvedReplicateTo(_ToFields):
+class ResolvedReplicateTo(_ToFields, KnownConnector):
     """Where the streams go, its connector known."""
-
-    connector_id: UUID
-    connector_name: str
-    connector_type: str
 
 
 class _ReplicateFields(Sent):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Literal, Self
 
@@ -16,18 +17,54 @@ COUNTS = ("read", "written", "filtered", "rejected")
 Phase = Literal["opening", "reading", "writing", "committing", "done"]
 
 
-class Meter:
+class Pulse(ABC):
+    """Tells how far something is, four times a second while it moves, and once more as it ends."""
+
+    phase: Phase = "opening"
+    _task: "asyncio.Task[None] | None" = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._turn(), name=type(self).__name__)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self.phase = "done"
+        if self._began:
+            self._tell()
+
+    async def _turn(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            if self._has_moved():
+                self._tell()
+
+    @property
+    @abstractmethod
+    def _began(self) -> bool:
+        """Whether there is anything to tell at the end."""
+
+    @abstractmethod
+    def _has_moved(self) -> bool:
+        """Since it was asked last."""
+
+    @abstractmethod
+    def _tell(self) -> None: ...
+
+
+class Meter(Pulse):
     """Silent while nothing moves: that silence is what the stall limit of the executor measures."""
 
     def __init__(self, report: Teller, clock: Clock) -> None:
-        self.phase: Phase = "opening"
         self._report = report
         self._clock = clock
         self._tallies: list[Tally] = []
         self._finished: dict[str, StageProgress] = {}
         self._rows_read = self._rows_written = 0
         self._told: tuple[object, ...] | None = None
-        self._task: asyncio.Task[None] | None = None
 
     def follow(self, tally: Tally) -> None:
         self._tallies.append(tally)
@@ -51,26 +88,13 @@ class Meter:
             yield one.model_copy(update=sums)
         yield from found.values()
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._turn(), name="meter")
-        return self
+    @property
+    def _began(self) -> bool:
+        return self._told is not None
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        self.phase = "done"
-        if self._told is not None:
-            self._tell()
-
-    async def _turn(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY_SECONDS)
-            now = (self.phase, *(tally.moved for tally in self._tallies))
-            if now != self._told:
-                self._told = now
-                self._tell()
+    def _has_moved(self) -> bool:
+        before, self._told = self._told, (self.phase, *(tally.moved for tally in self._tallies))
+        return self._told != before
 
     def _tell(self) -> None:
         counts = [tally.counts() for tally in self._tallies]

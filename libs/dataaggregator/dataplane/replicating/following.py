@@ -1,22 +1,19 @@
 """How far a whole schema is: the streams at work, the rows of all, told together while something moves."""
 
-import asyncio
-import contextlib
-from typing import Any, Self
+from typing import Any
 
 from dataaggregator.clock import Clock
 from dataaggregator.contracts.run import RunCounts
 from dataaggregator.dataplane.job import CursorCommitted, LogLine, Progress, SchemaChange
-from dataaggregator.dataplane.meter import EVERY_SECONDS, Phase
+from dataaggregator.dataplane.meter import Pulse
 from dataaggregator.dataplane.replicating.uniting import Names
 from dataaggregator.dataplane.report import Level, Teller
 
 
-class Following:
+class Following(Pulse):
     """Bounded however many streams there are: of those that have ended the sums are told, and their share."""
 
     def __init__(self, report: Teller, clock: Clock) -> None:
-        self.phase: Phase = "opening"
         self.streams = 0
         self._report = report
         self._clock = clock
@@ -24,7 +21,6 @@ class Following:
         self._ended = 0
         self._read = self._written = 0
         self._moved = False
-        self._task: asyncio.Task[None] | None = None
 
     def of(self, names: Names) -> "StreamReport":
         """What the runner of one stream reports to."""
@@ -41,25 +37,13 @@ class Following:
         self._written += counts.rows_written
         self._moved = True
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._turn(), name="following")
-        return self
+    @property
+    def _began(self) -> bool:
+        return bool(self.streams)
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        self.phase = "done"
-        if self.streams:
-            self._tell()
-
-    async def _turn(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY_SECONDS)
-            if self._moved:
-                self._moved = False
-                self._tell()
+    def _has_moved(self) -> bool:
+        moved, self._moved = self._moved, False
+        return moved
 
     def _tell(self) -> None:
         now = list(self._at_work.values())
