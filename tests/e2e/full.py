@@ -6,10 +6,12 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataaggregator.client import Client
 from deploy.local.process import free_ports
 from deploy.local.rabbitmq import Broker
 from tests.e2e.platform import PROGRAM, STOP_SECONDS, Platform
@@ -164,3 +166,15 @@ class FullPlatform(Platform):
             [str(PROGRAM), *words], env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@asynccontextmanager
+async def administrators(platform: FullPlatform, slices: int) -> AsyncIterator[list[Client]]:
+    """The administrator, logged in at the gateway of each slice."""
+    credentials = platform.home.credentials()
+    assert credentials is not None
+    async with AsyncExitStack() as held:
+        made = [await held.enter_async_context(Client(platform.gateway(number))) for number in range(slices)]
+        for client in made:
+            await client.login(*credentials)
+        yield made

@@ -11,7 +11,7 @@ from dataaggregator.client import Client
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from tests.e2e.api import until
 from tests.e2e.conftest import LIMITS, servers
-from tests.e2e.full import FullPlatform
+from tests.e2e.full import FullPlatform, administrators
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -34,15 +34,8 @@ def three(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 async def clients(three: FullPlatform) -> AsyncIterator[list[Client]]:
     """The administrator at each gateway."""
-    credentials = three.home.credentials()
-    assert credentials is not None
-    made = [Client(three.gateway(number)) for number in range(SLICES)]
-    for client in made:
-        await client.__aenter__()
-        await client.login(*credentials)
-    yield made
-    for client in made:
-        await client.__aexit__(None, None, None)
+    async with administrators(three, SLICES) as made:
+        yield made
 
 
 @pytest.fixture

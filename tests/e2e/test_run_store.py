@@ -16,7 +16,7 @@ from dataaggregator.client import Client
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from tests.buckets import S3Endpoint
 from tests.e2e.conftest import LIMITS, servers
-from tests.e2e.full import FullPlatform
+from tests.e2e.full import FullPlatform, administrators
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -55,15 +55,8 @@ def apart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 async def clients(apart: Apart) -> AsyncIterator[list[Client]]:
-    credentials = apart.home.credentials()
-    assert credentials is not None
-    made = [Client(apart.gateway(number)) for number in range(SLICES)]
-    for client in made:
-        await client.__aenter__()
-        await client.login(*credentials)
-    yield made
-    for client in made:
-        await client.__aexit__(None, None, None)
+    async with administrators(apart, SLICES) as made:
+        yield made
 
 
 def definition(*rules: dict[str, Any]) -> dict[str, Any]:

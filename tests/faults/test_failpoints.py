@@ -25,7 +25,20 @@ OLD, NEW = range(1, 201), range(101, 20_101)
 async def test_a_run_process_killed_at_a_failpoint_is_followed_by_an_attempt_that_ends_rightly(
     settings: Settings, warehouse: Warehouse, files: Files, failpoint: str, chance: random.Random
 ) -> None:
-    write = chance.choice(MODES)
+    await _killed(settings, warehouse, files, failpoint, chance.choice(MODES))
+
+
+@pytest.mark.tries(1, 10)
+@pytest.mark.parametrize("write", ["swap", "deletes"])
+@pytest.mark.parametrize("failpoint", ["load.before_commit", "load.after_commit"])
+async def test_a_swap_or_deletes_killed_around_the_commit_are_done_once(
+    settings: Settings, warehouse: Warehouse, files: Files, failpoint: str, write: WriteMode
+) -> None:
+    await _killed(settings, warehouse, files, failpoint, write)
+
+
+async def _killed(settings: Settings, warehouse: Warehouse, files: Files, failpoint: str, write: WriteMode) -> None:
+    """The first run process dies at the failpoint; the run ends rightly all the same."""
     old, new = files.write("old", OLD), files.write("new", NEW)
     await warehouse.fill(TABLE, write, old)
     files.show(new)
@@ -38,26 +51,6 @@ async def test_a_run_process_killed_at_a_failpoint_is_followed_by_an_attempt_tha
             ended = await place.ended(run.run_id)
             assert ended.status is Status.SUCCEEDED, await place.error_detail(run.run_id)
             assert ended.lost == 1, "the failpoint was not passed"
-            await check(place, settings, warehouse, run.run_id, await warehouse.make_oracle(TABLE, write, old, new))
-
-
-@pytest.mark.tries(1, 10)
-@pytest.mark.parametrize("write", ["swap", "deletes"])
-@pytest.mark.parametrize("failpoint", ["load.before_commit", "load.after_commit"])
-async def test_a_swap_or_deletes_killed_around_the_commit_are_done_once(
-    settings: Settings, warehouse: Warehouse, files: Files, failpoint: str, write: WriteMode
-) -> None:
-    old, new = files.write("old", OLD), files.write("new", NEW)
-    await warehouse.fill(TABLE, write, old)
-    files.show(new)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv(VARIABLE, failpoint)
-        async with open_place(settings, working=True) as place:
-            await invariants.first_run_process()
-            environment.delenv(VARIABLE)
-            run = await place.queue(definition=definition(place, files.folder, warehouse.url, write))
-            ended = await place.ended(run.run_id)
-            assert (ended.status, ended.lost) == (Status.SUCCEEDED, 1), await place.error_detail(run.run_id)
             await check(place, settings, warehouse, run.run_id, await warehouse.make_oracle(TABLE, write, old, new))
 
 
