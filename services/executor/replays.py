@@ -16,6 +16,7 @@ from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.dataplane.compile.replay import Replayed, entry_of, replayed, replayed_at
 from dataaggregator.dataplane.job import ReplayedRows
 from dataaggregator.dataplane.opening import destination_names
+from dataaggregator.dataplane.replicating.replaying import replayed_stream
 from dataaggregator.db import Database
 from dataaggregator.errors import Conflict
 from dataaggregator.http.answer import Answer
@@ -83,8 +84,8 @@ class Replays:
         found = await self._find(workspace, parent, asked.replay, run_id)
         entries = _lacking(found.entries)
         files = self.files.of(parent)
-        _must_have_types(found.entries, await self.files.work(partial(rejected.types_of, files, entries)))
-        made = _made(found.parent, asked, entries)
+        fields = _fields(found.entries, await self.files.work(partial(rejected.types_of, files, entries)))
+        made = _made(found.parent, asked, entries, fields)
         if found.written_since and not asked.replay.overwrite:
             _must_not_overwrite(made)
         covering, overlapping = _unsure(found.earlier, entries)
@@ -142,8 +143,8 @@ def _lacking(entries: Sequence[StoredEntry]) -> Sequence[StoredEntry]:
     return lacking
 
 
-def _must_have_types(entries: Sequence[StoredEntry], found: Mapping[pa.DataType, Sequence[StoredEntry]]) -> None:
-    """What a source could not read is text: only the source can make a row of it."""
+def _fields(entries: Sequence[StoredEntry], found: Mapping[pa.DataType, Sequence[StoredEntry]]) -> pa.Schema:
+    """Those of the rows. What a source could not read is text: only the source can make a row of it."""
     raw = [entry for kind, held in found.items() if not pa.types.is_struct(kind) for entry in held]
     if raw := [*raw, *(entry for entry in entries if entry.kind == "source")]:
         detail = f"Rows that {raw[0].stage} rejected are text: correct them there and run the pipeline again"
@@ -151,14 +152,19 @@ def _must_have_types(entries: Sequence[StoredEntry], found: Mapping[pa.DataType,
     if len(found) > 1:
         held = [entry for one in found.values() for entry in one]
         raise Conflict("replay-several-entries", f"These rows have different fields: {_choices(held)}.")
+    (kind,) = found
+    assert isinstance(kind, pa.StructType)  # noqa: S101 (the others are refused above)
+    return pa.schema(list(kind))
 
 
 def _choices(entries: Sequence[StoredEntry]) -> str:
     return "choose one of " + "; ".join(dict.fromkeys(f"stage {one.stage}, rule {one.rule}" for one in entries))
 
 
-def _made(parent: Run, asked: ReplayAsked, entries: Sequence[StoredEntry]) -> Replayed:
+def _made(parent: Run, asked: ReplayAsked, entries: Sequence[StoredEntry], fields: pa.Schema) -> Replayed:
     before, after = parent.queued.definition, asked.definition
+    if (of := entries[0].replicated) is not None:
+        return replayed_stream(after, of, fields, entries[0].destinations[0])
     names = destination_names(after, parameter_values(after.parameters, asked.parameters))
     lacking = entries[0].destinations
     if gone := [name for name in lacking if name not in names]:

@@ -110,6 +110,7 @@ class Workplace:
             cursors=() if rows is not None else tuple(claimed.cursors),
             set_by_hand=() if rows is not None else tuple(claimed.set_by_hand),
             replay=rows,
+            replicated=None if prepared is None else prepared.entries[0].replicated,
             folder=str(folder),
             kept=str(self._doors.kept.path(queued.pipeline_id)),
             parameters=queued.parameters,

@@ -207,3 +207,35 @@ async def test_three_hundred_streams_are_followed_and_shown_like_one(
     assert (run["status"], run["rows_written"], len(run["destinations"])) == ("succeeded", 900, 300), run["error"]
     told = await api.post(f"/api/runs/{run['id']}/verify", expect=200)
     assert (told["verified"], len(told["destinations"])) == (True, 300)
+
+
+async def test_rows_that_a_stream_could_not_take_go_back_to_that_stream(api: Api, warehouse: Warehouse) -> None:
+    await _fill(warehouse, "shop", "carts", "items")
+    for table in ("carts", "items"):
+        await warehouse.execute(
+            f"ALTER TABLE shop.{table} ADD note text; UPDATE shop.{table} SET note = 'x' WHERE id < 4"
+        )
+    await warehouse.execute("CREATE SCHEMA shop_raw")
+    for table in ("carts", "items"):
+        await warehouse.execute(f"CREATE TABLE shop_raw.{table} (id bigint PRIMARY KEY, updated_at timestamptz)")
+    strict = {"write": "merge", "schema_policy": "discard_row", "version_field": "updated_at"}
+    given = _pipeline("shop", {"read": "incremental"}, strict)
+    await api.post("/api/pipelines", given)
+    run = await api.run("shop")
+    assert (run["status"], run["rows_rejected"], run["balanced"]) == ("succeeded", 6, True), run["error"]
+    path, items = f"/api/runs/{run['id']}/rejected/replay", {"stage": "warehouse/shop_raw.items"}
+    assert (await api.refused("POST", path, {}))["code"] == "replay-several-entries"
+
+    asked = await api.post(path, items, expect=202)
+    again = await api.ended(asked["id"])
+    assert (again["status"], again["rows_rejected"]) == ("succeeded", 3), again["error"]
+    await api.put(
+        "/api/pipelines/shop", _pipeline("shop", {"read": "incremental"}, strict | {"schema_policy": "evolve"})
+    )
+    asked = await api.post(f"/api/runs/{again['id']}/rejected/replay", {}, expect=202)
+    last = await api.ended(asked["id"])
+    assert (last["status"], last["rows_written"], last["balanced"]) == ("succeeded", 3, True), last["error"]
+    assert [one["stream"] for one in last["destinations"]] == ["shop_raw.items"]
+    assert await _same(warehouse, "shop", "items") == 10
+    assert await warehouse.rows("SELECT count(*) FROM shop_raw.carts") == [(7,)]
+    assert (await api.refused("POST", path, items))["code"] == "replay-done"

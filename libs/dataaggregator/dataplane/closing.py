@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
-from uuid import UUID
 
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.ledger import Ledger, LedgerEdge, LedgerStage
@@ -47,9 +46,10 @@ def refuse(ledger: Ledger, allowed: OnRejected | None, read: int, rejected: int)
 class Books:
     """Gathers what the passes counted and what became of each load."""
 
-    def __init__(self, run_id: UUID, allowed: OnRejected | None) -> None:
-        self._run_id = run_id
-        self._allowed = allowed
+    def __init__(self, job: RunJob) -> None:
+        self._run_id = job.run_id
+        self._allowed = job.definition.on_rejected
+        self._replicated = job.replicated
         self._entries: list[tuple[Extract, list[Load]]] = []
         self._lost: list[Load] = []
         self._cursors: dict[tuple[str, str], KnownCursor] = {}
@@ -153,8 +153,15 @@ class Books:
                 takers = tuple(name for name, stages in behind.items() if entry.stage in stages)
                 found.append(entry.model_copy(update={"destinations": entry.destinations or takers}))
             for load in loads:
-                found += _set_aside_at(load)
-        return (*found, *(entry for load in self._lost for entry in _set_aside_at(load)))
+                found += self._set_aside_at(load)
+        return (*found, *(entry for load in self._lost for entry in self._set_aside_at(load)))
+
+    def _set_aside_at(self, load: Load) -> Iterator[QuarantineEntry]:
+        """What a destination rejected is lacking there, and nowhere else."""
+        behind = (load.name,) if load.state == "committed" else ()
+        for entry in load.admission.apart().quarantine:
+            changes = {"destinations": entry.destinations or behind, "replicated": self._replicated}
+            yield entry.model_copy(update=changes)
 
     def _warnings(self) -> tuple[str, ...]:
         lost = [
@@ -177,13 +184,6 @@ def _read_and_rejected(extract: Extract, loads: Sequence[Load]) -> tuple[int, in
     """Rejected by steps, and by these destinations."""
     counts = extract.counts
     return counts.rows_read, counts.rows_rejected + sum(load.counted.rejected for load in loads)
-
-
-def _set_aside_at(load: Load) -> Iterator[QuarantineEntry]:
-    """What a destination rejected is lacking there, and nowhere else."""
-    behind = (load.name,) if load.state == "committed" else ()
-    for entry in load.admission.apart().quarantine:
-        yield entry.model_copy(update={"destinations": entry.destinations or behind})
 
 
 def _leading_to(extract: Extract, loads: Sequence[Load]) -> tuple[list[LedgerStage], list[LedgerEdge]]:

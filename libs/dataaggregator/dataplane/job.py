@@ -104,6 +104,13 @@ class ReplayedRows(_Part):
     """As `earlier`, of some of these rows: what they committed could not be told apart."""
 
 
+class ReplicatedStream(_Part):
+    """A stream of a whole schema: its name at the source, and the primary key that the source declares."""
+
+    stream: str
+    primary_key: tuple[str, ...] = ()
+
+
 class RunJob(_Part):
     kind: Literal["run"] = "run"
     run_id: UUID
@@ -126,6 +133,8 @@ class RunJob(_Part):
     """Rows each source gave in the last succeeded run: none now is a warning."""
     settings: JobSettings = JobSettings()
     replay: ReplayedRows | None = None
+    replicated: ReplicatedStream | None = None
+    """The stream of a whole schema that this job is about, by itself."""
     only_ask: bool = False
     """Read and write nothing: find out what earlier attempts have committed; none of them can any more afterwards."""
     asks_before_commit: bool = False
@@ -274,6 +283,8 @@ class QuarantineEntry(_Part):
     """Where the first of them stood in its source ("orders.csv:17"), where the source can say."""
     destinations: tuple[str, ...] = ()
     """Those behind the stage that committed the rows which were read with them, by their ledger names."""
+    replicated: ReplicatedStream | None = None
+    """The stream of a whole schema that they are of."""
 
 
 class RunOutcome(_Part):

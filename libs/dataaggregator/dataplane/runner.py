@@ -55,7 +55,7 @@ class Runner:
         self._opening = Opening(job.settings, self._folder, logging.getLogger("dataaggregator.connector"), kept)
         self._copies = Copies(Path(job.kept), job.epoch, most=1 + len(job.definition.destinations))
         self._loads: list[Load] = []
-        self._books = Books(job.run_id, job.definition.on_rejected)
+        self._books = Books(job)
         self._meter = Meter(report, SystemClock())
         self._passes = 0
         self._task: asyncio.Task[None] | None = None

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from dataaggregator.dataplane.job import QuarantineEntry
+from dataaggregator.dataplane.job import QuarantineEntry, ReplicatedStream
 from dataaggregator.db import Connection
 from services.executor.domain import Status
 from services.executor.store.runs import Run
@@ -28,6 +28,8 @@ class StoredEntry:
     destinations: list[str]
     """Those that have the other rows of the pass, and lack these."""
     replayed_by: UUID | None
+    replicated: ReplicatedStream | None
+    """The stream of a whole schema that they are of."""
     stored: bool
     """Whether the file is in the run store."""
     first: int
@@ -44,7 +46,7 @@ class Chosen:
 _SELECT = """
     SELECT * FROM (
         SELECT stage, kind, rule, reason, reasons, position, file, row_offset, row_count, destinations,
-            replayed_by, stored, ordinal,
+            replayed_by, replicated, stored, ordinal,
             (sum(row_count) OVER (ORDER BY ordinal) - row_count)::bigint AS first
         FROM executor.quarantine
         WHERE run_id = $1 AND workspace_id = $2
@@ -60,12 +62,13 @@ async def save(tx: Connection, run: Run, entries: Sequence[QuarantineEntry], *, 
     await tx.executemany(
         """INSERT INTO executor.quarantine
                (run_id, workspace_id, ordinal, stage, kind, rule, reason, reasons, row_count, file, row_offset,
-                position, destinations, stored)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)""",
+                position, destinations, replicated, stored)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)""",
         [
             (
                 run.run_id, run.workspace_id, n, e.stage, e.kind, e.rule, e.reason, e.reasons, e.count, e.file,
-                e.row_offset, e.position, list(e.destinations), stored,
+                e.row_offset, e.position, list(e.destinations),
+                None if e.replicated is None else e.replicated.model_dump(), stored,
             )
             for n, e in enumerate(entries)
         ],
@@ -125,4 +128,6 @@ async def save_stored(tx: Connection, run_id: UUID, files: Sequence[str]) -> Non
 
 
 def _entry(row: Record) -> StoredEntry:
-    return StoredEntry(**{name: value for name, value in row.items() if name != "ordinal"})
+    values = {name: value for name, value in row.items() if name not in {"ordinal", "replicated"}}
+    of = row["replicated"]
+    return StoredEntry(**values, replicated=None if of is None else ReplicatedStream.model_validate(of))

@@ -11,8 +11,10 @@ import pytest
 from dataaggregator.connector.source import StreamInfo
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.replicate import ResolvedReplicate
+from dataaggregator.dataplane.job import ReplicatedStream
 from dataaggregator.dataplane.replicating.matching import Found, Patterns, find
 from dataaggregator.dataplane.replicating.planning import MOST_STREAMS, Planned, plan
+from dataaggregator.dataplane.replicating.replaying import replayed_stream
 from dataaggregator.errors import Conflict, Invalid
 
 ERP, HOUSE = uuid4(), uuid4()
@@ -175,3 +177,33 @@ def test_more_streams_than_a_run_takes_are_refused() -> None:
     with pytest.raises(Invalid, match="part them") as caught:
         planned(replicate(), *(stream(f"public.t{number}") for number in range(MOST_STREAMS + 1)))
     assert caught.value.code == "replicate-too-many"
+
+
+ROWS = pa.schema([("id", pa.int64()), ("updated_at", pa.timestamp("us"))])
+
+
+def test_rejected_rows_go_to_the_stream_that_they_came_from_as_it_is_written_now() -> None:
+    given = replicate({"read": "incremental"}, {"write": "merge", "version_field": "updated_at", "chunk_rows": 9})
+    of = ReplicatedStream(stream="public.a", primary_key=("id",))
+    made = replayed_stream(ResolvedPipeline(name="all", replicate=given), of, ROWS, "house/raw.a")
+    (one,) = made.definition.destinations
+    assert (one.stream, one.write, one.key, one.version_field) == ("raw.a", "merge", ("id",), "updated_at")
+    assert (one.input, list(made.definition.sources), made.definition.replicate) == (made.source, [made.source], None)
+
+
+@pytest.mark.parametrize(
+    ("came", "to", "code"),
+    [
+        ({"streams": ["public.b*"]}, {"write": "merge"}, "replay-nowhere"),
+        ({"streams": ["*", "!public.a"]}, {"write": "merge"}, "replay-nowhere"),
+        ({}, {"write": "merge", "schema": "elsewhere"}, "replay-nowhere"),
+        ({}, {"write": "replace"}, "replay-replace"),
+    ],
+)
+def test_rejected_rows_of_a_stream_that_is_not_loaded_there_any_more_go_nowhere(
+    came: dict[str, Any], to: dict[str, Any], code: str
+) -> None:
+    whole = ResolvedPipeline(name="all", replicate=replicate(came, to))
+    with pytest.raises(Conflict) as caught:
+        replayed_stream(whole, ReplicatedStream(stream="public.a", primary_key=("id",)), ROWS, "house/raw.a")
+    assert caught.value.code == code

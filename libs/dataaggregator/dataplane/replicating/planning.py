@@ -156,9 +156,9 @@ def plan(replicate: ResolvedReplicate, found: Found, known: Collection[str]) -> 
     if not taken:
         fit = ", ".join(replicate.from_.streams)
         raise Invalid("replicate-nothing", f"No stream of {replicate.from_.connector_name} fits {fit}.")
-    planned = tuple(_planned(replicate, ends, stream) for stream in taken)
-    _must_not_meet(replicate, planned)
-    return Streams(planned=planned, warnings=tuple(warnings))
+    streams = tuple(planned(replicate, ends, stream) for stream in taken)
+    _must_not_meet(replicate, streams)
+    return Streams(planned=streams, warnings=tuple(warnings))
 
 
 def listed(names: Sequence[str]) -> str:
@@ -182,7 +182,8 @@ def vanished_warning(stream: str) -> str:
     return f"{stream} is not there any more; what was loaded of it stays at the destination."
 
 
-def _planned(replicate: ResolvedReplicate, ends: Ends, stream: StreamInfo) -> Planned:
+def planned(replicate: ResolvedReplicate, ends: Ends, stream: StreamInfo) -> Planned:
+    """What becomes of that one."""
     try:
         target = ends.target(stream.name, replicate.to.into)
     except Invalid as error:

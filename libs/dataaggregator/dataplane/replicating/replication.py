@@ -13,7 +13,7 @@ from dataaggregator.contracts.run import RunCounts
 from dataaggregator.dataplane.chunked import runner_for
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at
-from dataaggregator.dataplane.job import RunJob, RunOutcome
+from dataaggregator.dataplane.job import ReplicatedStream, RunJob, RunOutcome
 from dataaggregator.dataplane.opening import Opening
 from dataaggregator.dataplane.replicating.following import Following
 from dataaggregator.dataplane.replicating.matching import Found, Patterns, find
@@ -129,6 +129,7 @@ class Replication:
         return self._job.model_copy(
             update={
                 "definition": one.pipeline(self._job.definition),
+                "replicated": ReplicatedStream(stream=one.stream, primary_key=one.key),
                 "folder": str(folder),
                 "cursors": tuple(known for known in self._job.cursors if known.destination == names.destination),
                 "previous_rows": {} if before is None else {SOURCE: before},
