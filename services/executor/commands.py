@@ -126,8 +126,8 @@ async def change_state(
     if at_work := await runs.list_open_of(tx, workspace, pipeline_id):
         raise Conflict("run-not-ended", f"The run {at_work[0]} has not ended; wait for it or cancel it.")
     known = await cursors.list_cursors(tx, workspace, pipeline_id)
-    appended = {one.destination for one in known} if change.all_appended else change.appended
-    state = State(known, await cursors.list_by_hand(tx, workspace, pipeline_id), appended)
+    appended = {one.destination for one in known if change.appends(one.source)}
+    state = State(known, await cursors.list_by_hand(tx, workspace, pipeline_id), {*appended, *change.appended})
     expect(state.version)
     action = "pipeline.state_reset" if change.wish is None else "pipeline.state_set"
     wanted = state.reset() if change.wish is None else state.wanted(change.wish)

@@ -100,15 +100,19 @@ async def test_its_receipts_can_be_read_back_and_its_cursors_be_set_stream_by_st
 
 
 async def test_no_stream_that_is_appended_to_is_set_back(api: Api, warehouse: Warehouse) -> None:
-    await _fill(warehouse, "log", "lines")
-    await api.post("/api/pipelines", _pipeline("log", {"read": "incremental"}, {"write": "append"}))
-    assert (await api.run("log"))["rows_written"] == 10
+    """Each is judged by itself: one that is merged may be, were it not for the other."""
+    await _fill(warehouse, "log", "lines", "users")
+    overrides = {"log.lines": {"write": "append"}}
+    await api.post("/api/pipelines", _pipeline("log", {"read": "incremental"}, {"write": "merge"}, overrides=overrides))
+    assert (await api.run("log"))["rows_written"] == 20
     state = "/api/pipelines/log/state"
     assert (await api.refused("DELETE", state))["code"] == "state-append"
     back = {"cursors": [{"source": "log.lines", "cursor": {"value": "2026-01-01T00:00:04Z"}}]}
     assert (await api.refused("PUT", state, back))["errors"][0]["code"] == "state-append"
-    assert (await api.run("log", {"full_refresh": True}))["rows_read"] == 10
-    assert await _same(warehouse, "log", "lines") == 10
+    await api.put(state, {"cursors": [{"source": "log.users", "cursor": {"value": "2026-01-01T00:00:04Z"}}]})
+    assert (await api.run("log", {"full_refresh": True}))["rows_read"] == 20
+    for table in ("lines", "users"):
+        assert await _same(warehouse, "log", table) == 10
 
 
 async def test_a_stream_that_fails_is_told_by_name_and_the_others_are_loaded(api: Api, warehouse: Warehouse) -> None:
@@ -162,6 +166,16 @@ async def test_everything_that_is_wrong_with_it_is_named_at_once(api: Api, wareh
         assert [(one["field"], one["code"]) for one in problem["errors"]] == [("replicate.to.write", code)]
     problem = await api.refused("POST", "/api/pipelines", _pipeline("wrong", {}, {"chunk_rows": 5}))
     assert problem["errors"][0]["code"] == "chunk-rows-impossible"
+    overrides = {"wrong.a": {"reads": 1, "columns": []}, "other.b": {"key": ["id"]}}
+    problem = await api.refused("POST", "/api/pipelines", _pipeline("wrong", {}, {}, overrides=overrides))
+    assert {one["field"] for one in problem["errors"]} == {
+        f"replicate.overrides.wrong.a.{f}" for f in ("reads", "columns")
+    }
+    problem = await api.refused("POST", "/api/pipelines", _pipeline("wrong", {}, {}, overrides={"b": {"key": ["id"]}}))
+    assert {(one["field"], one["code"]) for one in problem["errors"]} == {
+        ("replicate.overrides.b", "stream-unknown"),
+        ("replicate.overrides.b.key", "key"),
+    }
 
 
 async def test_its_connectors_are_in_use(api: Api, warehouse: Warehouse) -> None:

@@ -16,6 +16,10 @@ REPLICATING: dict[str, Entry] = {
         "Name one of its fields in cursor_field, leave the stream out, or write with merge and without_cursor: "
         "full_refresh.",
     ),
+    "replicate-no-field": Entry(
+        "A stream has no field that its override needs",
+        "Look at the stream's fields by its connector, and name those; fields of the key are not left out.",
+    ),
     "replicate-no-key": Entry(
         "A stream has no primary key", "Give it one, leave the stream out, or say without_key: replace."
     ),

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dataaggregator.contracts.replicate import names_of
 from dataaggregator.definition import Author
 
 MOST_CURSORS = 1000
@@ -72,5 +73,12 @@ class StateChange(_Given):
     """The destinations in which rows that are read again would be there twice."""
     all_appended: bool = False
     """Whether that is so of every destination there is; which these are is known to executors only."""
+    of_streams: dict[str, bool] = {}
+    """By the name of a stream of a whole schema, where it is otherwise."""
     if_match: str | None
     author: Author
+
+    def appends(self, source: str) -> bool:
+        """Of a whole schema, by the source's name as the state has it."""
+        names = names_of(source.partition(":")[2])
+        return next((self.of_streams[name] for name in names if name in self.of_streams), self.all_appended)

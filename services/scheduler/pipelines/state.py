@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from dataaggregator.contracts.pipeline import ResolvedPipeline
+from dataaggregator.contracts.replicate import ResolvedReplicate
 from dataaggregator.contracts.state import PipelineState, StateChange, StateWish
 from dataaggregator.dataplane.opening import destination_names
 from dataaggregator.db import Database
@@ -68,6 +69,7 @@ class StateApi:
             wish=wish,
             appended=_appended(definition),
             all_appended=definition.replicate is not None and definition.replicate.to.write == "append",
+            of_streams={} if definition.replicate is None else _of_streams(definition.replicate),
             if_match=call.if_match,
             author=author(call),
         )
@@ -91,3 +93,7 @@ def _appended(definition: ResolvedPipeline) -> tuple[str, ...]:
     values = {name: one.default for name, one in definition.parameters.items() if one.default is not None}
     names = destination_names(definition, values)
     return tuple(name for name, one in zip(names, definition.destinations, strict=True) if one.write == "append")
+
+
+def _of_streams(replicate: ResolvedReplicate) -> dict[str, bool]:
+    return {name: one.write == "append" for name, one in replicate.overrides.items() if one.write is not None}

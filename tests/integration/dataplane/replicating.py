@@ -15,7 +15,7 @@ from .conftest import MASK_KEY, WORKSPACE, Bench
 
 def replication(bench: Bench, came: Mapping[str, Any], to: Mapping[str, Any], **more: Any) -> RunJob:
     """A job that replicates; what the definition does not have goes to the job."""
-    fields = ("parallelism", "on_new", "on_vanished")
+    fields = ("parallelism", "on_new", "on_vanished", "overrides")
     replicate = {name: more.pop(name) for name in fields if name in more}
     replicate |= {
         "from": bench._resolved({"connector": "erp", "streams": ["public.*"], **came}),

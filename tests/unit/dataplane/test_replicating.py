@@ -11,8 +11,9 @@ import pytest
 from dataaggregator.connector.source import StreamInfo
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.replicate import ResolvedReplicate
+from dataaggregator.dataplane.compile.patterns import Patterns
 from dataaggregator.dataplane.job import ReplicatedStream
-from dataaggregator.dataplane.replicating.matching import Found, Patterns, find
+from dataaggregator.dataplane.replicating.matching import Found, find
 from dataaggregator.dataplane.replicating.planning import MOST_STREAMS, Planned, plan
 from dataaggregator.dataplane.replicating.replaying import replayed_stream
 from dataaggregator.errors import Conflict, Invalid

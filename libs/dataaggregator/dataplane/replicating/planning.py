@@ -14,14 +14,23 @@ from dataaggregator.connector.source import ReadMode as Mode
 from dataaggregator.connector.source import StreamInfo
 from dataaggregator.connector.spec import ConnectorType
 from dataaggregator.contracts.modes import ReadMode, WriteMode
-from dataaggregator.contracts.pipeline import ResolvedDestination, ResolvedPipeline, ResolvedSource
-from dataaggregator.contracts.replicate import ResolvedReplicate
+from dataaggregator.contracts.pipeline import (
+    ResolvedDestination,
+    ResolvedPipeline,
+    ResolvedSource,
+    ResolvedTransformation,
+)
+from dataaggregator.contracts.replicate import Override, ResolvedReplicate, names_of
 from dataaggregator.contracts.run import RunError
-from dataaggregator.dataplane.replicating.matching import Found, Patterns
+from dataaggregator.contracts.steps import DropStep, SelectStep
+from dataaggregator.dataplane.compile.patterns import Patterns
+from dataaggregator.dataplane.replicating.matching import Found
 from dataaggregator.errors import Conflict, Invalid
 
 SOURCE = "stream"
 """The source's name in the pipeline of each stream. With the stream it is the key of the cursor: it never changes."""
+CHOSEN = "columns"
+"""What leaves columns of it out is called in that pipeline."""
 MOST_STREAMS = 5_000
 NAMED = 10
 RECORD = "streams.json"
@@ -39,6 +48,11 @@ class Planned(BaseModel):
     write: WriteMode = "replace"
     cursor_field: str | None = None
     key: tuple[str, ...] = ()
+    primary_key: tuple[str, ...] = ()
+    """The one that the source declares; `key` is another where somebody said so."""
+    columns: tuple[str, ...] = ()
+    """Those alone are written; empty: all but those to `drop`."""
+    drop: tuple[str, ...] = ()
     fields: frozenset[str] = frozenset()
     """Those of the fields with a meaning to a merge that it has."""
     remark: Remark | None = None
@@ -47,15 +61,15 @@ class Planned(BaseModel):
 
     def pipeline(self, whole: ResolvedPipeline) -> ResolvedPipeline:
         """A pipeline of this stream alone."""
-        replicate = whole.replicate
-        assert replicate is not None  # noqa: S101  (that is what was planned)
-        came, to = replicate.from_, replicate.to
+        assert whole.replicate is not None  # noqa: S101  (that is what was planned)
+        mine, chosen = whole.replicate.of(self.stream), self._chosen()
+        came, to = mine.from_, mine.to
         source = ResolvedSource(
             stream=self.stream,
             read=self.read,
             cursor_field=self.cursor_field,
             lateness=came.lateness if self.read == "incremental" else None,
-            primary_key=self.key,
+            primary_key=self.primary_key,
             connector_id=came.connector_id,
             connector_name=came.connector_name,
             connector_type=came.connector_type,
@@ -72,15 +86,22 @@ class Planned(BaseModel):
             connector_id=to.connector_id,
             connector_name=to.connector_name,
             connector_type=to.connector_type,
-            input=SOURCE,
+            input=CHOSEN if chosen else SOURCE,
         )
         return ResolvedPipeline(
             name=whole.name,
             sources={SOURCE: source},
+            transformations=chosen,
             destinations=(destination,),
             on_rejected=whole.on_rejected,
             approved=whole.approved,
         )
+
+    def _chosen(self) -> tuple[ResolvedTransformation, ...]:
+        if not self.columns and not self.drop:
+            return ()
+        step = SelectStep(select=self.columns) if self.columns else DropStep(drop=self.drop)
+        return (ResolvedTransformation(name=CHOSEN, inputs=(SOURCE,), steps=(step,)),)
 
     def _of_a_merge(self, field: str | None) -> str | None:
         return field if self.write == "merge" and field in self.fields else None
@@ -124,9 +145,10 @@ class Ends:
         if ends.destination.naming is None or ends.destination.naming.within is None:
             detail = f"Connectors of type {ends.destination.name} have no schema that streams could be put into."
             raise Invalid("replicate-unsupported", detail)
-        wished, able = replicate.to.write, [mode.mode.value for mode in ends.destination.write_modes]
-        if wished not in able:
-            detail = f"Connectors of type {ends.destination.name} cannot {wished}, only {', '.join(able)}."
+        able = [mode.mode.value for mode in ends.destination.write_modes]
+        wished = (replicate.to.write, *(one.write for one in replicate.overrides.values() if one.write is not None))
+        if unable := [write for write in wished if write not in able]:
+            detail = f"Connectors of type {ends.destination.name} cannot {unable[0]}, only {', '.join(able)}."
             raise Invalid("write-mode-unknown", detail)
         return ends
 
@@ -147,6 +169,7 @@ def plan(replicate: ResolvedReplicate, found: Found, known: Collection[str]) -> 
     new = sorted(names - set(known)) if known else []
     warnings = [
         *(f"No stream of {replicate.from_.connector_name} fits {pattern!r}." for pattern in found.idle),
+        *_strangers(replicate, names),
         *_policies(replicate, new, vanished),
     ]
     taken = [one for one in found.streams if replicate.on_new == "load" or one.name not in new]
@@ -167,6 +190,13 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
+def _strangers(replicate: ResolvedReplicate, names: Collection[str]) -> Iterable[str]:
+    """What is said of streams that are not there."""
+    there = {name for stream in names for name in names_of(stream)}
+    if unknown := [name for name in replicate.overrides if name not in there]:
+        yield f"{replicate.from_.connector_name} has no {listed(unknown)}, of which overrides speak."
+
+
 def _policies(replicate: ResolvedReplicate, new: Sequence[str], vanished: Sequence[str]) -> Iterable[str]:
     """What is to be said of streams that came and went; raises Conflict where the run is to fail."""
     if new and replicate.on_new == "fail":
@@ -184,14 +214,36 @@ def vanished_warning(stream: str) -> str:
 
 def planned(replicate: ResolvedReplicate, ends: Ends, stream: StreamInfo) -> Planned:
     """What becomes of that one."""
+    mine, override = replicate.of(stream.name), replicate.override(stream.name) or Override()
     try:
-        target = ends.target(stream.name, replicate.to.into)
+        target = ends.target(stream.name, mine.to.into)
     except Invalid as error:
         return Planned(stream=stream.name, target=stream.name, error=_error(error.code, error.detail))
-    meant = {replicate.to.version_field, replicate.to.delete_when} - set(stream.primary_key)
-    fields = meant.intersection(stream.schema.names)
-    one = Planned(stream=stream.name, target=target, key=stream.primary_key, fields=fields)
-    return _modes(replicate, ends, stream, one)
+    key = override.key or stream.primary_key
+    fields = ({mine.to.version_field, mine.to.delete_when} - set(key)).intersection(stream.schema.names)
+    one = Planned(
+        stream=stream.name,
+        target=target,
+        key=key,
+        primary_key=stream.primary_key,
+        columns=override.columns or (),
+        drop=override.drop or (),
+        fields=fields,
+    )
+    one = _modes(mine, ends, stream, one)
+    return one if one.error is not None else _with_fields(one, override, stream)
+
+
+def _with_fields(one: Planned, override: Override, stream: StreamInfo) -> Planned:
+    """Fails where a field that is named for it, or by which it is merged, would not be there."""
+    if missing := [name for name in override.named if name not in stream.schema.names]:
+        detail = f"{one.stream} has no field {listed(missing)}, which its override names."
+        return one.model_copy(update={"error": _error("replicate-no-field", detail)})
+    needed = (*one.key, *sorted(one.fields)) if one.write == "merge" else ()
+    if left_out := [name for name in needed if not override.writes(name)]:
+        detail = f"{one.stream} is merged by {listed(left_out)}, which its override leaves out."
+        return one.model_copy(update={"error": _error("replicate-no-field", detail)})
+    return one
 
 
 def _modes(replicate: ResolvedReplicate, ends: Ends, stream: StreamInfo, one: Planned) -> Planned:

@@ -11,12 +11,13 @@ from dataaggregator.connector.kept import Kept
 from dataaggregator.contracts.replicate import ResolvedReplicate
 from dataaggregator.contracts.run import RunCounts
 from dataaggregator.dataplane.chunked import runner_for
+from dataaggregator.dataplane.compile.patterns import Patterns
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at
 from dataaggregator.dataplane.job import ReplicatedStream, RunJob, RunOutcome
 from dataaggregator.dataplane.opening import Opening
 from dataaggregator.dataplane.replicating.following import Following
-from dataaggregator.dataplane.replicating.matching import Found, Patterns, find
+from dataaggregator.dataplane.replicating.matching import Found, find
 from dataaggregator.dataplane.replicating.planning import SOURCE, Planned, Streams, plan
 from dataaggregator.dataplane.replicating.uniting import Ended, Names, nothing, source_stage, united
 from dataaggregator.dataplane.report import Teller, explained
@@ -129,7 +130,7 @@ class Replication:
         return self._job.model_copy(
             update={
                 "definition": one.pipeline(self._job.definition),
-                "replicated": ReplicatedStream(stream=one.stream, primary_key=one.key),
+                "replicated": ReplicatedStream(stream=one.stream, primary_key=one.primary_key),
                 "folder": str(folder),
                 "cursors": tuple(known for known in self._job.cursors if known.destination == names.destination),
                 "previous_rows": {} if before is None else {SOURCE: before},

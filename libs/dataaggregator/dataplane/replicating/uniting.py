@@ -11,7 +11,7 @@ from dataaggregator.contracts.replicate import ResolvedReplicate
 from dataaggregator.contracts.run import DestinationOutcome, RunCounts, RunError
 from dataaggregator.dataplane.job import RunJob, RunOutcome
 from dataaggregator.dataplane.ledger import judge, weakest
-from dataaggregator.dataplane.replicating.planning import SOURCE, Planned, Streams, listed, vanished_warning
+from dataaggregator.dataplane.replicating.planning import CHOSEN, SOURCE, Planned, Streams, listed, vanished_warning
 
 MISSING = "stream-missing"
 
@@ -31,6 +31,8 @@ class Names:
 
     def stage(self, name: str) -> str:
         """That of its source, also where its counts were lost; its destination has a name of its own already."""
+        if name.startswith(f"{CHOSEN}["):
+            return f"{self.source} {name}"
         return self.source if name in (SOURCE, f"{self.destination} (counts lost)") else name
 
 
