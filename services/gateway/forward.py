@@ -53,7 +53,6 @@ _NOT_ON = _HOP_BY_HOP | {
     "x-forwarded-proto",
     "x-request-id",
     "traceparent",
-    "idempotency-key",
     "idempotency-id",
 }
 _NOT_BACK = _HOP_BY_HOP | {"server", "date"}
@@ -119,6 +118,7 @@ class Upstreams:
     ) -> Fetched:
         """Hand a call on with a body read before, under the id of its Idempotency-Key; the whole answer."""
         headers = _onward(request, address)
+        headers.popall("Idempotency-Key", None)
         headers["Idempotency-Id"] = str(id_)
         headers.popall("Content-Length", None)
         headers.popall("Accept-Encoding", None)  # kept as it is: who asks again may take another coding

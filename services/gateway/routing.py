@@ -8,7 +8,7 @@ _TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, service in (
         (r"/api/(auth|users|workspaces)(/|$)", "auth"),
         (r"/api/(connector-types|connectors)(/|$)", "connectors"),
-        (r"/api/(transformations|triggers)(/|$)", "scheduler"),
+        (r"/api/(transformations|triggers|hooks)(/|$)", "scheduler"),
         (r"/api/pipelines(/|$)", "scheduler"),
         (r"/api/runs/[^/]+/events$", "gateway"),
         (r"/api/runs/[^/]+/rejected/replay$", "scheduler"),
@@ -28,9 +28,11 @@ _PUBLIC = frozenset(
         ("HEAD", "/api/auth/jwks.json"),
     }
 )
+# The token in the path says who calls.
+_HOOK = re.compile(r"/api/hooks/[^/]+$")
 # What is given out here is not to be stored: tokens; rows of a source or a sample.
-_NOT_KEPT = re.compile(r"/api/auth/|/api/.+/(test|preview)$")
-_RUN_START = re.compile(r"/api/(pipelines/[^/]+/runs|runs/[^/]+/(retry|rejected/replay))$")
+_NOT_KEPT = re.compile(r"/api/(auth|hooks)/|/api/.+/(test|preview|hook/rotate)$")
+_RUN_START = re.compile(r"/api/(pipelines/[^/]+/runs|runs/[^/]+/(retry|rejected/replay)|hooks/[^/]+)$")
 
 
 _NEEDLESS = re.compile(r"%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])")
@@ -54,7 +56,7 @@ def service_of(path: str) -> str | None:
 
 def public(method: str, path: str) -> bool:
     """May it be called without a token? The service decides again; the edge only must not be stricter."""
-    return (method, path) in _PUBLIC
+    return (method, path) in _PUBLIC or (method == "POST" and _HOOK.match(path) is not None)
 
 
 def keeps_answer(method: str, path: str) -> bool:

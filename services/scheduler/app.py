@@ -5,6 +5,8 @@ from pathlib import Path
 from dataaggregator.http.client import ServiceClient
 from dataaggregator.ports import Ports
 from dataaggregator.service import Loop, Service
+from services.scheduler.hooks.api import HooksApi
+from services.scheduler.hooks.commands import HookCommands
 from services.scheduler.outbox import NAME
 from services.scheduler.pipelines import events as pipeline_events
 from services.scheduler.pipelines.api import PipelinesApi
@@ -31,6 +33,7 @@ def build(ports: Ports) -> Service:
     pipelines, leaving = PipelinesApi(database, commands), LeavingApi(commands)
     state, plans = StateApi(database, services), PlanApi(database, services)
     runs = RunsApi(database, RunCommands(database), ReplayCommands(database, services))
+    hooks = HooksApi(database, HookCommands(database, ports.keys, ports.limits))
     return Service(
         name=NAME,
         routes=(
@@ -40,6 +43,7 @@ def build(ports: Ports) -> Service:
             *state.routes(),
             *leaving.routes(),
             *runs.routes(),
+            *hooks.routes(),
         ),
         handlers=(*pipeline_events.handlers(), *run_events.handlers()),
         loops=(Loop("ticker", Ticker(database, ports.settings).run),),

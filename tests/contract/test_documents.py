@@ -31,6 +31,7 @@ PUBLIC = {
     ("auth", "POST", "/api/auth/refresh"),
     ("auth", "POST", "/api/auth/logout"),  # whoever holds the refresh token may end its family
     ("auth", "GET", "/api/auth/jwks.json"),
+    ("scheduler", "POST", "/api/hooks/{token}"),  # the token says who may
     ("gateway", "GET", "/api/docs"),
     ("gateway", "GET", "/api/docs/errors"),
     ("gateway", "GET", "/api/docs/page.js"),

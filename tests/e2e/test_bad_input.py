@@ -16,6 +16,7 @@ DEFINITION: Json = {
     "sources": {"s": {"connector": "disk", "stream": "bad_input.csv"}},
     "transformations": ["bad-input"],
     "destinations": [{"connector": "disk", "stream": "bad_input.ndjson", "write": "replace"}],
+    "triggers": [{"webhook": True}],
 }
 STEPS: list[Json] = [{"filter": "id > 0"}]
 
@@ -49,6 +50,8 @@ GOOD: dict[Operation, Json] = {
         "changes": [{"connector": "disk", "stream": "bad_input.ndjson", "kind": "added", "field": "x"}]
     },
     ("POST", "/api/triggers/preview"): {"trigger": {"every": "1h"}, "count": 1},
+    ("POST", "/api/pipelines/{pipeline}/hook/rotate"): {"secret": "whsec_" + "A" * 32, "overlap_seconds": 0},
+    ("POST", "/api/hooks/{token}"): {"parameters": {}},
     ("POST", "/api/pipelines/{pipeline}/runs"): {"parameters": {}, "full_refresh": True},
     ("PUT", "/api/pipelines/{pipeline}/state"): {"cursors": [{"source": "s", "cursor": None}]},
     ("POST", "/api/runs/{run}/rejected/replay"): {"stage": "s", "rule": "r", "version": 1, "overwrite": True},
@@ -62,6 +65,7 @@ THERE = {
     "transformation": "bad-input",
     "pipeline": "bad-input",
     "run": "",
+    "token": "",
     "event": "01a21353-0000-7000-8000-000000000000",  # never set aside
 }
 ONLY_BY_ID = ("run", "event")
@@ -78,6 +82,7 @@ async def there(api: Api, disk: Disk) -> None:
     await api.post("/api/transformations", {"name": "bad-input", "steps": STEPS})
     await api.post("/api/pipelines", DEFINITION)
     THERE["run"] = (await api.run("bad-input"))["id"]
+    THERE["token"] = (await api.post("/api/pipelines/bad-input/hook/rotate", expect=200))["token"]
 
 
 @pytest.fixture(scope="module", autouse=True)

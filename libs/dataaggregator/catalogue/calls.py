@@ -21,6 +21,11 @@ CALLS: dict[str, Entry] = {
     ),
     "encoding-invalid": Entry("Not UTF-8 text", "Send addresses, headers and bodies as UTF-8."),
     "header-invalid": Entry("A header is wrong", "Correct the header named under errors."),
+    "hook-unknown": Entry(
+        "There is no such hook",
+        "Ask for a new address with POST /api/pipelines/{pipeline}/hook/rotate; the pipeline needs the trigger "
+        "{webhook: true}.",
+    ),
     "idempotency-in-flight": Entry(
         "The first request is still at work", "Wait for it; the same request with the same key then gets its answer."
     ),
@@ -67,6 +72,11 @@ CALLS: dict[str, Entry] = {
     ),
     "request-malformed": Entry("Not an HTTP request", "Send a well-formed HTTP/1.1 request."),
     "route-unknown": Entry("No such address", "See GET /api/docs for every address there is."),
+    "signature-invalid": Entry(
+        "The call is not signed as it should be",
+        "Sign webhook-id, webhook-timestamp and the body with the present secret, by Standard Webhooks, and send it "
+        "within five minutes.",
+    ),
     "token-invalid": Entry("The token is not valid", "Log in again, or refresh, and send the new access token."),
     "token-missing": Entry("Not logged in", "Send Authorization: Bearer with an access token of POST /api/auth/login."),
     "user-inactive": Entry(

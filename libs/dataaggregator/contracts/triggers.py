@@ -1,4 +1,4 @@
-"""Contracts: what starts a run by itself: a cron line, an interval, or the end of other pipelines' runs."""
+"""Contracts: what starts a run by itself: a cron line, an interval, the end of other pipelines' runs, or a call."""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -9,14 +9,15 @@ from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dataaggregator.contracts.base import Sent, Some, Time
+from dataaggregator.contracts.base import Name, Sent, Some, Time
+from dataaggregator.contracts.document_path import DocumentPath
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.variants import choose, exactly_one, mark
 
 CatchUp = Literal["latest", "all", "none"]
 Awaited = Literal["succeeded", "failed", "ended"]
-TRIGGER_KINDS = ("cron", "every", "after")
-BESIDES = ("timezone", "catch_up", "start", "end", "jitter", "on")
+TRIGGER_KINDS = ("cron", "every", "after", "webhook")
+BESIDES = ("timezone", "catch_up", "start", "end", "jitter", "on", "signed", "parameters")
 
 
 def _cron(value: str) -> str:
@@ -101,13 +102,25 @@ class AfterTrigger(Sent):
     on: Awaited = "succeeded"
 
 
+class WebhookTrigger(Sent):
+    """Fires when its address is called: `POST /api/hooks/{token}`.
+
+    With `signed` only a call that is signed by Standard Webhooks counts. Without `parameters` a call says nothing or
+    `{"parameters": {...}}`; with them it says what it likes, and each parameter is what stands at its path.
+    """
+
+    catch_up: ClassVar[CatchUp] = "all"
+    webhook: Literal[True]
+    signed: bool = False
+    parameters: dict[Name, DocumentPath] | None = None
+
+
+_KINDS: dict[type, str] = {CronTrigger: "cron", EveryTrigger: "every", AfterTrigger: "after", WebhookTrigger: "webhook"}
+
+
 def _kind(value: Any) -> str:
-    if isinstance(value, CronTrigger):
-        return "cron"
-    if isinstance(value, EveryTrigger):
-        return "every"
-    if isinstance(value, AfterTrigger):
-        return "after"
+    if (known := _KINDS.get(type(value))) is not None:
+        return known
     return exactly_one(value, TRIGGER_KINDS, what="trigger", besides=BESIDES)
 
 
@@ -119,7 +132,8 @@ def _known(value: Any) -> Any:
 Trigger = Annotated[
     Annotated[CronTrigger, mark("cron")]
     | Annotated[EveryTrigger, mark("every")]
-    | Annotated[AfterTrigger, mark("after")],
+    | Annotated[AfterTrigger, mark("after")]
+    | Annotated[WebhookTrigger, mark("webhook")],
     choose(_kind),
     BeforeValidator(_known),
 ]

@@ -20,19 +20,23 @@ _PAIR = re.compile(
     r"(?i)(?P<name>\b[\w-]*(?:password|passwd|secret|token|api[_-]?key|signature|credential)[\w-]*)(?P<sep>=)[^\s&;,'\"]+"
 )
 _BEARER = re.compile(r"(?i)\b(?P<kind>bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
+#: What the platform gives out itself, recognized by how it begins.
+_GIVEN_OUT = re.compile(r"\b(?P<kind>dah_|whsec_)[A-Za-z0-9_+/=-]{16,}")
 _NAME = re.compile(
     r"(?i)(^|[_-])(password|passwd|secret|secret_?key|token|api_?key|private_?key|authorization|cookie|credentials?)$"
 )
 
 
 def mask_text(text: str) -> str:
-    """Text without passwords in addresses and parameters and without tokens of Authorization headers."""
+    """Text without passwords in addresses and parameters, tokens of Authorization headers and of hooks."""
     if "://" in text:
         text = _USERINFO.sub(_mask_userinfo, text)
     if "=" in text:
         text = _PAIR.sub(rf"\g<name>\g<sep>{MASK}", text)
     if " " in text:
         text = _BEARER.sub(rf"\g<kind> {MASK}", text)
+    if "_" in text:
+        text = _GIVEN_OUT.sub(rf"\g<kind>{MASK}", text)
     return text
 
 

@@ -1,14 +1,12 @@
 """How an http connector is configured."""
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from dataaggregator.connector.spec import Config
-
-PATH = re.compile(r"\$(\.[^.\[\]]+)*")
+from dataaggregator.contracts.document_path import DocumentPath
 
 
 class Part(BaseModel):
@@ -48,12 +46,6 @@ class ClientCredentialsAuth(Part):
 Auth = Annotated[NoAuth | BearerAuth | BasicAuth | ApiKeyAuth | ClientCredentialsAuth, Field(discriminator="type")]
 
 
-def _path(value: str) -> str:
-    if not PATH.fullmatch(value):
-        raise ValueError("should be a path such as $ or $.data.items")
-    return value
-
-
 class NoPages(Part):
     type: Literal["none"] = "none"
 
@@ -82,9 +74,7 @@ class ByCursor(Part):
 
     type: Literal["cursor"]
     param: str = Field("cursor", description="Parameter with the cursor.")
-    path: str = Field("$.next_cursor", description="Where the answer has the next cursor.")
-
-    _checked = field_validator("path")(_path)
+    path: DocumentPath = Field("$.next_cursor", description="Where the answer has the next cursor.")
 
 
 class ByLink(Part):
@@ -104,14 +94,12 @@ class Stream(Part):
         None, description="Method; GET to read and POST to write when left out."
     )
     params: dict[str, str | int | float | bool] = Field(default_factory=dict, description="Query parameters.")
-    records: str = Field("$", description="Where the list of records is: $ or $.data.items.")
+    records: DocumentPath = Field("$", description="Where the list of records is: $ or $.data.items.")
     pagination: Pagination = Field(default_factory=NoPages, description="How the next page is found.")
     primary_key: tuple[str, ...] = Field((), description="Fields that identify a record.")
     cursor_field: str | None = Field(None, description="Field an incremental read goes on from.")
     cursor_param: str | None = Field(None, description="Parameter that asks for records from a cursor on.")
     batch_rows: int = Field(500, ge=1, le=100_000, description="Records in one POST.")
-
-    _checked = field_validator("records")(_path)
 
 
 class HttpConfig(Config):
@@ -131,12 +119,3 @@ class HttpConfig(Config):
         if split.scheme not in ("http", "https") or not split.hostname or split.username or split.query:
             raise ValueError("should be http(s)://host/path without user or query")
         return value.rstrip("/")
-
-
-def at(document: Any, path: str) -> Any:
-    """What stands at the path, None where nothing does."""
-    for name in path.split(".")[1:]:
-        if not isinstance(document, dict):
-            return None
-        document = document.get(name)
-    return document

@@ -5,9 +5,10 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
+from dataaggregator.contracts.document_path import at
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.http.client import Answer, Ask, Client
-from dataaggregator_connectors.http.config import ByCursor, ByLink, ByOffset, ByPage, Stream, at
+from dataaggregator_connectors.http.config import ByCursor, ByLink, ByOffset, ByPage, Stream
 
 
 @dataclass(frozen=True)

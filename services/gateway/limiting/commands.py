@@ -93,8 +93,8 @@ class Refused(RateLimited):
 
 
 def _key(limit_class: str, caller: Caller) -> str | None:
-    if limit_class == "run":
-        return None if caller.workspace_id is None else f"workspace:{caller.workspace_id}"
+    if limit_class == "run" and caller.workspace_id is not None:
+        return f"workspace:{caller.workspace_id}"
     if limit_class == "api" and caller.user_id is not None:
         return f"user:{caller.user_id}"
     return f"ip:{bucket_of(caller.address)}"

@@ -22,7 +22,7 @@ from dataaggregator.contracts.replicate import (
     ResolvedReplicateTo,
 )
 from dataaggregator.contracts.transformation import TransformationDefinition
-from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger
+from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger, WebhookTrigger
 from dataaggregator.dataplane.compile import compile_pipeline, parameter_values
 from dataaggregator.definition import Saved
 from dataaggregator.errors import Conflict, FieldError, Invalid
@@ -200,13 +200,22 @@ def _triggers(definition: PipelineDefinition, material: Material) -> Iterator[Fi
                 yield FieldError(f"triggers[{index}].cron", wrong, "cron")
         elif isinstance(trigger, EveryTrigger) and trigger.every.seconds < 1:
             yield FieldError(f"triggers[{index}].every", "at least one second", "duration")
+        elif isinstance(trigger, WebhookTrigger):
+            yield from _unknown_parameters(f"triggers[{index}].parameters", trigger, definition)
         if fingerprint(trigger) in seen:
             yield FieldError(f"triggers[{index}]", "the same trigger stands here twice", "trigger-twice")
         seen.add(fingerprint(trigger))
+    alone = any(not isinstance(trigger, WebhookTrigger) for trigger in definition.triggers)
     for name, parameter in definition.parameters.items():
-        if definition.triggers and parameter.default is None:
-            message = "a pipeline with triggers needs a default here: nobody is there to give the value"
+        if alone and parameter.default is None:
+            message = "a pipeline with such triggers needs a default here: nobody is there to give the value"
             yield FieldError(f"parameters.{name}.default", message, "missing-field")
+
+
+def _unknown_parameters(field: str, trigger: WebhookTrigger, definition: PipelineDefinition) -> Iterator[FieldError]:
+    for name in trigger.parameters or ():
+        if name not in definition.parameters:
+            yield FieldError(f"{field}.{name}", "the pipeline has no such parameter", "unknown-field")
 
 
 def _fields(part: Any) -> dict[str, Any]:

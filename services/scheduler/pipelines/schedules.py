@@ -16,6 +16,7 @@ from dataaggregator.errors import Conflict, Invalid
 from dataaggregator.http.paging import PageQuery
 from dataaggregator.ids import new_id
 from services.scheduler.fires import AnyTrigger, Fires, delay_of, fingerprint, fires_of
+from services.scheduler.hooks import store as hooks
 from services.scheduler.pipelines import upstreams
 from services.scheduler.pipelines.domain import Pipeline
 
@@ -78,6 +79,7 @@ async def set_triggers(tx: Connection, pipeline: Pipeline, others: Mapping[str, 
         list(wanted),
     )
     await upstreams.forget_retired(tx, pipeline.id)
+    await hooks.forget_retired(tx, pipeline.id)
     for print_, trigger in wanted.items():
         first = next(iter(fires_of(trigger, moment).after(moment)), None)
         id_ = await tx.fetchval(

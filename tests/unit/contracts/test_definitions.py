@@ -256,9 +256,9 @@ def test_a_wrong_step_names_its_field(step: Any, field: str, message: str) -> No
         ),
         ({"destinations": [{"connector": "c", "stream": "s", "write": "upsert"}]}, "destinations[0].write", "'merge'"),
         (
-            {"triggers": [{"webhook": True}]},
+            {"triggers": [{"sensor": True}]},
             "triggers[0]",
-            "unknown trigger kind 'webhook'; the kinds are: cron, every",
+            "unknown trigger kind 'sensor'; the kinds are: cron, every",
         ),
         ({"triggers": [{"cron": "* *"}]}, "triggers[0].cron", "not a cron line"),
         ({"triggers": [{"cron": "* * * * *", "timezone": "Mars"}]}, "triggers[0].timezone", "unknown time zone"),

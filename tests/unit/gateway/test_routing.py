@@ -2,7 +2,9 @@
 
 import pytest
 
+from dataaggregator.ids import new_id
 from services.gateway import routing
+from services.gateway.limiting.commands import Caller, _key
 
 
 @pytest.mark.parametrize(
@@ -15,6 +17,7 @@ from services.gateway import routing
         ("/api/connectors/x/test", "connectors"),
         ("/api/transformations/test", "scheduler"),
         ("/api/triggers/preview", "scheduler"),
+        ("/api/hooks/dah_x", "scheduler"),
         ("/api/pipelines", "scheduler"),
         ("/api/pipelines/x/runs", "scheduler"),
         ("/api/pipelines/x/state", "scheduler"),
@@ -45,6 +48,15 @@ def test_what_needs_no_token_is_a_short_list() -> None:
     assert not routing.public("GET", "/api/auth/login")
     assert not routing.public("GET", "/api/auth/me")
     assert not routing.public("POST", "/api/users")
+    assert routing.public("POST", "/api/hooks/dah_x")
+    assert not routing.public("GET", "/api/hooks/dah_x")
+    assert not routing.public("POST", "/api/hooks/dah_x/more")
+
+
+def test_what_is_given_out_once_is_not_kept_for_a_key() -> None:
+    assert routing.keeps_answer("POST", "/api/pipelines/x/runs")
+    assert not routing.keeps_answer("POST", "/api/pipelines/x/hook/rotate")
+    assert not routing.keeps_answer("POST", "/api/hooks/dah_x")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +67,7 @@ def test_what_needs_no_token_is_a_short_list() -> None:
         ("POST", "/api/pipelines/x/runs", "run"),
         ("GET", "/api/pipelines/x/runs", "api"),
         ("POST", "/api/runs/x/retry", "run"),
+        ("POST", "/api/hooks/dah_x", "run"),
         ("POST", "/api/runs/x/rejected/replay", "run"),
         ("POST", "/api/runs/x/cancel", "api"),
     ],
@@ -75,3 +88,9 @@ def test_each_call_has_a_limit_class(method: str, path: str, limit: str) -> None
 )
 def test_a_path_cannot_be_disguised(written: str, canonical: str) -> None:
     assert routing.canonical(written) == canonical
+
+
+def test_a_run_start_is_counted_by_workspace_and_a_hook_by_address() -> None:
+    workspace = new_id()
+    assert _key("run", Caller("192.0.2.7", new_id(), workspace)) == f"workspace:{workspace}"
+    assert _key("run", Caller("192.0.2.7", None, None)) == "ip:192.0.2.7"
