@@ -23,6 +23,8 @@ class Difference:
     held: pa.DataType | None = None
     """What the column holds, where rows without a value in it can be written."""
     code: str = "column-incompatible"
+    left_of: SchemaDifference | None = None
+    """The change that leaves this difference behind once it is made: who has approved that has approved this."""
 
     @property
     def column(self) -> str:
@@ -60,7 +62,7 @@ def judge(load: LoadRequest, schema: pa.Schema, found: Sequence[Difference]) -> 
         raise _refused(f"{load.stream} is frozen, and the rows differ from it", found, "schema-frozen")
     if unbearable := [one for one in found if not _bearable(load.schema_policy, one)]:
         raise _refused(f"The rows do not fit {load.stream}", unbearable)
-    waiting = [one for one in found if one.told not in load.approved]
+    waiting = [one for one in found if {one.told, one.left_of}.isdisjoint(load.approved)]
     if waiting and load.schema_policy is SchemaPolicy.PAUSE:
         raise SchemaChangeWaits(load.stream, waiting)
     if load.schema_policy in (SchemaPolicy.EVOLVE, SchemaPolicy.PAUSE):

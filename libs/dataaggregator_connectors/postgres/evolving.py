@@ -55,12 +55,12 @@ async def differences(connection: Connection, load: LoadRequest, schema: pa.Sche
 
 def _unnamed(row: asyncpg.Record) -> Difference:
     name, type_ = row["name"], row["declared"]
+    freed = SchemaDifference(kind="changed", field=name, before=f"{type_} NOT NULL", after=type_)
     if not row["not_null"]:
         told = SchemaDifference(kind="removed", field=name, before=type_)
-        return Difference(told, "the rows do not have it", harmless=True, code="column-missing")
-    told = SchemaDifference(kind="changed", field=name, before=f"{type_} NOT NULL", after=type_)
+        return Difference(told, "the rows do not have it", harmless=True, code="column-missing", left_of=freed)
     why = "the rows do not have it, and it is NOT NULL without a default"
-    return Difference(told, why, row["may_be_null"], code="column-missing")
+    return Difference(freed, why, row["may_be_null"], code="column-missing")
 
 
 async def declared(connection: Connection, field: "pa.Field[pa.DataType]") -> str:

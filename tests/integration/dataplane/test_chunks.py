@@ -192,7 +192,7 @@ async def test_rows_that_come_in_meanwhile_are_left_to_the_next_run(
         f"""CREATE TABLE target (LIKE orders);
         CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
             INSERT INTO orders SELECT m + n, 1, 1, null, now()
-                FROM generate_series(1, {CHUNK}) n, (SELECT max(id) AS m FROM orders) x;
+                FROM generate_series(1, {CHUNK}) n, (SELECT max(id) AS m FROM orders) x WHERE m < {2 * ROWS};
             RETURN NULL; END';
         CREATE TRIGGER more AFTER INSERT ON target FOR EACH STATEMENT EXECUTE FUNCTION more()"""
     )

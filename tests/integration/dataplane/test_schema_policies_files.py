@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from .conftest import Bench
-from .test_schema_policies import GIVEN, POLICIES, tables, told
+from .schema_ways import GIVEN, POLICIES, tables, told
 
 
 @dataclass(frozen=True)

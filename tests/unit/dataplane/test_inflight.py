@@ -1,10 +1,20 @@
 """The bounded queue: order kept, memory bounded in batches and in bytes."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
 
 import pyarrow as pa
+import pytest
 
+from dataaggregator.connector.source import ReadRequest
+from dataaggregator.dataplane.batch import Batch, RejectedRow
+from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, SourceNode
+from dataaggregator.dataplane.failpoints import Failpoints
+from dataaggregator.dataplane.flow import Flow, Reader
 from dataaggregator.dataplane.inflight import BatchQueue
+from dataaggregator.dataplane.tally import Tally
+
+MIB = 1024 * 1024
 
 
 def batch(rows: int) -> pa.RecordBatch:
@@ -42,3 +52,47 @@ async def test_bytes_are_bounded_too_but_one_large_batch_passes_alone() -> None:
     taken = aiter(queue)
     assert (await anext(taken)).num_rows == 1000
     await asyncio.wait_for(second, 5)
+
+
+class Endless:
+    """Batches of one size for as long as somebody takes them."""
+
+    def __init__(self, size: int) -> None:
+        self._rows = batch(size // 8)
+        self.given = 0
+
+    async def read(self, _: ReadRequest) -> AsyncGenerator[Batch]:
+        while True:
+            self.given += 1
+            yield Batch(self._rows, self._rows.num_rows)
+            await asyncio.sleep(0)
+
+
+class Stuck:
+    """A destination that takes one batch and never comes back; nothing is set aside."""
+
+    def __init__(self) -> None:
+        self.taken = asyncio.Event()
+
+    async def write(self, _: pa.RecordBatch) -> None:
+        self.taken.set()
+        await asyncio.Event().wait()
+
+    def add_unreadable(self, stage: str, rejected: Sequence[RejectedRow]) -> None: ...
+
+    def add_refused(self, stage: str, rule: str, reason: str, rows: pa.RecordBatch) -> None: ...
+
+
+@pytest.mark.parametrize(("size", "given"), [(1024, 6), (4 * MIB, 6), (6 * MIB, 4), (20 * MIB, 3)])
+async def test_a_source_runs_ahead_of_its_destination_by_four_batches_and_16_mib(size: int, given: int) -> None:
+    """Besides the batch that is being written, and the one that waits for room."""
+    source, stuck = Endless(size), Stuck()
+    plan = Plan((SourceNode("a"),), (), (DestinationNode(0, "a"),))
+    readers = {"a": Reader("a", source, ReadRequest())}
+    flow = asyncio.create_task(Flow(plan, readers, {"a": ("there", stuck)}, Tally(), stuck, Failpoints()).run())
+    await stuck.taken.wait()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert source.given == given
+    flow.cancel()
+    await asyncio.wait([flow])

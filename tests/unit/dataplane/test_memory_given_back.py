@@ -1,0 +1,115 @@
+"""What lies free in a process goes back to the system where other work begins: after reading, and before an engine."""
+
+import ctypes
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dataaggregator.connector.source import ReadRequest
+from dataaggregator.contracts.steps import AggregateStep
+from dataaggregator.dataplane.allocators import give_back
+from dataaggregator.dataplane.batch import Batch
+from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, SourceNode
+from dataaggregator.dataplane.failpoints import Failpoints
+from dataaggregator.dataplane.flow import Flow, Reader
+from dataaggregator.dataplane.sandbox.messages import Rejected
+from dataaggregator.dataplane.steps.engine import Engine
+from dataaggregator.dataplane.steps.node import Graph, NodeSpec
+from dataaggregator.dataplane.tally import Tally
+
+MIB = 1024 * 1024
+BLOCK = 32 * 1024
+"""Below what the allocator maps by itself, so that a freed one stays with it."""
+LEFT = 64 * MIB
+ROWS = pa.record_batch({"n": pa.array(range(1000), pa.int64())})
+_libc = ctypes.CDLL(None)
+_libc.malloc.restype, _libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+_libc.free.argtypes = [ctypes.c_void_p]
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture
+def leave() -> Iterator[Callable[[], int]]:
+    """Leaves 64 MiB of freed blocks behind, with a used one above them; answers how much memory we have then."""
+    kept: list[int] = []
+
+    def behind() -> int:
+        blocks = [_libc.malloc(BLOCK) for _ in range(LEFT // BLOCK)]
+        for block in blocks:
+            ctypes.memset(block, 1, BLOCK)
+        kept.append(_libc.malloc(BLOCK))
+        for block in blocks:
+            _libc.free(block)
+        return resident()
+
+    yield behind
+    for block in kept:
+        _libc.free(block)
+
+
+def test_what_lies_free_below_something_used_goes_back(leave: Callable[[], int]) -> None:
+    before = leave()
+    give_back()
+    assert before - resident() > LEFT * 3 // 4
+
+
+class Quiet:
+    """Takes what comes out of a graph."""
+
+    def rows(self, node: str, batch: pa.RecordBatch) -> None: ...
+
+    def rejected(self, message: Rejected) -> None: ...
+
+    def passed(self, stage: str, batch: pa.RecordBatch) -> None: ...
+
+
+def test_an_engine_begins_with_what_the_rows_needed_on_their_way_in(leave: Callable[[], int], tmp_path: Path) -> None:
+    step = AggregateStep.model_validate({"aggregate": {"by": [], "measures": {"total": "sum(n)"}}})
+    spec = NodeSpec("t", ("flow",), (step,), ("t[0]",))
+    graph = Graph([spec], {"flow": ROWS.schema}, Engine(1 << 30, tmp_path, 1 << 30), {}, Quiet())
+    graph.push("flow", ROWS)
+    before = leave()
+    graph.finish("flow")
+    assert before - resident() > LEFT // 2
+
+
+class Source:
+    """Gives so many bytes in batches of one MiB, and then what it has left behind."""
+
+    def __init__(self, size: int, leave: Callable[[], int]) -> None:
+        self._size, self._leave = size, leave
+        self.left = 0
+
+    async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
+        rows = pa.record_batch({"n": pa.array(range(MIB // 8), pa.int64())})
+        for _ in range(self._size // MIB):
+            yield Batch(rows, rows.num_rows)
+        self.left = self._leave()
+
+
+class Gone:
+    """Takes rows and keeps none; nothing is set aside."""
+
+    async def write(self, batch: pa.RecordBatch) -> None: ...
+
+    def add_unreadable(self, stage: str, rejected: object) -> None: ...
+
+    def add_refused(self, stage: str, rule: str, reason: str, rows: pa.RecordBatch) -> None: ...
+
+
+@pytest.mark.parametrize(("size", "much"), [(32 * MIB, True), (MIB, False)])
+async def test_a_source_that_gave_much_leaves_nothing_behind(leave: Callable[[], int], size: int, much: bool) -> None:
+    """After a small one it is not worth its milliseconds."""
+    source = Source(size, leave)
+    plan = Plan((SourceNode("a"),), (), (DestinationNode(0, "a"),))
+    outlets: Mapping[str, Any] = {"a": ("there", Gone())}
+    readers = {"a": Reader("a", source, ReadRequest())}
+    await Flow(plan, readers, outlets, Tally(), Gone(), Failpoints()).run()
+    assert (source.left - resident() > LEFT // 2) is much
