@@ -23,6 +23,7 @@ from services.executor.cleaner import Cleaner, SpillFolder
 from services.executor.commands import SCHEMA, Attempts
 from services.executor.dry_run_api import DryRunApi
 from services.executor.folders import KeptFolders, RunFolders
+from services.executor.kernel_api import KernelApi
 from services.executor.lease import LeaseKeeper, LeaseTimes
 from services.executor.probe import Probes
 from services.executor.reaper import Reaper, ReaperTimes
@@ -85,6 +86,7 @@ def build(ports: Ports) -> Service:
             *StateApi(database).routes(),
             *VerifyApi(database, client, probes).routes(),
             *DryRunApi(database, client, probes, kept).routes(),
+            *KernelApi(settings.sandbox).routes(),
         ],
         handlers=handlers,
         loops=[

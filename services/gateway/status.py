@@ -8,6 +8,8 @@ from typing import Literal
 import orjson
 from pydantic import BaseModel, Field, ValidationError
 
+from dataaggregator.contracts import kernel
+from dataaggregator.contracts.kernel import KernelFacts
 from dataaggregator.errors import PlatformError
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
@@ -38,6 +40,9 @@ class PlatformStatus(BaseModel):
     bus: Check
     limits: Check
     backlog: list[BacklogStatus] | None = Field(description="Null while the database does not answer.")
+    sandbox: KernelFacts | None = Field(
+        description="What the kernel of the executor that was asked gives; null while none answers."
+    )
     versions: dict[str, str]
 
 
@@ -64,9 +69,10 @@ class StatusApi:
         ]
 
     async def status(self, _: Call) -> Answer:
-        (database, bus, limits), services = await asyncio.gather(
+        (database, bus, limits), services, sandbox = await asyncio.gather(
             asyncio.gather(check(self._ports.database), check(self._ports.bus), check(self._ports.limits)),
             asyncio.gather(*(self._service(name) for name in SERVICES)),
+            self._sandbox(),
         )
         waiting = await asyncio.gather(*(self._backlog_of(name) for name in SERVICES)) if database.ok else None
         ready = [service.status == "ready" for service in services]
@@ -74,6 +80,7 @@ class StatusApi:
             overall: Literal["ok", "degraded", "down"] = "down"
         else:
             well = all(ready) and all(one.ok for service in services for one in service.checks)
+            well = well and sandbox is not None and sandbox.sound
             overall = "ok" if bus.ok and limits.ok and well else "degraded"
         told = PlatformStatus(
             status=overall,
@@ -82,6 +89,7 @@ class StatusApi:
             bus=bus,
             limits=limits,
             backlog=None if waiting is None else [one for one in waiting if one is not None],
+            sandbox=sandbox,
             versions={"dataaggregator": version("dataaggregator"), "python": platform.python_version()},
         )
         return Answer(told, headers={"Cache-Control": "no-store"})
@@ -99,6 +107,14 @@ class StatusApi:
         """As the service counts it; None for one that does not answer."""
         try:
             return BacklogStatus.model_validate(await self._services.get(name, BACKLOG, timeout_seconds=ASK_SECONDS))
+        except (PlatformError, ValidationError):
+            return None
+
+    async def _sandbox(self) -> KernelFacts | None:
+        try:
+            return KernelFacts.model_validate(
+                await self._services.get("executor", kernel.PATH, timeout_seconds=ASK_SECONDS)
+            )
         except (PlatformError, ValidationError):
             return None
 

@@ -7,7 +7,21 @@ import pytest
 
 from tests.e2e.platform import Platform
 
-HELPED = ("up", "demo", "apply", "run", "runs", "logs", "events", "parked", "connectors", "transform", "users", "db")
+HELPED = (
+    "up",
+    "demo",
+    "doctor",
+    "apply",
+    "run",
+    "runs",
+    "logs",
+    "events",
+    "parked",
+    "connectors",
+    "transform",
+    "users",
+    "db",
+)
 
 
 def json_of(platform: Platform, *words: str) -> object:
@@ -192,6 +206,13 @@ def test_a_kept_login_that_was_ended_is_made_anew(demo: Platform) -> None:
     kept = demo.home.path / "login.json"
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"token": "ended", "refresh_token": "ended"}))
     assert demo.command("runs").returncode == 0
+
+
+def test_the_doctor_finds_a_platform_that_is_up_well(demo: Platform) -> None:
+    told = json_of(demo, "doctor")
+    assert isinstance(told, dict)
+    found = {one["name"]: one["status"] for one in told["checks"]}
+    assert (found["kernel"], found["database"], found["platform"]) == ("ok", "ok", "ok"), told
 
 
 def test_a_second_platform_on_the_same_home_is_told_where_the_first_is(demo: Platform) -> None:

@@ -28,6 +28,10 @@ async def test_the_status_shows_every_part_of_the_platform_and_no_secret(api: Ap
     assert status["limits"]["ok"]
     assert [line["service"] for line in status["backlog"]] == SERVICES
     assert status["versions"]["dataaggregator"]
+    sandbox = status["sandbox"]
+    parts = {part["name"]: (part["available"], part["used"]) for part in sandbox["parts"] if part["needed"]}
+    assert (sandbox["level"], parts["landlock"], parts["seccomp"]) == ("strict", (True, True), (True, True))
+    assert {"cgroup-memory", "cgroup-pids", "rlimits", "user-namespaces"} <= {one["name"] for one in sandbox["parts"]}
     assert "postgresql://" not in json.dumps(status)
 
 

@@ -20,6 +20,10 @@ PLATFORM: dict[str, Entry] = {
         "Check that RabbitMQ runs, that RABBITMQ_URL reaches it, and that it raised no memory or disk alarm; events "
         "wait in the database meanwhile and go out by themselves.",
     ),
+    "clocks-apart": Entry(
+        "Clocks differ",
+        "Let every machine set its clock by the same time server: tokens, leases and schedules are judged by them.",
+    ),
     "database-busy": Entry(
         "The database could not do it now",
         "Repeat the call; if it stays, look at /metrics (dataaggregator_db_pool_*) and for long locks in PostgreSQL.",
@@ -38,6 +42,10 @@ PLATFORM: dict[str, Entry] = {
     "database-unavailable": Entry(
         "The database does not answer",
         "Check that PostgreSQL runs and that DATABASE_URL reaches it; the call can be repeated as it is.",
+    ),
+    "disk-low": Entry(
+        "The disk is nearly full",
+        "Free some of it, or set DATAAGGREGATOR_HOME to a folder on another: runs spill and spool there.",
     ),
     "event-poisonous": Entry(
         "The process ended while an event was delivered",
@@ -77,6 +85,7 @@ PLATFORM: dict[str, Entry] = {
         "The private PostgreSQL did not start",
         "Read postgres.log in the folder named; free the disk or the memory it asks for, then start again.",
     ),
+    "python-unsupported": Entry("Another Python is needed", "Install the platform for Python 3.11, 3.12 or 3.13."),
     "revocations-unknown": Entry(
         "What was revoked is not known yet",
         "Wait a moment; if it stays, see with GET /api/status whether auth answers: the service has to hear it once.",
@@ -101,6 +110,9 @@ PLATFORM: dict[str, Entry] = {
     "server-start-failed": Entry(
         "A private server did not start",
         "Read the logs in the folder named; free the memory, the disk or the port it asks for, then start again.",
+    ),
+    "server-too-old": Entry(
+        "A server is too old", "Move to PostgreSQL 14 or newer, RabbitMQ 3.13 or newer, Redis 6 or newer."
     ),
     "service-refused": Entry(
         "A service does not know our token", "Give all services the same SECRET_KEY and compare their clocks."

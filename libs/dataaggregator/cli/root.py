@@ -17,6 +17,7 @@ ROOMS = {
     "connectors": "definitions",
     "db": "database",
     "demo": "platform",
+    "doctor": "doctor",
     "events": "runs",
     "logs": "runs",
     "parked": "parked",

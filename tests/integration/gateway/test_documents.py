@@ -19,6 +19,7 @@ async def test_the_status_tells_of_every_part_and_works_half_broken(platform: Pl
     assert told["status"] == "degraded"
     assert (told["database"]["ok"], told["bus"]["ok"], told["limits"]["ok"]) == (True, True, True)
     assert {one["service"] for one in told["backlog"]} >= {"auth", "gateway"}
+    assert told["sandbox"] is None  # there is no executor here
     assert told["versions"]["dataaggregator"]
     assert "only-for-tests" not in str(told)
 

@@ -40,6 +40,11 @@ class _CapabilityHeader(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
 
 
+def knows_capabilities() -> bool:
+    """Whether they can be dropped on this machine."""
+    return machine() in _CAPSET
+
+
 def drop_capabilities() -> None:
     """Keep none of root's powers: what is left is an ordinary process of the same user."""
     number = _CAPSET.get(machine())

@@ -49,6 +49,11 @@ def abi() -> int:
         return 0
 
 
+def beyond_files(version: int) -> str:
+    """What this version holds besides files, in words."""
+    return (", TCP" if version >= 4 else "") + (", signals and abstract sockets" if version >= 6 else "")
+
+
 def _handled(version: int) -> _Ruleset:
     rights = _FIRST_ABI_RIGHTS
     rights |= (1 << 13) if version >= 2 else 0

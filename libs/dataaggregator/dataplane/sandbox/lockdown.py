@@ -43,7 +43,7 @@ class Facts:
         return tuple(lacks)
 
     def as_dict(self) -> dict[str, object]:
-        """For the wire and for `doctor`."""
+        """For the wire; `facts.py` tells more of it, from outside."""
         return {**asdict(self), "missing": list(self.missing)}
 
 
