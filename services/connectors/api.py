@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dataaggregator.connector.registry import connector_types
+from dataaggregator.contracts.connector import ConnectorDefinition
 from dataaggregator.db import Database
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
@@ -13,7 +14,7 @@ from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission
 from services.connectors import store
 from services.connectors.commands import ConnectorCommands
-from services.connectors.domain import Connector, ConnectorDefinition
+from services.connectors.domain import Connector
 from services.connectors.resource import (
     ConnectorQuery,
     ConnectorShown,

@@ -7,6 +7,7 @@ from dataaggregator.ports import Ports
 from dataaggregator.service import Loop, Service
 from services.connectors import events
 from services.connectors.api import ConnectorsApi
+from services.connectors.applying import ApplyingApi
 from services.connectors.commands import ConnectorCommands
 from services.connectors.discoverer import Discoverer
 from services.connectors.outbox import NAME
@@ -28,6 +29,7 @@ def build(ports: Ports) -> Service:
         name=NAME,
         routes=(
             *ConnectorsApi(database, commands).routes(),
+            *ApplyingApi(database, commands).routes(),
             *TryingApi(database, commands, probe, discoverer).routes(),
         ),
         handlers=events.handlers(),

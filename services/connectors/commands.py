@@ -1,20 +1,28 @@
 """Connectors, commands: create, save, delete, open for the executor; each one transaction."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from dataaggregator.connector.registry import connector_type
 from dataaggregator.connector.spec import ConnectorType
-from dataaggregator.contracts.connector import ConnectorCreated, ConnectorDeleted, ConnectorTested, ConnectorUpdated
+from dataaggregator.contracts.apply import AskedConnector, Change, FieldChange, differences, gathering, refused
+from dataaggregator.contracts.connector import (
+    ConnectorCreated,
+    ConnectorDefinition,
+    ConnectorDeleted,
+    ConnectorTested,
+    ConnectorUpdated,
+)
+from dataaggregator.contracts.secret import MASK
 from dataaggregator.db import Connection, Database
 from dataaggregator.definition import Audited, Author, Edit
 from dataaggregator.errors import Conflict, FieldError, Invalid, NotFound
 from dataaggregator.ids import new_id
 from dataaggregator.secrets import KeyRing
 from services.connectors import outbox, store
-from services.connectors.domain import Connector, ConnectorDefinition, Parted, filled, part, secret_aad
+from services.connectors.domain import Connector, Parted, filled, part, secret_aad
 from services.connectors.references import References
 
 PURPOSE = "connector-secret"
@@ -39,38 +47,81 @@ class ConnectorCommands:
     let_go: LetGo
 
     async def create(self, workspace: UUID, author: Author, definition: ConnectorDefinition) -> Connector:
-        parted = part(known_type(definition.type), definition.config, {})
         async with self.database.transaction(workspace) as tx:
-            masked = definition.model_copy(update={"config": parted.config})
-            connector = await store.add(tx, workspace, new_id(), masked, author)
-            await self._keep_secrets(tx, connector, parted)
-            created = ConnectorCreated(connector_id=connector.id, name=connector.name, type=definition.type)
-            await outbox.emit(tx, workspace, connector.id, created)
-            await _audit(tx, connector, author, "connector.created")
-            return connector
+            return await self._add(tx, workspace, new_id(), author, definition)
 
     async def save(self, workspace: UUID, reference: str, author: Author, edit: Edit[ConnectorDefinition]) -> Connector:
         """A new version; the same definition again, secrets included, changes nothing."""
         async with self.database.transaction(workspace) as tx:
             before = await store.get(tx, workspace, reference, lock=True)
             edit.expect(before.version)
-            wanted = edit.change(before)
-            if wanted.type != before.definition.type:
-                message = f"stays {before.definition.type!r}: make another connector for another type"
-                wrong = FieldError("type", message, "type-fixed")
-                raise Invalid("connector-type-fixed", "The type of a connector cannot be changed.", errors=[wrong])
-            kept = await self._open_secrets(tx, before)
-            parted = part(known_type(wanted.type), wanted.config, kept)
-            masked = wanted.model_copy(update={"config": parted.config})
-            if masked == before.definition and dict(parted.secrets) == kept:
-                return before
-            after = await store.save(tx, before, masked)
-            await self._keep_secrets(tx, after, parted)
-            await store.forget_found(tx, after)
-            updated = ConnectorUpdated(connector_id=after.id, name=after.name, type=wanted.type)
-            await outbox.emit(tx, workspace, after.id, updated)
-            await _audit(tx, after, author, "connector.updated")
+            after, _ = await self._change(tx, before, author, edit.change(before))
             return after
+
+    async def apply(
+        self, workspace: UUID, author: Author, asked: Sequence[AskedConnector], *, dry_run: bool
+    ) -> Sequence[Change]:
+        """All of them, or none; raises Invalid naming all that is wrong, Conflict where a version is another by now."""
+        changes: list[Change] = []
+        wrong: list[FieldError] = []
+        async with (self.database.rehearsal if dry_run else self.database.transaction)(workspace) as tx:
+            there = await store.named(tx, workspace, [one.definition.name for one in asked])
+            for one in asked:
+                before = there.get(one.definition.name)
+                _expect(one, before)
+                with gathering(wrong, one.index):
+                    changes.append(await self._apply(tx, workspace, author, one, before))
+            if wrong:
+                raise refused(wrong)
+        return changes
+
+    async def _apply(
+        self, tx: Connection, workspace: UUID, author: Author, asked: AskedConnector, before: Connector | None
+    ) -> Change:
+        fields: list[FieldChange] = []
+        if before is None:
+            after = await self._add(tx, workspace, asked.id, author, asked.definition)
+        else:
+            after, fields = await self._change(tx, before, author, asked.definition)
+        outcome: Literal["created", "updated", "unchanged"] = "updated" if fields else "unchanged"
+        return Change(
+            index=asked.index, kind="connector", name=after.name, outcome="created" if before is None else outcome,
+            id=after.id, version=after.version, fields=tuple(fields),
+        )  # fmt: skip
+
+    async def _add(
+        self, tx: Connection, workspace: UUID, id_: UUID, author: Author, definition: ConnectorDefinition
+    ) -> Connector:
+        parted = part(known_type(definition.type), definition.config, {})
+        masked = definition.model_copy(update={"config": parted.config})
+        connector = await store.add(tx, workspace, id_, masked, author)
+        await self._keep_secrets(tx, connector, parted)
+        created = ConnectorCreated(connector_id=connector.id, name=connector.name, type=definition.type)
+        await outbox.emit(tx, workspace, connector.id, created)
+        await _audit(tx, connector, author, "connector.created")
+        return connector
+
+    async def _change(
+        self, tx: Connection, before: Connector, author: Author, wanted: ConnectorDefinition
+    ) -> tuple[Connector, list[FieldChange]]:
+        """What a locked connector becomes, and what of it is not as it was."""
+        if wanted.type != before.definition.type:
+            message = f"stays {before.definition.type!r}: make another connector for another type"
+            wrong = FieldError("type", message, "type-fixed")
+            raise Invalid("connector-type-fixed", "The type of a connector cannot be changed.", errors=[wrong])
+        kept = await self._open_secrets(tx, before)
+        parted = part(known_type(wanted.type), wanted.config, kept)
+        masked = wanted.model_copy(update={"config": parted.config})
+        changed = [*differences(before.definition.model_dump(), masked.model_dump()), *_other_secrets(kept, parted)]
+        if not changed:
+            return before, []
+        after = await store.save(tx, before, masked)
+        await self._keep_secrets(tx, after, parted)
+        await store.forget_found(tx, after)
+        updated = ConnectorUpdated(connector_id=after.id, name=after.name, type=wanted.type)
+        await outbox.emit(tx, after.workspace_id, after.id, updated)
+        await _audit(tx, after, author, "connector.updated")
+        return after, changed
 
     async def delete(self, workspace: UUID, reference: str, author: Author, expect: Callable[[int], None]) -> None:
         """Not while a pipeline uses it, or one that names it is being saved (ADR 0021)."""
@@ -150,6 +201,22 @@ def known_type(name: str) -> ConnectorType:
         return connector_type(name)
     except NotFound as error:
         raise Invalid(error.code, error.detail, errors=[FieldError("type", error.detail, error.code)]) from None
+
+
+def _expect(asked: AskedConnector, before: Connector | None) -> None:
+    """Raises Conflict unless the connector is as it was when all was checked."""
+    if asked.version is not None and asked.version != (before.version if before is not None else 0):
+        detail = (
+            f"Somebody changed the connector {asked.definition.name!r} meanwhile; nothing was changed: apply again."
+        )
+        raise Conflict("apply-overtaken", detail)
+
+
+def _other_secrets(kept: Mapping[str, str], parted: Parted) -> Iterator[FieldChange]:
+    """Secrets in the place of others; how they are is told by nobody."""
+    for at, secret in parted.secrets.items():
+        if at in kept and kept[at] != secret:
+            yield FieldChange(field=f"config.{at}", change="changed", before=MASK, after=MASK)
 
 
 async def _audit(tx: Connection, connector: Connector, author: Author, action: str) -> None:

@@ -1,14 +1,15 @@
 """Connectors, domain: what a connector is, and how its configuration is checked and parted from its secrets."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from dataaggregator.connector.spec import ConnectorType, map_secrets
-from dataaggregator.contracts.base import Name
+from dataaggregator.contracts.connector import ConnectorDefinition
 from dataaggregator.contracts.fields import field_errors, field_path
 from dataaggregator.contracts.secret import MASK
 from dataaggregator.definition import Saved
@@ -19,17 +20,6 @@ STAND_IN = "reference"
 """What a reference is taken for while the rest of the configuration is checked: its value is not known here."""
 
 Path = tuple[str | int, ...]
-
-
-class ConnectorDefinition(BaseModel):
-    """A connector as it is sent: the fields of `config` are those of its type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    name: Name
-    type: str = Field(min_length=1, max_length=100)
-    config: dict[str, Any] = Field(
-        description='As the type\'s config_schema says; a value may be {"$env": "NAME"} or {"$file": "path"}.'
-    )
 
 
 @dataclass(frozen=True)
@@ -80,6 +70,28 @@ def filled(type_: ConnectorType, config: Mapping[str, Any], open_secret: Callabl
 def secret_aad(workspace: UUID, connector: UUID, at: str) -> str:
     """What a secret is bound to: it opens nowhere else (RELIABILITY, rule 19)."""
     return f"{workspace}|{connector}|{at}"
+
+
+def with_variables(name: str, config: Mapping[str, Any], taken: set[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A configuration with a variable of the environment in place of each masked secret, and these: name → field.
+
+    No two have one name; what is `taken` grows.
+    """
+    variables: dict[str, str] = {}
+
+    def placed(value: Any, path: Path) -> Any:
+        if isinstance(value, Mapping):
+            return {key: placed(below, (*path, key)) for key, below in value.items()}
+        if value != MASK:
+            return value
+        field_ = field_path(path)
+        wanted = re.sub(r"[^A-Za-z0-9]+", "_", f"connector {name} {field_}").upper()
+        free = next(one for one in (wanted, *(f"{wanted}_{n}" for n in range(2, len(taken) + 3))) if one not in taken)
+        taken.add(free)
+        variables[free] = field_
+        return {"$env": free}
+
+    return placed(config, ()), variables
 
 
 def references(config: Any, path: Path = ()) -> Iterator[tuple[Path, Mapping[str, Any]]]:

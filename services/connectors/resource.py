@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from dataaggregator.connector.spec import ConnectorType, config_schema
+from dataaggregator.contracts.connector import ConnectorDefinition
 from dataaggregator.http import definition
 from dataaggregator.http.paging import PageQuery
 from services.connectors.discoveries import Discovery
-from services.connectors.domain import Connector, ConnectorDefinition
+from services.connectors.domain import Connector
 
 
 class WriteModeShown(BaseModel):

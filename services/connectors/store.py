@@ -1,18 +1,19 @@
 """Connectors, store: all SQL of connectors, their sealed secrets, tests and uses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from asyncpg import Record, UniqueViolationError
 
+from dataaggregator.contracts.connector import ConnectorDefinition
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
 from dataaggregator.definition import Author, key
 from dataaggregator.errors import Conflict, NotFound
 from dataaggregator.http.paging import PageQuery
-from services.connectors.domain import Connector, ConnectorDefinition
+from services.connectors.domain import Connector
 
 SORTS = Keyset({"name": str, "type": str, "created_at": datetime, "updated_at": datetime}, default="name")
 
@@ -51,6 +52,17 @@ async def get(tx: Connection, workspace: UUID, reference: str, *, lock: bool = F
     if row is None:
         raise NotFound("connector-unknown", f"There is no connector {reference!r} in this workspace.")
     return _connector(row)
+
+
+async def named(tx: Connection, workspace: UUID, names: Collection[str]) -> dict[str, Connector]:
+    """Those of these names there are, locked."""
+    statement = "SELECT * FROM connectors.connectors WHERE workspace_id = $1 AND name = ANY($2) ORDER BY id FOR UPDATE"
+    return {row["name"]: _connector(row) for row in await tx.fetch(statement, workspace, list(names))}
+
+
+async def list_all(tx: Connection, workspace: UUID) -> Sequence[Connector]:
+    rows = await tx.fetch("SELECT * FROM connectors.connectors WHERE workspace_id = $1 ORDER BY name", workspace)
+    return [_connector(row) for row in rows]
 
 
 async def list_page(

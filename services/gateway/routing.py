@@ -10,6 +10,7 @@ _TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"/api/(connector-types|connectors)(/|$)", "connectors"),
         (r"/api/(transformations|triggers|hooks)(/|$)", "scheduler"),
         (r"/api/pipelines(/|$)", "scheduler"),
+        (r"/api/(apply|export)$", "scheduler"),
         (r"/api/runs/[^/]+/events$", "gateway"),
         (r"/api/runs/[^/]+/rejected/replay$", "scheduler"),
         (r"/api/runs/[^/]+/(ledger|rejected|logs|verify)(/|$)", "executor"),

@@ -5,6 +5,9 @@ from pathlib import Path
 from dataaggregator.http.client import ServiceClient
 from dataaggregator.ports import Ports
 from dataaggregator.service import Loop, Service
+from services.scheduler.applying.api import ApplyApi
+from services.scheduler.applying.commands import ApplyCommands
+from services.scheduler.applying.owner import ConnectorsOwner
 from services.scheduler.hooks.api import HooksApi
 from services.scheduler.hooks.commands import HookCommands
 from services.scheduler.outbox import NAME
@@ -32,6 +35,8 @@ def build(ports: Ports) -> Service:
     commands = PipelineCommands(database, Owner(services).keep)
     pipelines, leaving = PipelinesApi(database, commands), LeavingApi(commands)
     state, plans = StateApi(database, services), PlanApi(database, services)
+    owner = ConnectorsOwner(services)
+    applying = ApplyApi(database, ApplyCommands(database, owner, commands), owner)
     runs = RunsApi(database, RunCommands(database), ReplayCommands(database, services))
     hooks = HooksApi(database, HookCommands(database, ports.keys, ports.limits))
     return Service(
@@ -42,6 +47,7 @@ def build(ports: Ports) -> Service:
             *plans.routes(),
             *state.routes(),
             *leaving.routes(),
+            *applying.routes(),
             *runs.routes(),
             *hooks.routes(),
         ),

@@ -160,9 +160,10 @@ class Control:
     services: ServiceClient
     session: aiohttp.ClientSession
     documents: Mapping[str, Any]
+    workspace: UUID = WORKSPACE
 
     async def call(self, method: str, path: str, json: Any = None, **options: Any) -> Reply:
-        role, workspace = options.pop("role", Role.ADMIN), options.pop("workspace", WORKSPACE)
+        role, workspace = options.pop("role", Role.ADMIN), options.pop("workspace", self.workspace)
         service = "connectors" if path.startswith("/api/connector") else "scheduler"
         headers = {"Authorization": f"Bearer {self.issuer.token(role, workspace)}", **options.pop("headers", {})}
         if method == "PATCH":

@@ -3,6 +3,18 @@
 from dataaggregator.catalogue.entry import Entry
 
 DEFINITIONS: dict[str, Entry] = {
+    "apply-half-done": Entry(
+        "An apply broke off between the services",
+        "The connectors named are saved, the rest is not. Cure what is named, if anything, and apply the same again: "
+        "what is there already is left as it is.",
+    ),
+    "apply-overtaken": Entry(
+        "Somebody else was faster", "Nothing was applied. Look at the difference again with diff, then apply again."
+    ),
+    "apply-under-way": Entry(
+        "Another apply is under way",
+        "Wait until it has ended and apply again; one whose process has died holds the next up for 90 seconds at most.",
+    ),
     "chunk-rows-impossible": Entry(
         "The load cannot be done in chunks",
         "Leave chunk_rows out, or cure each reason named: chunks need one incremental source with an order and one "
@@ -32,6 +44,10 @@ DEFINITIONS: dict[str, Entry] = {
     ),
     "definition-invalid": Entry(
         "The definition is wrong", "Correct each field named under errors; each message says what would be right."
+    ),
+    "definitions-invalid": Entry(
+        "Some of the definitions are wrong",
+        "Nothing was changed. Correct each field named under errors; definitions[2] is the third that was sent.",
     ),
     "definition-unreadable": Entry(
         "A stored definition cannot be read",

@@ -1,9 +1,22 @@
-"""Contracts: what is said about connectors and the schemas found behind them."""
+"""Contracts: a connector as it is sent, what is said about connectors and the schemas found behind them."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
-from dataaggregator.contracts.base import Message, Told
+from pydantic import BaseModel, ConfigDict, Field
+
+from dataaggregator.contracts.base import Message, Name, Told
+
+
+class ConnectorDefinition(BaseModel):
+    """A connector as it is sent: the fields of `config` are those of its type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: Name
+    type: str = Field(min_length=1, max_length=100)
+    config: dict[str, Any] = Field(
+        description='As the type\'s config_schema says; a value may be {"$env": "NAME"} or {"$file": "path"}.'
+    )
 
 
 class ConnectorCreated(Message):

@@ -97,6 +97,14 @@ class Database:
             yield tx
 
     @asynccontextmanager
+    async def rehearsal(self, workspace: UUID) -> AsyncIterator[Connection]:
+        """The same, undone at its end: it shows what would be done, and leaves nothing behind."""
+        with suppress(_UndoneError):
+            async with self.transaction(workspace) as tx:
+                yield tx
+                raise _UndoneError
+
+    @asynccontextmanager
     async def platform(self) -> AsyncIterator[Connection]:
         """A transaction across workspaces: for loops, and for what happens before a workspace is known."""
         async with self._begin("platform") as tx:
@@ -204,6 +212,10 @@ class Database:
             "tcp_keepalives_count": "2",
             "tcp_user_timeout": _milliseconds(self._silence_seconds),
         }
+
+
+class _UndoneError(Exception):
+    """Undoes a transaction in which nothing has failed."""
 
 
 @contextmanager

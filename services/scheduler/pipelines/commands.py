@@ -38,28 +38,17 @@ class PipelineCommands:
     keep: Keep
 
     async def create(self, workspace: UUID, author: Author, definition: PipelineDefinition) -> Pipeline:
-        await self._await_connectors(workspace, definition)
+        await self.await_connectors(workspace, connectors_named(definition))
         async with self.database.transaction(workspace) as tx:
             used = await material.checked(tx, workspace, definition)
-            pipeline = await store.add(tx, workspace, new_id(), definition, author)
-            await store.set_uses(tx, pipeline, used.transformations, used.connectors)
-            await schedules.set_triggers(tx, pipeline, used.pipelines)
-            created = PipelineCreated(
-                pipeline_id=pipeline.id,
-                name=pipeline.name,
-                version=pipeline.version,
-                connector_ids=_ids(used.connectors),
-            )
-            await outbox.emit(tx, workspace, pipeline.id, created)
-            await _audit(tx, pipeline, author, "pipeline.created")
-            return pipeline
+            return await set_down(tx, await store.add(tx, workspace, new_id(), definition, author), used, author)
 
     async def save(self, workspace: UUID, reference: str, author: Author, edit: Edit[PipelineDefinition]) -> Pipeline:
         """A new version; the same definition again changes nothing. A blocked pipeline that is right again goes on."""
         async with self.database.transaction(workspace) as tx:
             current = await store.get(tx, workspace, reference)
             wanted = edit.change(current)
-        await self._await_connectors(workspace, wanted, current.id)
+        await self.await_connectors(workspace, connectors_named(wanted), current.id)
         async with self.database.transaction(workspace) as tx:
             if pipelines_named(wanted):
                 await upstreams.hold(tx, workspace)
@@ -69,15 +58,7 @@ class PipelineCommands:
             if definition == before.find_definition():
                 return before
             used = await material.checked(tx, workspace, definition, before.id)
-            after = await store.save(tx, before, definition, author)
-            await store.set_uses(tx, after, used.transformations, used.connectors)
-            await schedules.set_triggers(tx, after, used.pipelines)
-            updated = PipelineUpdated(
-                pipeline_id=after.id, name=after.name, version=after.version, connector_ids=_ids(used.connectors)
-            )
-            await outbox.emit(tx, workspace, after.id, updated)
-            await _audit(tx, after, author, "pipeline.updated")
-            return await _activate(tx, after) if after.status is Status.BLOCKED else after
+            return await set_down(tx, await store.save(tx, before, definition, author), used, author)
 
     async def delete(self, workspace: UUID, reference: str, author: Author, expect: Callable[[int], None]) -> None:
         """Its runs stay; those that have not ended are skipped or asked to stop."""
@@ -146,10 +127,9 @@ class PipelineCommands:
                     "connector-in-use", f"Pipelines use the connector {connector.name!r}: {', '.join(users)}."
                 )
 
-    async def _await_connectors(
-        self, workspace: UUID, definition: PipelineDefinition, pipeline: UUID | None = None
-    ) -> None:
-        names, asked = connectors_named(definition), set[UUID]()
+    async def await_connectors(self, workspace: UUID, names: Set[str], pipeline: UUID | None = None) -> None:
+        """Those that a definition names may be on their way, or were to go and stay after all."""
+        asked = set[UUID]()
         deadline = asyncio.get_running_loop().time() + PROJECTION_SECONDS
         while True:
             async with self.database.transaction(workspace) as tx:
@@ -169,6 +149,19 @@ class PipelineCommands:
         there = await self.keep(workspace, leaving)
         async with self.database.transaction(workspace) as tx:
             await connectors.stay(tx, workspace, {id_: token for id_, token in leaving.items() if id_ in there})
+
+
+async def set_down(tx: Connection, pipeline: Pipeline, used: material.Used, author: Author) -> Pipeline:
+    """What follows from a new version: what it uses, when it fires, who hears of it; one that was blocked goes on."""
+    await store.set_uses(tx, pipeline, used.transformations, used.connectors)
+    await schedules.set_triggers(tx, pipeline, used.pipelines)
+    said, action = (PipelineCreated, "created") if pipeline.version == 1 else (PipelineUpdated, "updated")
+    message = said(
+        pipeline_id=pipeline.id, name=pipeline.name, version=pipeline.version, connector_ids=_ids(used.connectors)
+    )
+    await outbox.emit(tx, pipeline.workspace_id, pipeline.id, message)
+    await _audit(tx, pipeline, author, f"pipeline.{action}")
+    return await _activate(tx, pipeline) if pipeline.status is Status.BLOCKED else pipeline
 
 
 async def block(

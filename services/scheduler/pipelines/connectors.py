@@ -1,5 +1,6 @@
 """Pipelines, projection: the connectors there are, as connector.* told us; the connectors service owns the truth."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
@@ -49,6 +50,18 @@ async def used(tx: Connection, workspace: UUID, pipeline: UUID) -> dict[str, Con
     return {row["written"]: Connector(row["id"], row["name"], row["type"]) for row in rows}
 
 
+async def names_now(tx: Connection, workspace: UUID, pipelines: Collection[UUID]) -> dict[UUID, dict[str, str]]:
+    """By pipeline: what its connectors were called when it was saved → what they are called now."""
+    statement = """
+        SELECT u.pipeline_id, u.written, c.name
+        FROM scheduler.connector_uses u JOIN scheduler.connectors c ON c.id = u.connector_id
+        WHERE u.workspace_id = $1 AND u.pipeline_id = ANY($2)"""
+    found: dict[UUID, dict[str, str]] = defaultdict(dict)
+    for row in await tx.fetch(statement, workspace, list(pipelines)):
+        found[row["pipeline_id"]][row["written"]] = row["name"]
+    return found
+
+
 async def users(tx: Connection, workspace: UUID, id_: UUID) -> Sequence[str]:
     """The names of the pipelines that use it."""
     statement = """
@@ -71,6 +84,24 @@ async def leaving(tx: Connection, workspace: UUID, written: Collection[str]) -> 
         SELECT id, leaving FROM scheduler.connectors
         WHERE workspace_id = $1 AND leaving IS NOT NULL AND (name = ANY($2) OR id::text = ANY($2))"""
     return {row["id"]: row["leaving"] for row in await tx.fetch(statement, workspace, list(written))}
+
+
+async def expect(tx: Connection, workspace: UUID, connectors: Collection[Connector], token: UUID) -> None:
+    """Those not heard of yet are known as leaving: their owner is about to save them, and says later that they stay.
+
+    Were they known for good from here, one that is deleted before its first use would never go.
+    """
+    await tx.executemany(
+        """INSERT INTO scheduler.connectors (id, workspace_id, name, type, leaving) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (id) DO NOTHING""",
+        [(one.id, workspace, one.name, one.type, token) for one in connectors],
+    )
+
+
+async def forget(tx: Connection, workspace: UUID, connectors: Collection[UUID], token: UUID) -> None:
+    """Expected ones that their owner has refused: they never were."""
+    statement = "DELETE FROM scheduler.connectors WHERE workspace_id = $1 AND id = ANY($2) AND leaving = $3"
+    await tx.execute(statement, workspace, list(connectors), token)
 
 
 async def stay(tx: Connection, workspace: UUID, tokens: Mapping[UUID, UUID]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from uuid import UUID
 
 from dataaggregator.contracts.pipeline import PipelineDefinition, ResolvedPipeline
@@ -44,13 +45,35 @@ async def checked(
     tx: Connection, workspace: UUID, definition: PipelineDefinition, pipeline: UUID | None = None
 ) -> Used:
     """Raises Invalid."""
-    known = await connectors.named(tx, workspace, connectors_named(definition), pipeline)
+    used = await looked_up(tx, workspace, definition, pipeline)
+    if pipeline is not None:
+        await no_circle(tx, workspace, definition, pipeline, used)
+    return used
+
+
+async def looked_up(
+    tx: Connection,
+    workspace: UUID,
+    definition: PipelineDefinition,
+    pipeline: UUID | None = None,
+    proposed: Mapping[str, Connector] = MappingProxyType({}),
+) -> Used:
+    """`proposed` connectors count as if they were saved. Raises Invalid."""
+    names = connectors_named(definition)
+    known = await connectors.named(tx, workspace, names, pipeline)
+    known |= {name: proposed[name] for name in names & proposed.keys()}
     found = await transformations.named(tx, workspace, transformations_named(definition))
     others = await _others(tx, workspace, definition, pipeline)
     whole = resolve(definition, Material(known, {name: saved.definition for name, saved in found.items()}, others))
-    if pipeline is not None and others and await upstreams.leads_to(tx, workspace, others.values(), pipeline):
-        raise in_a_circle(definition)
     return Used(whole, known, [saved.id for saved in found.values()], others)
+
+
+async def no_circle(
+    tx: Connection, workspace: UUID, definition: PipelineDefinition, pipeline: UUID, used: Used
+) -> None:
+    """Raises Invalid if one that it comes after comes after it."""
+    if used.pipelines and await upstreams.leads_to(tx, workspace, used.pipelines.values(), pipeline):
+        raise in_a_circle(definition)
 
 
 async def _others(

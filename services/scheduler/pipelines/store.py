@@ -1,6 +1,6 @@
 """Pipelines, store: all SQL of pipelines, their versions and what they use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -115,6 +115,17 @@ async def find(tx: Connection, workspace: UUID, id_: UUID) -> Pipeline | None:
     """None if it was deleted."""
     row = await tx.fetchrow("SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 AND id = $2", workspace, id_)
     return None if row is None else _pipeline(row)
+
+
+async def named(tx: Connection, workspace: UUID, names: Collection[str]) -> dict[str, Pipeline]:
+    """Those of these names there are, locked."""
+    statement = "SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 AND name = ANY($2) ORDER BY id FOR UPDATE"
+    return {row["name"]: _pipeline(row) for row in await tx.fetch(statement, workspace, list(names))}
+
+
+async def list_all(tx: Connection, workspace: UUID) -> Sequence[Pipeline]:
+    rows = await tx.fetch("SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 ORDER BY name", workspace)
+    return [_pipeline(row) for row in rows]
 
 
 async def lock_all(tx: Connection, workspace: UUID, ids: Sequence[UUID]) -> None:

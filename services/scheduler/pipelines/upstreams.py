@@ -1,5 +1,6 @@
 """Pipelines, upstreams: all SQL of the pipelines that others come after (`after` triggers), and of what ended there."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
@@ -36,6 +37,19 @@ async def named(
         ORDER BY (w.written IN (p.name, p.id::text))
         FOR SHARE OF p"""
     return {row["written"]: row["id"] for row in await tx.fetch(statement, workspace, list(written), pipeline)}
+
+
+async def names_now(tx: Connection, workspace: UUID, pipelines: Collection[UUID]) -> dict[UUID, dict[str, str]]:
+    """By pipeline: what those that it comes after were called when it was saved → what they are called now."""
+    statement = """
+        SELECT s.pipeline_id, u.written, p.name FROM scheduler.upstreams u
+        JOIN scheduler.schedules s ON s.id = u.schedule_id AND s.retired_at IS NULL
+        JOIN scheduler.pipelines p ON p.id = u.pipeline_id
+        WHERE u.workspace_id = $1 AND s.pipeline_id = ANY($2)"""
+    found: dict[UUID, dict[str, str]] = defaultdict(dict)
+    for row in await tx.fetch(statement, workspace, list(pipelines)):
+        found[row["pipeline_id"]][row["written"]] = row["name"]
+    return found
 
 
 async def leads_to(tx: Connection, workspace: UUID, start: Collection[UUID], goal: UUID) -> bool:

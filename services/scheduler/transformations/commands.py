@@ -1,6 +1,6 @@
 """Transformations, commands: create, save, delete; each one transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -24,11 +24,8 @@ class TransformationCommands:
     async def create(
         self, workspace: UUID, author: Author, definition: TransformationDefinition
     ) -> SavedTransformation:
-        compile_transformation(definition)
         async with self.database.transaction(workspace) as tx:
-            saved = await store.add(tx, workspace, new_id(), definition, author)
-            await _audit(tx, saved, author, "transformation.created")
-            return saved
+            return await add(tx, workspace, author, definition)
 
     async def save(
         self, workspace: UUID, reference: str, author: Author, edit: Edit[TransformationDefinition]
@@ -37,15 +34,9 @@ class TransformationCommands:
         async with self.database.transaction(workspace) as tx:
             before = await store.get(tx, workspace, reference, lock=True)
             edit.expect(before.version)
-            definition = edit.change(before)
-            if definition == before.find_definition():
-                return before
-            compile_transformation(definition)
-            if definition.name != before.name:
-                _must_be_unused(before, await store.used_by(tx, before), "renamed")
-            after = await store.save(tx, before, definition, author)
-            await _users_must_compile(tx, after)
-            await _audit(tx, after, author, "transformation.updated")
+            after = await change(tx, before, author, edit.change(before))
+            if after is not before:
+                await users_must_compile(tx, after)
             return after
 
     async def delete(self, workspace: UUID, reference: str, author: Author, expect: Callable[[int], None]) -> None:
@@ -57,6 +48,29 @@ class TransformationCommands:
             await _audit(tx, saved, author, "transformation.deleted")
 
 
+async def add(
+    tx: Connection, workspace: UUID, author: Author, definition: TransformationDefinition
+) -> SavedTransformation:
+    compile_transformation(definition)
+    saved = await store.add(tx, workspace, new_id(), definition, author)
+    await _audit(tx, saved, author, "transformation.created")
+    return saved
+
+
+async def change(
+    tx: Connection, before: SavedTransformation, author: Author, definition: TransformationDefinition
+) -> SavedTransformation:
+    """Of a locked one; the same definition again changes nothing. Those who use it are not looked at."""
+    if definition == before.find_definition():
+        return before
+    compile_transformation(definition)
+    if definition.name != before.name:
+        _must_be_unused(before, await store.used_by(tx, before), "renamed")
+    after = await store.save(tx, before, definition, author)
+    await _audit(tx, after, author, "transformation.updated")
+    return after
+
+
 def _must_be_unused(saved: SavedTransformation, users: Sequence[str], action: str) -> None:
     if users:
         named = ", ".join(users)
@@ -64,8 +78,11 @@ def _must_be_unused(saved: SavedTransformation, users: Sequence[str], action: st
         raise Conflict("transformation-in-use", detail)
 
 
-async def _users_must_compile(tx: Connection, saved: SavedTransformation) -> None:
+async def users_must_compile(tx: Connection, saved: SavedTransformation, but: Collection[UUID] = ()) -> None:
+    """Raises Invalid for the first pipeline that does not compile with it; `but` are looked at elsewhere."""
     for pipeline in await pipelines.using_transformation(tx, saved.workspace_id, saved.id):
+        if pipeline.id in but:
+            continue
         try:
             await material.resolved(tx, pipeline)
         except Invalid as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from asyncpg import Record, UniqueViolationError
@@ -63,14 +64,21 @@ async def get(tx: Connection, workspace: UUID, reference: str, *, lock: bool = F
     return _saved(row)
 
 
-async def named(tx: Connection, workspace: UUID, names: Collection[str]) -> dict[str, SavedTransformation]:
+async def named(
+    tx: Connection, workspace: UUID, names: Collection[str], *, lock: Literal["FOR SHARE", "FOR UPDATE"] = "FOR SHARE"
+) -> dict[str, SavedTransformation]:
     """Those of these names there are, held as they are until the transaction ends."""
     if not names:
         return {}
-    statement = """
+    statement = f"""
         SELECT * FROM scheduler.transformations WHERE workspace_id = $1 AND name = ANY($2)
-        ORDER BY id FOR SHARE"""
+        ORDER BY id {lock}"""
     return {row["name"]: _saved(row) for row in await tx.fetch(statement, workspace, list(names))}
+
+
+async def list_all(tx: Connection, workspace: UUID) -> Sequence[SavedTransformation]:
+    rows = await tx.fetch("SELECT * FROM scheduler.transformations WHERE workspace_id = $1 ORDER BY name", workspace)
+    return [_saved(row) for row in rows]
 
 
 async def list_page(
