@@ -49,6 +49,10 @@ GOOD: dict[Operation, Json] = {
     ("POST", "/api/pipelines/{pipeline}/schema/approve"): {
         "changes": [{"connector": "disk", "stream": "bad_input.ndjson", "kind": "added", "field": "x"}]
     },
+    ("POST", "/api/apply"): {
+        "definitions": [{"kind": "transformation", "name": "new", "steps": STEPS}],
+        "dry_run": True,
+    },
     ("POST", "/api/triggers/preview"): {"trigger": {"every": "1h"}, "count": 1},
     ("POST", "/api/pipelines/{pipeline}/hook/rotate"): {"secret": "whsec_" + "A" * 32, "overlap_seconds": 0},
     ("POST", "/api/hooks/{token}"): {"parameters": {}},

@@ -10,8 +10,10 @@ from tests.e2e.platform import Platform
 HELPED = (
     "up",
     "demo",
-    "doctor",
     "apply",
+    "diff",
+    "export",
+    "doctor",
     "run",
     "runs",
     "logs",
@@ -162,12 +164,52 @@ pipelines:
 def test_applying_a_file_twice_changes_nothing_the_second_time(demo: Platform, tmp_path: Path) -> None:
     file = tmp_path / "definitions.yaml"
     file.write_text("transformations:\n  - name: applied\n    steps:\n      - filter: x > 1\n")
-    assert json_of(demo, "apply", "-f", str(file)) == [
-        {"kind": "transformation", "name": "applied", "outcome": "created"}
-    ]
-    assert json_of(demo, "apply", "-f", str(file)) == [
-        {"kind": "transformation", "name": "applied", "outcome": "saved"}
-    ]
+    assert demo.command("diff", "-f", str(file), "--exit-code").returncode == 1
+    assert "+ created   transformation applied" in demo.command("apply", "-f", str(file)).stdout
+    again = json_of(demo, "apply", "-f", str(file))
+    assert isinstance(again, dict)
+    assert [one["outcome"] for one in again["changes"]] == ["unchanged"]
+    file.write_text("kind: transformation\nname: applied\nsteps:\n  - filter: x > 2\n")
+    changed = demo.command("diff", "-f", str(tmp_path))
+    assert '~ updated   transformation applied\n      steps[0].filter: "x > 1" -> "x > 2"\n' in changed.stdout
+    assert demo.command("diff", "-f", str(file), "--exit-code").returncode == 1, "nothing was changed"
+
+
+def test_what_is_wrong_in_files_is_named_by_file_and_definition_and_nothing_is_saved(
+    demo: Platform, tmp_path: Path
+) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text("""
+name: good-one
+steps: [{filter: x > 1}]
+---
+name: bad-one
+steps: [{filter: x >}]
+---
+pipelines:
+  - {name: bad-two, sources: {a: {connector: demo-files, stream: cities.csv, reed: incremental}}}
+""")
+    done = demo.command("apply", "-f", str(file))
+    assert done.returncode == 1
+    told = done.stderr.splitlines()
+    assert f"  {file}: transformation bad-one: steps[0].filter:" in "\n".join(told)
+    assert any(line.startswith(f"  {file}: pipeline bad-two: sources.a.reed: unknown field") for line in told)
+    assert demo.command("transform", "test", "good-one", "-d", "/dev/null").returncode != 0
+    assert "~ " not in demo.command("diff", "-f", str(file)).stdout
+
+
+def test_what_one_platform_exports_another_has_after_apply(demo: Platform, tmp_path: Path) -> None:
+    file = tmp_path / "exported.yaml"
+    done = demo.command("export", "-o", str(file))
+    assert (done.returncode, "set CONNECTOR_DEMO_WAREHOUSE_URL where" in done.stderr) == (0, True), done.stderr
+    assert (demo.home.path / "demo.password").read_text() not in file.read_text()
+    other = Platform(tmp_path)
+    with other.running():
+        applied = other.command("apply", "-f", str(file))
+        assert applied.returncode == 0, applied.stderr
+        assert "+ created   pipeline urban-population" in applied.stdout
+        assert other.command("diff", "-f", str(file), "--exit-code").returncode == 0
+        assert other.command("export").stdout == file.read_text()
 
 
 def test_a_user_is_created_kept_out_and_let_in_again(demo: Platform) -> None:

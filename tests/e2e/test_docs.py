@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from dataaggregator.cli.definitions import read_yaml
+from dataaggregator.cli.files import read_yaml
+from dataaggregator.contracts.apply import kind_of
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from tests.e2e.platform import Platform
 
@@ -72,8 +73,9 @@ async def test_a_python_example_works(demo: Platform, page: str, text: str, monk
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"))
 def test_a_definition_of_the_pages_is_one(page: str, text: str) -> None:
     for document in read_yaml(text):
-        for pipeline in document.get("pipelines", []):
-            PipelineDefinition.model_validate(pipeline)
+        alone = [document] if kind_of(document) == "pipeline" else []
+        for pipeline in [*document.get("pipelines", []), *alone]:
+            PipelineDefinition.model_validate({name: part for name, part in pipeline.items() if name != "kind"})
 
 
 @pytest.mark.parametrize("name", ["openapi.json", "asyncapi.json"])

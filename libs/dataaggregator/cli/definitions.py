@@ -1,114 +1,16 @@
-"""Commands about definitions: apply files, try connectors, try transformations."""
+"""Commands about definitions: try connectors, try transformations, approve changes of schema."""
 
-import re
-from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
+from dataaggregator.cli.files import read_yaml
 from dataaggregator.cli.output import apart, console, emit_json, table
 from dataaggregator.cli.session import EXIT_FAILED, EXIT_WRONG_USE, Session, command
-from dataaggregator.client import ApiError, Client
 
 Json = dict[str, Any]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's booleans: `on` is a word, the field of a join."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-KINDS = ("connectors", "transformations", "pipelines")  # the order in which they need each other
-
-
-@click.command("apply")
-@click.option("-f", "--file", "files", multiple=True, required=True, type=click.Path(exists=True, path_type=Path))
-@command
-async def apply_files(session: Session, files: tuple[Path, ...]) -> None:
-    """Create or change what the YAML files define: connectors, transformations, pipelines, by name."""
-    definitions = read_definitions(files)
-    async with session.client() as client:
-        report = await apply_definitions(client, definitions)
-    if session.json:
-        emit_json(report)
-    else:
-        for line in report:
-            click.echo(f"{line['outcome']:<10} {line['kind']} {line['name']}")
-
-
-def read_definitions(files: tuple[Path, ...]) -> Json:
-    """Read the files' documents; each is a mapping with some of `connectors`, `transformations`, `pipelines`."""
-    definitions: Json = {kind: [] for kind in KINDS}
-    for file in files:
-        try:
-            documents = list(read_yaml(file.read_text()))
-        except (OSError, yaml.YAMLError) as error:
-            raise click.UsageError(f"{file} cannot be read: {error}") from error
-        for document in documents:
-            if document is None:
-                continue
-            if not isinstance(document, dict) or not set(document) <= set(KINDS):
-                raise click.UsageError(f"{file}: at the top stand only {', '.join(KINDS)}, each with a list.")
-            for kind, items in document.items():
-                definitions[kind] += _checked(file, kind, items)
-    return definitions
-
-
-def read_yaml(text: str) -> Iterator[Any]:
-    """The documents of a YAML text."""
-    yield from yaml.load_all(text, _Loader)
-
-
-def _checked(file: Path, kind: str, items: object) -> list[Json]:
-    if not isinstance(items, list):
-        raise click.UsageError(f"{file}: {kind} is a list of definitions.")
-    for item in items:
-        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
-            raise click.UsageError(f"{file}: every entry of {kind} is a mapping with a name.")
-    return items
-
-
-async def apply_definitions(client: Client, definitions: Json) -> list[Json]:
-    """Save all of them in the order in which they need each other; stops at the first that is refused."""
-    report = []
-    for kind in KINDS:
-        for definition in in_order(definitions[kind]):
-            try:
-                saved, new = await client.save(f"/api/{kind}", definition)
-            except ApiError as error:
-                raise ApiError(
-                    {**error.problem, "detail": f"{kind} {definition['name']}: {error}", "errors": []}
-                ) from error
-            report.append({"kind": kind[:-1], "name": saved["name"], "outcome": "created" if new else "saved"})
-    return report
-
-
-def in_order(definitions: list[Json]) -> list[Json]:
-    """Those that others of them come after first; in a circle nobody is first, which the server says better."""
-    known = {definition["name"]: definition for definition in definitions}
-    if len(known) < len(definitions):
-        return definitions
-    needs = {name: _comes_after(definition) & known.keys() - {name} for name, definition in known.items()}
-    try:
-        return [known[name] for name in TopologicalSorter(needs).static_order()]
-    except CycleError:
-        return definitions
-
-
-def _comes_after(definition: Json) -> set[str]:
-    triggers = definition.get("triggers")
-    named = [one.get("after") for one in triggers if isinstance(one, dict)] if isinstance(triggers, list) else []
-    return {name for names in named if isinstance(names, list) for name in names if isinstance(name, str)}
 
 
 @click.group("connectors")
@@ -245,4 +147,4 @@ async def approve_schema(session: Session, pipeline: str, fields: tuple[str, ...
     click.echo(f"{after['name']} is {after['status']}.")
 
 
-COMMANDS = {"apply": apply_files, "approve": approve_schema, "connectors": connectors, "transform": transform}
+COMMANDS = {"approve": approve_schema, "connectors": connectors, "transform": transform}

@@ -1,12 +1,12 @@
 """The plan of a change: what a changed definition would do, beside the saved one, before it is applied."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dataaggregator.cli.definitions import read_definitions
+from dataaggregator.cli.files import Document, read_documents
 from dataaggregator.cli.output import console, emit_json, table
 from dataaggregator.cli.runs import parse_parameters
 from dataaggregator.cli.session import EXIT_FAILED, Session, command
@@ -40,7 +40,7 @@ async def plan_pipeline(
     async with session.client() as client:
         saved = await _saved(client, pipeline)
         if files:
-            body |= _proposed(pipeline, saved, read_definitions(files))
+            body |= _proposed(pipeline, saved, read_documents(files))
         elif saved is None:
             raise click.UsageError(f"There is no pipeline {pipeline}; give the file that defines it with -f.")
         path = "/api/pipelines/plan" if saved is None else f"/api/pipelines/{pipeline}/plan"
@@ -63,19 +63,24 @@ async def _saved(client: Client, pipeline: str) -> Json | None:
     return found
 
 
-def _proposed(pipeline: str, saved: Json | None, definitions: Json) -> Json:
+def _proposed(pipeline: str, saved: Json | None, documents: Sequence[Document]) -> Json:
     """The pipeline as it would be once all of the files was applied: transformations of theirs stand inline."""
     known = saved or {}
     names = {pipeline, known.get("name")}
-    found = [one for one in definitions["pipelines"] if one["name"] in names]
+    found = [one for one in _of_kind("pipeline", documents) if one.get("name") in names]
     written = {name: value for name, value in known.items() if name in PipelineDefinition.model_fields}
     if found:
         written = found[-1]
     elif saved is None:
         raise click.UsageError(f"The files define no pipeline {pipeline}, and there is none.")
-    changed = {one["name"]: one for one in definitions["transformations"]}
+    changed = {one.get("name"): one for one in _of_kind("transformation", documents)}
     used = [changed.get(one, one) if isinstance(one, str) else one for one in written.get("transformations", [])]
     return {**written, "transformations": used}
+
+
+def _of_kind(kind: str, documents: Sequence[Document]) -> list[Json]:
+    definitions = (one.definition for one in documents if one.definition.get("kind") == kind)
+    return [{name: value for name, value in one.items() if name != "kind"} for one in definitions]
 
 
 def print_plan(plan: Json) -> None:

@@ -10,15 +10,17 @@ from dataaggregator.cli.session import Session
 
 # A room is imported when one of its commands is asked for: `version` need not wait for Arrow.
 ROOMS = {
-    "apply": "definitions",
+    "apply": "code",
     "approve": "definitions",
     "bus": "bus",
     "cancel": "runs",
     "connectors": "definitions",
     "db": "database",
     "demo": "platform",
+    "diff": "code",
     "doctor": "doctor",
     "events": "runs",
+    "export": "code",
     "logs": "runs",
     "parked": "parked",
     "plan": "plan",

@@ -82,7 +82,8 @@ async def everything(control: Control) -> list[Json]:
 
 def between(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Awaitable[object]], *, after: bool = True) -> None:
     """Something happens right after (or before) the connectors are saved, once."""
-    real, done = ConnectorsOwner.apply, []
+    real = ConnectorsOwner.apply
+    done: list[bool] = []
 
     async def interfered(
         self: ConnectorsOwner, workspace: Any, author: Any, asked: Sequence[AskedConnector], *, dry_run: bool

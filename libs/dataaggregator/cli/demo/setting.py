@@ -1,15 +1,16 @@
 """The demo's setting: its file, its REST server, its tables, and the definitions saved over the public API."""
 
 import secrets
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import asyncpg
 
-from dataaggregator.cli.definitions import apply_definitions, read_yaml
+from dataaggregator.cli.code import apply_documents
 from dataaggregator.cli.demo.world import ReferenceApi, fill_census, write_cities
+from dataaggregator.cli.files import Document, read_documents
 from dataaggregator.client import Client
 from dataaggregator.embedded.home import Home
 
@@ -50,11 +51,12 @@ class Setting:
         """Stop the REST server."""
         await self._reference.stop()
 
-    async def apply(self, client: Client) -> list[Json]:
+    async def apply(self, client: Client) -> None:
         """Save connectors, transformations and pipelines under their names."""
-        text = files("dataaggregator.cli.demo").joinpath("definitions.yaml").read_text()
-        definitions: Json = next(read_yaml(text))
-        return await apply_definitions(client, {"connectors": self._connectors(), **definitions})
+        with as_file(files("dataaggregator.cli.demo") / "definitions.yaml") as file:
+            definitions = read_documents([file])
+            connectors = [Document(file, {"kind": "connector", **one}) for one in self._connectors()]
+            await apply_documents(client, [*connectors, *definitions])
 
     def _connectors(self) -> list[Json]:
         pages = {"type": "page", "param": "page", "start": 1}
