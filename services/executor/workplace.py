@@ -9,7 +9,6 @@ from uuid import UUID
 
 from dataaggregator.bus import Bus
 from dataaggregator.clock import Clock
-from dataaggregator.contracts.ledger import Ledger
 from dataaggregator.dataplane.job import ConnectorUse, JobSettings, RunJob
 from dataaggregator.dataplane.processes import ProcessPool
 from dataaggregator.db import Database
@@ -24,6 +23,7 @@ from services.executor.report import Report
 from services.executor.room import Room
 from services.executor.store.claims import Claimed
 from services.executor.store.replays import Replaying
+from services.executor.store.results import rows_by_source
 from services.executor.store.runs import Run
 from services.executor.storing import Storing
 
@@ -115,7 +115,7 @@ class Workplace:
             kept=str(self._doors.kept.path(queued.pipeline_id)),
             parameters=queued.parameters,
             full_refresh=queued.full_refresh,
-            previous_rows=_rows_by_source(claimed.last_ledger),
+            previous_rows=rows_by_source(claimed.last_ledger),
             only_ask=run.ending is not None,
             asks_before_commit=self._doors.storing is not None,
             settings=self._settings,
@@ -180,9 +180,3 @@ def _connectors(run: Run) -> Set[str]:
     except Invalid:
         return frozenset()
     return frozenset(str(id_) for id_ in definition.connector_ids)
-
-
-def _rows_by_source(ledger: dict[str, Any] | None) -> dict[str, int]:
-    if ledger is None:
-        return {}
-    return {stage.stage: stage.read for stage in Ledger.model_validate(ledger).stages if stage.kind == "source"}

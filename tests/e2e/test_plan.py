@@ -1,5 +1,6 @@
 """A plan: what a changed definition would do, beside the saved one and on the same rows, before it is saved."""
 
+import asyncio
 from typing import Any
 
 import asyncpg
@@ -161,19 +162,37 @@ async def test_what_saving_would_refuse_is_refused_alike(api: Api) -> None:
     assert (await api.refused("POST", "/api/pipelines/nowhere/plan"))["code"] == "pipeline-unknown"
 
 
-async def test_a_whole_schema_is_not_planned_and_says_so(api: Api) -> None:
-    """An empty ledger would look like a good one."""
-    ends = {
-        "from": {"connector": "warehouse", "streams": ["public.*"]},
-        "to": {"connector": "warehouse", "schema": "raw"},
+async def test_the_plan_of_a_whole_schema_lists_its_streams(api: Api, warehouse: Warehouse, platform: Platform) -> None:
+    await warehouse.execute("CREATE SCHEMA whole")
+    for table in ("a", "b", "tmp"):
+        await warehouse.execute(f"CREATE TABLE whole.{table} (id int PRIMARY KEY, n int)")
+    ends: Json = {
+        "from": {"connector": "warehouse", "streams": ["whole.*", "!*.tmp"]},
+        "to": {"connector": "warehouse", "schema": "whole_raw"},
     }
     given = {"name": "whole", "replicate": ends}
-    problems = [await api.refused("POST", "/api/pipelines/plan", given)]
+    new = await api.post("/api/pipelines/plan", given, expect=200)
+    assert (new["ok"], new["proposed"]["replicated"]["new"]) == (True, 2)
     await api.post("/api/pipelines", given)
-    problems += [await api.refused("POST", "/api/pipelines/whole/plan", *body) for body in ([], [given])]
-    assert {(one["status"], one["code"]) for one in problems} == {(422, "replicate-not-planned")}
-    told = await plan(api, "whole", pipeline("whole", [{"filter": "amount > 10"}]))
-    assert (told["current"]["error"]["code"], told["proposed"]["ok"]) == ("replicate-not-planned", True)
+    await api.run("whole")
+    await warehouse.execute("ALTER TABLE whole.b ADD more int; CREATE TABLE whole.c (id int PRIMARY KEY)")
+    told = await plan(api, "whole", given | {"replicate": ends | {"overrides": {"whole.a": {"drop": ["n"]}}}})
+    schema = told["current"]["replicated"]
+    fields = {one["stream"]: [c["field"] for c in one["destination"]["changes"]] for one in schema["streams"]}
+    assert {one["stream"]: (one["known"], fields[one["stream"]]) for one in schema["streams"]} == {
+        "whole.a": (True, []),
+        "whole.b": (True, ["more"]),
+        "whole.c": (False, [None]),
+    }
+    assert (schema["total"], schema["new"], schema["left_out"], schema["vanished"]) == (3, 1, ["whole.tmp"], [])
+    changes = {one["stream"]: one["change"] for one in told["differences"]["destinations"]}
+    assert changes == {"whole_raw.a": "changed", "whole_raw.b": "same", "whole_raw.c": "same"}
+    shown = await asyncio.to_thread(platform.command, "plan", "whole")
+    assert shown.returncode == 0, shown.stderr
+    assert all(part in shown.stdout for part in ("3 streams, 1 new", "whole.c", "left out: whole.tmp"))
+    assert not await warehouse.has("whole_raw.c")
+    other = await plan(api, "whole", pipeline("whole", [{"filter": "amount > 10"}]))
+    assert (other["ok"], other["differences"]) == (True, None)
 
 
 async def test_a_run_that_would_have_no_value_for_a_parameter_is_told_so(api: Api) -> None:

@@ -23,11 +23,6 @@ REPLICATING: dict[str, Entry] = {
     "replicate-no-key": Entry(
         "A stream has no primary key", "Give it one, leave the stream out, or say without_key: replace."
     ),
-    "replicate-not-planned": Entry(
-        "A whole schema has no plan",
-        "It has no steps whose rows could be counted beforehand: look at a stream by its connector's preview, or plan "
-        "a pipeline that names the stream as its source.",
-    ),
     "replicate-nothing": Entry(
         "No stream fits",
         "Hold the patterns against the connector's streams; a user sees only the tables that it may read.",

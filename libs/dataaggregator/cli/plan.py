@@ -89,9 +89,10 @@ def print_plan(plan: Json) -> None:
     if plan["differences"] is None:
         _print_one(plan["proposed"] or plan["current"])
     else:
-        columns = ("", "stage", "kind", *(f"{name} {when}" for name in COUNTS for when in ("now", "then")))
-        out.print(table(columns, map(_stage, plan["differences"]["stages"]), "Stages, on the same rows"))
-        out.print()
+        if plan["differences"]["stages"]:
+            columns = ("", "stage", "kind", *(f"{name} {when}" for name in COUNTS for when in ("now", "then")))
+            out.print(table(columns, map(_stage, plan["differences"]["stages"]), "Stages, on the same rows"))
+            out.print()
         out.print(
             table(
                 ("", "destination", "rows now", "rows then", "fields", "rows"),
@@ -108,6 +109,8 @@ def print_plan(plan: Json) -> None:
 
 
 def _print_one(tried: Json) -> None:
+    if tried["replicated"] is not None:
+        return
     columns = ("stage", "kind", *COUNTS, "accounting")
     console().print(table(columns, ([one[name] for name in columns] for one in tried["stages"]), "Stages"))
 
@@ -134,12 +137,36 @@ def _print_end(when: str, tried: Json) -> None:
     """What a run would do at the destinations, and what there is to say."""
     out = console()
     out.print()
-    lines = ([f"{one['connector']}/{one['stream']}", *_load(one)] for one in tried["destinations"])
-    out.print(table(("destination", "write", "rows", "road", "would"), lines, when.capitalize()))
+    if tried["replicated"] is not None:
+        _print_streams(when, tried["replicated"])
+    else:
+        lines = ([f"{one['connector']}/{one['stream']}", *_load(one)] for one in tried["destinations"])
+        out.print(table(("destination", "write", "rows", "road", "would"), lines, when.capitalize()))
     for error in _errors(tried):
         out.print(f"  {error}", markup=False)
     for warning in tried["warnings"]:
         out.print(f"  warning: {warning}", markup=False)
+
+
+def _print_streams(when: str, schema: Json) -> None:
+    """Each stream with what a run would do to it, and those that no run would take."""
+    out = console()
+    columns = ("", "stream", "read", "by", "destination", "write", "road", "would")
+    title = f"{when.capitalize()}: {schema['total']} streams, {schema['new']} new"
+    out.print(table(columns, map(_stream, schema["streams"]), title))
+    for name in ("left_out", "ignored", "vanished"):
+        if schema[name]:
+            out.print(f"  {name.replace('_', ' ')}: {', '.join(schema[name])}", markup=False)
+
+
+def _stream(line: Json) -> list[object]:
+    destination = line["destination"]
+    write, _, road, would = _load(destination)
+    named = f"{destination['connector']}/{destination['stream']}"
+    if not line["looked_at"] and not destination["error"]:
+        would = "?"
+    mark, by = "" if line["known"] else MARKS["added"], line["cursor_field"]
+    return [mark, line["stream"], line["read"], by, named, write, road, would]
 
 
 def _load(destination: Json) -> list[object]:
@@ -150,7 +177,9 @@ def _load(destination: Json) -> list[object]:
 
 
 def _errors(tried: Json) -> Iterator[str]:
-    for error in (tried["error"], *(one["error"] for one in tried["destinations"])):
+    streams = tried["replicated"]["streams"] if tried["replicated"] else ()
+    destinations = [*tried["destinations"], *(one["destination"] for one in streams)]
+    for error in (tried["error"], *(one["error"] for one in destinations)):
         if error is not None:
             yield f"{error['code']}: {error['detail']}"
             yield from (f"  {one['field']}: {one['message']}" for one in error["errors"])

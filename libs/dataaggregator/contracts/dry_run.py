@@ -101,8 +101,37 @@ class ForeseenDestination(Told):
     error: DryRunError | None = None
 
 
+class ForeseenStream(Told):
+    """What a run would do with one stream of a whole schema. One that is not `looked_at` was one too many, or too late:
+    what its destination would be changed for is not known then."""
+
+    stream: str
+    known: bool = Field(description="Whether the last good run has loaded it.")
+    estimated_rows: int | None
+    read: ReadMode
+    cursor_field: str | None
+    begins: dict[str, Any] | None = Field(None, description="The cursor behind which it would be read on.")
+    key: tuple[str, ...] = Field(description="The fields that tell its rows apart.")
+    looked_at: bool = False
+    destination: ForeseenDestination
+
+
+class ForeseenSchema(Told):
+    """The streams that a run would take, all of them counted and some hundreds listed, and those that it would not."""
+
+    total: int
+    new: int = Field(description="How many of them the last good run has not loaded.")
+    streams: tuple[ForeseenStream, ...] = ()
+    left_out: tuple[str, ...] = Field((), description="What only a pattern behind a ! keeps away.")
+    ignored: tuple[str, ...] = Field((), description="New ones that on_new leaves alone.")
+    vanished: tuple[str, ...] = Field((), description="Loaded by the last good run, and not there any more.")
+
+
 class Tried(Told):
-    """One definition on the sample; `ok` is what a run of these rows would come to. A null `balanced` broke off."""
+    """One definition on the sample; `ok` is what a run of these rows would come to. A null `balanced` broke off.
+
+    A whole schema is `replicated`: its streams are looked at, no row of them is read.
+    """
 
     ok: bool
     sources: tuple[SampledSource, ...] = ()
@@ -113,6 +142,7 @@ class Tried(Told):
     violations: tuple[str, ...] = ()
     rejected: tuple[RejectedSample, ...] | None = Field(None, description="Null for those who may not see rows.")
     destinations: tuple[ForeseenDestination, ...] = ()
+    replicated: ForeseenSchema | None = None
     warnings: tuple[str, ...] = ()
     error: DryRunError | None = None
 

@@ -174,6 +174,8 @@ class DryRunJob(_Part):
     connectors: dict[UUID, ConnectorUse]
     cursors: tuple[KnownCursor, ...] = ()
     set_by_hand: tuple[CursorSet, ...] = ()
+    previous_rows: dict[str, int] = {}
+    """As in a RunJob."""
     kept: str
     """As in a RunJob; nothing in it is touched."""
     full_refresh: Literal[False] = False

@@ -27,6 +27,7 @@ class Opening:
     """Makes sources and destinations of one job. `close` closes them, the last one first."""
 
     def __init__(self, settings: JobSettings, folder: Path, log: logging.Logger, kept: Kept | None = None) -> None:
+        self._made_of = settings, folder, log, kept
         policy = EgressPolicy(
             allow=HostList.parse(settings.egress_allow),
             deny=HostList.parse(settings.egress_deny),
@@ -40,6 +41,10 @@ class Opening:
             kept=kept,
         )
         self._closing = contextlib.AsyncExitStack()
+
+    def beside(self) -> "Opening":
+        """Another one of the same job, to be closed before this one is."""
+        return Opening(*self._made_of)
 
     def source(self, use: ConnectorUse) -> Source:
         type_, config = checked(use)

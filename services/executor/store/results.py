@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from dataaggregator.contracts.ledger import Ledger
 from dataaggregator.db import Connection
 from services.executor.domain import End
 from services.executor.store.runs import Run
@@ -41,3 +42,22 @@ async def save_ledger(tx: Connection, workspace: UUID, run_id: UUID, ledger: dic
         workspace,
         ledger,
     )
+
+
+async def find_last_ledger(tx: Connection, workspace: UUID, pipeline_id: UUID) -> dict[str, Any] | None:
+    """That of the pipeline's last good run."""
+    found: dict[str, Any] | None = await tx.fetchval(
+        """SELECT a.ledger FROM executor.runs r JOIN executor.attempts a USING (run_id, lease_epoch)
+           WHERE r.workspace_id = $1 AND r.pipeline_id = $2 AND r.status = 'succeeded' AND r.replay_of IS NULL
+           ORDER BY r.finished_at DESC LIMIT 1""",
+        workspace,
+        pipeline_id,
+    )
+    return found
+
+
+def rows_by_source(ledger: dict[str, Any] | None) -> dict[str, int]:
+    """How many rows each source gave."""
+    if ledger is None:
+        return {}
+    return {stage.stage: stage.read for stage in Ledger.model_validate(ledger).stages if stage.kind == "source"}

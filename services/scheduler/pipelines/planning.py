@@ -26,7 +26,8 @@ TAG = "Pipelines"
 PLAN_SECONDS = 65.0
 SAID = (
     "Both definitions run on the same rows, by the steps, sandbox and laws of a run; destinations are looked at only. "
-    "Whoever may not see rows gets counts and schemas. A definition that a run would fail with is told in the answer."
+    "Whoever may not see rows gets counts and schemas. A definition that a run would fail with is told in the answer. "
+    "Of a whole schema the streams are listed with what a run would do to each; no row of them is read."
 )
 
 
@@ -135,9 +136,6 @@ def _may_propose(call: Call) -> None:
 
 def _candidate(definition: ResolvedPipeline, given: Mapping[str, Any]) -> Candidate:
     """Raises Invalid naming every value that is wrong or missing, where it is given here."""
-    if definition.replicate is not None:
-        detail = "A pipeline that replicates a whole schema has no steps to plan: look at a stream by the preview."
-        raise Invalid("replicate-not-planned", detail, errors=[FieldError("replicate", detail, "replicate")])
     try:
         parameter_values(definition.parameters, given)
     except Invalid as error:

@@ -42,7 +42,7 @@ async def plan(bench: Bench, current: RunJob | None, proposed: RunJob | None, **
         for job in (current, proposed)
     ]
     options = {"sample_rows": 1000, "show_rows": True} | more
-    given = {name: options.pop(name) for name in ("cursors", "set_by_hand") if name in options}
+    given = {name: options.pop(name) for name in ("cursors", "set_by_hand", "previous_rows") if name in options}
     asked = DryRunAsked(pipeline_id=one.pipeline_id, current=both[0], proposed=both[1], **options)
     job = DryRunJob(asked=asked, connectors=bench.connectors, kept=one.kept, **given)
     probe = ProbeJob(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from dataaggregator.contracts.dry_run import (
+    Candidate,
     Change,
     DestinationDifference,
     Differences,
@@ -22,6 +23,8 @@ from dataaggregator.dataplane.dry_run.comparing import Line, aligned, compare, f
 from dataaggregator.dataplane.dry_run.foreseeing import Drawn
 from dataaggregator.dataplane.dry_run.rehearsal import Rehearsal, Tools
 from dataaggregator.dataplane.dry_run.sampling import Sampling
+from dataaggregator.dataplane.dry_run.streams import StreamsRehearsal
+from dataaggregator.dataplane.dry_run.streams import differences as of_streams
 from dataaggregator.dataplane.dry_run.trying import Held, Trying
 from dataaggregator.dataplane.opening import without_parameters
 
@@ -75,14 +78,16 @@ class _Side:
 
 async def dry_run(tools: Tools) -> DryRun:
     asked = tools.job.asked
-    current, proposed = (Rehearsal(one, tools) if one else None for one in (asked.current, asked.proposed))
-    await _rehearse([one for one in (current, proposed) if one is not None], tools)
+    current, proposed = (_rehearsal(one, tools) if one else None for one in (asked.current, asked.proposed))
+    both = [one for one in (current, proposed) if one is not None]
+    await _rehearse([one for one in both if isinstance(one, Rehearsal)], tools)
+    await _look_at_streams([one for one in both if isinstance(one, StreamsRehearsal)])
     before, after = (None if one is None else one.told() for one in (current, proposed))
     differences = None
-    if current is not None and proposed is not None and current.drawn is not None and proposed.drawn is not None:
-        assert before is not None and after is not None  # noqa: S101, PT018  (told by those two)
-        sides = _Side(current.drawn, current.trying, before), _Side(proposed.drawn, proposed.trying, after)
-        differences = await asyncio.to_thread(_differences, *sides, show=asked.show_rows)
+    if isinstance(current, StreamsRehearsal) and isinstance(proposed, StreamsRehearsal):
+        differences = of_streams(current, proposed)
+    elif isinstance(current, Rehearsal) and isinstance(proposed, Rehearsal):
+        differences = await _of_rows(current, proposed, show=asked.show_rows)
     return DryRun(
         ok=all(one.ok for one in (before, after) if one is not None),
         sample_rows=asked.sample_rows,
@@ -90,6 +95,29 @@ async def dry_run(tools: Tools) -> DryRun:
         proposed=after,
         differences=differences,
     )
+
+
+def _rehearsal(candidate: Candidate, tools: Tools) -> Rehearsal | StreamsRehearsal:
+    replicate = candidate.definition.replicate
+    return (
+        Rehearsal(candidate, tools) if replicate is None else StreamsRehearsal(candidate.definition, replicate, tools)
+    )
+
+
+async def _look_at_streams(both: Sequence[StreamsRehearsal]) -> None:
+    await asyncio.gather(*(one.search() for one in both))
+    await asyncio.gather(*(one.look() for one in both))
+
+
+async def _of_rows(current: Rehearsal, proposed: Rehearsal, *, show: bool) -> Differences | None:
+    """None where one of them did not come to its plan."""
+    if current.drawn is None or proposed.drawn is None:
+        return None
+    sides = (
+        _Side(current.drawn, current.trying, current.told()),
+        _Side(proposed.drawn, proposed.trying, proposed.told()),
+    )
+    return await asyncio.to_thread(_differences, *sides, show=show)
 
 
 async def _rehearse(both: Sequence[Rehearsal], tools: Tools) -> None:

@@ -107,8 +107,8 @@ class Rehearsal:
             changes, left = tuple(seen.prepared.changes), tuple(seen.prepared.left)
             found |= {"changes": changes, "left": left, "road": seen.road}
         except Exception as error:
-            found["error"] = self._explain(error)
-        self._destinations[node.index] = _destination(drawn, node.index).model_copy(update=found)
+            found["error"] = explained(error, self._tools.report)
+        self._destinations[node.index] = as_defined(drawn, node.index).model_copy(update=found)
 
     def told(self) -> Tried:
         drawn, trying = self.drawn, self.trying
@@ -116,7 +116,7 @@ class Rehearsal:
             sources = tuple(self._source(name, taken) for name, taken in self._taken.items())
             return Tried(ok=False, sources=sources, error=self._error)
         destinations = [
-            self._destinations.get(index) or _destination(drawn, index)
+            self._destinations.get(index) or as_defined(drawn, index)
             for index in range(len(drawn.definition.destinations))
         ]
         ledger = trying.ledger(drawn.names)
@@ -178,20 +178,23 @@ class Rehearsal:
         try:
             yield
         except Exception as error:
-            self._error = self._explain(error)
-
-    def _explain(self, error: Exception) -> DryRunError:
-        cause, _ = leaf(error)
-        wrong: list[WrongField] = []
-        if isinstance(cause, PlatformError):
-            wrong = [WrongField(field=one.field, message=one.message, code=one.code) for one in cause.errors]
-        else:
-            trace = "".join(traceback.format_exception(cause))
-            self._tools.report.log("error", "a dry run failed", trace=trace)
-        return DryRunError(**run_error(error).model_dump(), errors=tuple(wrong))
+            self._error = explained(error, self._tools.report)
 
 
-def _destination(drawn: Drawn, index: int) -> ForeseenDestination:
+def explained(error: Exception, report: Reporter) -> DryRunError:
+    """Where and why, by field where it is the definition's fault; what is nobody's is logged."""
+    cause, _ = leaf(error)
+    wrong: list[WrongField] = []
+    if isinstance(cause, PlatformError):
+        wrong = [WrongField(field=one.field, message=one.message, code=one.code) for one in cause.errors]
+    else:
+        trace = "".join(traceback.format_exception(cause))
+        report.log("error", "a dry run failed", trace=trace)
+    return DryRunError(**run_error(error).model_dump(), errors=tuple(wrong))
+
+
+def as_defined(drawn: Drawn, index: int) -> ForeseenDestination:
+    """Before it is looked at."""
     definition = drawn.definition.destinations[index]
     return ForeseenDestination(
         connector=definition.connector_name,

@@ -160,19 +160,32 @@ class Ends:
         return made.within(into.replace("{schema}", schema), name)
 
 
+@dataclass(frozen=True)
+class Since:
+    """What came and went since the last good run, which loaded the streams `known`; nothing where there was none."""
+
+    new: Sequence[str]
+    ignored: Sequence[str]
+    vanished: Sequence[str]
+
+    @classmethod
+    def of(cls, replicate: ResolvedReplicate, found: Found, known: Collection[str]) -> "Since":
+        meant, names = Patterns.of(replicate.from_.streams), {stream.name for stream in found.streams}
+        vanished = sorted(name for name in known if name not in names and meant.fit(name))
+        new = sorted(names - set(known)) if known else []
+        return cls(new, new if replicate.on_new == "ignore" else (), vanished)
+
+
 def plan(replicate: ResolvedReplicate, found: Found, known: Collection[str]) -> Streams:
     """`known` are the streams that the last good run loaded. Raises what forbids the whole run."""
     ends = Ends.of(replicate)
-    meant = Patterns.of(replicate.from_.streams)
-    names = {stream.name for stream in found.streams}
-    vanished = sorted(name for name in known if name not in names and meant.fit(name))
-    new = sorted(names - set(known)) if known else []
+    since = Since.of(replicate, found, known)
     warnings = [
         *(f"No stream of {replicate.from_.connector_name} fits {pattern!r}." for pattern in found.idle),
-        *_strangers(replicate, names),
-        *_policies(replicate, new, vanished),
+        *_strangers(replicate, {stream.name for stream in found.streams}),
+        *_policies(replicate, since.new, since.vanished),
     ]
-    taken = [one for one in found.streams if replicate.on_new == "load" or one.name not in new]
+    taken = [one for one in found.streams if one.name not in since.ignored]
     if len(taken) > MOST_STREAMS:
         detail = f"{len(taken)} streams fit the patterns, and a run takes {MOST_STREAMS}: part them into pipelines."
         raise Invalid("replicate-too-many", detail)
@@ -210,6 +223,15 @@ def _policies(replicate: ResolvedReplicate, new: Sequence[str], vanished: Sequen
 
 def vanished_warning(stream: str) -> str:
     return f"{stream} is not there any more; what was loaded of it stays at the destination."
+
+
+def remarks(replicate: ResolvedReplicate, planned: Sequence[Planned]) -> Iterable[str]:
+    """Which streams are read and written otherwise than wished; a line a reason, however many they are."""
+    fields = ", ".join(replicate.from_.cursor_field)
+    if whole := [one.stream for one in planned if one.remark == "read whole"]:
+        yield f"Read whole, for want of a cursor field ({fields}): {listed(whole)}."
+    if replaced := [one.stream for one in planned if one.remark == "replaced"]:
+        yield f"Read whole and replaced, for want of a primary key to merge by: {listed(replaced)}."
 
 
 def planned(replicate: ResolvedReplicate, ends: Ends, stream: StreamInfo) -> Planned:

@@ -19,7 +19,7 @@ from dataaggregator.dataplane.opening import Opening
 from dataaggregator.dataplane.replicating.following import Following
 from dataaggregator.dataplane.replicating.matching import Found, find
 from dataaggregator.dataplane.replicating.planning import SOURCE, Planned, Streams, plan
-from dataaggregator.dataplane.replicating.uniting import Ended, Names, nothing, source_stage, united
+from dataaggregator.dataplane.replicating.uniting import Ended, Names, known_streams, nothing, united
 from dataaggregator.dataplane.report import Teller, explained
 from dataaggregator.dataplane.runner import Runner
 from dataaggregator.dataplane.warm import WarmSandbox
@@ -77,9 +77,7 @@ class Replication:
         if (streams := Streams.kept(self._folder)) is not None:
             return streams
         found = await self._find()
-        before = source_stage(self._replicate, "")
-        known = {stage.removeprefix(before) for stage in self._job.previous_rows if stage.startswith(before)}
-        streams = plan(self._replicate, found, known)
+        streams = plan(self._replicate, found, known_streams(self._replicate, self._job.previous_rows))
         streams.save(self._folder)
         return streams
 

@@ -1,6 +1,6 @@
 """One outcome of many: the ledgers of all streams as one, an answer for each stream, and what is said of the whole."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from uuid import UUID
@@ -11,7 +11,15 @@ from dataaggregator.contracts.replicate import ResolvedReplicate
 from dataaggregator.contracts.run import DestinationOutcome, RunCounts, RunError
 from dataaggregator.dataplane.job import RunJob, RunOutcome
 from dataaggregator.dataplane.ledger import judge, weakest
-from dataaggregator.dataplane.replicating.planning import CHOSEN, SOURCE, Planned, Streams, listed, vanished_warning
+from dataaggregator.dataplane.replicating.planning import (
+    CHOSEN,
+    SOURCE,
+    Planned,
+    Streams,
+    listed,
+    remarks,
+    vanished_warning,
+)
 
 MISSING = "stream-missing"
 
@@ -38,6 +46,12 @@ class Names:
 
 def source_stage(replicate: ResolvedReplicate, stream: str) -> str:
     return f"{replicate.from_.connector_name}/{stream}"
+
+
+def known_streams(replicate: ResolvedReplicate, previous_rows: Mapping[str, int]) -> frozenset[str]:
+    """Those that the last good run has loaded."""
+    before = source_stage(replicate, "")
+    return frozenset(stage.removeprefix(before) for stage in previous_rows if stage.startswith(before))
 
 
 @dataclass(frozen=True)
@@ -125,7 +139,7 @@ def united(
         warnings=(
             *streams.warnings,
             *(vanished_warning(stream) for stream in gone),
-            *_remarks(replicate, [one.planned for one in counted]),
+            *remarks(replicate, [one.planned for one in counted]),
             *(warning for one in told for warning in one.warnings),
         ),
     )
@@ -163,12 +177,3 @@ def _failure(failed: Sequence[Ended], streams: int) -> RunError:
         help=help_section("streams-failed"),
         retryable=any(one.error.retryable for one in failed if one.error),
     )
-
-
-def _remarks(replicate: ResolvedReplicate, planned: Sequence[Planned]) -> Iterator[str]:
-    """Which streams are read and written otherwise than wished; a line a reason, however many they are."""
-    fields = ", ".join(replicate.from_.cursor_field)
-    if whole := [one.stream for one in planned if one.remark == "read whole"]:
-        yield f"Read whole, for want of a cursor field ({fields}): {listed(whole)}."
-    if replaced := [one.stream for one in planned if one.remark == "replaced"]:
-        yield f"Read whole and replaced, for want of a primary key to merge by: {listed(replaced)}."
