@@ -1,5 +1,9 @@
 """Opening a bucket: whose credentials, which address, and every connection through the platform's one way out."""
 
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 # Short: a run that meets a store in trouble is tried again as a whole.
 RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
+# The library takes an address, a key or a proxy that it was not given from these, and they are whose process this is.
+OURS = re.compile(r"(AWS|AZURE|GOOGLE|OBJECT_STORE)_.*|SERVICE_ACCOUNT|(MSI|IDENTITY)_.*|(HTTPS?|ALL|NO)_PROXY", re.I)
 
 
 async def open_bucket(config: FilesConfig, context: Context) -> ObjectTree:
@@ -40,10 +46,25 @@ async def open_bucket(config: FilesConfig, context: Context) -> ObjectTree:
 
 
 def bucket_of(config: FilesConfig, client: "ClientConfig", retry: "RetryConfig") -> Bucket:
-    """Credentials are those given or none: what the machine itself may do is nobody's to use.
+    """Credentials are those given or none: what the machine itself may do is nobody's to use, nor where its environment
+    points to.
 
     Raises what the library raises where they are not of the right form.
     """
+    with _without_ours():
+        return _bucket_of(config, client, retry)
+
+
+@contextmanager
+def _without_ours() -> Iterator[None]:
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if OURS.fullmatch(name)}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _bucket_of(config: FilesConfig, client: "ClientConfig", retry: "RetryConfig") -> Bucket:
     client = client | {
         "allow_http": urlsplit(config.endpoint or "").scheme == "http",
         "user_agent": "dataaggregator",

@@ -20,8 +20,30 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def environment_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/environ").read_text()
+
+
 def names_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
+
+
+async def test_a_run_process_knows_nothing_of_the_services_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys, addresses and proxies in it would be those of everybody's pipelines."""
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_ENDPOINT_URL",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "HTTPS_PROXY",
+        "SECRET_KEY",
+    ):
+        monkeypatch.setenv(name, "canary-of-the-installation")
+    async with pool_of(tmp_path) as pool, pool.take(WORKSPACE) as process:
+        environment = environment_of(process.pid)
+    assert "PATH=" in environment
+    assert "canary-of-the-installation" not in environment
 
 
 async def test_a_process_works_for_one_workspace_only(tmp_path: Path) -> None:
