@@ -170,19 +170,19 @@ class FilesDestination:
     def _recount(self, load: LoadRequest, seconds: float) -> Recount | None:
         loading, deadline = self._new(load), time.monotonic() + seconds
         manifest = loading.ledger.read()
-        receipt, files = manifest.receipt(load), manifest.written(load)
-        if receipt is None:
+        if manifest.receipt(load) is None:
             return None
+        written, files = manifest.rows(load), manifest.written(load)
         if files is None:
-            return Recount(receipt.rows, None, "The load is too old for its files to be known.")
+            return Recount(written, None, "The load is too old for its files to be known.")
         rows = 0
         for name, held in files.items():
             if time.monotonic() > deadline:
-                return Recount(receipt.rows, None, "Reading the files took too long.")
+                return Recount(written, None, "Reading the files took too long.")
             file = self._opened().file(joined(loading.place.folder, name))
             if file is not None and _content(file) == held.checksum:
                 rows += held.rows
-        return Recount(receipt.rows, rows)
+        return Recount(written, rows)
 
     async def close(self) -> None:
         await self.rollback()

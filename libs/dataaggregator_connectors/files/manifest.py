@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 
@@ -14,6 +15,7 @@ from dataaggregator.errors import Conflict
 from dataaggregator_connectors.files import evolving
 
 RECEIPTS_KEPT = 1_000
+"""At least so many, and of a load in chunks all or none: without some of them the others would tell of another load."""
 
 
 @dataclass
@@ -78,11 +80,22 @@ class Manifest:
             "cursors": told,
             "files": {name: asdict(held) for name, held in loaded.files.items()},
         }
-        self.receipts = dict(list(self.receipts.items())[-RECEIPTS_KEPT:])
+        self._forget_old_loads()
         self.cursors.setdefault(str(load.pipeline_id), {}).update(
             {name: data | {"epoch": load.epoch} for name, data in told.items()}
         )
         return replaced
+
+    def _forget_old_loads(self) -> None:
+        """The runs whose last chunk is longest ago, but for those that are under way."""
+        under_way, kept = set(self.loading.values()), 0
+        runs: set[str] = set()
+        for name in reversed(self.receipts):
+            run = _run(name)
+            if kept < RECEIPTS_KEPT or UUID(run).hex in under_way:
+                runs.add(run)
+                kept += 1
+        self.receipts = {name: receipt for name, receipt in self.receipts.items() if _run(name) in runs}
 
     def _forget(self, names: Collection[str]) -> None:
         """These files are no longer what earlier loads have written."""
@@ -90,12 +103,19 @@ class Manifest:
             for name in receipt.get("files", {}).keys() & names:
                 del receipt["files"][name]
 
+    def rows(self, load: LoadRequest) -> int:
+        """Of all its chunks."""
+        return sum(receipt["rows"] for receipt in self._chunks(load))
+
     def written(self, load: LoadRequest) -> dict[str, "Held"] | None:
         """The files of a load, all its chunks, that no later one has replaced; None where it is not known."""
-        chunks = [receipt for name, receipt in self.receipts.items() if name.startswith(f"{load.run_id}/")]
+        chunks = self._chunks(load)
         if any("files" not in receipt for receipt in chunks):
             return None
         return {name: Held(**held) for receipt in chunks for name, held in receipt["files"].items()}
+
+    def _chunks(self, load: LoadRequest) -> list[dict[str, Any]]:
+        return [receipt for name, receipt in self.receipts.items() if _run(name) == str(load.run_id)]
 
     def receipt(self, load: LoadRequest) -> Receipt | None:
         entry = self.receipts.get(_name(load))
@@ -133,3 +153,7 @@ class Loaded:
 
 def _name(load: LoadRequest) -> str:
     return f"{load.run_id}/{load.chunk}"
+
+
+def _run(name: str) -> str:
+    return name.partition("/")[0]

@@ -312,7 +312,15 @@ async def test_files_take_chunks_as_parts_that_the_manifest_names(
     job = bench.job(SINCE, [to])
     with pytest.raises(Transient):
         await bench.run_armed(job, "load.after_commit:3")
-    succeeded(await bench.run(bench.again(job)))
+    receipt = succeeded(await bench.run(bench.again(job))).destinations[0].receipt
+    load = {"run_id": job.run_id, "pipeline_id": job.pipeline_id, "destination": "lake/orders", "stream": "orders"}
+    lake = {"connector": bench.connectors[bench.types["lake"][0]], "settings": job.settings}
+    answered = await probe(bench, "read_back", load=load | {"write": "append"}, **lake)
+    read_back = ReadBack.model_validate(answered.result)
+    assert (read_back.written, read_back.unchanged) == (ROWS, ROWS)
+    assert receipt is not None
+    assert read_back.receipt is not None
+    assert (read_back.receipt.chunks, read_back.receipt.checksum) == (CHUNKS, receipt.checksum)
     back = {"connector": "pg", "input": "orders", "stream": "public.back", "write": "append"}
     source = {"orders": {"connector": "lake", "stream": "orders"}}
     succeeded(await bench.run(bench.job(source, [back])))
