@@ -96,6 +96,11 @@ RUNS: dict[str, Entry] = {
         "The format is not known",
         "Set format to csv, json, ndjson, parquet, arrow or excel (.xlsx); csv, ndjson, parquet and arrow are written.",
     ),
+    "http-batch-too-large": Entry(
+        "One record is larger than the API takes",
+        "Leave fields out of it with select or drop, or ask whoever runs the API to take more; batches of several are "
+        "halved until they fit.",
+    ),
     "http-malformed": Entry(
         "The API's answer is not JSON", "Correct the stream's path and params; the page is named in the detail."
     ),

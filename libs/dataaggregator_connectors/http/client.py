@@ -29,6 +29,9 @@ TOKEN_MARGIN_SECONDS = 30.0
 SHOWN_CHARS = 300
 
 
+TOO_LARGE = "http-batch-too-large"
+
+
 @dataclass(frozen=True)
 class Ask:
     """One request; `where` names the page or batch in every error."""
@@ -204,6 +207,8 @@ def _meaning(status: int, content: bytes, where: str, location: str | None) -> E
         return Denied("connector-login-failed", said)
     if status == 404:
         return NotFound("stream-missing", said)
+    if status == 413:
+        return Invalid(TOO_LARGE, said)
     if status >= 500 or status == 408:
         return Transient("connector-unreachable", said)
     return Invalid("http-status", said)

@@ -4,7 +4,7 @@ import asyncio
 import datetime
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -14,9 +14,10 @@ import pyarrow as pa
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import Begun, LoadRequest, Prepared, Receipt, SchemaPolicy, WriteKind
 from dataaggregator.connector.documents import plain_text, records
+from dataaggregator.contracts.document_path import at
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Invalid, NotFound
-from dataaggregator_connectors.http.client import Ask, Client
+from dataaggregator_connectors.http.client import TOO_LARGE, Ask, Client
 from dataaggregator_connectors.http.config import HttpConfig, Stream
 
 
@@ -65,26 +66,19 @@ class HttpDestination:
     def _spool(self, loading: Loading, rows: pa.RecordBatch) -> None:
         stream = self._stream(loading.request)
         for start in range(0, rows.num_rows, stream.batch_rows):
-            posted: Any = records(rows.slice(start, stream.batch_rows))
-            for name in reversed(stream.records.split(".")[1:]):
-                posted = {name: posted}
-            body = orjson.dumps(posted, default=plain_text)
+            body = _body(records(rows.slice(start, stream.batch_rows)), stream)
             loading.spool.write(body)
             loading.sizes.append(len(body))
 
     async def commit(self, cursors: Mapping[str, Cursor]) -> Receipt:
         loading = self._open()
-        load, stream = loading.request, self._stream(loading.request)
+        load = loading.request
         digest = hashlib.sha256()
         await asyncio.to_thread(loading.spool.seek, 0)
         for number, size in enumerate(loading.sizes, start=1):
             body = await asyncio.to_thread(loading.spool.read, size)
             digest.update(body)
-            key = f"{load.run_id}.{load.chunk}.{number}.{hashlib.sha256(body).hexdigest()[:16]}"
-            where = f"{stream.path}, batch {number} of {len(loading.sizes)}"
-            method = stream.method if stream.method not in (None, "GET") else "POST"
-            url = self._client.url(stream.path)
-            await self._client.ask(Ask(method or "POST", url, where, body=body, headers={"Idempotency-Key": key}))
+            await self._send(loading, str(number), body)
         await self.rollback()
         return Receipt(
             run_id=load.run_id,
@@ -97,6 +91,23 @@ class HttpDestination:
             cursors=dict(cursors),
             provable=False,
         )
+
+    async def _send(self, loading: Loading, number: str, body: bytes) -> None:
+        """A batch that is too large goes in two halves, each under its number: the same at every try, so that its key
+        is, and another for rows that are alike."""
+        load, stream = loading.request, self._stream(loading.request)
+        key = f"{load.run_id}.{load.chunk}.{number}.{hashlib.sha256(body).hexdigest()[:16]}"
+        where = f"{stream.path}, batch {number} of {len(loading.sizes)}"
+        method = stream.method if stream.method not in (None, "GET") else "POST"
+        ask = Ask(method or "POST", self._client.url(stream.path), where, body=body, headers={"Idempotency-Key": key})
+        try:
+            await self._client.ask(ask)
+        except Invalid as error:
+            if error.code != TOO_LARGE or len(rows := at(orjson.loads(body), stream.records)) < 2:
+                raise
+            middle = len(rows) // 2
+            for half, part in enumerate((rows[:middle], rows[middle:]), start=1):
+                await self._send(loading, f"{number}.{half}", _body(part, stream))
 
     async def rollback(self) -> None:
         loading, self._loading = self._loading, None
@@ -120,3 +131,10 @@ class HttpDestination:
         if load.stream not in self._config.streams:
             raise NotFound("stream-missing", f"The connector has no stream {load.stream!r}.")
         return self._config.streams[load.stream]
+
+
+def _body(rows: Sequence[Any], stream: Stream) -> bytes:
+    posted: Any = rows
+    for name in reversed(stream.records.split(".")[1:]):
+        posted = {name: posted}
+    return orjson.dumps(posted, default=plain_text)

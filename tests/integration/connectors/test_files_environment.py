@@ -3,13 +3,13 @@
 import json
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.egress import Egress, EgressPolicy
@@ -18,28 +18,33 @@ from dataaggregator_connectors.files import buckets
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.run_bucket import RunBucket
 from dataaggregator_connectors.files.source import FilesSource
+from tests.integration.connectors.conftest import served
 
 CANARY = "canary-of-the-installation"
 THEIRS = {"s3": "s3.us-east-1.amazonaws.com", "az": "acc.blob.core.windows.net", "gs": "storage.googleapis.com"}
 """Where a store of that kind is, unless somebody says otherwise."""
 
 
-class Store(TestServer):
+class Store:
     """Answers that nothing is there, and keeps what it was asked, with the headers."""
 
     def __init__(self) -> None:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._answer)
-        super().__init__(app)
+        self.app = web.Application()
+        self.app.router.add_route("*", "/{path:.*}", self._answer)
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.address = ""
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.append((request.path, dict(request.headers)))
         return web.Response(status=404)
 
-    @property
-    def address(self) -> str:
-        return str(self.make_url("")).rstrip("/")
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Store]:
+    made = Store()
+    async with served(made.app) as base:
+        made.address = base.rstrip("/")
+        yield made
 
 
 class Closed(Egress):
@@ -56,16 +61,16 @@ class Closed(Egress):
 
 @pytest.fixture
 async def store() -> AsyncIterator[Store]:
-    async with Store() as server:
+    async with running() as server:
         yield server
 
 
 @pytest.fixture
 async def hostile(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     """The store that every variable points to, with the keys of the installation."""
-    async with Store() as server:
+    async with running() as server:
         account = {"gcs_base_url": server.address, "disable_oauth": True, "client_email": "", "private_key": CANARY}
-        given = {
+        given: dict[str, str] = {
             **dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT"), server.address),
             **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), CANARY),
             **dict.fromkeys(("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP"), "true"),
