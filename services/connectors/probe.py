@@ -28,6 +28,9 @@ class Probe:
     async def preview(self, workspace: UUID, use: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
         return await self._ask(workspace, {"probe": "preview", "connector": use, **wanted})
 
+    async def list_files(self, workspace: UUID, use: Mapping[str, Any], stream: str) -> dict[str, Any]:
+        return await self._ask(workspace, {"probe": "list_files", "connector": use, "stream": stream})
+
     async def _ask(self, workspace: UUID, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self.services.post(
             "executor", "/internal/probe", body, workspace=workspace, timeout_seconds=PROBE_SECONDS

@@ -9,6 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from dataaggregator.connector.spec import ConnectorType, config_schema
 from dataaggregator.contracts.connector import ConnectorDefinition
+from dataaggregator.contracts.files import FileState
+from dataaggregator.contracts.modes import StreamName
 from dataaggregator.http import definition
 from dataaggregator.http.paging import PageQuery
 from services.connectors.discoveries import Discovery
@@ -117,6 +119,18 @@ class PreviewShown(BaseModel):
 class ResolveWish(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     connector_ids: Annotated[list[UUID], Field(max_length=1000)]
+
+
+class ListWish(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    connector_id: UUID
+    stream: StreamName
+
+
+class Listed(BaseModel):
+    """The files that fit a stream now."""
+
+    files: list[FileState]
 
 
 class KeptConnectors(BaseModel):

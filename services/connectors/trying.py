@@ -17,6 +17,8 @@ from services.connectors.probe import Probe
 from services.connectors.resource import (
     ConnectorUse,
     DiscoveryShown,
+    Listed,
+    ListWish,
     PreviewShown,
     PreviewWish,
     Resolved,
@@ -65,6 +67,10 @@ class TryingApi:
             Route(
                 "POST", "/internal/connectors/resolve", self.resolve, "Open connectors for an executor", "internal",
                 None, body=ResolveWish, answers={200: Resolved}, problems=(404, 502), internal=True,
+            ),
+            Route(
+                "POST", "/internal/connectors/list", self.list_files, "List the files that fit a stream", "internal",
+                None, body=ListWish, answers={200: Listed}, problems=(404, 502), internal=True,
             ),
         )  # fmt: skip
 
@@ -116,3 +122,10 @@ class TryingApi:
             opened = await self.commands.open(call.workspace, str(id_))
             uses[id_] = ConnectorUse.model_validate(opened.use)
         return Answer(Resolved(connectors=uses))
+
+    async def list_files(self, call: Call) -> Answer:
+        """Only for the scheduler, whose triggers wait for files."""
+        wish = call.body_as(ListWish)
+        opened = await self.commands.open(call.workspace, str(wish.connector_id))
+        found = await self.probe.list_files(call.workspace, opened.use, wish.stream)
+        return Answer(Listed.model_validate(found))

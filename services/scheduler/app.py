@@ -8,6 +8,7 @@ from dataaggregator.service import Loop, Service
 from services.scheduler.applying.api import ApplyApi
 from services.scheduler.applying.commands import ApplyCommands
 from services.scheduler.applying.owner import ConnectorsOwner
+from services.scheduler.arrivals.watcher import Listings, Watcher
 from services.scheduler.hooks.api import HooksApi
 from services.scheduler.hooks.commands import HookCommands
 from services.scheduler.outbox import NAME
@@ -52,7 +53,10 @@ def build(ports: Ports) -> Service:
             *hooks.routes(),
         ),
         handlers=(*pipeline_events.handlers(), *run_events.handlers()),
-        loops=(Loop("ticker", Ticker(database, ports.settings).run),),
+        loops=(
+            Loop("ticker", Ticker(database, ports.settings).run),
+            Loop("watcher", Watcher(database, Listings(services).listed, ports.settings.tick_seconds).run),
+        ),
         resources=(services,),
         needs=(database,),
         schema=NAME,

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger, WebhookTrigger
+from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger, FilesTrigger, WebhookTrigger
 
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
@@ -77,7 +77,7 @@ class Every:
 
 @dataclass(frozen=True)
 class Told:
-    """Nobody knows when: others' runs or calls make it fire."""
+    """Nobody knows when: others' runs, calls or files make it fire."""
 
     def after(self, instant: datetime) -> Iterator[datetime]:
         del instant
@@ -104,13 +104,13 @@ class Within:
         return self.end is None or fire <= self.end
 
 
-AnyTrigger = CronTrigger | EveryTrigger | AfterTrigger | WebhookTrigger
+AnyTrigger = CronTrigger | EveryTrigger | AfterTrigger | WebhookTrigger | FilesTrigger
 Fires = Cron | Every | Within | Told
 
 
 def fires_of(trigger: AnyTrigger, anchor: datetime) -> Fires:
     """When a trigger fires; `anchor` is when its schedule was made."""
-    if isinstance(trigger, AfterTrigger | WebhookTrigger):
+    if isinstance(trigger, AfterTrigger | WebhookTrigger | FilesTrigger):
         return Told()
     if isinstance(trigger, CronTrigger):
         fires: Cron | Every = Cron(trigger.cron, ZoneInfo(trigger.timezone))
@@ -122,7 +122,7 @@ def fires_of(trigger: AnyTrigger, anchor: datetime) -> Fires:
 
 def delay_of(trigger: AnyTrigger, who: bytes) -> timedelta:
     """How much later than its slot a trigger is decided on: by `who` it is somewhere below its jitter, always there."""
-    if isinstance(trigger, AfterTrigger | WebhookTrigger) or trigger.jitter is None:
+    if isinstance(trigger, AfterTrigger | WebhookTrigger | FilesTrigger) or trigger.jitter is None:
         return timedelta()
     return timedelta(seconds=trigger.jitter.seconds * zlib.crc32(who) / 2**32)
 
@@ -133,6 +133,8 @@ def fingerprint(trigger: AnyTrigger) -> str:
         return f"after {', '.join(sorted(trigger.after))} {trigger.on}"
     if isinstance(trigger, WebhookTrigger):
         return "webhook"
+    if isinstance(trigger, FilesTrigger):
+        return f"files {trigger.files.connector} {trigger.files.stream}"
     bounds = "".join(
         f" {word} {moment.isoformat()}"
         for word, moment in (("from", trigger.start), ("to", trigger.end))

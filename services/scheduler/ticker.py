@@ -12,12 +12,13 @@ from itertools import islice
 
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.run import RunError
-from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger
+from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger, FilesTrigger
 from dataaggregator.db import Connection, Database, after_commit
 from dataaggregator.db.errors import translated
 from dataaggregator.errors import Conflict, Invalid, PlatformError, Transient
 from dataaggregator.settings import Settings
 from dataaggregator.telemetry import logs, metrics, traces
+from services.scheduler.arrivals import store as arrivals
 from services.scheduler.pipelines import commands as pipeline_commands
 from services.scheduler.pipelines import schedules, upstreams
 from services.scheduler.pipelines import store as pipelines
@@ -35,7 +36,7 @@ SLOTS_AT_ONCE = 100
 MISSED_SECONDS = 60.0
 """With `catch_up: none` a slot older than this is missed."""
 EXPIRED_AT_ONCE = 50
-KINDS: Mapping[type, str] = {CronTrigger: "cron", EveryTrigger: "every", AfterTrigger: "after"}
+KINDS: Mapping[type, str] = {CronTrigger: "cron", EveryTrigger: "every", AfterTrigger: "after", FilesTrigger: "files"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ async def _decide(tx: Connection, pipeline: Pipeline, schedule: Schedule) -> Non
     following = next(iter(schedule.fires.after(slots[-1])), None)
     all_due = following is None or following > moment
     previous = schedule.last_slot_at or schedule.anchor_at
+    files = await arrivals.take(tx, schedule.id) if isinstance(schedule.trigger, FilesTrigger) else None
     for slot_at in slots:
         due = Due(slot_at, previous, moment, newest=all_due and slot_at == slots[-1])
         previous = slot_at
@@ -105,9 +107,9 @@ async def _decide(tx: Connection, pipeline: Pipeline, schedule: Schedule) -> Non
             continue
         reason = _reason_to_skip(pipeline, schedule, due)
         if reason is None:
-            await schedules.add_slot(tx, schedule, await _come_to_run(tx, pipeline, schedule, due))
+            await schedules.add_slot(tx, schedule, await _come_to_run(tx, pipeline, schedule, due), files)
             break
-        await schedules.add_slot(tx, schedule, Slot(schedule.id, slot_at, "skipped", reason))
+        await schedules.add_slot(tx, schedule, Slot(schedule.id, slot_at, "skipped", reason), files)
     if isinstance(schedule.trigger, AfterTrigger):
         await upstreams.begin_anew(tx, schedule.id)
     await schedules.move(tx, schedule, previous, next(iter(schedule.fires.after(previous)), None))

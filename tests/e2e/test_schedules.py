@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from dataaggregator.ids import new_id
 from tests.e2e.api import Api, Json, until
 from tests.e2e.test_runs import Held
 from tests.e2e.world import Disk, Site, Warehouse
@@ -145,3 +146,30 @@ async def test_a_pipeline_follows_two_others_through_the_bus(api: Api) -> None:
     assert (problem["status"], problem["errors"][0]["field"]) == (422, "triggers[0].after")
     preview = await api.post("/api/triggers/preview", {"trigger": trigger}, expect=200)
     assert preview["fires"] == []
+
+
+async def test_a_file_that_arrives_starts_a_run_with_it_as_evidence(api: Api, disk: Disk, warehouse: Warehouse) -> None:
+    (disk.folder / "landing").mkdir()
+    disk.write("landing/there.csv", "id\n1\n")
+    waiting = {"connector": "disk", "stream": "landing/*.csv", "every": "1s", "settle": "1ms"}
+    wrong = {**waiting, "connector": "warehouse"}
+    body = pipeline("arriving", triggers=[{"files": waiting}, {"files": wrong}])
+    await api.post("/api/pipelines", body)
+
+    async def trouble() -> list[Json] | None:
+        # The second trigger was looked at, so the first one was as well.
+        return (await api.get("/api/pipelines/arriving"))["trigger_problems"] or None
+
+    assert [one["code"] for one in await until(trouble, "a trigger that cannot look")] == ["files-not-listed"]
+
+    async def fired() -> list[Json] | None:
+        disk.write(f"landing/{new_id().hex}.csv", "id\n2\n")
+        return await slots(api, "arriving") or None
+
+    slot = (await until(fired, "a slot"))[-1]
+    await api.post("/api/pipelines/arriving/pause", expect=200)
+    assert slot["files"]
+    assert all(file["name"].startswith("landing/") and file["size"] == 5 for file in slot["files"])
+    assert "landing/there.csv" not in [file["name"] for file in slot["files"]]
+    run = await api.ended(slot["run_id"])
+    assert (run["status"], run["trigger"]) == ("succeeded", "files"), run["error"]

@@ -60,6 +60,13 @@ DEFINITIONS: dict[str, Entry] = {
     "discovery-running": Entry(
         "The discovery is still at work", "Ask for the streams again in a while, without refresh."
     ),
+    "files-not-listed": Entry(
+        "There is no listing of files",
+        "Let the trigger wait for files of a connector of type files: a folder or bucket.",
+    ),
+    "files-too-many": Entry(
+        "Too many files to wait for", "Narrow the trigger's stream, or move files away once they have been read."
+    ),
     "incremental-replace": Entry(
         "New rows would replace the whole",
         "Write with merge or append, give the source keep: full, or read it with full_refresh.",

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from dataaggregator.contracts.files import FileState
 from dataaggregator.dataplane.batch import Batch, Cursor
 
 
@@ -64,6 +65,15 @@ class Source(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class ListingSource(Source, Protocol):
+    """A source whose streams are files that arrive."""
+
+    async def listing(self, stream: str) -> Sequence[FileState]:
+        """The files that fit the stream now, in order of name; none of them is read."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataaggregator.contracts.ledger import Receipt
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "skipped"]
-RunTrigger = Literal["manual", "cron", "every", "after", "webhook", "retry", "replay"]
+RunTrigger = Literal["manual", "cron", "every", "after", "webhook", "files", "retry", "replay"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Attempt = Annotated[int, Field(description="Counted from 1.")]
 

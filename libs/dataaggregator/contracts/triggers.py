@@ -1,4 +1,4 @@
-"""Contracts: what starts a run by itself: a cron line, an interval, the end of other pipelines' runs, or a call."""
+"""Contracts: what starts a run by itself: a cron line, an interval, the end of other pipelines' runs, files, a call."""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -12,11 +12,13 @@ from pydantic_core import PydanticCustomError
 from dataaggregator.contracts.base import Name, Sent, Some, Time
 from dataaggregator.contracts.document_path import DocumentPath
 from dataaggregator.contracts.durations import Duration
+from dataaggregator.contracts.modes import StreamName
+from dataaggregator.contracts.uses import NamedConnector
 from dataaggregator.contracts.variants import choose, exactly_one, mark
 
 CatchUp = Literal["latest", "all", "none"]
 Awaited = Literal["succeeded", "failed", "ended"]
-TRIGGER_KINDS = ("cron", "every", "after", "webhook")
+TRIGGER_KINDS = ("cron", "every", "after", "webhook", "files")
 BESIDES = ("timezone", "catch_up", "start", "end", "jitter", "on", "signed", "parameters")
 
 
@@ -115,7 +117,31 @@ class WebhookTrigger(Sent):
     parameters: dict[Name, DocumentPath] | None = None
 
 
-_KINDS: dict[type, str] = {CronTrigger: "cron", EveryTrigger: "every", AfterTrigger: "after", WebhookTrigger: "webhook"}
+class WatchedFiles(NamedConnector):
+    """Where files arrive: a file, a folder or a glob below a connector's root, looked at once an interval.
+
+    A file counts when it has not changed for `settle`: one that is still being written does not.
+    """
+
+    stream: StreamName
+    every: Duration = Duration("1m")
+    settle: Duration = Duration("30s")
+
+
+class FilesTrigger(Sent):
+    """Fires when files are new or have changed; what is there at the first look counts as known."""
+
+    catch_up: ClassVar[CatchUp] = "all"
+    files: WatchedFiles
+
+
+_KINDS: dict[type, str] = {
+    CronTrigger: "cron",
+    EveryTrigger: "every",
+    AfterTrigger: "after",
+    WebhookTrigger: "webhook",
+    FilesTrigger: "files",
+}
 
 
 def _kind(value: Any) -> str:
@@ -133,7 +159,8 @@ Trigger = Annotated[
     Annotated[CronTrigger, mark("cron")]
     | Annotated[EveryTrigger, mark("every")]
     | Annotated[AfterTrigger, mark("after")]
-    | Annotated[WebhookTrigger, mark("webhook")],
+    | Annotated[WebhookTrigger, mark("webhook")]
+    | Annotated[FilesTrigger, mark("files")],
     choose(_kind),
     BeforeValidator(_known),
 ]

@@ -141,7 +141,7 @@ class RunJob(_Part):
     """Whether what was rejected is to outlive this machine before anything is committed."""
 
 
-ProbeKind = Literal["connector_test", "discover", "preview", "transform_test", "read_back", "dry_run"]
+ProbeKind = Literal["connector_test", "discover", "preview", "list_files", "transform_test", "read_back", "dry_run"]
 
 
 class HeldLoad(_Part):

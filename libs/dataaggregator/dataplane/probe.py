@@ -12,7 +12,7 @@ from typing import Any
 from dataaggregator.catalogue import help_section
 from dataaggregator.connector.destination import CountingDestination, Destination, LoadRequest, WriteKind
 from dataaggregator.connector.destination import Receipt as HeldReceipt
-from dataaggregator.connector.source import ReadRequest
+from dataaggregator.connector.source import ListingSource, ReadRequest
 from dataaggregator.contracts.ledger import Receipt
 from dataaggregator.dataplane.chunks import receipts_added
 from dataaggregator.dataplane.dry_run.answer import dry_run
@@ -28,6 +28,7 @@ from dataaggregator.dataplane.warm import WarmSandbox
 from dataaggregator.errors import Invalid, PlatformError
 
 RECOUNT_SECONDS = 30.0
+MOST_FILES = 10_000
 
 
 async def answer(job: ProbeJob, sandboxes: WarmSandbox, report: Reporter) -> Answered:
@@ -65,6 +66,8 @@ async def _result(job: ProbeJob, opening: Opening, sandboxes: WarmSandbox, repor
             return await _test(job.connector, opening)
         case "discover":
             return await _discover(job.connector, job.pattern, opening)
+        case "list_files":
+            return await _list_files(job.connector, job.stream or "", opening)
         case "read_back":
             return (await _read_back(job.connector, job.load, opening)).model_dump(mode="json")
     return await _preview(job, job.connector, opening)
@@ -100,6 +103,16 @@ async def _discover(use: ConnectorUse, pattern: str | None, opening: Opening) ->
             for stream in found
         ]
     }
+
+
+async def _list_files(use: ConnectorUse, stream: str, opening: Opening) -> dict[str, Any]:
+    source = opening.source(use)
+    if not isinstance(source, ListingSource):
+        raise Invalid("files-not-listed", f"Connectors of type {use.type} have no files that arrive.")
+    found = await source.listing(stream)
+    if len(found) > MOST_FILES:
+        raise Invalid("files-too-many", f"{len(found)} files fit {stream!r}; at most {MOST_FILES} can be watched.")
+    return {"files": [file.model_dump(mode="json") for file in found]}
 
 
 async def _read_back(use: ConnectorUse, load: HeldLoad | None, opening: Opening) -> ReadBack:

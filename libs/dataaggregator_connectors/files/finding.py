@@ -22,7 +22,15 @@ from dataaggregator_connectors.files.tree import File, Tree
 
 
 def find(tree: Tree, stream: str) -> Sequence[File]:
-    """The files of a stream in order of name, without those that a load has put in place but not committed."""
+    """The files of a stream in order of name; raises NotFound where there is none."""
+    found = there(tree, stream)
+    if not found:
+        raise NotFound("stream-missing", f"No file fits {stream!r} below the connector's root.")
+    return found
+
+
+def there(tree: Tree, stream: str) -> Sequence[File]:
+    """The same, none too; without those that a load has put in place but not committed."""
     name = checked(stream)
     names = {file.name} if (file := tree.file(name)) is not None else set(_looked_for(tree, name))
     listed = committed(tree, names)
@@ -32,8 +40,6 @@ def find(tree: Tree, stream: str) -> Sequence[File]:
     found = [file for n in sorted(names) if (file := tree.file(n)) is not None]
     if lost := set(written.files) - {file.name[len(place_of(name).folder) :].lstrip("/") for file in found}:
         raise NotFound("stream-missing", f"{', '.join(sorted(lost))} of {stream!r} was committed and is gone.")
-    if not found:
-        raise NotFound("stream-missing", f"No file fits {stream!r} below the connector's root.")
     return found
 
 

@@ -12,12 +12,13 @@ import pyarrow as pa
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.records import Shaper, infer_schema
 from dataaggregator.connector.source import ReadMode, ReadRequest, StreamInfo
+from dataaggregator.contracts.files import FileState
 from dataaggregator.dataplane.batch import Batch
 from dataaggregator.errors import Invalid, PlatformError, Transient
 from dataaggregator_connectors.files.config import FilesConfig, Format
 from dataaggregator_connectors.files.csv_reading import CsvFile, infer_csv
 from dataaggregator_connectors.files.excel_reading import Sheet, infer_sheets, sheet_names
-from dataaggregator_connectors.files.finding import find, streams
+from dataaggregator_connectors.files.finding import find, streams, there
 from dataaggregator_connectors.files.hive import Partitions
 from dataaggregator_connectors.files.json_reading import JsonFile
 from dataaggregator_connectors.files.names import compression_of, format_of, known, sheet_of
@@ -41,6 +42,13 @@ class FilesSource:
     async def discover(self, pattern: str | None = None) -> Sequence[StreamInfo]:
         tree = await self._open()
         return await tree.work(lambda: self._discover(pattern))
+
+    async def listing(self, stream: str) -> Sequence[FileState]:
+        if self._config.scheme in ("http", "https"):
+            raise Invalid("files-not-listed", f"{self._config.root} has no listing in which a new file would show.")
+        tree = await self._open()
+        found = await tree.work(lambda: there(tree, sheet_of(stream)[0]))
+        return [FileState(name=file.name, size=file.size, version=str(file.stamp)) for file in found]
 
     async def schema(self, request: ReadRequest) -> pa.Schema:
         tree = await self._open()

@@ -22,7 +22,7 @@ from dataaggregator.contracts.replicate import (
     ResolvedReplicateTo,
 )
 from dataaggregator.contracts.transformation import TransformationDefinition
-from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger, WebhookTrigger
+from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger, FilesTrigger, WebhookTrigger
 from dataaggregator.dataplane.compile import compile_pipeline, parameter_values
 from dataaggregator.definition import Saved
 from dataaggregator.errors import Conflict, FieldError, Invalid
@@ -155,6 +155,9 @@ def _connectors(definition: PipelineDefinition) -> Iterator[tuple[str, str]]:
         yield f"sources.{name}.connector", source.connector
     for index, destination in enumerate(definition.destinations):
         yield f"destinations[{index}].connector", destination.connector
+    for index, trigger in enumerate(definition.triggers):
+        if isinstance(trigger, FilesTrigger):
+            yield f"triggers[{index}].files.connector", trigger.files.connector
 
 
 def _unknown(definition: PipelineDefinition, material: Material) -> Iterator[FieldError]:
@@ -200,6 +203,8 @@ def _triggers(definition: PipelineDefinition, material: Material) -> Iterator[Fi
                 yield FieldError(f"triggers[{index}].cron", wrong, "cron")
         elif isinstance(trigger, EveryTrigger) and trigger.every.seconds < 1:
             yield FieldError(f"triggers[{index}].every", "at least one second", "duration")
+        elif isinstance(trigger, FilesTrigger) and trigger.files.every.seconds < 1:
+            yield FieldError(f"triggers[{index}].files.every", "at least one second", "duration")
         elif isinstance(trigger, WebhookTrigger):
             yield from _unknown_parameters(f"triggers[{index}].parameters", trigger, definition)
         if fingerprint(trigger) in seen:

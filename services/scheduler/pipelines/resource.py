@@ -6,9 +6,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.base import Sent
 from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.dry_run import SAMPLE_ROWS, SampleRows
+from dataaggregator.contracts.files import FileState
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.contracts.run import RunStatus, RunTrigger
 from dataaggregator.contracts.triggers import Trigger
@@ -32,6 +34,16 @@ class LastRun(BaseModel):
     finished_at: datetime | None
 
 
+class TriggerProblem(BaseModel):
+    """Why a trigger that waits for files cannot look for them; it goes on trying."""
+
+    trigger: dict[str, Any]
+    code: str
+    detail: str
+    help: str
+    since: datetime
+
+
 class PipelineShown(PipelineDefinition):
     """A saved pipeline: its definition, its state, when it fires next and what came of it last."""
 
@@ -45,6 +57,7 @@ class PipelineShown(PipelineDefinition):
     status_reason: str | None
     next_run_at: datetime | None
     last_run: LastRun | None
+    trigger_problems: list[TriggerProblem] = Field(description="Of triggers that cannot see what they wait for.")
     schema_changes: tuple[DestinationDifference, ...] = Field(
         (), description="Differences between rows and destinations that wait for approval."
     )
@@ -74,6 +87,7 @@ class SlotShown(BaseModel):
     slot_at: datetime
     outcome: Literal["fired", "skipped"]
     reason: str | None
+    files: list[FileState] | None = Field(description="Those that had arrived, of a trigger that waits for files.")
     run_id: UUID | None
     decided_at: datetime
 
@@ -141,6 +155,7 @@ def shown(found: Shown) -> PipelineShown:
         "status": pipeline.status.value,
         "status_reason": pipeline.status_reason,
         "schema_changes": pipeline.waiting,
+        "trigger_problems": [problem | {"help": help_section(problem["code"])} for problem in found.trigger_problems],
     }
     return definition.shown(PipelineShown, pipeline, **state, next_run_at=found.next_run_at, last_run=found.last_run)
 

@@ -9,12 +9,13 @@ from uuid import UUID
 from asyncpg import Record
 from pydantic import TypeAdapter, ValidationError
 
-from dataaggregator.contracts.triggers import AfterTrigger, Trigger
+from dataaggregator.contracts.triggers import AfterTrigger, FilesTrigger, Trigger
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
 from dataaggregator.errors import Conflict, Invalid
 from dataaggregator.http.paging import PageQuery
 from dataaggregator.ids import new_id
+from services.scheduler.arrivals import store as arrivals
 from services.scheduler.fires import AnyTrigger, Fires, delay_of, fingerprint, fires_of
 from services.scheduler.hooks import store as hooks
 from services.scheduler.pipelines import upstreams
@@ -80,6 +81,7 @@ async def set_triggers(tx: Connection, pipeline: Pipeline, others: Mapping[str, 
     )
     await upstreams.forget_retired(tx, pipeline.id)
     await hooks.forget_retired(tx, pipeline.id)
+    await arrivals.forget_retired(tx, pipeline.id)
     for print_, trigger in wanted.items():
         first = next(iter(fires_of(trigger, moment).after(moment)), None)
         id_ = await tx.fetchval(
@@ -104,6 +106,8 @@ async def set_triggers(tx: Connection, pipeline: Pipeline, others: Mapping[str, 
         if isinstance(trigger, AfterTrigger):
             named = {name: others[name] for name in trigger.after}
             await upstreams.set_awaited(tx, pipeline.workspace_id, id_, trigger.on, named)
+        if isinstance(trigger, FilesTrigger):
+            await arrivals.watch(tx, pipeline.workspace_id, id_)
 
 
 async def find_due(tx: Connection) -> DueSchedule | None:
@@ -151,13 +155,15 @@ async def is_decided(tx: Connection, schedule: Schedule, slot_at: datetime) -> b
     return await tx.fetchval(statement, schedule.id, slot_at) is not None
 
 
-async def add_slot(tx: Connection, schedule: Schedule, slot: Slot) -> None:
-    """Raises Conflict, and with that undoes the run, if somebody else has decided on the slot."""
+async def add_slot(
+    tx: Connection, schedule: Schedule, slot: Slot, files: Sequence[Mapping[str, Any]] | None = None
+) -> None:
+    """`files` have made it due. Raises Conflict, and so undoes the run, if somebody else has decided on the slot."""
     done = await tx.execute(
         """
         INSERT INTO scheduler.slots
-            (schedule_id, slot_at, workspace_id, pipeline_id, outcome, reason, run_id, decided_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp()) ON CONFLICT (schedule_id, slot_at) DO NOTHING""",
+            (schedule_id, slot_at, workspace_id, pipeline_id, outcome, reason, run_id, files, decided_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp()) ON CONFLICT (schedule_id, slot_at) DO NOTHING""",
         slot.schedule_id,
         slot.slot_at,
         schedule.workspace_id,
@@ -165,6 +171,7 @@ async def add_slot(tx: Connection, schedule: Schedule, slot: Slot) -> None:
         slot.outcome,
         slot.reason,
         slot.run_id,
+        files,
     )
     if done != "INSERT 0 1":
         raise Conflict("slot-decided", f"The slot {slot.slot_at.isoformat()} was decided by another scheduler.")

@@ -30,10 +30,16 @@ class Shown:
     pipeline: Pipeline
     next_run_at: datetime | None
     last_run: Mapping[str, Any] | None
+    trigger_problems: Sequence[dict[str, Any]]
 
 
 SHOWN = """
-    SELECT p.*, r.last_run, CASE p.status WHEN 'active' THEN
+    SELECT p.*, r.last_run,
+    (SELECT coalesce(jsonb_agg(jsonb_build_object('trigger', s.trigger, 'code', w.error_code,
+            'detail', w.error_detail, 'since', w.failing_since) ORDER BY w.failing_since), '[]')
+        FROM scheduler.watches w JOIN scheduler.schedules s ON s.id = w.schedule_id
+        WHERE s.pipeline_id = p.id AND s.retired_at IS NULL AND w.failing_since IS NOT NULL) AS trigger_problems,
+    CASE p.status WHEN 'active' THEN
         (SELECT min(s.next_slot_at + s.delay) FROM scheduler.schedules s
          WHERE s.pipeline_id = p.id AND s.retired_at IS NULL)
     END AS next_run_at
@@ -235,7 +241,7 @@ def _taken(name: str) -> Conflict:
 
 
 def _shown(row: Record) -> Shown:
-    return Shown(_pipeline(row), row["next_run_at"], row["last_run"])
+    return Shown(_pipeline(row), row["next_run_at"], row["last_run"], row["trigger_problems"])
 
 
 def _pipeline(row: Record) -> Pipeline:

@@ -246,3 +246,18 @@ async def test_a_workbook_in_a_bucket_is_read(bucket: BucketRig) -> None:
     write_workbook(path, {"One": text("A1", "id") + number("A2", "7")})
     bucket.put("book.xlsx", path.read_bytes())
     assert await bucket.read("book.xlsx") == [7]
+
+
+async def test_a_listing_tells_an_object_from_the_one_before(bucket: BucketRig, context: Context) -> None:
+    source = FilesSource(bucket.files, context)
+    try:
+        assert await source.listing("in/*.csv") == []
+        bucket.put("in/a.csv", b"id\n1\n")
+        [first] = await source.listing("in/*.csv")
+        assert await source.listing("in/*.csv") == [first]
+        bucket.put("in/a.csv", b"id\n2\n")
+        [second] = await source.listing("in/*.csv")
+        assert (first.name, first.size, second.size) == ("in/a.csv", 5, 5)
+        assert second.version != first.version
+    finally:
+        await source.close()

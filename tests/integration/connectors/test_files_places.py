@@ -176,3 +176,31 @@ async def test_a_file_that_changes_while_it_is_read_fails_the_read(
         file.write("lf\n")
     with pytest.raises(Transient, match="changed"):
         [batch async for batch in reading]
+
+
+async def test_a_listing_tells_each_state_of_a_file_from_the_one_before(
+    config: FilesConfig, context: Context, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data" / "in"
+    folder.mkdir()
+    source = FilesSource(config, context)
+    assert await source.listing("in/*.csv") == []
+    (folder / "a.csv").write_text("id\n1\n")
+    (folder / "b.txt").write_text("no file of the stream")
+    [first] = await source.listing("in/*.csv")
+    assert (first.name, first.size) == ("in/a.csv", 5)
+    assert await source.listing("in/*.csv") == await source.listing("in") == [first]
+    (folder / "new.csv").write_text("id\n2\n")
+    (folder / "new.csv").rename(folder / "a.csv")  # as long as the one before
+    [second] = await source.listing("in/*.csv")
+    assert (second.name, second.size) == ("in/a.csv", 5)
+    assert second.version != first.version
+    with pytest.raises(PlatformError):
+        await source.listing("../*.csv")
+
+
+async def test_a_web_server_has_no_listing(context: Context) -> None:
+    config = FilesConfig.model_validate({"root": "https://files.example.org/"})
+    with pytest.raises(Invalid) as refused:
+        await FilesSource(config, context).listing("a.csv")
+    assert refused.value.code == "files-not-listed"

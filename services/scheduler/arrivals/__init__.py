@@ -1,0 +1,1 @@
+"""Arrivals: files that triggers wait for, each version told once."""
