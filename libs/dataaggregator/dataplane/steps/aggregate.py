@@ -35,6 +35,8 @@ class Aggregate(Collecting):
         self._flow = next(iter(inputs))
         self._fields = _fields(step, schema, setting)
         super().__init__(setting, schema, {self._flow: pa.schema([schema.field(at) for at in self._fields])})
+        if by:
+            self.gathered.part_by({self._flow: [quote(name) for name in by]})
         table, grouping = self.tables[self._flow], ", ".join(quote(name) for name in by)
         tail = f" FROM {table}" + (f" GROUP BY {grouping}" if by else "")
         columns = [quote(name) for name in by]
@@ -67,9 +69,13 @@ class Aggregate(Collecting):
             yield restored(batch.select(range(batch.num_columns - 1)), self.schema)
         if tally.counted != read:
             raise Permanent("unbalanced", f"{self.setting.stage}: {tally.counted} rows in the groups, {read} read")
-        self.release()
+        self.gathered.release()
 
     def _groups(self) -> Iterator[pa.RecordBatch]:
+        for _ in self.gathered.portions():
+            yield from self._groups_at_hand()
+
+    def _groups_at_hand(self) -> Iterator[pa.RecordBatch]:
         engine = self.setting.engine
         try:
             yield from engine.stream(self._sql, self._values, self.setting.place("aggregate"))

@@ -1,4 +1,4 @@
-"""The inputs of a set-wise stage, kept whole in the engine, which writes to the spill folder what is too much."""
+"""The inputs of a set-wise stage, each in a table of the engine; what is too much is in the spill folder."""
 
 from collections.abc import Mapping
 
@@ -6,6 +6,8 @@ import pyarrow as pa
 
 from dataaggregator.dataplane.steps import types
 from dataaggregator.dataplane.steps.base import SetStage, Setting
+from dataaggregator.dataplane.steps.engine import BATCH_ROWS
+from dataaggregator.dataplane.steps.gathered import BATCH_BYTES, Gathered
 from dataaggregator.dataplane.steps.names import exact, one_name_each
 
 
@@ -16,23 +18,25 @@ class Collecting(SetStage):
         super().__init__(setting, schema)
         self.inputs = inputs
         self.read = dict.fromkeys(inputs, 0)
-        self.tables: dict[str, str] = {}
-        for name, of_input in inputs.items():
+        self._bytes = dict.fromkeys(inputs, 0)
+        for of_input in inputs.values():
             place = setting.place()
             one_name_each(of_input, place)
             exact(of_input.names, of_input, place)
-            self.tables[name] = setting.engine.table(of_input)
+        self.gathered = Gathered(setting, inputs)
+        self.tables = self.gathered.tables
 
     def take(self, name: str, rows: pa.RecordBatch) -> None:
         with self.timed():
             self.tally.batches += 1
             self.read[name] += rows.num_rows
-            self.setting.engine.append(self.tables[name], rows, self.setting.place())
+            self._bytes[name] += rows.nbytes
+            self.gathered.add(name, rows)
 
-    def release(self) -> None:
-        """Give the inputs' memory and disk back."""
-        for table in self.tables.values():
-            self.setting.engine.drop(table)
+    def batch_rows(self) -> int:
+        """How many rows, each as wide as one of every input, are a batch."""
+        width = sum(self._bytes[name] / max(1, read) for name, read in self.read.items())
+        return max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(1, width))))
 
 
 def restored(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

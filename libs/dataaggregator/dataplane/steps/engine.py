@@ -166,7 +166,7 @@ class Engine:
         self._connection.unregister(ROWS)
         return name
 
-    def append(self, table: str, rows: pa.RecordBatch, place: "Place") -> None:
+    def append(self, table: str, rows: pa.RecordBatch | pa.Table, place: "Place") -> None:
         """Keep rows in a table; it spills when it outgrows its share of the memory."""
         self._connection.register(ROWS, rows)
         try:
@@ -174,6 +174,10 @@ class Engine:
                 self._with_room(lambda: self._connection.execute(f"INSERT INTO {table} SELECT * FROM {ROWS}"))
         finally:
             self._connection.unregister(ROWS)
+
+    def empty(self, table: str) -> None:
+        """Give the memory and disk of a table's rows back; it stays."""
+        self._connection.execute(f"CREATE OR REPLACE TABLE {table} AS FROM {table} LIMIT 0")
 
     def drop(self, table: str) -> None:
         """Give a table's memory and disk back."""
@@ -185,13 +189,15 @@ class Engine:
             found = self._with_room(lambda: self._connection.execute(sql).fetchall())
         return tuple(found[0])
 
-    def stream(self, sql: str, values: Mapping[str, Any], place: "Place") -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, sql: str, values: Mapping[str, Any], place: "Place", batch_rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
         """The rows of a statement, batch by batch."""
         with place.errors("expression-failed"):
             given = False
             while True:
                 try:
-                    for batch in self._batches(sql, values):
+                    for batch in self._batches(sql, values, batch_rows):
                         given = True
                         yield batch
                     return
@@ -199,11 +205,11 @@ class Engine:
                     if given or not self._widened():
                         raise
 
-    def _batches(self, sql: str, values: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+    def _batches(self, sql: str, values: Mapping[str, Any], batch_rows: int) -> Iterator[pa.RecordBatch]:
         cursor = self._connection.cursor()  # the connection itself stays free for the steps behind
         cursor.execute(f"SET max_streaming_buffer_size = '{STREAM_BYTES}B'")
         try:
-            yield from cursor.sql(sql, params=dict(values)).to_arrow_reader(BATCH_ROWS)
+            yield from cursor.sql(sql, params=dict(values)).to_arrow_reader(batch_rows)
         except OSError as error:  # how Arrow hands on what the engine says of a later batch
             kind = duckdb.OutOfMemoryException if "Out of Memory" in str(error) else duckdb.Error
             raise kind(str(error)) from error

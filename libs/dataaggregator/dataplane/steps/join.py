@@ -4,6 +4,7 @@ How many pairs there are is counted by key, apart from the join itself, and must
 """
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -16,6 +17,19 @@ from dataaggregator.dataplane.steps.names import distinct, free, known, position
 from dataaggregator.errors import Permanent
 
 _JOINS = {"inner": "JOIN", "left": "LEFT JOIN", "full": "FULL JOIN", "anti": "ANTI JOIN"}
+
+
+class _Found(NamedTuple):
+    """Rows of either input that have a partner, the pairs they make, and keys with more than one row on each side."""
+
+    matched: int = 0
+    with_matched: int = 0
+    pairs: int = 0
+    many_here: int = 0
+    many_there: int = 0
+
+    def and_also(self, other: "_Found") -> "_Found":
+        return _Found(*map(sum, zip(self, other, strict=True)))
 
 
 class Join(Collecting):
@@ -40,12 +54,16 @@ class Join(Collecting):
 
     def _keys_comparable(self, schema: pa.Schema, other: pa.Schema) -> None:
         kinds = [self.setting.engine.types_of(one) for one in (schema, other)]
+        keys = []
         for name in self._join.on:
             here, there = kinds[0][name], kinds[1][name]
             numbers = all(_number(one.field(position(one, name)).type) for one in (schema, other))
             if here != there and not (numbers and self._join.how != "full"):
                 message = f"{name} is {here} here and {there} in {self._with}; cast one of them first"
                 raise self.setting.place("join.on").invalid("definition-invalid", message)
+            # Equal numbers of two types have the same whole part.
+            keys.append(quote(name) if here == there else f"CAST({quote(name)} AS DECIMAL(38,0))")
+        self.gathered.part_by({self._flow: keys, self._with: keys})
 
     def _statement(self, other: pa.Schema) -> str:
         full = self._join.how == "full"
@@ -62,19 +80,21 @@ class Join(Collecting):
         return f"SELECT {', '.join(columns)} FROM {flow} f {_JOINS[self._join.how]} {with_} w ON {on}"
 
     def give(self) -> Iterator[pa.RecordBatch]:
-        with self.timed():
-            expected = self._count()
-        for batch in self.setting.engine.stream(self._sql, {}, self.setting.place("join")):
-            self.tally.written += batch.num_rows
-            yield restored(batch, self.schema)
-        if self.tally.written != expected:
-            raise Permanent(
-                "unbalanced", f"{self.setting.stage}: wrote {self.tally.written} rows where {expected} were counted"
-            )
-        self.release()
+        found = _Found()
+        for _ in self.gathered.portions():
+            with self.timed():
+                found = found.and_also(self._count())
+            if self._unexpected(found):
+                continue  # this fails: what is left is only counted
+            for batch in self.setting.engine.stream(self._sql, {}, self.setting.place("join"), self.batch_rows()):
+                self.tally.written += batch.num_rows
+                yield restored(batch, self.schema)
+        self._expect(found)
+        self._balance(found)
+        self.gathered.release()
 
-    def _count(self) -> int:
-        """Count matched, unmatched and pairs by key, judge `expect`; gives the rows the join must write."""
+    def _count(self) -> _Found:
+        """Count matched rows and pairs by key."""
         keys = ", ".join(quote(name) for name in self._join.on)
         n = free(self._join.on, "n")
         sides = [
@@ -88,36 +108,44 @@ class Join(Collecting):
             f"FROM {sides[0]} f JOIN {sides[1]} w USING ({keys})",
             self.setting.place("join"),
         )
-        matched, with_matched, pairs, many_here, many_there = row
-        unmatched = self.read[self._flow] - matched
-        with_unmatched = self.read[self._with] - with_matched
-        self.tally.read = self.read[self._flow]
-        self.tally.inputs = {
-            self._flow: InputCounts(self.read[self._flow], matched, unmatched),
-            self._with: InputCounts(self.read[self._with], with_matched, with_unmatched),
-        }
-        self.tally.fan_out = 0 if self._join.how == "anti" else pairs - matched
-        self._expect(many_here, many_there)
-        match self._join.how:
-            case "inner":
-                return int(pairs)
-            case "left":
-                return int(pairs + unmatched)
-            case "full":
-                return int(pairs + unmatched + with_unmatched)
-            case "anti":
-                return int(unmatched)
+        return _Found(*row)
 
-    def _expect(self, many_here: int, many_there: int) -> None:
+    def _balance(self, found: _Found) -> None:
+        """Tell what was counted, and hold what was written against it."""
+        read, with_read = self.read[self._flow], self.read[self._with]
+        unmatched, with_unmatched = read - found.matched, with_read - found.with_matched
+        self.tally.read = read
+        self.tally.inputs = {
+            self._flow: InputCounts(read, found.matched, unmatched),
+            self._with: InputCounts(with_read, found.with_matched, with_unmatched),
+        }
+        self.tally.fan_out = 0 if self._join.how == "anti" else found.pairs - found.matched
+        expected = {
+            "inner": found.pairs,
+            "left": found.pairs + unmatched,
+            "full": found.pairs + unmatched + with_unmatched,
+            "anti": unmatched,
+        }[self._join.how]
+        if self.tally.written != expected:
+            raise Permanent(
+                "unbalanced", f"{self.setting.stage}: wrote {self.tally.written} rows where {expected} were counted"
+            )
+
+    def _unexpected(self, found: _Found) -> list[str]:
         expect, on = self._join.expect, ", ".join(self._join.on)
-        found = []
-        if many_there and expect in ("one_to_one", "many_to_one"):
-            found.append(f"{many_there} values of {on} stand in more than one row of {self._with}")
-        if many_here and expect in ("one_to_one", "one_to_many"):
-            found.append(f"{many_here} values of {on} stand in more than one row of {self._flow}")
-        if found:
-            message = f"{expect} was expected, but {' and '.join(found)}; make the key unique or say expect: any"
-            raise self.setting.place("join.expect").invalid("join-fan-out", message)
+        told = []
+        if found.many_there and expect in ("one_to_one", "many_to_one"):
+            told.append(f"{found.many_there} values of {on} stand in more than one row of {self._with}")
+        if found.many_here and expect in ("one_to_one", "one_to_many"):
+            told.append(f"{found.many_here} values of {on} stand in more than one row of {self._flow}")
+        return told
+
+    def _expect(self, found: _Found) -> None:
+        if told := self._unexpected(found):
+            message = f"{self._join.expect} was expected, but {' and '.join(told)}"
+            raise self.setting.place("join.expect").invalid(
+                "join-fan-out", f"{message}; make the key unique or say expect: any"
+            )
 
 
 def _number(kind: pa.DataType) -> bool:

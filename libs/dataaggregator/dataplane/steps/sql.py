@@ -76,7 +76,7 @@ class Sql(Collecting):
             self.tally.written += batch.num_rows
             yield restored(batch, self.schema)
         expectation.hold(self._expect, read, self.tally.written, self.setting.place("expect"))
-        self.release()
+        self.gathered.release()
 
     def _by_number(self, rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         tally, came_back = self.tally, CameBack(self.setting.engine, self.setting.place("sql"))

@@ -1,6 +1,7 @@
 """Steps at work in this process, on a small engine of their own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import TypeAdapter
 
 from dataaggregator.contracts.steps import Step
 from dataaggregator.dataplane.sandbox.messages import Rejected, StageCounts
+from dataaggregator.dataplane.steps import gathered
 from dataaggregator.dataplane.steps.engine import Engine
 from dataaggregator.dataplane.steps.node import Graph, NodeSpec
 
@@ -46,6 +48,16 @@ class Outcome:
 
 
 Transform = Callable[..., Outcome]
+
+
+@contextmanager
+def portions_of(size_bytes: int | None) -> Iterator[None]:
+    """Inside, set-wise steps work on so little at a time; None leaves it as it is."""
+    with pytest.MonkeyPatch.context() as patched:
+        if size_bytes is not None:
+            patched.setattr(gathered, "WHOLE_BYTES", 2 * size_bytes)
+            patched.setattr(gathered, "PORTION_BYTES", size_bytes)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from dataaggregator.errors import Invalid
 
+from .conftest import portions_of
+
 ROWS = [
     {"id": 1, "k": "a", "at": 5},
     {"id": 2, "k": None, "at": 1},
@@ -166,13 +168,17 @@ def _better(keep: str, order: list[str], one: Any, other: Any) -> int:
         }
     ),
     batch_rows=st.integers(1, 30),
+    portion=st.sampled_from([None, 200]),
 )
-def test_what_stays_is_what_python_keeps(transform: Any, lines: Any, dedupe: Any, batch_rows: int) -> None:
+def test_what_stays_is_what_python_keeps(
+    transform: Any, lines: Any, dedupe: Any, batch_rows: int, portion: int | None
+) -> None:
     rows = [
         {"f": None if f is None else float(f), "t": t, "x": None if x is None else float(x), "u": u, "id": n}
         for n, (f, t, x, u) in enumerate(lines)
     ]
-    out = transform([{"dedupe": dedupe}], pa.Table.from_pylist(rows, SCHEMA), batch_rows=batch_rows)
+    with portions_of(portion):
+        out = transform([{"dedupe": dedupe}], pa.Table.from_pylist(rows, SCHEMA), batch_rows=batch_rows)
     groups: dict[Any, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(_same(row[name]) for name in dedupe["key"]), []).append(row)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from dataaggregator.dataplane.sandbox.messages import InputCounts
 from dataaggregator.errors import Invalid
 
+from .conftest import portions_of
+
 NUMBERS = st.one_of(st.none(), st.integers(-1, 2))
 SIDES = st.lists(st.tuples(NUMBERS, st.sampled_from([None, "", "a", "A"])), max_size=12)
 HOWS, EXPECTS = ("inner", "left", "full", "anti"), ("one_to_one", "many_to_one", "one_to_many", "any")
@@ -47,20 +49,21 @@ def _table(keys: list[Key], place: str, first: pa.DataType) -> pa.Table:
     sides=st.tuples(SIDES, SIDES),
     on=st.sampled_from([["n"], ["t"], ["n", "t"]]),
     join=st.fixed_dictionaries({"how": st.sampled_from(HOWS), "expect": st.sampled_from(EXPECTS)}),
-    kind=st.sampled_from([pa.int64(), pa.int8(), pa.decimal128(20, 4)]),
+    laid=st.tuples(st.sampled_from([pa.int64(), pa.int8(), pa.decimal128(20, 4)]), st.sampled_from([None, 150])),
 )
-def test_a_join_gives_what_python_gives(transform: Any, sides: Any, on: Any, join: Any, kind: Any) -> None:
-    flow, other = sides
+def test_a_join_gives_what_python_gives(transform: Any, sides: Any, on: Any, join: Any, laid: Any) -> None:
+    (flow, other), (kind, portion) = sides, laid
     same = pa.int64() if join["how"] != "full" else kind
     left, right = _table(flow, "m", same), _table(other, "o", kind).select([*on, "o"])
     keys = [[tuple(key["nt".index(name)] for name in on) for key in side] for side in (flow, other)]
     steps = [{"join": {"with": "other", "on": on, **join}}]
     if _unexpected(keys[0], keys[1], join["expect"]):
-        with pytest.raises(Invalid) as caught:
+        with portions_of(portion), pytest.raises(Invalid) as caught:
             transform(steps, left, other=right, batch_rows=5)
         assert (caught.value.code, caught.value.errors[0].field) == ("join-fan-out", "steps[0].join.expect")
         return
-    out = transform(steps, left, other=right, batch_rows=5)
+    with portions_of(portion):
+        out = transform(steps, left, other=right, batch_rows=5)
     names = [*on, "m"] if join["how"] == "anti" else [*on, "m", "o"]
     wanted = _oracle(keys[0], keys[1], join["how"])
     assert Counter(tuple(row[name] for name in names) for row in out.values) == Counter((*k, *p) for k, *p in wanted)

@@ -12,7 +12,7 @@ from dataaggregator.dataplane.steps.engine import Engine
 from dataaggregator.dataplane.steps.node import Graph, NodeSpec
 from dataaggregator.errors import Permanent
 
-from .conftest import Outcome
+from .conftest import Outcome, portions_of
 
 SCHEMA = pa.table({"k": pa.array([], pa.int64()), "v": pa.array([], pa.string())}).schema
 Rows = Sequence[tuple[int | None, str]]
@@ -36,11 +36,17 @@ def keep(
 
 
 @settings(deadline=None, max_examples=60)
-@given(new=ROWS, kept=st.dictionaries(st.integers(0, 20), st.text("abc", max_size=3)), turned=st.booleans())
+@given(
+    new=ROWS,
+    kept=st.dictionaries(st.integers(0, 20), st.text("abc", max_size=3)),
+    turned=st.booleans(),
+    portion=st.sampled_from([None, 200]),
+)
 def test_the_last_new_row_of_a_key_stays_else_the_kept_one(
-    engine: Engine, new: Rows, kept: dict[int, str], turned: bool
+    engine: Engine, new: Rows, kept: dict[int, str], turned: bool, portion: int | None
 ) -> None:
-    outcome = keep(engine, new, [*kept.items()], ("kept", "new") if turned else ("new", "kept"))
+    with portions_of(portion):
+        outcome = keep(engine, new, [*kept.items()], ("kept", "new") if turned else ("new", "kept"))
     assert {row["k"]: row["v"] for row in outcome.values} == kept | dict(new)
     (counts,) = outcome.counts
     assert isinstance(counts, StageCounts)
