@@ -23,6 +23,10 @@ from .pages.api import PagesApi
 from .parked.api import ParkedApi
 from .parked.asking import Parked
 from .status import StatusApi
+from .webhooks.api import WebhooksApi
+from .webhooks.commands import WebhookCommands
+from .webhooks.deliverer import Deliverer
+from .webhooks.sending import Sending
 
 SWEEP_EVERY_SECONDS = 600.0
 
@@ -36,10 +40,14 @@ def build(ports: Ports) -> Service:
     idempotency = Idempotency(ports.database, ports.clock)
     limiting = Limiting(ports)
     edge = Edge(ports.settings, upstreams, limiting, idempotency)
+    sending = Sending(ports.settings)
+    deliverer = Deliverer(ports.database, ports.keys, ports.clock, sending)
+    webhooks = WebhookCommands(ports.database, ports.keys, sending.egress)
     doors = (
         FeedApi(Streams(tail), upstreams),
         StatusApi(ports, upstreams, services),
         ParkedApi(Parked(services), edge.address),
+        WebhooksApi(ports.database, webhooks, edge.address),
         PagesApi(Documents(services, ports.clock)),
     )
     return Service(
@@ -52,8 +60,10 @@ def build(ports: Ports) -> Service:
             Loop("feed-sweep", tail.sweep),
             Loop("keys-sweep", lambda: _sweep(idempotency.forget_outlived)),
             Loop("logins-sweep", lambda: _sweep(limiting.forget_outlived)),
+            Loop("webhooks", deliverer.run),
+            Loop("deliveries-sweep", lambda: _sweep(deliverer.forget_outlived)),
         ],
-        resources=[services, upstreams, tail],
+        resources=[services, upstreams, tail, sending],
         needs=[ports.database],
         middlewares=edge.middlewares(),
     )

@@ -56,6 +56,10 @@ GOOD: dict[Operation, Json] = {
     ("POST", "/api/triggers/preview"): {"trigger": {"every": "1h"}, "count": 1},
     ("POST", "/api/pipelines/{pipeline}/hook/rotate"): {"secret": "whsec_" + "A" * 32, "overlap_seconds": 0},
     ("POST", "/api/hooks/{token}"): {"parameters": {}},
+    ("POST", "/api/webhooks"): {"name": "new", "url": "https://example.org/", "types": ["run.*"], "enabled": False},
+    ("PUT", "/api/webhooks/{webhook}"): {"name": "new", "url": "https://example.org/", "types": ["run.*"]},
+    ("PATCH", "/api/webhooks/{webhook}"): {"enabled": False},
+    ("POST", "/api/webhooks/{webhook}/rotate-secret"): {"secret": "whsec_" + "A" * 32, "overlap_seconds": 0},
     ("POST", "/api/pipelines/{pipeline}/runs"): {"parameters": {}, "full_refresh": True},
     ("PUT", "/api/pipelines/{pipeline}/state"): {"cursors": [{"source": "s", "cursor": None}]},
     ("POST", "/api/runs/{run}/rejected/replay"): {"stage": "s", "rule": "r", "version": 1, "overwrite": True},
@@ -70,10 +74,20 @@ THERE = {
     "pipeline": "bad-input",
     "run": "",
     "token": "",
+    "webhook": "bad-input",
+    "delivery": "01a21353-0000-7000-8000-000000000000",  # never made
     "event": "01a21353-0000-7000-8000-000000000000",  # never set aside
 }
-ONLY_BY_ID = ("run", "event")
-LISTS = ("/api/users", "/api/workspaces", "/api/connectors", "/api/transformations", "/api/pipelines", "/api/runs")
+ONLY_BY_ID = ("run", "event", "delivery")
+LISTS = (
+    "/api/users",
+    "/api/workspaces",
+    "/api/connectors",
+    "/api/transformations",
+    "/api/pipelines",
+    "/api/runs",
+    "/api/webhooks",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,6 +99,9 @@ async def there(api: Api, disk: Disk) -> None:
     await api.post("/api/connectors", {"name": "bad-input", "type": "files", "config": config})
     await api.post("/api/transformations", {"name": "bad-input", "steps": STEPS})
     await api.post("/api/pipelines", DEFINITION)
+    await api.post(
+        "/api/webhooks", {"name": "bad-input", "url": "https://example.org/", "types": ["run.*"], "enabled": False}
+    )
     THERE["run"] = (await api.run("bad-input"))["id"]
     THERE["token"] = (await api.post("/api/pipelines/bad-input/hook/rotate", expect=200))["token"]
 

@@ -16,6 +16,10 @@ CALLS: dict[str, Entry] = {
     "cursor-invalid": Entry(
         "The cursor is not one of ours", "Begin again without cursor and go on with next_cursor as it is given."
     ),
+    "delivery-unknown": Entry(
+        "No such delivery",
+        "List those of the webhook with GET /api/webhooks/{webhook}/deliveries; they are kept a week.",
+    ),
     "email-taken": Entry(
         "The e-mail is taken", "Use another e-mail, or let the existing user into the workspace as a member."
     ),
@@ -89,6 +93,13 @@ CALLS: dict[str, Entry] = {
     ),
     "version-stale": Entry(
         "Somebody else changed it first", "Read it again, look at what changed, and send your change with the new ETag."
+    ),
+    "webhook-disabled": Entry(
+        "The webhook was given up",
+        "Look at its disabled_reason, put the receiver right, and save the webhook: what waits is delivered then.",
+    ),
+    "webhook-unknown": Entry(
+        "No such webhook", "Check the name or id with GET /api/webhooks; a webhook lives in one workspace."
     ),
     "workspace-denied": Entry("Not your workspace", "Name a workspace you are a member of in X-Workspace."),
     "workspace-not-found": Entry(

@@ -186,9 +186,11 @@ class Settings(BaseModel):
         (), description="Folders that connectors of type files may use, comma-separated; embedded: its user's disk."
     )
     egress_allow: Names = Field(
-        (), description="Hosts and networks connectors may reach although they are private, comma-separated."
+        (), description="Hosts and networks connectors and webhooks may reach although private, comma-separated."
     )
-    egress_deny: Names = Field((), description="Hosts and networks connectors may never reach, comma-separated.")
+    egress_deny: Names = Field(
+        (), description="Hosts and networks connectors and webhooks may never reach, comma-separated."
+    )
     sandbox: Literal["strict", "basic"] = Field(
         "strict", description="strict refuses to run where the kernel lacks a part of the sandbox; basic goes on."
     )

@@ -89,6 +89,7 @@ RUN_UNBALANCED = _counter("run_unbalanced_total", "Runs failed because their led
 SCHEDULE_LAG = _histogram("schedule_lag_seconds", "From a slot's time to its run being asked for.", buckets=_LONG)
 LOOKS = Family(_counter("trigger_looks_total", "Looks for arrived files: succeeded, failed.", "outcome"))
 RATE_LIMITED = Family(_counter("rate_limited_total", "Calls refused by a rate limit.", "class"))
+WEBHOOKS = Family(_counter("webhook_attempts_total", "Tries to deliver an event: delivered, failed.", "outcome"))
 LOGINS = Family(_counter("logins_total", "Logins, by outcome: succeeded, failed, limited, inactive.", "outcome"))
 BUILD_INFO = _gauge("build_info", "Always 1; the version is the label.", "version")
 BUILD_INFO.labels(version("dataaggregator")).set(1)

@@ -48,18 +48,18 @@ class Wanted:
         return (
             entry.workspace_id == self.workspace_id
             and (self.subject is None or entry.subject == self.subject)
-            and (not self.types or any(_fits(entry.type, pattern) for pattern in self.types))
+            and (not self.types or any(fits(entry.type, pattern) for pattern in self.types))
             and (self.about_people or not entry.type.startswith(ABOUT_PEOPLE))
         )
 
 
-def _fits(name: str, pattern: str) -> bool:
+def fits(name: str, pattern: str) -> bool:
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
 def check_types(patterns: Sequence[str]) -> tuple[str, ...]:
     """Each names a public event, whole (`run.failed.v1`) or by its beginning (`run.*`)."""
-    wrong = [pattern for pattern in patterns if not any(_fits(name, pattern) for name in PUBLIC)]
+    wrong = [pattern for pattern in patterns if not any(fits(name, pattern) for name in PUBLIC)]
     if wrong:
         told = "is no public event; see /api/asyncapi.json"
         errors = [FieldError("type", f"{pattern} {told}", "type") for pattern in wrong]

@@ -9,6 +9,7 @@ from dataaggregator.clock import Clock
 from dataaggregator.contracts.envelope import PUBLIC, Event
 from dataaggregator.db import Connection, after_commit
 from services.gateway import SERVICE
+from services.gateway.webhooks import deliveries
 
 from . import store
 from .domain import TOPIC
@@ -29,4 +30,5 @@ class FeedEvents:
 
     async def append(self, events: Sequence[Event], tx: Connection) -> None:
         await store.append(tx, events, self._clock.now())
+        await deliveries.fan_out(tx, events)
         after_commit(tx, waker(TOPIC))

@@ -1,0 +1,78 @@
+"""Webhooks, sending: one signed POST through the guard, with little patience and no trust in what comes back."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import aiohttp
+
+from dataaggregator.connector.egress import Egress, EgressPolicy, HostList
+from dataaggregator.errors import PlatformError, Transient
+from dataaggregator.settings import Settings
+from dataaggregator.telemetry.redaction import mask_text
+
+from .domain import Attempt
+
+SECONDS = 10.0
+RESPONSE_BYTES = 1024
+HEADERS = {
+    "Content-Type": "application/cloudevents+json; charset=utf-8",
+    "Accept-Encoding": "identity",
+    "User-Agent": f"dataaggregator/{version('dataaggregator')}",
+}
+
+
+class Sending:
+    """The way out to receivers; a resource of the gateway."""
+
+    name = "webhooks"
+
+    def __init__(self, settings: Settings) -> None:
+        allow, deny = HostList.parse(settings.egress_allow), HostList.parse(settings.egress_deny)
+        self.egress = Egress(EgressPolicy(allow=allow, deny=deny))
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        # What comes back is never unpacked: a kilobyte of it could become a gigabyte.
+        self._session = self.egress.session(timeout=aiohttp.ClientTimeout(total=SECONDS), auto_decompress=False)
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def ping(self) -> None:
+        """Receivers are others' matter."""
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Attempt:
+        """What came of it; whatever a receiver does is an attempt and no error of ours."""
+        if self._session is None:
+            raise Transient("service-unavailable", "The gateway is stopping.")
+        started = time.perf_counter()
+        status, response, error = None, None, None
+        try:
+            async with (
+                asyncio.timeout(SECONDS),
+                self._session.post(url, data=body, headers={**HEADERS, **headers}, allow_redirects=False) as answer,
+            ):
+                status = answer.status
+                response = _text(await answer.content.read(RESPONSE_BYTES))
+                error = None if 200 <= status < 300 else _refused(status)
+        except PlatformError as refused:
+            error = refused.detail
+        except TimeoutError:
+            error = f"No whole answer within {SECONDS:g} seconds."
+        except (aiohttp.ClientError, OSError, ValueError) as broken:
+            error = mask_text(str(broken) or type(broken).__name__)
+        return Attempt(round((time.perf_counter() - started) * 1000), status, response, error)
+
+
+def _refused(status: int) -> str:
+    if 300 <= status < 400:
+        return f"The receiver answered {status}: redirects are not followed."
+    return f"The receiver answered {status}."
+
+
+def _text(raw: bytes) -> str:
+    return mask_text(raw.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}"))
