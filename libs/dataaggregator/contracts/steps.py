@@ -287,6 +287,7 @@ class SqlStep(_Step):
 class PythonStep(_Step):
     """Source of `def transform(rows)`: it gets all rows as one pyarrow.Table and gives the table that goes on.
 
+    As `def transform(rows, parameters)` it gets the run's parameters too, by their names, dates and times as such.
     The fields it gives are those of `schema` (field to type), else those it gives for a table without rows. `expect`
     as for sql. With `row_ids` the table has a field `row_id` more, which the table given back must have too: then the
     ledger proves which rows were kept, filtered and doubled; a NULL there is a row that is new.

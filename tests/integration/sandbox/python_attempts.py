@@ -138,6 +138,7 @@ PROCESSES = {
     "trace another": _RAW + "return libc.syscall(101, 16, {victim}, 0, 0) == 0",
     "read another": _RAW + "return libc.syscall(310, {victim}, 0, 0, 0, 0, 0) >= 0",
     "limits of another": "import resource\nreturn resource.prlimit({victim}, resource.RLIMIT_NOFILE, (9, 9))",
+    "its own processors": "import os\nos.sched_setaffinity(0, os.sched_getaffinity(0))\nreturn True",
     "the processors of another": "import os\nos.sched_setaffinity({victim}, {{0}})\nreturn True",
     "the turn of another": "import os\nos.setpriority(os.PRIO_PROCESS, {victim}, 19)\nreturn True",
 }

@@ -4,24 +4,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import TypeAdapter
 
-from dataaggregator.contracts.steps import Step
 from dataaggregator.dataplane.sandbox import wire
-from dataaggregator.dataplane.sandbox.messages import Rejected, SandboxLimits, StageCounts
+from dataaggregator.dataplane.sandbox.messages import SandboxLimits
 from dataaggregator.dataplane.sandbox.python.door import Door
 from dataaggregator.dataplane.sandbox.spawning import limits_frame
 from dataaggregator.dataplane.steps.engine import Engine
-from dataaggregator.dataplane.steps.node import Graph, NodeSpec
 from dataaggregator.errors import Permanent
+from tests.graphs import Around, Outcome, through
 
 HEAD = "import pyarrow as pa\nimport pyarrow.compute as pc\ndef transform(rows):\n"
-_STEP: TypeAdapter[Step] = TypeAdapter(Step)
 
 
 def python(body: str, **more: Any) -> dict[str, Any]:
@@ -52,28 +48,6 @@ def locked(limits: SandboxLimits) -> tuple[subprocess.Popen[bytes], socket.socke
     return process, ours
 
 
-@dataclass
-class Outcome:
-    """What came out of the steps."""
-
-    schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
-    batches: list[pa.RecordBatch] = field(default_factory=list)
-    counts: Sequence[StageCounts] = ()
-
-    def rows(self, node: str, batch: pa.RecordBatch) -> None:
-        self.batches.append(batch)
-
-    def rejected(self, message: Rejected) -> None:
-        raise AssertionError(message)
-
-    def passed(self, stage: str, batch: pa.RecordBatch) -> None:
-        pass
-
-    @property
-    def values(self) -> list[dict[str, Any]]:
-        return pa.Table.from_batches(self.batches, self.schema).to_pylist()
-
-
 class PythonSteps:
     """The process is started at the first use, and again when a step has ended it."""
 
@@ -102,27 +76,22 @@ class PythonSteps:
         return self._process.pid
 
     def __call__(
-        self, steps: Sequence[Mapping[str, Any]], flow: pa.Table, *, batch_rows: int = 1000, **others: pa.Table
+        self,
+        steps: Sequence[Mapping[str, Any]],
+        flow: pa.Table,
+        *,
+        batch_rows: int = 1000,
+        parameters: Mapping[str, Any] | None = None,
+        **others: pa.Table,
     ) -> Outcome:
         self.start()
         try:
-            return self._through(steps, {"flow": flow, **others}, batch_rows)
+            around = Around(self._engine, parameters or {}, python=self._door)
+            outcome = through(steps, {"flow": flow, **others}, around, batch_rows)
         except Permanent:
             self.close()  # the process is gone, or at work still
             raise
-
-    def _through(self, steps: Sequence[Mapping[str, Any]], tables: Mapping[str, pa.Table], batch_rows: int) -> Outcome:
-        found = tuple(_STEP.validate_python(step) for step in steps)
-        spec = NodeSpec("t", tuple(tables), found, tuple(f"t[{at}]" for at in range(len(found))))
-        outcome = Outcome()
-        schemas = {name: table.schema for name, table in tables.items()}
-        graph = Graph([spec], schemas, self._engine, {}, outcome, python=self._door)
-        outcome.schema = graph.schemas["t"]
-        for name, table in tables.items():
-            for batch in table.to_batches(max_chunksize=batch_rows):
-                graph.push(name, batch)
-            graph.finish(name)
-        outcome.counts = graph.counts()
+        assert not outcome.refused
         return outcome
 
     def close(self) -> None:

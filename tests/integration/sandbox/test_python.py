@@ -1,5 +1,6 @@
 """The step python at work: in its own process, with its fields known before, its rows counted by the other side."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,21 @@ async def test_types_no_engine_takes_pass_it_unchanged(run: Any) -> None:
     ran = await run([python("return rows.sort_by([('id', 'descending')])")], flow)
     (rows,) = [m.batch for m in ran.messages if isinstance(m, Rows)]
     assert rows.column("span").to_pylist() == [None, flow["span"][0].as_py()]
+
+
+WITH_PARAMETERS = """\
+import datetime, pyarrow.compute as pc
+def transform(rows, parameters):
+    assert parameters["since"] == datetime.date(2026, 1, 2), parameters
+    return rows.filter(pc.equal(rows["name"], parameters.pop("name")))"""
+
+
+async def test_parameters_come_as_values_to_who_takes_them_anew_for_each_call(run: Any) -> None:
+    """It is called twice: for the fields of no rows, and for the rows."""
+    name = "b'); import os; (\"{{"
+    flow = pa.table({"id": [1, 2], "name": ["a", name]})
+    ran = await run([{"python": WITH_PARAMETERS}], flow, load={"parameters": {"name": name, "since": date(2026, 1, 2)}})
+    assert values(ran) == [{"id": 2, "name": name}]
 
 
 async def test_python_steps_feed_each_other_and_other_steps(run: Any) -> None:

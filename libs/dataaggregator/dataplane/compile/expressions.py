@@ -1,10 +1,12 @@
 """What expressions may say: one row's worth in derive, filter and validate, aggregates in measures, a SELECT in sql."""
 
+import re
 from collections.abc import Iterable
 
 from sqlglot import exp
 
 from dataaggregator.dataplane.compile import functions
+from dataaggregator.dataplane.compile.keywords import RESERVED
 from dataaggregator.dataplane.compile.texts import Text, parse_expression, parse_query
 
 _VOLATILE = (
@@ -20,6 +22,7 @@ _VOLATILE = (
     exp.Uuid,
 )
 _AGGREGATES = (exp.AggFunc, exp.AnonymousAggFunc, exp.CombinedAggFunc)
+_ALONE = re.compile(r"\(\s*(all|distinct)\s*\)", re.IGNORECASE)
 # Statements and clauses that do more than read.
 _DEEDS = (exp.DML, exp.DDL, exp.Command, exp.Into, exp.Pragma, exp.Attach, exp.Detach, exp.Copy, exp.Set, exp.Use)
 
@@ -27,6 +30,7 @@ _DEEDS = (exp.DML, exp.DDL, exp.Command, exp.Into, exp.Pragma, exp.Attach, exp.D
 def check_expression(text: str) -> Text:
     """For derive, filter and validate: the same row must always give the same value; raises WrongSqlError."""
     found = parse_expression(text)
+    _check_names(found)
     for node in found.tree.walk():
         if isinstance(node, _AGGREGATES) or _named(node) in functions.AGGREGATES - functions.SCALARS:
             raise found.wrong("an aggregate looks at many rows; write it in an aggregate step", node)
@@ -38,6 +42,7 @@ def check_expression(text: str) -> Text:
 def check_measure(text: str) -> Text:
     """For measures of an aggregate; raises WrongSqlError."""
     found = parse_expression(text)
+    _check_names(found)
     if not any(isinstance(node, _AGGREGATES) or _named(node) in functions.AGGREGATES for node in found.tree.walk()):
         raise found.wrong("a measure is an aggregate such as sum(x) or count(*); this looks at one row", found.tree)
     _check_value(found)
@@ -48,6 +53,7 @@ def check_measure(text: str) -> Text:
 def check_query(text: str, inputs: Iterable[str]) -> tuple[Text, frozenset[str]]:
     """For sql: the tree and the inputs it reads, in lower case; raises WrongSqlError."""
     found = parse_query(text)
+    _check_names(found)
     known = {name.lower() for name in inputs}
     own = {cte.alias.lower() for cte in found.tree.find_all(exp.CTE)}
     read = set()
@@ -73,6 +79,23 @@ def _relation(text: Text, table: exp.Table) -> str:
     if _named(table.this) in functions.TABLES or isinstance(table.this, exp.Unnest | exp.GenerateSeries):
         return ""
     raise text.wrong("only inputs, and unnest, range or generate_series, can be read from", table)
+
+
+def _check_names(text: Text) -> None:
+    """The parser takes some of the engine's own words for names of fields, which the engine does not."""
+    for node in text.tree.walk():
+        if (word := _word(node) or _swallowed(text, node)) in RESERVED:
+            raise text.wrong(f'{word} is a word of SQL; a field of that name is written "{word}", in quotes', node)
+
+
+def _swallowed(text: Text, node: exp.Expr) -> str:
+    """The word that the parser took for a part of the call around it: `max(all)`, `upper(distinct)`, `max(fetch)`."""
+    if isinstance(node, exp.Fetch) and isinstance(node.parent, exp.Func):
+        return "fetch"
+    if isinstance(node, exp.Distinct) and isinstance(node.parent, exp.Func) and not node.expressions:
+        return "distinct"
+    found = _ALONE.search(text.bound.sql) if isinstance(node, exp.AggFunc) and not any(node.args.values()) else None
+    return found.group(1).lower() if found else ""
 
 
 def _check_value(text: Text) -> None:

@@ -1,10 +1,18 @@
 """What can be said of a python step's source without running it: that it is Python, and defines transform(rows)."""
 
 import ast
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+PARAMETERS = "parameters"
+"""What the second argument is called where the function takes the run's parameters."""
 _WANTED = "write one function: def transform(rows)"
+_TAKEN = (
+    "transform is called with the rows, def transform(rows), "
+    "or with the parameters too where they are named so, def transform(rows, parameters)"
+)
+_PASTED = re.compile(r"\{\{\s*parameters\.([A-Za-z0-9_][A-Za-z0-9._-]*)\s*\}\}")
 
 
 def faults(source: str) -> Iterator[str]:
@@ -21,10 +29,31 @@ def faults(source: str) -> Iterator[str]:
         yield f"this is not Python: {error}"
     else:
         yield from _of_function(tree)
+        yield from _pasted(source)
+
+
+def takes_parameters(source: str) -> bool:
+    """Whether transform is to be called with the run's parameters as well, of a source without faults."""
+    return _names_parameters(_functions(ast.parse(source))[-1])
+
+
+def parameters_used(source: str) -> Mapping[str, str]:
+    """The parameters a source without faults takes by their names as written, each with where it does so first."""
+    function = _functions(ast.parse(source))[-1]
+    found: dict[str, str] = {}
+    for node in ast.walk(function) if _names_parameters(function) else ():
+        match node:
+            case ast.Subscript(value=ast.Name(id="parameters"), slice=ast.Constant(value=str(name))):
+                found.setdefault(name, f"line {node.lineno}, column {node.col_offset + 1}")
+    return found
+
+
+def _functions(tree: ast.Module) -> list[ast.stmt]:
+    return [node for node in tree.body if getattr(node, "name", None) == "transform"]
 
 
 def _of_function(tree: ast.Module) -> Iterator[str]:
-    found = [node for node in tree.body if getattr(node, "name", None) == "transform"]
+    found = _functions(tree)
     if not found:
         yield f"there is no transform here; {_WANTED}"
         return
@@ -32,18 +61,35 @@ def _of_function(tree: ast.Module) -> Iterator[str]:
     place = function.lineno, function.col_offset + 1
     if not isinstance(function, ast.FunctionDef):
         yield _at(*place, f"transform is no plain function; {_WANTED}")
-    elif not _takes_one(function.args):
-        yield _at(*place, "transform is called with one argument, the rows: def transform(rows)")
+    elif not _can_be_called(function):
+        yield _at(*place, _TAKEN)
     elif _yields(function):
         yield _at(*place, "transform gives its rows piece by piece (yield); return one table")
 
 
-def _takes_one(arguments: ast.arguments) -> bool:
-    """Whether it can be called with one value and no name."""
-    places = [*arguments.posonlyargs, *arguments.args]
+def _pasted(source: str) -> Iterator[str]:
+    for use in _PASTED.finditer(source):
+        read = source[: use.start()]
+        line, column = read.count("\n") + 1, len(read) - (read.rfind("\n") + 1) + 1
+        cure = f'take it as parameters["{use.group(1)}"] in def transform(rows, parameters)'
+        yield _at(line, column, f"a parameter is never pasted into Python; {cure}")
+
+
+def _places(function: ast.FunctionDef) -> list[str]:
+    return [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+
+
+def _names_parameters(function: ast.stmt) -> bool:
+    return isinstance(function, ast.FunctionDef) and _places(function)[1:2] == [PARAMETERS]
+
+
+def _can_be_called(function: ast.FunctionDef) -> bool:
+    """With as many values as there will be, and no name."""
+    arguments, places = function.args, _places(function)
     needed = len(places) - len(arguments.defaults)
     named = any(default is None for default in arguments.kw_defaults)
-    return needed <= 1 and bool(places or arguments.vararg) and not named
+    given = 2 if _names_parameters(function) else 1
+    return needed <= given and bool(places or arguments.vararg) and not named
 
 
 def _yields(function: ast.FunctionDef) -> bool:

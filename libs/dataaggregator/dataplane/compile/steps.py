@@ -18,7 +18,7 @@ from dataaggregator.contracts.steps import (
     direction,
 )
 from dataaggregator.dataplane.compile.expressions import check_expression, check_measure, check_query
-from dataaggregator.dataplane.compile.python import faults
+from dataaggregator.dataplane.compile.python import faults, parameters_used
 from dataaggregator.dataplane.compile.texts import Text, WrongSqlError, parse_query
 from dataaggregator.dataplane.compile.types import engine_type
 from dataaggregator.errors import FieldError
@@ -82,12 +82,14 @@ class StepChecker:
             self.errors.append(error.told(field))
 
     def _names(self, field: str, text: Text) -> None:
-        if self._parameters is None:
-            return
         for name in text.bound.names:
-            if name not in self._parameters:
-                known = ", ".join(self._parameters) or "none"
-                self._wrong(field, f"the pipeline has no parameter {name}; it has: {known}", "unknown-name")
+            self._parameter(field, name)
+
+    def _parameter(self, field: str, name: str, where: str = "") -> None:
+        if self._parameters is None or name in self._parameters:
+            return
+        known = ", ".join(self._parameters) or "none"
+        self._wrong(field, f"{where}the pipeline has no parameter {name}; it has: {known}", "unknown-name")
 
     def _type(self, field: str, word: str) -> None:
         try:
@@ -118,8 +120,12 @@ class StepChecker:
             self.errors.append(error.told(field))
 
     def _python(self, step: PythonStep, path: str) -> None:
-        for message in faults(step.python):
+        wrong = list(faults(step.python))
+        for message in wrong:
             self._wrong(f"{path}.python", message, "python")
+        used = {} if wrong else parameters_used(step.python)
+        for name, where in used.items():
+            self._parameter(f"{path}.python", name, f"{where}: ")
         for name, word in (step.given_schema or {}).items():
             self._type(f"{path}.schema.{name}", word)
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from dataaggregator.contracts.steps import PythonStep
 from dataaggregator.dataplane import expectation
+from dataaggregator.dataplane.compile.python import takes_parameters
 from dataaggregator.dataplane.compile.types import engine_type
 from dataaggregator.dataplane.sandbox.messages import InputCounts
 from dataaggregator.dataplane.steps.base import SetStage, Setting
@@ -34,7 +35,8 @@ class Python(SetStage):
         self._ids = RowIds(setting, schema) if step.row_ids else None
         self.accounting = "proven" if step.row_ids else expectation.accounting(step.expect)
         came_in = self._ids.schema if self._ids else schema
-        self._number = self._door.load(step.python, came_in, self._place)
+        parameters = setting.parameters if takes_parameters(step.python) else None
+        self._number = self._door.load(step.python, came_in, self._place, parameters)
         self.schema = self._given(step) if step.given_schema else self._found(schema)
 
     def _given(self, step: PythonStep) -> pa.Schema:

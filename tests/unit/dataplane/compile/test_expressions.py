@@ -1,10 +1,14 @@
 """Expressions and queries: what may be said, and what is told about the rest."""
 
+import json
+from collections.abc import Callable
+
 import duckdb
 import pytest
 
 from dataaggregator.dataplane.compile import functions
 from dataaggregator.dataplane.compile.expressions import check_expression, check_measure, check_query
+from dataaggregator.dataplane.compile.keywords import RESERVED
 from dataaggregator.dataplane.compile.texts import WrongSqlError
 
 GOOD = [
@@ -81,6 +85,46 @@ def test_measures_are_aggregates(text: str) -> None:
 def test_other_measures_are_refused(text: str) -> None:
     with pytest.raises(WrongSqlError):
         check_measure(text)
+
+
+@pytest.mark.parametrize(
+    ("check", "text"),
+    [
+        (check_measure, "max(at)"),
+        (check_measure, "sum(a) + max(end)"),
+        (check_expression, "order + 1"),
+        (check_expression, "a =\n  upper(Group)"),
+        (lambda text: check_query(text, ["a"]), "select max(at) as x from a"),
+    ],
+)
+def test_a_field_named_by_a_word_of_sql_stands_in_quotes(check: Callable[[str], object], text: str) -> None:
+    with pytest.raises(WrongSqlError) as caught:
+        check(text)
+    word = caught.value.message.split()[0]
+    at = text.lower().index(word)
+    line, column = text.count("\n", 0, at) + 1, at - (text.rfind("\n", 0, at) + 1) + 1
+    assert caught.value.told("f").message.startswith(f"line {line}, column {column}: {word} is a word of SQL")
+    check(text[:at] + f'"{word}"' + text[at + len(word) :])
+
+
+def test_no_word_of_the_engine_passes_as_a_field_that_it_would_not_take() -> None:
+    engine = duckdb.connect()
+    words: dict[str, set[str]] = {}
+    for word, kind in engine.execute("SELECT keyword_name, keyword_category FROM duckdb_keywords()").fetchall():
+        words.setdefault(word, set()).add(kind)
+    assert {word for word, kinds in words.items() if kinds <= {"reserved", "type_function"}} == RESERVED
+    forms = [("{}", check_expression), ("a + {}", check_expression), ("upper({})", check_expression)]
+    wrong = []
+    for word in words:
+        for form, check in [*forms, ("f.{}", check_expression), ("max({})", check_measure)]:
+            try:
+                check(form.format(word))
+            except WrongSqlError:
+                continue
+            read = engine.execute("SELECT json_serialize_sql($1)", [f"SELECT ({form.format(word)})"]).fetchall()
+            if json.loads(read[0][0])["error"]:
+                wrong.append(form.format(word))
+    assert wrong == []
 
 
 @pytest.mark.parametrize("text", QUERIES)

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
+from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.contracts.transformation import TransformationDefinition
-from dataaggregator.dataplane.compile import compile_transformation
-from dataaggregator.dataplane.compile.python import faults
+from dataaggregator.dataplane.compile import compile_pipeline, compile_transformation
+from dataaggregator.dataplane.compile.python import faults, takes_parameters
 from dataaggregator.errors import FieldError, Invalid
 
 GOOD = (
@@ -15,6 +16,9 @@ GOOD = (
     "import json\n\ndef helper(x):\n    yield x\n\ndef transform(rows, /, depth=1, *, wide=0): return rows",
     "def transform(rows):\n    def pieces():\n        yield rows\n    return next(pieces())",
     "def transform(*tables): return tables[0]",
+    "def transform(rows, parameters): return rows",
+    "def transform(rows, parameters=None, more=1): return rows",
+    "def transform(rows, /, parameters, *, wide=0): return rows",
     "import re\nPATTERN = '\\d'\ndef transform(rows): return rows",
 )
 BAD = {
@@ -24,10 +28,15 @@ BAD = {
     "def transfrom(rows): return rows": "there is no transform here",
     "class transform: pass": "line 1, column 1: transform is no plain function",
     "async def transform(rows): return rows": "line 1, column 1: transform is no plain function",
-    "\n\ndef transform(): pass": "line 3, column 1: transform is called with one argument",
-    "def transform(a, b): pass": "transform is called with one argument",
-    "def transform(rows, *, more): pass": "transform is called with one argument",
-    "def transform(*, rows): pass": "transform is called with one argument",
+    "\n\ndef transform(): pass": "line 3, column 1: transform is called with the rows",
+    "def transform(a, b): pass": "transform is called with the rows",
+    "def transform(rows, *, more): pass": "transform is called with the rows",
+    "def transform(rows, *, parameters): pass": "transform is called with the rows",
+    "def transform(rows, parameters, more): pass": "transform is called with the rows",
+    "def transform(*, rows): pass": "transform is called with the rows",
+    "def transform(rows):\n    return rows[{{ parameters.most }}]": (
+        'line 2, column 17: a parameter is never pasted into Python; take it as parameters["most"]'
+    ),
     "def transform(rows):\n    for row in rows: yield row": "transform gives its rows piece by piece",
     "return 1\ndef transform(rows): pass": "line 1, column 1: this is not Python: 'return' outside function",
     "def transform(rows): pass\n\0": "this is not Python",
@@ -49,6 +58,37 @@ def test_a_function_of_one_argument_is_taken(source: str) -> None:
 def test_what_cannot_be_called_is_refused_with_its_place(source: str) -> None:
     (message,) = faults(source)
     assert BAD[source] in message
+
+
+@pytest.mark.parametrize(
+    ("source", "takes"),
+    [
+        ("def transform(rows): pass", False),
+        ("def transform(rows, depth=1): pass", False),
+        ("def transform(rows, parameters): pass", True),
+        ("def transform(rows): pass\ndef transform(rows, parameters=None): pass", True),
+    ],
+)
+def test_parameters_go_to_who_names_them(source: str, takes: bool) -> None:
+    assert takes_parameters(source) is takes
+
+
+def test_a_parameter_that_the_pipeline_lacks_is_named_when_it_is_saved() -> None:
+    body = 'def transform(rows, parameters):\n    return rows[parameters["least"]:parameters["most"]]'
+    definition = PipelineDefinition.model_validate(
+        {
+            "name": "p",
+            "sources": {"a": {"connector": "c", "stream": "s"}},
+            "transformations": [{"name": "t", "steps": [{"python": body}]}],
+            "destinations": [{"connector": "w", "stream": "out"}],
+            "parameters": {"most": {"type": "integer"}},
+        }
+    )
+    with pytest.raises(Invalid) as caught:
+        compile_pipeline(definition)
+    (error,) = caught.value.errors
+    assert (error.field, error.code) == ("transformations[0].steps[0].python", "unknown-name")
+    assert error.message == "line 2, column 17: the pipeline has no parameter least; it has: most"
 
 
 def test_it_is_read_and_not_run() -> None:

@@ -2,51 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from pydantic import TypeAdapter
 
-from dataaggregator.contracts.steps import Step
-from dataaggregator.dataplane.sandbox.messages import Rejected, StageCounts
 from dataaggregator.dataplane.steps import gathered
 from dataaggregator.dataplane.steps.engine import Engine
-from dataaggregator.dataplane.steps.node import Graph, NodeSpec
+from tests.graphs import Around, Outcome, through
 
 MASK_KEY = b"the key of one workspace"
-_STEP: TypeAdapter[Step] = TypeAdapter(Step)
-
-
-@dataclass
-class Outcome:
-    """What came out of one transformation."""
-
-    schema: pa.Schema
-    batches: list[pa.RecordBatch] = field(default_factory=list)
-    refused: list[Rejected] = field(default_factory=list)
-    counts: Sequence[StageCounts] = ()
-
-    def rows(self, node: str, batch: pa.RecordBatch) -> None:
-        self.batches.append(batch)
-
-    def rejected(self, message: Rejected) -> None:
-        self.refused.append(message)
-
-    def passed(self, stage: str, batch: pa.RecordBatch) -> None:
-        pass
-
-    @property
-    def table(self) -> pa.Table:
-        return pa.Table.from_batches(self.batches, self.schema)
-
-    @property
-    def values(self) -> list[dict[str, Any]]:
-        return self.table.to_pylist()
-
-
 Transform = Callable[..., Outcome]
 
 
@@ -81,21 +47,6 @@ def transform(engine: Engine) -> Transform:
     ) -> Outcome:
         given = {"flow": flow, **others}
         tables = {n: t if isinstance(t, pa.Table) else pa.Table.from_pylist(list(t)) for n, t in given.items()}
-        spec = NodeSpec(
-            "t",
-            tuple(tables),
-            tuple(_STEP.validate_python(step) for step in steps),
-            tuple(f"t[{at}]" for at in range(len(steps))),
-        )
-        outcome = Outcome(pa.schema([]))
-        schemas = {name: table.schema for name, table in tables.items()}
-        graph = Graph([spec], schemas, engine, parameters or {}, outcome, mask_key=mask_key)
-        outcome.schema = graph.schemas["t"]
-        for name, table in tables.items():
-            for batch in table.to_batches(max_chunksize=batch_rows):
-                graph.push(name, batch)
-            graph.finish(name)
-        outcome.counts = graph.counts()
-        return outcome
+        return through(steps, tables, Around(engine, parameters or {}, mask_key), batch_rows)
 
     return run

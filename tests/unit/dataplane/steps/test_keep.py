@@ -11,8 +11,9 @@ from dataaggregator.dataplane.sandbox.messages import StageCounts
 from dataaggregator.dataplane.steps.engine import Engine
 from dataaggregator.dataplane.steps.node import Graph, NodeSpec
 from dataaggregator.errors import Permanent
+from tests.graphs import Outcome
 
-from .conftest import Outcome, portions_of
+from .conftest import portions_of
 
 SCHEMA = pa.table({"k": pa.array([], pa.int64()), "v": pa.array([], pa.string())}).schema
 Rows = Sequence[tuple[int | None, str]]

@@ -20,8 +20,9 @@ from dataaggregator.dataplane.steps.engine import Engine
 from dataaggregator.dataplane.steps.gathered import Gathered
 from dataaggregator.dataplane.steps.node import Graph, NodeSpec
 from dataaggregator.errors import Invalid, Permanent
+from tests.graphs import Outcome
 
-from .conftest import Outcome, portions_of
+from .conftest import portions_of
 
 ROWS = 3_000
 PORTION = 12_000

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 import dataaggregator
-from dataaggregator.dataplane.sandbox import rows, wire
+from dataaggregator.dataplane.sandbox import rows, values, wire
 from dataaggregator.dataplane.sandbox.answers import PYTHON_LOST
 from dataaggregator.dataplane.sandbox.python import PRINTED_CHARACTERS
 from dataaggregator.dataplane.steps.engine import Place
@@ -35,14 +35,14 @@ class Door:
         self._steps = 0
         self._ready = False
 
-    def load(self, source: str, schema: pa.Schema, place: Place) -> int:
-        """Run a step's source; gives the step's number here."""
+    def load(self, source: str, schema: pa.Schema, place: Place, parameters: Mapping[str, Any] | None = None) -> int:
+        """Run a step's source; gives the step's number here. `parameters` go to a function that takes them."""
         if not self._ready:
             self._answer(place, "ready")
             self._ready = True
         self._steps += 1
         header = {"kind": "load", "step": self._steps, "source": source, "schema": rows.encode_schema(schema)}
-        self._send(place, header)
+        self._send(place, header if parameters is None else {**header, "parameters": values.encode(parameters)})
         self._answer(place, "loaded")
         return self._steps
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from dataaggregator.dataplane.sandbox import rows, seccomp, wire
+from dataaggregator.dataplane.sandbox import rows, seccomp, values, wire
 from dataaggregator.dataplane.sandbox.lockdown import Facts
 from dataaggregator.dataplane.sandbox.python import PIECE_BYTES, PIECE_ROWS, PRINTED_CHARACTERS, SOURCE_NAME
 
@@ -45,11 +45,12 @@ class ReturnedError(Exception):
 class Step:
     """One python step: its function, the rows it has got so far, and what it gave."""
 
-    def __init__(self, source: str, schema: pa.Schema) -> None:
+    def __init__(self, source: str, schema: pa.Schema, parameters: Mapping[str, Any] | None) -> None:
         code = compile(source, SOURCE_NAME, "exec", dont_inherit=True)
         names: dict[str, Any] = {"__name__": "transform"}
         exec(code, names)  # noqa: S102 (this is what the process is for, and why it is locked)
-        self._transform: Callable[[pa.Table], Any] = names["transform"]
+        self._transform: Callable[..., Any] = names["transform"]
+        self._parameters = parameters
         self._schema = schema
         self._taken: list[pa.RecordBatch] = []
         self.given: Iterator[pa.RecordBatch] = iter(())
@@ -62,7 +63,8 @@ class Step:
         """Call the function with all rows; `given` then has what comes out."""
         table = pa.Table.from_batches(self._taken, self._schema)
         self._taken = []
-        found = self._transform(table)
+        # A copy each time: what one call does to it is not the next one's matter.
+        found = self._transform(table) if self._parameters is None else self._transform(table, dict(self._parameters))
         if isinstance(found, pa.RecordBatch):
             found = pa.Table.from_batches([found])
         if not isinstance(found, pa.Table):
@@ -100,7 +102,10 @@ class Worker:
         number = int(frame.header["step"])
         match frame.kind:
             case "load":
-                self._steps[number] = Step(frame.header["source"], rows.decode_schema(frame.header["schema"]))
+                given = frame.header.get("parameters")
+                parameters = None if given is None else values.decode(given)
+                schema = rows.decode_schema(frame.header["schema"])
+                self._steps[number] = Step(frame.header["source"], schema, parameters)
                 return {"kind": "loaded"}, b""
             case "rows":
                 self._steps[number].take(rows.decode(frame.body))
