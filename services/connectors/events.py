@@ -8,7 +8,9 @@ from dataaggregator.contracts.pipeline import (
     PipelineBlocked,
     PipelineCreated,
     PipelineDeleted,
+    PipelineLate,
     PipelinePaused,
+    PipelineRecovered,
     PipelineResumed,
     PipelineUpdated,
 )
@@ -24,6 +26,8 @@ def handlers() -> Sequence[Handler]:
         Handler("connectors", PipelinePaused, _state_changed, ordered=True),
         Handler("connectors", PipelineResumed, _state_changed, ordered=True),
         Handler("connectors", PipelineBlocked, _state_changed, ordered=True),
+        Handler("connectors", PipelineLate, _state_changed, ordered=True),
+        Handler("connectors", PipelineRecovered, _state_changed, ordered=True),
     ]
 
 
@@ -42,4 +46,4 @@ async def _pipeline_deleted(event: Event, tx: Connection) -> None:
 
 
 async def _state_changed(event: Event, tx: Connection) -> None:
-    """A paused or blocked pipeline uses what it used; the event only has its place in the order."""
+    """A paused, blocked or late pipeline uses what it used; the event only has its place in the order."""

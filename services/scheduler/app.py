@@ -9,6 +9,7 @@ from services.scheduler.applying.api import ApplyApi
 from services.scheduler.applying.commands import ApplyCommands
 from services.scheduler.applying.owner import ConnectorsOwner
 from services.scheduler.arrivals.watcher import Listings, Watcher
+from services.scheduler.freshness import Freshness
 from services.scheduler.hooks.api import HooksApi
 from services.scheduler.hooks.commands import HookCommands
 from services.scheduler.outbox import NAME
@@ -56,6 +57,7 @@ def build(ports: Ports) -> Service:
         loops=(
             Loop("ticker", Ticker(database, ports.settings).run),
             Loop("watcher", Watcher(database, Listings(services).listed, ports.settings.tick_seconds).run),
+            Loop("freshness", Freshness(database, ports.settings).run),
         ),
         resources=(services,),
         needs=(database,),

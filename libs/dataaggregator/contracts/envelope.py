@@ -36,6 +36,8 @@ MESSAGES: dict[str, type[Message]] = {
         pipeline.PipelinePaused,
         pipeline.PipelineResumed,
         pipeline.PipelineBlocked,
+        pipeline.PipelineLate,
+        pipeline.PipelineRecovered,
         connector.ConnectorCreated,
         connector.ConnectorUpdated,
         connector.ConnectorDeleted,

@@ -6,12 +6,12 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent
+from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent, Time
 from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.modes import ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
 from dataaggregator.contracts.parameters import Parameter
-from dataaggregator.contracts.policies import OnRejected, RetryPolicy
+from dataaggregator.contracts.policies import Freshness, OnRejected, RetryPolicy
 from dataaggregator.contracts.replicate import Replicate, ResolvedReplicate
 from dataaggregator.contracts.transformation import Inputs, TransformationDefinition
 from dataaggregator.contracts.triggers import Trigger
@@ -175,6 +175,7 @@ class PipelineDefinition(Sent):
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 1
     overlap: Overlap = "queue"
     on_rejected: OnRejected | None = None
+    freshness: Freshness | None = None
 
 
 class ResolvedTransformation(TransformationDefinition):
@@ -262,3 +263,21 @@ class PipelineBlocked(_PipelineChanged):
     event_type: ClassVar[str] = "pipeline.blocked.v1"
     said_by: ClassVar[str] = "scheduler"
     reason: str
+
+
+class PipelineLate(_PipelineChanged):
+    """No run of it has succeeded by the time that its schedule, or its wish for freshness, says."""
+
+    event_type: ClassVar[str] = "pipeline.late.v1"
+    said_by: ClassVar[str] = "scheduler"
+    expected_by: Time
+    last_success_at: Time | None = None
+
+
+class PipelineRecovered(_PipelineChanged):
+    """It is not late any more: a run succeeded, it was paused, or what is expected of it has changed."""
+
+    event_type: ClassVar[str] = "pipeline.recovered.v1"
+    said_by: ClassVar[str] = "scheduler"
+    late_since: Time
+    reason: Literal["succeeded", "paused", "changed"]

@@ -1,4 +1,4 @@
-"""Contracts: what a pipeline wants done when an attempt fails or rows are rejected."""
+"""Contracts: what a pipeline wants done when an attempt fails or rows are rejected, and how old its rows may get."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -30,6 +30,12 @@ class RetryPolicy(Sent):
             return self.initial.seconds
         doublings = min(attempt - 1, 60)
         return float(min(self.initial.seconds * 2**doublings, self.maximum.seconds))
+
+
+class Freshness(Sent):
+    """How long after a success the next one is due, whatever the triggers say; later than that the pipeline is late."""
+
+    within: Duration
 
 
 _THRESHOLD = r"^[0-9]+(\.[0-9]+)?%$|^[0-9]+$"

@@ -179,6 +179,11 @@ class Settings(BaseModel):
         description="Who reads and writes the RUN_STORE, as JSON with the fields that a connector of type files has in "
         "credentials; the machine's own rights are never used.",
     )
+    late_grace_seconds: Seconds = Field(
+        600.0,
+        description="How much later than by its schedule a pipeline may succeed before it is late, seconds; a tenth of "
+        "the time between two fires where that is more.",
+    )
     tick_seconds: Seconds = Field(1.0, description="How often the scheduler looks for slots that are due, seconds.")
 
     # The outside world and the sandbox

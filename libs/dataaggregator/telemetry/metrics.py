@@ -86,6 +86,7 @@ RUN_ROWS = Family(
     _counter("run_rows_total", "Rows of ended runs, by outcome: read, written, filtered, rejected.", "outcome")
 )
 RUN_UNBALANCED = _counter("run_unbalanced_total", "Runs failed because their ledger did not add up.")
+PIPELINES_LATE = _gauge("pipelines_late", "Pipelines that have not succeeded by when they should have.")
 SCHEDULE_LAG = _histogram("schedule_lag_seconds", "From a slot's time to its run being asked for.", buckets=_LONG)
 LOOKS = Family(_counter("trigger_looks_total", "Looks for arrived files: succeeded, failed.", "outcome"))
 RATE_LIMITED = Family(_counter("rate_limited_total", "Calls refused by a rate limit.", "class"))

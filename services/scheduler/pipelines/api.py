@@ -94,7 +94,7 @@ class PipelinesApi:
     async def list_page(self, call: Call) -> Answer:
         query = call.query_as(PipelineQuery)
         async with self.database.transaction(call.workspace) as tx:
-            found, cursor = await store.list_page(tx, call.workspace, query.status, query)
+            found, cursor = await store.list_page(tx, call.workspace, query.status, query.late, query)
         return Answer(Page[PipelineShown](items=[shown(one) for one in found], next_cursor=cursor))
 
     async def create(self, call: Call) -> Answer:

@@ -45,6 +45,9 @@ class Pipeline(Saved[PipelineDefinition]):
     waiting: tuple[DestinationDifference, ...] = ()
     """Differences of schema that keep it blocked until somebody approves them."""
     approved: tuple[DestinationDifference, ...] = ()
+    expected_by: datetime | None = None
+    """When the next success is due, where a clock says so; and since when it is late."""
+    late_since: datetime | None = None
 
     def approve(self, wanted: Sequence[DestinationDifference] | None) -> tuple[DestinationDifference, ...]:
         """Those that are meant, all without a wish; raises Conflict for what does not wait."""

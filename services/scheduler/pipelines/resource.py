@@ -56,6 +56,8 @@ class PipelineShown(PipelineDefinition):
     status: Literal["active", "paused", "blocked"]
     status_reason: str | None
     next_run_at: datetime | None
+    expected_by: datetime | None = Field(description="When the next success is due; null where no clock says so.")
+    late_since: datetime | None = Field(description="Since when it is late; null while it is not.")
     last_run: LastRun | None
     trigger_problems: list[TriggerProblem] = Field(description="Of triggers that cannot see what they wait for.")
     schema_changes: tuple[DestinationDifference, ...] = Field(
@@ -94,6 +96,7 @@ class SlotShown(BaseModel):
 
 class PipelineQuery(PageQuery):
     status: Literal["active", "paused", "blocked"] | None = None
+    late: bool | None = Field(default=None, description="Only those that are late, or only those that are not.")
 
 
 class SlotQuery(PageQuery):
@@ -156,6 +159,8 @@ def shown(found: Shown) -> PipelineShown:
         "status_reason": pipeline.status_reason,
         "schema_changes": pipeline.waiting,
         "trigger_problems": [problem | {"help": help_section(problem["code"])} for problem in found.trigger_problems],
+        "expected_by": pipeline.expected_by,
+        "late_since": pipeline.late_since,
     }
     return definition.shown(PipelineShown, pipeline, **state, next_run_at=found.next_run_at, last_run=found.last_run)
 

@@ -150,6 +150,12 @@ async def get(tx: Connection, id_: UUID) -> Schedule:
     return _schedule(row)
 
 
+async def list_at_work(tx: Connection, pipeline: UUID) -> Sequence[Schedule]:
+    """Those of a pipeline that fire; raises Invalid("definition-unreadable")."""
+    statement = "SELECT * FROM scheduler.schedules WHERE pipeline_id = $1 AND retired_at IS NULL"
+    return [_schedule(row) for row in await tx.fetch(statement, pipeline)]
+
+
 async def is_decided(tx: Connection, schedule: Schedule, slot_at: datetime) -> bool:
     statement = "SELECT 1 FROM scheduler.slots WHERE schedule_id = $1 AND slot_at = $2"
     return await tx.fetchval(statement, schedule.id, slot_at) is not None

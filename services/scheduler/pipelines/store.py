@@ -61,20 +61,21 @@ async def add(tx: Connection, workspace: UUID, id_: UUID, definition: PipelineDe
     except UniqueViolationError:
         raise _taken(definition.name) from None
     await _keep_version(tx, workspace, id_, author)
-    return _pipeline(row)
+    return pipeline_of(row)
 
 
 async def save(tx: Connection, pipeline: Pipeline, definition: PipelineDefinition, author: Author) -> Pipeline:
     """A new version of a pipeline that `get` has locked."""
     statement = """
-        UPDATE scheduler.pipelines SET name = $3, definition = $4, version = version + 1, updated_at = now()
+        UPDATE scheduler.pipelines SET name = $3, definition = $4, version = version + 1, updated_at = now(),
+            watched = false
         WHERE workspace_id = $1 AND id = $2 RETURNING *"""
     try:
         [row] = await tx.fetch(statement, pipeline.workspace_id, pipeline.id, definition.name, written(definition))
     except UniqueViolationError:
         raise _taken(definition.name) from None
     await _keep_version(tx, pipeline.workspace_id, pipeline.id, author)
-    return _pipeline(row)
+    return pipeline_of(row)
 
 
 async def set_status(
@@ -86,11 +87,11 @@ async def set_status(
 ) -> Pipeline:
     """Of a pipeline that `get` has locked; becoming active starts its triggers from now."""
     statement = """
-        UPDATE scheduler.pipelines SET status = $3, status_reason = $4, waiting_changes = $5,
+        UPDATE scheduler.pipelines SET status = $3, status_reason = $4, waiting_changes = $5, watched = false,
             active_since = CASE $3 WHEN 'active' THEN now() ELSE active_since END
         WHERE workspace_id = $1 AND id = $2 RETURNING *"""
     [row] = await tx.fetch(statement, pipeline.workspace_id, pipeline.id, status.value, reason, _plain(waiting))
-    return _pipeline(row)
+    return pipeline_of(row)
 
 
 async def set_approved(
@@ -104,7 +105,7 @@ async def set_approved(
         UPDATE scheduler.pipelines SET approved_changes = $3, waiting_changes = $4
         WHERE workspace_id = $1 AND id = $2 RETURNING *"""
     [row] = await tx.fetch(statement, pipeline.workspace_id, pipeline.id, _plain(approved), _plain(waiting))
-    return _pipeline(row)
+    return pipeline_of(row)
 
 
 async def get(tx: Connection, workspace: UUID, reference: str, *, lock: Lock = "") -> Pipeline:
@@ -114,24 +115,24 @@ async def get(tx: Connection, workspace: UUID, reference: str, *, lock: Lock = "
     row = await tx.fetchrow(statement, workspace, value)
     if row is None:
         raise unknown(reference)
-    return _pipeline(row)
+    return pipeline_of(row)
 
 
 async def find(tx: Connection, workspace: UUID, id_: UUID) -> Pipeline | None:
     """None if it was deleted."""
     row = await tx.fetchrow("SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 AND id = $2", workspace, id_)
-    return None if row is None else _pipeline(row)
+    return None if row is None else pipeline_of(row)
 
 
 async def named(tx: Connection, workspace: UUID, names: Collection[str]) -> dict[str, Pipeline]:
     """Those of these names there are, locked."""
     statement = "SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 AND name = ANY($2) ORDER BY id FOR UPDATE"
-    return {row["name"]: _pipeline(row) for row in await tx.fetch(statement, workspace, list(names))}
+    return {row["name"]: pipeline_of(row) for row in await tx.fetch(statement, workspace, list(names))}
 
 
 async def list_all(tx: Connection, workspace: UUID) -> Sequence[Pipeline]:
     rows = await tx.fetch("SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 ORDER BY name", workspace)
-    return [_pipeline(row) for row in rows]
+    return [pipeline_of(row) for row in rows]
 
 
 async def lock_all(tx: Connection, workspace: UUID, ids: Sequence[UUID]) -> None:
@@ -152,13 +153,14 @@ async def show(tx: Connection, workspace: UUID, reference: str) -> Shown:
 
 
 async def list_page(
-    tx: Connection, workspace: UUID, status: str | None, query: PageQuery
+    tx: Connection, workspace: UUID, status: str | None, late: bool | None, query: PageQuery
 ) -> tuple[Sequence[Shown], str | None]:
-    part = SORTS.slice(query.sort, query.cursor, after=3)
+    part = SORTS.slice(query.sort, query.cursor, after=4)
     statement = f"""
-        SELECT * FROM ({SHOWN} WHERE p.workspace_id = $1 AND ($3::text IS NULL OR p.status = $3)) shown
+        SELECT * FROM ({SHOWN} WHERE p.workspace_id = $1 AND ($3::text IS NULL OR p.status = $3)
+            AND ($4::boolean IS NULL OR (p.late_since IS NOT NULL) = $4)) shown
         WHERE true {part.where} {part.order} LIMIT $2 + 1"""
-    rows = await tx.fetch(statement, workspace, query.limit, status, *part.arguments)
+    rows = await tx.fetch(statement, workspace, query.limit, status, late, *part.arguments)
     page, cursor = part.page(rows, query.limit)
     return [_shown(row) for row in page], cursor
 
@@ -199,7 +201,7 @@ async def using_transformation(tx: Connection, workspace: UUID, transformation: 
     statement = """
         SELECT p.* FROM scheduler.pipelines p JOIN scheduler.transformation_uses u ON u.pipeline_id = p.id
         WHERE p.workspace_id = $1 AND u.transformation_id = $2 ORDER BY p.name"""
-    return [_pipeline(row) for row in await tx.fetch(statement, workspace, transformation)]
+    return [pipeline_of(row) for row in await tx.fetch(statement, workspace, transformation)]
 
 
 async def using_connector(tx: Connection, workspace: UUID, connector: UUID) -> Sequence[Pipeline]:
@@ -208,7 +210,7 @@ async def using_connector(tx: Connection, workspace: UUID, connector: UUID) -> S
         SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 AND id IN
             (SELECT pipeline_id FROM scheduler.connector_uses WHERE connector_id = $2)
         ORDER BY id FOR UPDATE"""
-    return [_pipeline(row) for row in await tx.fetch(statement, workspace, connector)]
+    return [pipeline_of(row) for row in await tx.fetch(statement, workspace, connector)]
 
 
 def written(definition: PipelineDefinition) -> dict[str, Any]:
@@ -241,10 +243,10 @@ def _taken(name: str) -> Conflict:
 
 
 def _shown(row: Record) -> Shown:
-    return Shown(_pipeline(row), row["next_run_at"], row["last_run"], row["trigger_problems"])
+    return Shown(pipeline_of(row), row["next_run_at"], row["last_run"], row["trigger_problems"])
 
 
-def _pipeline(row: Record) -> Pipeline:
+def pipeline_of(row: Record) -> Pipeline:
     return Pipeline(
         id=row["id"],
         workspace_id=row["workspace_id"],
@@ -260,4 +262,6 @@ def _pipeline(row: Record) -> Pipeline:
         active_since=row["active_since"],
         waiting=_changes(row["waiting_changes"]),
         approved=_changes(row["approved_changes"]),
+        expected_by=row["expected_by"],
+        late_since=row["late_since"],
     )

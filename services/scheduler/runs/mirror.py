@@ -8,7 +8,7 @@ from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.run import RunAttemptFailed, RunEnded, RunStarted
 from dataaggregator.db import Connection
 from services.scheduler.pipelines import store as pipelines
-from services.scheduler.pipelines import upstreams
+from services.scheduler.pipelines import upstreams, watch
 from services.scheduler.pipelines.commands import block
 from services.scheduler.pipelines.domain import Status
 from services.scheduler.runs import store
@@ -34,6 +34,8 @@ async def ended(tx: Connection, workspace: UUID, fact: Fact, told: Sequence[RunE
     for run in followed:
         await _block_what_waits(tx, run)
     free = [run.pipeline_id for run in followed]
+    if fact is Fact.SUCCEEDED:
+        await watch.look_again(tx, workspace, free)
     for pipeline in await store.pipelines_waited_for(tx, workspace, free):
         await hand_over_next(tx, workspace, pipeline)
 
