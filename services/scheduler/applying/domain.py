@@ -1,6 +1,6 @@
 """Applying, domain: the definitions that were sent, read by their kinds, and saved ones by names that hold anywhere."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -107,16 +107,15 @@ def by_names(written: Json, connectors: Mapping[str, str], pipelines: Mapping[st
         ends = {end: _renamed(part, connectors) for end, part in written["replicate"].items() if end in ("from", "to")}
         renamed["replicate"] = {**written["replicate"], **ends}
     if "triggers" in written:
-        renamed["triggers"] = [
-            {**one, "after": list(_names(one["after"], pipelines))} if "after" in one else one
-            for one in written["triggers"]
-        ]
+        renamed["triggers"] = [_trigger(one, connectors, pipelines) for one in written["triggers"]]
     return renamed
+
+
+def _trigger(written: Json, connectors: Mapping[str, str], pipelines: Mapping[str, str]) -> Json:
+    if "after" in written:
+        return {**written, "after": [pipelines.get(name, name) for name in written["after"]]}
+    return {**written, "files": _renamed(written["files"], connectors)} if "files" in written else written
 
 
 def _renamed(part: Json, connectors: Mapping[str, str]) -> dict[str, Any]:
     return {**part, "connector": connectors.get(part["connector"], part["connector"])}
-
-
-def _names(written: Collection[str], now: Mapping[str, str]) -> Iterator[str]:
-    return (now.get(name, name) for name in written)

@@ -181,6 +181,10 @@ async def test_what_is_exported_applies_elsewhere_unchanged_and_has_no_secret(co
     warehouse = await control.good("PATCH", "/api/connectors/warehouse", {"name": "lake"})
     by_id = a_pipeline("by-id", sources={"flights": {"connector": warehouse["id"], "stream": "public.flights"}})
     by_id["destinations"][0]["connector"] = "lake"
+    inbox = await control.good(
+        "POST", "/api/connectors", {"name": "inbox", "type": "files", "config": {"root": "s3://inbox/x"}}
+    )
+    by_id["triggers"] = [{"files": {"connector": inbox["id"], "stream": "*.csv", "every": "1h"}}]
     copy = await control.good("GET", "/api/pipelines/copy")
     await applied(
         control,
@@ -196,13 +200,14 @@ async def test_what_is_exported_applies_elsewhere_unchanged_and_has_no_secret(co
         ("CONNECTOR_LAKE_PASSWORD", "lake", "password")
     ]
     assert warehouse["id"] not in str(exported)
+    assert inbox["id"] not in str(exported)
     assert copy["id"] not in str(exported)
-    assert outcomes(await applied(control, exported["definitions"], dry_run=True))[1:] == ["unchanged"] * 5
+    assert outcomes(await applied(control, exported["definitions"], dry_run=True))[2:] == ["unchanged"] * 5
     elsewhere = replace(control, workspace=new_id())
     there = await applied(elsewhere, exported["definitions"])
-    assert outcomes(there) == ["created"] * 6
+    assert outcomes(there) == ["created"] * 7
     again = await applied(elsewhere, exported["definitions"], dry_run=True)
-    assert outcomes(again) == ["unchanged"] * 6
+    assert outcomes(again) == ["unchanged"] * 7
     assert await elsewhere.good("GET", "/api/export") == {"definitions": exported["definitions"], "variables": []}
 
 
