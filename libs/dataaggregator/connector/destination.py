@@ -83,6 +83,8 @@ class Receipt:
     cursors: Mapping[str, Cursor] = field(default_factory=dict)
     provable: bool = True
     """False where the destination keeps no ledger that could be asked again: its word is all there is."""
+    note: str = ""
+    """What was noted with the load."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,15 @@ class Destination(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class NotingDestination(Destination, Protocol):
+    """A destination whose ledger has room for a note beside each receipt."""
+
+    def note(self, note: str) -> None:
+        """To be found with the receipt; between begin and commit."""
+        ...
 
 
 @runtime_checkable

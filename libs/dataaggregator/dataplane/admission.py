@@ -146,10 +146,12 @@ class Admission:
             file.flush()
             os.fsync(file.fileno())
 
-    def restore(self) -> None:
-        """The destination holds the rows of an attempt before this one."""
+    def restore(self, noted: Apart | None) -> None:
+        """The destination holds the rows of an attempt before this one; `noted` is what it has of this besides."""
         if self._record.exists():
             self._known = Apart.model_validate_json(self._record.read_bytes())
+        elif noted is not None:
+            self._known = noted
 
     def add_up(self, apart: Apart) -> None:
         """Of a load in chunks: what is committed of them."""

@@ -101,9 +101,11 @@ class ChunkedRunner(Runner):
                 await self._found(load, earlier)
 
     async def _found(self, load: Load, earlier: Sequence[Extract]) -> None:
-        """Committed by an attempt that could not write it down any more; its counts are its newest extract's."""
+        """Committed by an attempt that could not write it down any more; its counts are its newest extract's, or those
+        noted beside its receipt."""
         await load.verify()
-        mine = (extract for extract in earlier if extract.chunk == load.request.chunk)
+        noted = () if load.noted is None else (load.noted.extract,)
+        mine = (extract for extract in (*earlier, *noted) if extract.chunk == load.request.chunk)
         self._fold(load, next(mine, None))
 
     async def _load_chunk(self, scene: Scene, source: OrderedSource) -> None:

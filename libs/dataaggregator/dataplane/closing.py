@@ -62,9 +62,11 @@ class Books:
         self._entries.append((extract, list(loads)))
 
     def settled(self, load: Load, earlier: Sequence[Extract]) -> None:
-        """An earlier attempt committed it: the counts are those of its newest record in the run folder."""
-        for extract in earlier:
-            if load.name in extract.takers:
+        """An earlier attempt committed it: the counts are those of its newest record in the run folder, or those noted
+        beside its receipt."""
+        noted = () if load.noted is None else (load.noted.extract,)
+        for extract in (*earlier, *noted):
+            if load.name in extract.takers and load.definition.input in extract.producers:
                 self.add(extract, [load])
                 for key, cursor in extract.cursors.items():
                     if key in load.request.source_streams:
@@ -132,13 +134,17 @@ class Books:
         extracts = [extract.counts for extract, _ in self._entries]
         committed = [load for load in loads if load.receipt is not None]
         return RunCounts(
-            rows_read=sum(one.rows_read for one in extracts),
+            rows_read=sum(one.rows_read for one in extracts) + self._read_at_least(),
             rows_written=sum(load.counted.written for load in committed),
             rows_filtered=sum(one.rows_filtered for one in extracts),
             rows_rejected=sum(one.rows_rejected for one in extracts) + sum(load.counted.rejected for load in loads),
             bytes_read=sum(one.bytes_read for one in extracts),
             bytes_written=sum(load.counted.bytes for load in committed),
         )
+
+    def _read_at_least(self) -> int:
+        """Where counts are lost: what the destinations have was read."""
+        return max((load.counted.read for load in self._lost), default=0)
 
     def _quarantine(self) -> tuple[QuarantineEntry, ...]:
         """Each entry with the destinations that have the other rows of its pass, for a replay to go to the same."""

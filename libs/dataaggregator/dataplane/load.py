@@ -15,6 +15,7 @@ from dataaggregator.connector.destination import (
     BinaryDestination,
     Destination,
     LoadRequest,
+    NotingDestination,
 )
 from dataaggregator.connector.destination import Receipt as HeldReceipt
 from dataaggregator.connector.differences import SchemaChangeWaits
@@ -23,12 +24,15 @@ from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.ledger import LedgerEdge, LedgerStage, Receipt
 from dataaggregator.contracts.pipeline import ResolvedDestination
 from dataaggregator.contracts.run import DestinationOutcome, RunError
+from dataaggregator.dataplane import noting
 from dataaggregator.dataplane.admission import RULE, Admission
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.book import Producer, trusted_stage
 from dataaggregator.dataplane.deletes import DELETE_MARK, count, with_mark_field, with_marks
+from dataaggregator.dataplane.extract import Extract
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.ledger import QUARANTINE
+from dataaggregator.dataplane.noting import Note
 from dataaggregator.dataplane.tally import Counted
 
 UNDO_SECONDS = 3.0
@@ -53,6 +57,8 @@ class Load:
         self.waiting: tuple[SchemaDifference, ...] = ()
         """What the stream may not be changed for before somebody has approved it."""
         self.receipt: Receipt | None = None
+        self.noted: Note | None = None
+        """What was counted of it, where the destination has it."""
         self._held: HeldReceipt | None = None
         self._failpoints = failpoints
 
@@ -114,6 +120,11 @@ class Load:
     async def seal(self) -> None:
         """All rows are written: what is not among them is recorded."""
         await asyncio.to_thread(self.admission.seal)
+
+    def note(self, extract: Extract) -> None:
+        """What goes with the receipt, once it is sealed."""
+        if isinstance(self.destination, NotingDestination):
+            self.destination.note(noting.written(extract, self.admission.apart()))
 
     async def commit(self, cursors: Mapping[str, Cursor]) -> None:
         self._failpoints.die_at("load.before_commit")
@@ -186,8 +197,9 @@ class Load:
     def _settled(self, held: HeldReceipt) -> None:
         self.state = "committed"
         self._held = held
+        self.noted = noting.read(held.note)
         if not self.counted.read:
-            self.admission.restore()
+            self.admission.restore(None if self.noted is None else self.noted.apart)
             self.counted.rejected = self.admission.rejected
             self.counted.read, self.counted.marked = held.rows + self.counted.rejected, held.deleted
         self.counted.written = held.inserted + held.updated

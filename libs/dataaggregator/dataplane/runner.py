@@ -315,6 +315,7 @@ class Runner:
         self._meter.phase = "committing"
         with at(load.name):
             await load.seal()
+            load.note(extract)
         if self._job.asks_before_commit and (self._folder / QUARANTINE).is_dir():
             await self._report.before_commit()
         cursors = {key: Cursor.from_json(cursor) for key, cursor in extract.cursors.items()}

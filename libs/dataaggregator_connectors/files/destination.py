@@ -54,6 +54,7 @@ class Loading:
     parts: Parts
     placed: list[Placed] = field(default_factory=list)
     rows: int = 0
+    note: str = ""
 
 
 class FilesDestination:
@@ -130,6 +131,9 @@ class FilesDestination:
         loading.placed.append(placed)
         loading.ledger.place(placed)
 
+    def note(self, note: str) -> None:
+        self._open().note = note
+
     async def commit(self, cursors: Mapping[str, Cursor]) -> Receipt:
         loading = self._open()
         receipt = await self._work(lambda: self._commit(loading, cursors))
@@ -146,7 +150,7 @@ class FilesDestination:
             self._place(loading, part)
         files = {each.name: each.held for each in loading.placed}
         checksum = _checksum([each.held.checksum for each in loading.placed])
-        loaded = Loaded(files, loading.rows, checksum, self._schema)
+        loaded = Loaded(files, loading.rows, checksum, self._schema, loading.note)
         manifest = loading.ledger.commit(load, loading.placed, loaded, cursors)
         loading.ledger.release()
         receipt = manifest.receipt(load)

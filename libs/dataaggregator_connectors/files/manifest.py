@@ -79,6 +79,7 @@ class Manifest:
             "committed_at": datetime.datetime.now(datetime.UTC).isoformat(),
             "cursors": told,
             "files": {name: asdict(held) for name, held in loaded.files.items()},
+            "note": loaded.note,
         }
         self._forget_old_loads()
         self.cursors.setdefault(str(load.pipeline_id), {}).update(
@@ -130,6 +131,7 @@ class Manifest:
             committed_at=datetime.datetime.fromisoformat(entry["committed_at"]),
             checksum=entry["checksum"],
             cursors={name: Cursor.from_json(data) for name, data in entry["cursors"].items()},
+            note=entry.get("note", ""),
         )
 
 
@@ -149,6 +151,7 @@ class Loaded:
     rows: int
     checksum: str
     schema: pa.Schema
+    note: str = ""
 
 
 def _name(load: LoadRequest) -> str:

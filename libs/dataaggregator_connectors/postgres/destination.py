@@ -63,6 +63,7 @@ class Loading:
     backend: Backend
     cursors: Mapping[str, Cursor]
     digest: "hashlib._Hash"
+    note: str = ""
     deleted: int = 0
     written: int = 0
     columns: Sequence[Column] = ()
@@ -230,13 +231,17 @@ class PostgresDestination:
             loading.written = await loading.copy.end()
         return loading.written
 
+    def note(self, note: str) -> None:
+        self._open().note = note
+
     async def commit(self, cursors: Mapping[str, Cursor]) -> Receipt:
         loading = self._open()
         load, connection = loading.request, loading.connection
         with translated(self._where):
             counts = await self._finish(loading)
             checksum = f"sha256:{loading.digest.hexdigest()}"
-            receipt, marks = await write_ledger(connection, load, counts, checksum, (loading.cursors, cursors))
+            moved = (loading.cursors, cursors)
+            receipt, marks = await write_ledger(connection, load, counts, checksum, moved, note=loading.note)
         self._see_it_unaltered(loading, marks)
         try:
             await asyncio.wait_for(connection.execute("COMMIT"), COMMIT_SECONDS)

@@ -27,9 +27,11 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.loads (
     cursors_from jsonb NOT NULL, cursors_to jsonb NOT NULL, committed_at timestamptz NOT NULL,
     PRIMARY KEY (run_id, stream, chunk));
 ALTER TABLE {SCHEMA}.loads ADD COLUMN IF NOT EXISTS txid bigint;
+ALTER TABLE {SCHEMA}.loads ADD COLUMN IF NOT EXISTS note text NOT NULL DEFAULT '';
 """
 RECEIPT = (
-    "run_id, stream, chunk, rows, inserted, updated, unchanged, superseded, deleted, checksum, committed_at, cursors_to"
+    "run_id, stream, chunk, rows, inserted, updated, unchanged, superseded, deleted, checksum, committed_at, "
+    "cursors_to, note"
 )
 # The fence is the row without a source stream; the rows with one hold the cursors.
 FENCE = ""
@@ -112,6 +114,8 @@ async def write_ledger(
     counts: Counts,
     checksum: str | None,
     cursors: tuple[Mapping[str, Cursor], Mapping[str, Cursor]],
+    *,
+    note: str,
 ) -> tuple[Receipt, Sequence[str]]:
     """The ledger row and the cursors (from, to), in the load's own transaction; answers the table's marks as well."""
     before, after = cursors
@@ -129,12 +133,13 @@ async def write_ledger(
         )
     row = await connection.fetchrow(
         f"""INSERT INTO {SCHEMA}.loads (run_id, stream, chunk, pipeline_id, epoch, write, rows, inserted, updated,
-            unchanged, superseded, deleted, checksum, cursors_from, cursors_to, committed_at, txid)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp(), txid_current())
-        RETURNING {RECEIPT}, {MARKS.format(relation="to_regclass($16)")} AS marks""",
+            unchanged, superseded, deleted, checksum, cursors_from, cursors_to, note, committed_at, txid)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, clock_timestamp(),
+            txid_current())
+        RETURNING {RECEIPT}, {MARKS.format(relation="to_regclass($17)")} AS marks""",
         load.run_id, load.stream, load.chunk, load.pipeline_id, load.epoch, load.write.value, counts.rows,
         counts.inserted, counts.updated, counts.unchanged, counts.superseded, counts.deleted, checksum,
-        _cursors(before), _cursors(after), parse_table(load.stream).sql,
+        _cursors(before), _cursors(after), note, parse_table(load.stream).sql,
     )  # fmt: skip
     assert row is not None  # noqa: S101  (INSERT … RETURNING answers the row it made)
     return _receipt(row), row["marks"]
@@ -174,6 +179,7 @@ def _receipt(row: asyncpg.Record) -> Receipt:
         checksum=row["checksum"],
         committed_at=row["committed_at"],
         cursors={name: Cursor.from_json(data) for name, data in json.loads(row["cursors_to"]).items()},
+        note=row["note"],
     )
 
 

@@ -192,7 +192,7 @@ ARRAY(SELECT (a.attname || E'\\n' || a.atttypid::int8 || ' ' || a.atttypmod || '
       FROM pg_attribute a WHERE a.attrelid = {relation} AND a.attnum > 0 AND NOT a.attisdropped
       ORDER BY a.attnum)"""
 LEDGER_IS_CURRENT = """EXISTS (SELECT FROM pg_attribute
-      WHERE attrelid = to_regclass('_dataaggregator.loads') AND attname = 'txid' AND NOT attisdropped)"""
+      WHERE attrelid = to_regclass('_dataaggregator.loads') AND attname = 'note' AND NOT attisdropped)"""
 """By the column that was added last: a ledger without it is brought up to date."""
 LOOK = f"""
 SELECT {LEDGER_IS_CURRENT} AS ledger, c.oid::int8 AS oid, c.relkind::text AS kind,
