@@ -40,6 +40,10 @@ async def test_a_change_waits_until_it_is_approved_and_is_then_made(api: Api, di
     assert sorted(await warehouse.rows("SELECT id, note FROM waiting")) == [(1, "a"), (2, None)]
     problem = await api.refused("POST", "/api/pipelines/waiting/schema/approve", {})
     assert (problem["status"], problem["code"]) == (409, "schema-nothing-waits")
+    await warehouse.execute("ALTER TABLE waiting DROP COLUMN note")
+    again = await api.run("waiting")
+    assert again["error"]["code"] == "schema-change-waits", "the approval was for that once"
+    assert await warehouse.rows("SELECT * FROM waiting ORDER BY id") == [(1,), (2,)]
 
 
 async def test_what_was_not_approved_stops_the_next_run_again(api: Api, disk: Disk, warehouse: Warehouse) -> None:
@@ -77,6 +81,7 @@ async def test_some_of_the_changes_can_be_approved_and_only_what_waits(
     run = await api.run("parted")
     assert run["status"] == "succeeded", run["error"]
     assert sorted(await warehouse.rows("SELECT id, note, gone FROM parted_other")) == [(1, "a", None), (2, None, None)]
+    assert (await api.run("parted"))["status"] == "succeeded", "that rows lack a column is approved for good"
 
 
 async def test_a_change_is_turned_down_by_another_definition_or_another_source(

@@ -1,6 +1,6 @@
 """Pipelines, domain: what a pipeline is, how what it names is resolved, and what its runs may be given."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -58,11 +58,24 @@ class Pipeline(Saved[PipelineDefinition]):
             raise Conflict("schema-nothing-waits", f"No change of schema waits at the pipeline {self.name!r}.")
         return self.waiting if wanted is None else tuple(wanted)
 
+    def approved_behind(self, carried: Collection[DestinationDifference]) -> tuple[DestinationDifference, ...]:
+        """What is still approved once a run that carried these has loaded. A change is made once; that the rows lack a
+        column stays as it is, and so it does where the change was to let them."""
+        spent = {one: _lacking(one) for one in carried}
+        left = (spent.get(one, one) for one in self.approved)
+        return tuple(dict.fromkeys(one for one in left if one is not None))
+
     def must_be_active(self) -> None:
         if self.status is Status.PAUSED:
             raise Conflict("pipeline-paused", f"The pipeline {self.name!r} is paused; resume it first.")
         if self.status is Status.BLOCKED:
             raise Conflict("pipeline-blocked", f"The pipeline {self.name!r} is blocked: {self.status_reason}.")
+
+
+def _lacking(one: DestinationDifference) -> DestinationDifference | None:
+    if one.kind == "changed" and one.before == f"{one.after} NOT NULL":
+        return one.model_copy(update={"kind": "removed", "before": one.after, "after": None})
+    return one if one.kind == "removed" else None
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,23 @@ async def ended(tx: Connection, workspace: UUID, fact: Fact, told: Sequence[RunE
     followed = await _follow(tx, workspace, {one.run_id: _finished(fact, one) for one in told})
     await upstreams.ended(tx, workspace, followed)
     for run in followed:
+        await _spend_approvals(tx, run)
         await _block_what_waits(tx, run)
     free = [run.pipeline_id for run in followed]
     if fact is Fact.SUCCEEDED:
         await watch.look_again(tx, workspace, free)
     for pipeline in await store.pipelines_waited_for(tx, workspace, free):
         await hand_over_next(tx, workspace, pipeline)
+
+
+async def _spend_approvals(tx: Connection, run: Run) -> None:
+    """Where the run has loaded, what it was allowed to change is changed."""
+    loaded = {(one.connector, one.stream) for one in run.destinations if one.status == "succeeded"}
+    allowed = map(DestinationDifference.model_validate, run.definition.get("approved") or ())
+    carried = [one for one in allowed if (one.connector, one.stream) in loaded]
+    pipeline = await pipelines.find(tx, run.workspace_id, run.pipeline_id) if carried else None
+    if pipeline is not None and (left := pipeline.approved_behind(carried)) != pipeline.approved:
+        await pipelines.set_approved(tx, pipeline, left, pipeline.waiting)
 
 
 async def _block_what_waits(tx: Connection, run: Run) -> None:
