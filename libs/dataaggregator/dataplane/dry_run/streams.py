@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -81,7 +82,7 @@ class StreamsRehearsal:
             detail = f"{name} did not list its streams within {FIND_SECONDS:g} seconds."
             raise Transient("probe-timeout", detail) from error
 
-    @property
+    @cached_property
     def _known(self) -> frozenset[str]:
         return known_streams(self.replicate, self.tools.job.previous_rows)
 
