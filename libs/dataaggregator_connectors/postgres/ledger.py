@@ -31,8 +31,9 @@ ALTER TABLE {SCHEMA}.loads ADD COLUMN IF NOT EXISTS note text NOT NULL DEFAULT '
 """
 RECEIPT = (
     "run_id, stream, chunk, rows, inserted, updated, unchanged, superseded, deleted, checksum, committed_at, "
-    "cursors_to, note"
+    "cursors_to, coalesce(to_jsonb(loads) ->> 'note', '') AS note"
 )
+"""Also of a ledger that is not up to date: to ask what it holds is no reason to change it."""
 # The fence is the row without a source stream; the rows with one hold the cursors.
 FENCE = ""
 

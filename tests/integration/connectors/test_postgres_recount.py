@@ -56,8 +56,11 @@ async def test_a_ledger_of_before_is_brought_up_to_date_and_its_loads_cannot_be_
     destination: PostgresDestination, empty_database_url: str, context: Context
 ) -> None:
     old = await _loaded(destination)
-    await execute(empty_database_url, "ALTER TABLE _dataaggregator.loads DROP COLUMN txid")
+    await execute(empty_database_url, "ALTER TABLE _dataaggregator.loads DROP COLUMN txid, DROP COLUMN note")
     later = _destination(empty_database_url, context)
+    held = await later.read_back(old)
+    assert held is not None
+    assert (held.rows, held.note) == (3, "")
     new = await _loaded(later, pa.table({"id": [4], "name": ["d"]}))
     await later.close()
     told = await destination.recount(old, 30)
