@@ -104,8 +104,7 @@ class ChunkedRunner(Runner):
         """Committed by an attempt that could not write it down any more; its counts are its newest extract's, or those
         noted beside its receipt."""
         await load.verify()
-        noted = () if load.noted is None else (load.noted.extract,)
-        mine = (extract for extract in (*earlier, *noted) if extract.chunk == load.request.chunk)
+        mine = (extract for extract in load.records(earlier) if extract.chunk == load.request.chunk)
         self._fold(load, next(mine, None))
 
     async def _load_chunk(self, scene: Scene, source: OrderedSource) -> None:

@@ -64,8 +64,7 @@ class Books:
     def settled(self, load: Load, earlier: Sequence[Extract]) -> None:
         """An earlier attempt committed it: the counts are those of its newest record in the run folder, or those noted
         beside its receipt."""
-        noted = () if load.noted is None else (load.noted.extract,)
-        for extract in (*earlier, *noted):
+        for extract in load.records(earlier):
             if load.name in extract.takers and load.definition.input in extract.producers:
                 self.add(extract, [load])
                 for key, cursor in extract.cursors.items():

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Literal
 from uuid import UUID
 
@@ -57,8 +58,6 @@ class Load:
         self.waiting: tuple[SchemaDifference, ...] = ()
         """What the stream may not be changed for before somebody has approved it."""
         self.receipt: Receipt | None = None
-        self.noted: Note | None = None
-        """What was counted of it, where the destination has it."""
         self._held: HeldReceipt | None = None
         self._failpoints = failpoints
 
@@ -155,6 +154,15 @@ class Load:
         await self.destination.rollback()
         self.state = "pending"
 
+    @cached_property
+    def noted(self) -> Note | None:
+        """What was counted of it, as the destination has it; asked once it is committed."""
+        return None if self._held is None else noting.read(self._held.note)
+
+    def records(self, here: Sequence[Extract]) -> Sequence[Extract]:
+        """What was counted before it, once it is committed: by the run folder, then by the destination."""
+        return here if self.noted is None else (*here, self.noted.extract)
+
     def stage(self) -> LedgerStage:
         """With the destination's own counts as soon as there is a receipt."""
         stage = trusted_stage(self.name, self.counted).model_copy(
@@ -197,7 +205,6 @@ class Load:
     def _settled(self, held: HeldReceipt) -> None:
         self.state = "committed"
         self._held = held
-        self.noted = noting.read(held.note)
         if not self.counted.read:
             self.admission.restore(None if self.noted is None else self.noted.apart)
             self.counted.rejected = self.admission.rejected
