@@ -123,7 +123,7 @@ async def change_state(
     """Let the next run go on somewhere else. Only between two runs: one at work knows already where it goes on, and
     its commit would count for newer than the change."""
     await runs.take_turn(tx, (), [pipeline_id])
-    if at_work := await runs.list_open_of(tx, workspace, pipeline_id):
+    if at_work := await runs.list_open_of(tx, workspace, pipeline_id, backfills=False):
         raise Conflict("run-not-ended", f"The run {at_work[0]} has not ended; wait for it or cancel it.")
     known = await cursors.list_cursors(tx, workspace, pipeline_id)
     appended = {one.destination for one in known if change.appends(one.source)}

@@ -9,7 +9,10 @@ from uuid import UUID
 
 from dataaggregator.bus import Bus
 from dataaggregator.clock import Clock
-from dataaggregator.dataplane.job import ConnectorUse, JobSettings, RunJob
+from dataaggregator.contracts.run import RunQueued
+from dataaggregator.dataplane.backfilling import slot_of
+from dataaggregator.dataplane.compile.backfill import backfilled
+from dataaggregator.dataplane.job import BackfilledSlot, ConnectorUse, JobSettings, RunJob
 from dataaggregator.dataplane.processes import ProcessPool
 from dataaggregator.db import Database
 from dataaggregator.errors import Invalid, PlatformError
@@ -93,11 +96,15 @@ class Workplace:
             wish = ReplayAsked(definition=definition, parameters=queued.parameters, replay=asked.replay)
             prepared = await self._doors.replays.prepare(run.workspace_id, asked.parent, wish, run.run_id)
             definition = prepared.definition
+        slot = _slot(queued)
+        if slot is not None:
+            definition = backfilled(definition, overwrite=True)
         connectors = await shared.connectors_of(run)
         folder = await asyncio.to_thread(self._doors.folders.make, run.run_id)
         if self._doors.storing is not None and not run.first_claim:
             await self._doors.storing.bring_records(run, folder)
         rows = None if prepared is None else await self._doors.replays.bring(prepared, folder)
+        goes_on = rows is None and slot is None
         return RunJob(
             run_id=run.run_id,
             workspace_id=run.workspace_id,
@@ -107,10 +114,11 @@ class Workplace:
             epoch=run.epoch,
             definition=definition,
             connectors=connectors,
-            cursors=() if rows is not None else tuple(claimed.cursors),
-            set_by_hand=() if rows is not None else tuple(claimed.set_by_hand),
+            cursors=tuple(claimed.cursors) if goes_on else (),
+            set_by_hand=tuple(claimed.set_by_hand) if goes_on else (),
             replay=rows,
             replicated=None if prepared is None else prepared.entries[0].replicated,
+            slot=slot,
             folder=str(folder),
             kept=str(self._doors.kept.path(queued.pipeline_id)),
             parameters=queued.parameters,
@@ -180,3 +188,9 @@ def _connectors(run: Run) -> Set[str]:
     except Invalid:
         return frozenset()
     return frozenset(str(id_) for id_ in definition.connector_ids)
+
+
+def _slot(queued: RunQueued) -> BackfilledSlot | None:
+    if queued.backfill_id is None or queued.interval_start is None or queued.interval_end is None:
+        return None
+    return slot_of(queued.backfill_id, queued.interval_start, queued.interval_end)

@@ -1,5 +1,6 @@
 """Every error code of the platform: a title, and the cure that the troubleshooting guide prints."""
 
+from dataaggregator.catalogue.backfills import BACKFILLS
 from dataaggregator.catalogue.calls import CALLS
 from dataaggregator.catalogue.definitions import DEFINITIONS
 from dataaggregator.catalogue.entry import Entry
@@ -10,7 +11,9 @@ from dataaggregator.catalogue.runs import RUNS
 
 __all__ = ["CATALOGUE", "Entry", "help_section", "problem_type"]
 
-CATALOGUE: dict[str, Entry] = dict(sorted((CALLS | DEFINITIONS | PLATFORM | REPLAYS | REPLICATING | RUNS).items()))
+CATALOGUE: dict[str, Entry] = dict(
+    sorted((BACKFILLS | CALLS | DEFINITIONS | PLATFORM | REPLAYS | REPLICATING | RUNS).items())
+)
 
 
 def problem_type(code: str) -> str:

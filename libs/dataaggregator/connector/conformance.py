@@ -1,5 +1,6 @@
 """What every connector must keep: `TestMine = conformance(CONNECTOR)` in a module with a fixture `rig`."""
 
+import dataclasses
 import gc
 import json
 from abc import ABC, abstractmethod
@@ -366,6 +367,14 @@ class Merges(Loads):
         receipt = await self.load(rig, self.merge(rig, **more), marked(ids, versions, gone))
         assert (receipt.deleted, receipt.updated, receipt.superseded) == (1, 1, 2)
         assert [(row["id"], row["version"]) for row in await rig.held()] == [(2, 3)]
+
+    async def test_a_slot_has_a_fence_of_its_own_and_no_cursors(self, rig: Rig) -> None:
+        live = self.merge(rig, epoch=7)
+        await self.load(rig, live, rig.rows)
+        destination = self.destination(rig)
+        begun = await destination.begin(dataclasses.replace(live, epoch=6, run_id=new_id(), slot=new_id()))
+        assert (begun.cursors, begun.receipt) == ({}, None)
+        await destination.close()
 
     async def test_a_key_without_a_value_is_refused(self, rig: Rig) -> None:
         await self.load(rig, self.request(rig), pa.table({"id": [1]}))

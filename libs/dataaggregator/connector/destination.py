@@ -58,6 +58,13 @@ class LoadRequest:
     source_streams: tuple[str, ...] = ()
     approved: tuple[SchemaDifference, ...] = ()
     """With PAUSE, the differences that may be made."""
+    slot: UUID | None = None
+    """Of a backfill: whose rows these are. It has a fence of its own, and the pipeline's cursors are not told to it."""
+
+    @property
+    def fenced_by(self) -> UUID:
+        """Whose fence and cursors at the stream these are: older epochs of the same are kept out."""
+        return self.slot or self.pipeline_id
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -93,6 +94,26 @@ class OrderedSource(Source, Protocol):
 
         Rows of the lateness come on top. `until`, where it is given, counts as the highest value. None: nothing lies
         beyond the cursor.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From `start` on and before `end`; both aware, in UTC."""
+
+    start: datetime
+    end: datetime
+
+
+@runtime_checkable
+class IntervalSource(Source, Protocol):
+    """A source that can be read by an interval of its cursor, which has to be a date or a time."""
+
+    def read_interval(self, request: ReadRequest, interval: Interval) -> AsyncGenerator[Batch]:
+        """The rows whose cursor lies in it, at the cursor's own precision; the request's bounds do not count.
+
+        A time without a zone is read as UTC, a date as the beginning of its day. No batch carries a cursor.
         """
         ...
 

@@ -11,7 +11,7 @@ from dataaggregator.contracts.ledger import Receipt
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "skipped"]
-RunTrigger = Literal["manual", "cron", "every", "after", "webhook", "files", "retry", "replay"]
+RunTrigger = Literal["manual", "cron", "every", "after", "webhook", "files", "retry", "replay", "backfill"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Attempt = Annotated[int, Field(description="Counted from 1.")]
 
@@ -88,6 +88,7 @@ class RunQueued(_AboutRun):
     interval_end: Time | None = None
     parent_run_id: UUID | None = Field(None, description="The run that this one repeats, or replays rows of.")
     replay: Replay | None = None
+    backfill_id: UUID | None = Field(None, description="The backfill whose slot the interval is: nothing else is read.")
     definition: ResolvedPipeline
     queued_at: Time
 

@@ -104,6 +104,18 @@ class ReplayedRows(_Part):
     """As `earlier`, of some of these rows: what they committed could not be told apart."""
 
 
+class BackfilledSlot(_Part):
+    """A slot of a backfill: sources that are read incrementally give the rows of this interval, by their cursor.
+
+    Nothing is read or moved of where the pipeline's own runs go on.
+    """
+
+    id: UUID
+    """The same for each run of the slot: under it the destinations keep a fence."""
+    start: datetime
+    end: datetime
+
+
 class ReplicatedStream(_Part):
     """A stream of a whole schema: its name at the source, and the primary key that the source declares."""
 
@@ -135,6 +147,7 @@ class RunJob(_Part):
     replay: ReplayedRows | None = None
     replicated: ReplicatedStream | None = None
     """The stream of a whole schema that this job is about, by itself."""
+    slot: BackfilledSlot | None = None
     only_ask: bool = False
     """Read and write nothing: find out what earlier attempts have committed; none of them can any more afterwards."""
     asks_before_commit: bool = False

@@ -16,6 +16,7 @@ from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.pipeline import ResolvedDestination
 from dataaggregator.contracts.run import RunError
 from dataaggregator.dataplane.admission import Admission
+from dataaggregator.dataplane.backfilling import RowsOfSlot
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.closing import Books, judge_before_commit
 from dataaggregator.dataplane.compile import compile_pipeline
@@ -141,6 +142,7 @@ class Runner:
             schema_policy=SchemaPolicy(definition.schema_policy),
             approved=self._approved(definition.connector_name, without_parameters(definition.stream, values)),
             source_streams=tuple(source_key(name, source, values) for name, source in sources.items()),
+            slot=None if self._job.slot is None else self._job.slot.id,
         )
 
     def _approved(self, connector: str, stream: str) -> tuple[SchemaDifference, ...]:
@@ -241,7 +243,9 @@ class Runner:
         replay = self._job.replay
         if replay is not None and name == replay.source:
             return RejectedRows(replay)
-        return self._opening.source(self._job.connectors[self._job.definition.sources[name].connector_id])
+        definition, slot = self._job.definition.sources[name], self._job.slot
+        source = self._opening.source(self._job.connectors[definition.connector_id])
+        return source if slot is None else RowsOfSlot(source, slot, definition)
 
     def _new_pass(self, scene: Scene, sources: Mapping[str, Source]) -> Pass:
         self._passes += 1

@@ -99,6 +99,9 @@ class Stream(Part):
     primary_key: tuple[str, ...] = Field((), description="Fields that identify a record.")
     cursor_field: str | None = Field(None, description="Field an incremental read goes on from.")
     cursor_param: str | None = Field(None, description="Parameter that asks for records from a cursor on.")
+    cursor_until_param: str | None = Field(
+        None, description="Parameter that asks for records up to a cursor, for backfills."
+    )
     batch_rows: int = Field(500, ge=1, le=100_000, description="Records in one POST.")
 
 

@@ -7,19 +7,18 @@ from contextlib import aclosing
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.records import Shaper, infer_schema
-from dataaggregator.connector.source import ReadMode, ReadRequest, StreamInfo
-from dataaggregator.dataplane.batch import Batch, Cursor, no_rows
+from dataaggregator.connector.source import Interval, ReadRequest, StreamInfo
+from dataaggregator.dataplane.batch import Batch, no_rows
 from dataaggregator.errors import Invalid, NotFound
+from dataaggregator_connectors.http.bounds import Highest, Within
 from dataaggregator_connectors.http.client import Client
 from dataaggregator_connectors.http.config import HttpConfig, Stream
 from dataaggregator_connectors.http.paging import pages
 
 SAMPLE_RECORDS, SAMPLE_PAGES = 1_000, 3
-TIMES = {str(kind): kind for kind in (pa.date32(), pa.timestamp("us"), pa.timestamp("us", tz="UTC"))}
 
 
 class HttpSource:
@@ -65,12 +64,18 @@ class HttpSource:
             raise Invalid("column-missing", f"{request.stream} has no field {', '.join(missing)}.")
         return pa.schema([schema.field(name) for name in request.columns])
 
-    async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
+    def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
+        return self._read(request)
+
+    def read_interval(self, request: ReadRequest, interval: Interval) -> AsyncGenerator[Batch]:
+        return self._read(request, interval)
+
+    async def _read(self, request: ReadRequest, interval: Interval | None = None) -> AsyncGenerator[Batch]:
         stream = self._stream(request)
         schema = await self.schema(request)
         shaper = Shaper(schema, projected=request.columns is not None, given=request.schema or ())
-        reached = _Highest(request, stream)
-        found = pages(self._client, stream, reached.params)
+        bounds = Highest(request, stream) if interval is None else Within(request, stream, schema, interval)
+        found = pages(self._client, stream, bounds.params)
         left = request.limit
         ahead = asyncio.ensure_future(anext(found, None))
         try:
@@ -81,10 +86,8 @@ class HttpSource:
                 positions = [f"{stream.path}, page {page.number}, record {n}" for n in range(1, len(records) + 1)]
                 for start in range(0, len(records), request.batch_rows):
                     part = slice(start, start + request.batch_rows)
-                    batch = shaper.batch(records[part], positions[part])
-                    reached.see(batch.rows)
-                    yield batch
-            yield Batch(no_rows(shaper.schema), 0, cursor=reached.cursor)
+                    yield bounds.take(shaper.batch(records[part], positions[part]))
+            yield Batch(no_rows(shaper.schema), 0, cursor=bounds.cursor)
         finally:
             ahead.cancel()
             await asyncio.wait([ahead])
@@ -101,59 +104,3 @@ class HttpSource:
         if request.stream not in self._config.streams:
             raise NotFound("stream-missing", f"The connector has no stream {request.stream!r}.")
         return self._config.streams[request.stream]
-
-
-class _Highest:
-    """The highest cursor value of an incremental read; it never goes back."""
-
-    def __init__(self, request: ReadRequest, stream: Stream) -> None:
-        self.cursor = request.cursor
-        self.params: dict[str, str] = {}
-        self._field: str | None = None
-        if request.mode is not ReadMode.INCREMENTAL:
-            return
-        self._field = request.cursor_field or stream.cursor_field
-        if self._field is None or stream.cursor_param is None:
-            raise Invalid(
-                "cursor-field-missing", f"{request.stream} has no cursor_field and cursor_param to go on from."
-            )
-        if request.columns is not None and self._field not in request.columns:
-            raise Invalid("cursor-field-missing", f"The columns read leave out the cursor field {self._field}.")
-        if self.cursor is not None:
-            self.params = {stream.cursor_param: _asked_from(self.cursor, request.lateness_seconds)}
-
-    def see(self, rows: pa.RecordBatch) -> None:
-        if self._field is None:
-            return
-        if self._field not in rows.schema.names:
-            raise Invalid("cursor-field-missing", f"The records have no field {self._field}.")
-        column = rows.column(self._field)
-        if isinstance(column, pa.ExtensionArray) or pa.types.is_nested(column.type):
-            raise Invalid("cursor-field-unordered", f"The field {self._field} ({column.type}) has no order.")
-        if column.null_count:
-            raise Invalid("cursor-null", f"{column.null_count} records have no value in {self._field}.")
-        if not len(column):
-            return
-        highest: Any = pc.max(column)
-        before = pa.scalar(self.cursor.value).cast(column.type) if self.cursor is not None else highest
-        if self.cursor is None or pc.greater(highest, before).as_py():
-            self.cursor = Cursor(self._field, str(column.type), str(highest.cast(pa.string()).as_py()))
-
-
-def _asked_from(cursor: Cursor, lateness_seconds: float) -> str:
-    """The value to ask from, written as the cursor is."""
-    if not lateness_seconds:
-        return cursor.value
-    if cursor.type not in TIMES:
-        raise Invalid(
-            "lateness-not-a-time",
-            f"The field {cursor.field} ({cursor.type}) is no date and no time to go back from by a lateness; "
-            f'read it as one by the source\'s schema: {{"{cursor.field}": "timestamptz"}}.',
-        )
-    kind = TIMES[cursor.type]
-    time: Any = pa.scalar(cursor.value).cast(kind)
-    if pa.types.is_date32(kind):
-        time = time.cast(pa.timestamp("s"))
-    stamp: Any = time.cast(pa.timestamp("us", tz=time.type.tz))
-    begun: Any = pc.subtract(stamp, pa.scalar(round(lateness_seconds * 1_000_000), pa.duration("us")))
-    return str(begun.cast(kind, safe=False).cast(pa.string()).as_py())

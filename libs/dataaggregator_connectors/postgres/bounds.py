@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dataaggregator.connector.source import Cut, ReadRequest
+from dataaggregator.connector.source import Cut, Interval, ReadRequest
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.postgres.connection import Connection
@@ -14,6 +14,7 @@ from dataaggregator_connectors.postgres.types import ORDERED, Column
 ENDLESS = frozenset({"date", "timestamp", "timestamptz", "float4", "float8", "numeric"})
 TIMES = frozenset({"date", "timestamp", "timestamptz"})
 AFTER, UPTO, LATE = "dataaggregator.after", "dataaggregator.upto", "dataaggregator.late"
+START, END = "dataaggregator.start", "dataaggregator.end"
 
 
 async def bounds(
@@ -39,6 +40,23 @@ async def bounds(
     if request.cursor is not None and not await _moved(connection, request.cursor, reached):
         return settings, " AND ".join(conditions), request.cursor
     return settings, " AND ".join(conditions), reached
+
+
+async def within(
+    connection: Connection, request: ReadRequest, origin: str, columns: Sequence[Column], interval: Interval
+) -> tuple[dict[str, str], str]:
+    """The settings and the condition of a read by an interval of the cursor."""
+    column = _column(request, columns)
+    if column.typname not in TIMES:
+        raise Invalid(
+            "interval-not-a-time",
+            f"Column {column.name} ({column.base}) is no date and no time: no interval of time says which rows are in.",
+        )
+    await _refuse_nulls(connection, request, origin, column)
+    # Sessions are in UTC, and an index of any of the three types answers comparisons with any other.
+    start, end = (f"current_setting('{setting}')::timestamptz" for setting in (START, END))
+    condition = f"{quote(column.name)} >= {start} AND {quote(column.name)} < {end}"
+    return {START: interval.start.isoformat(), END: interval.end.isoformat()}, condition
 
 
 async def cut(
@@ -98,12 +116,7 @@ async def _highest(connection: Connection, request: ReadRequest, origin: str, co
     # Ordered inside: beside `id::text` an ORDER BY id would mean the text, and 999 would come after 1000.
     highest = f"SELECT {name} AS value FROM {origin} WHERE {name} IS NOT NULL ORDER BY {name} DESC LIMIT 1"
     upto: Any = await connection.fetchval(f"SELECT value::text FROM ({highest}) AS highest")
-    if not column.not_null and await connection.fetchval(f"SELECT EXISTS (SELECT FROM {origin} WHERE {name} IS NULL)"):
-        raise Invalid(
-            "cursor-null",
-            f"Rows of {_what(request, 'the query')} have no value in {column.name}: an incremental read would never "
-            "see them. Give them one, or read with full_refresh.",
-        )
+    await _refuse_nulls(connection, request, origin, column)
     if upto is not None and column.typname in ENDLESS and upto.lower() in ("infinity", "nan"):
         raise Invalid(
             "cursor-field-unordered",
@@ -111,6 +124,16 @@ async def _highest(connection: Connection, request: ReadRequest, origin: str, co
             "Leave these rows out with a query, or read with full_refresh.",
         )
     return None if upto is None else Cursor(column.name, column.base, upto)
+
+
+async def _refuse_nulls(connection: Connection, request: ReadRequest, origin: str, column: Column) -> None:
+    found = f"SELECT EXISTS (SELECT FROM {origin} WHERE {quote(column.name)} IS NULL)"
+    if not column.not_null and await connection.fetchval(found):
+        raise Invalid(
+            "cursor-null",
+            f"Rows of {_what(request, 'the query')} have no value in {column.name}: an incremental read would never "
+            "see them. Give them one, or read with full_refresh.",
+        )
 
 
 def _late(request: ReadRequest, column: Column) -> dict[str, str]:

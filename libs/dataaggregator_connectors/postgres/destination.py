@@ -41,7 +41,7 @@ from dataaggregator_connectors.postgres.ledger import (
     take_fence,
     write_ledger,
 )
-from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, merge_stage, staged_columns
+from dataaggregator_connectors.postgres.merge import STAGE_TABLE, create_stage, merge_stage, staged_columns, take_turn
 from dataaggregator_connectors.postgres.recount import recount
 from dataaggregator_connectors.postgres.sessions import ERRANDS, Sessions
 from dataaggregator_connectors.postgres.sql import Table, parse_table
@@ -277,6 +277,7 @@ class PostgresDestination:
                 "destination-count", f"{loading.written} rows were sent and {taken} taken by {load.stream}."
             )
         if load.write is WriteKind.MERGE and loading.copy is not None:
+            await take_turn(loading.connection, table)
             return await merge_stage(loading.connection, load, table, loading.columns, taken)
         if loading.beside is not None:
             loading.deleted = await take_place(loading.connection, table, loading.beside)
@@ -327,7 +328,7 @@ class PostgresDestination:
 
 def loader_name(load: LoadRequest) -> str:
     """How a load's session names itself, so that a newer epoch can find and end it."""
-    return f"da:{load.pipeline_id.hex}:{zlib.crc32(load.stream.encode()):08x}:{load.epoch}"
+    return f"da:{load.fenced_by.hex}:{zlib.crc32(load.stream.encode()):08x}:{load.epoch}"
 
 
 async def end_older_loads(connection: Connection, load: LoadRequest) -> None:

@@ -66,7 +66,7 @@ async def raise_fence(connection: Connection, load: LoadRequest) -> None:
         f"""INSERT INTO {SCHEMA}.state AS s (pipeline_id, stream, source_stream, epoch) VALUES ($1, $2, $3, $4)
         ON CONFLICT (pipeline_id, stream, source_stream)
         DO UPDATE SET epoch = greatest(s.epoch, EXCLUDED.epoch), changed_at = now() RETURNING epoch""",
-        load.pipeline_id, load.stream, FENCE, load.epoch,
+        load.fenced_by, load.stream, FENCE, load.epoch,
     )  # fmt: skip
     _judge(epoch, load)
 
@@ -90,7 +90,7 @@ async def take_fence(connection: Connection, load: LoadRequest) -> Begun:
             FROM held) AS s
         LEFT JOIN (SELECT {RECEIPT} FROM {SCHEMA}.loads WHERE run_id = $3 AND stream = $2 AND chunk = $4) l
             ON s.done IS NOT NULL""",
-        load.pipeline_id, load.stream, load.run_id, load.chunk,
+        load.fenced_by, load.stream, load.run_id, load.chunk,
     )  # fmt: skip
     assert row is not None  # noqa: S101  (an aggregate is one row)
     _judge(row["fence"], load)
@@ -121,7 +121,7 @@ async def write_ledger(
     """The ledger row and the cursors (from, to), in the load's own transaction; answers the table's marks as well."""
     before, after = cursors
     moved = [
-        (load.pipeline_id, load.stream, source, load.epoch, json.dumps(cursor.to_json()))
+        (load.fenced_by, load.stream, source, load.epoch, json.dumps(cursor.to_json()))
         for source, cursor in after.items()
         if source != FENCE
     ]

@@ -6,7 +6,7 @@ from dataaggregator.connector.destination import LoadRequest
 from dataaggregator.dataplane.deletes import DELETE_MARK
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.postgres.connection import Connection
-from dataaggregator_connectors.postgres.ledger import Counts
+from dataaggregator_connectors.postgres.ledger import SCHEMA, Counts
 from dataaggregator_connectors.postgres.sql import Table, quote, quote_all
 from dataaggregator_connectors.postgres.types import Column
 
@@ -31,6 +31,12 @@ async def create_stage(connection: Connection, load: LoadRequest, table: Table, 
     if load.delete_when is not None:
         await connection.execute(f"ALTER TABLE {STAGE} ADD COLUMN {quote(DELETE_MARK)} boolean NOT NULL")
     await connection.execute(f"ALTER TABLE {STAGE} ADD COLUMN {quote(POSITION)} bigint GENERATED ALWAYS AS IDENTITY")
+
+
+async def take_turn(connection: Connection, table: Table) -> None:
+    """Wait for other merges into the table to commit: two that share keys would lock them in their own orders, for
+    ever, and what one has counted the other would change."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{SCHEMA} merges {table.sql}")
 
 
 async def merge_stage(

@@ -9,11 +9,11 @@ import asyncpg
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.source import BinaryCopy, BinaryCopyEnd, Cut, ReadMode, ReadRequest, StreamInfo
+from dataaggregator.connector.source import BinaryCopy, BinaryCopyEnd, Cut, Interval, ReadMode, ReadRequest, StreamInfo
 from dataaggregator.connector.typenames import parse_schema
 from dataaggregator.dataplane.batch import Batch, Cursor, no_rows
 from dataaggregator.errors import Invalid, NotFound
-from dataaggregator_connectors.postgres.bounds import bounds, carry, cut
+from dataaggregator_connectors.postgres.bounds import bounds, carry, cut, within
 from dataaggregator_connectors.postgres.comments import with_comments
 from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.connection import (
@@ -94,8 +94,14 @@ class PostgresSource:
             look = await self._looks.at(connection, parse_table(request.stream or "").sql)
             return with_comments(schema, look.comments)
 
-    async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
-        plan = await self._plan(request, decoded=True)
+    def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
+        return self._read(request)
+
+    def read_interval(self, request: ReadRequest, interval: Interval) -> AsyncGenerator[Batch]:
+        return self._read(request, interval)
+
+    async def _read(self, request: ReadRequest, interval: Interval | None = None) -> AsyncGenerator[Batch]:
+        plan = await self._plan(request, decoded=True, interval=interval)
         reader = ArrowReader(await libpq_words(self._config, self._context), plan.sql, plan.settings, plan.columns)
         self._readers.add(reader)
         batches = reader.batches(request.batch_rows)
@@ -164,7 +170,7 @@ class PostgresSource:
                 task.exception()
             await self._sessions.rest(connection)
 
-    async def _plan(self, request: ReadRequest, *, decoded: bool) -> Plan:
+    async def _plan(self, request: ReadRequest, *, decoded: bool, interval: Interval | None = None) -> Plan:
         async with self._sessions.errand() as connection:
             every, kind = await self._all(connection, request)
             columns = _wanted(every, request)
@@ -172,6 +178,9 @@ class PostgresSource:
             shown = [column.expression if decoded else _exact(column) for column in columns]
             limit = "" if request.limit is None else f" LIMIT {int(request.limit)}"
             sql = f"SELECT {', '.join(shown)} FROM {origin}"
+            if interval is not None:
+                settings, where = await within(connection, request, origin, every, interval)
+                return Plan(f"{sql} WHERE {where}{limit}", columns, settings, None)
             if request.mode is ReadMode.FULL_REFRESH:
                 return Plan(sql + limit, columns, {}, None, plain=kind in TABLES)
             settings, where, cursor = await bounds(connection, request, origin, every)

@@ -45,7 +45,7 @@ _CLAIM = f"""
             AS set_by_hand,
         (SELECT a.ledger FROM executor.runs r JOIN executor.attempts a USING (run_id, lease_epoch)
          WHERE r.pipeline_id = claimed.pipeline_id AND r.status = 'succeeded'
-             AND r.replay_of IS NULL
+             AND r.replay_of IS NULL AND r.backfill_id IS NULL
          ORDER BY r.finished_at DESC LIMIT 1) AS last_ledger
     FROM claimed"""
 

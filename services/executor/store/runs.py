@@ -124,9 +124,10 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
     rows = await tx.fetch(
         """WITH added AS (
            INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, traceparent,
-               queued_at, replay_of, cancel_requested_at)
+               queued_at, replay_of, backfill_id, cancel_requested_at)
            SELECT a.run_id, $1, a.pipeline_id, a.pipeline_name, a.asked::json, a.traceparent, a.queued_at,
                CASE WHEN a.asked::json ->> 'trigger' = 'replay' THEN (a.asked::json ->> 'parent_run_id')::uuid END,
+               (a.asked::json ->> 'backfill_id')::uuid,
                (SELECT requested_at FROM executor.early_cancels e WHERE e.run_id = a.run_id AND e.workspace_id = $1)
            FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
                WITH ORDINALITY AS a (run_id, pipeline_id, pipeline_name, asked, traceparent, queued_at, place)
@@ -323,10 +324,12 @@ async def list_overdue(tx: Connection, queue_limit_seconds: float, limit: int) -
     return [run_of(row) for row in rows]
 
 
-async def list_open_of(tx: Connection, workspace: UUID, pipeline_id: UUID) -> list[UUID]:
+async def list_open_of(tx: Connection, workspace: UUID, pipeline_id: UUID, *, backfills: bool = True) -> list[UUID]:
+    """Those of `backfills` too, or only those that go on from the pipeline's cursors."""
+    apart = "" if backfills else "AND backfill_id IS NULL"
     rows = await tx.fetch(
-        """SELECT run_id FROM executor.runs
-           WHERE workspace_id = $1 AND pipeline_id = $2 AND (status = 'queued' OR status = 'running')
+        f"""SELECT run_id FROM executor.runs
+           WHERE workspace_id = $1 AND pipeline_id = $2 AND (status = 'queued' OR status = 'running') {apart}
            ORDER BY run_id""",
         workspace,
         pipeline_id,

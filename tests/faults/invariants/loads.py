@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import asyncpg
 
@@ -16,6 +17,8 @@ class Loaded:
     table: str
     oracle: str
     run_id: str
+    slot: UUID | None = None
+    """Of a backfill: whose fence it is, and not the pipeline's."""
 
 
 async def check_destination(connection: Connection, table: str, oracle: str) -> None:
@@ -58,7 +61,7 @@ async def check_epochs(connection: Connection, loaded: Loaded, ledger: Json) -> 
     for load in loads:
         fence = await connection.fetchval(
             "SELECT max(epoch) FROM _dataaggregator.state WHERE pipeline_id = $1 AND stream = $2",
-            load["pipeline_id"],
+            loaded.slot or load["pipeline_id"],
             load["stream"],
         )
         assert fence >= load["epoch"], f"I6: the fence stands at {fence}, {load}"

@@ -349,3 +349,21 @@ async def test_tables_that_come_first_into_a_schema_at_the_same_moment_all_come_
     assert [[one.kind for one in made.changes] for made in await asyncio.gather(*making)] == [["created"]] * 3
     for held, _ in loads:
         await held.close()
+
+
+async def test_merges_of_the_same_keys_in_other_orders_go_one_after_the_other(
+    empty_database_url: str, context: Context
+) -> None:
+    """Side by side each would wait for rows of the other for ever."""
+    ids = list(range(20_000))
+    tables = [pa.table({"id": order, "by": [by] * len(ids)}) for by, order in enumerate((ids, ids[::-1]))]
+    sides = [PostgresDestination(PostgresConfig(url=empty_database_url), context) for _ in tables]
+    for side, rows in zip(sides, tables, strict=True):
+        merge = load(write=WriteKind.MERGE, key=("id",))
+        await side.prepare(merge, rows.schema)
+        await side.begin(merge)
+        await side.write(rows.to_batches()[0])
+    receipts = await asyncio.gather(*(side.commit({}) for side in sides))
+    assert sorted((one.inserted, one.updated) for one in receipts) == [(0, len(ids)), (len(ids), 0)]
+    for side in sides:
+        await side.close()
