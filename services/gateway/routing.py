@@ -9,7 +9,7 @@ _TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"/api/(auth|users|workspaces)(/|$)", "auth"),
         (r"/api/(connector-types|connectors)(/|$)", "connectors"),
         (r"/api/(transformations|triggers|hooks)(/|$)", "scheduler"),
-        (r"/api/pipelines(/|$)", "scheduler"),
+        (r"/api/(pipelines|backfills)(/|$)", "scheduler"),
         (r"/api/(apply|export)$", "scheduler"),
         (r"/api/runs/[^/]+/events$", "gateway"),
         (r"/api/runs/[^/]+/rejected/replay$", "scheduler"),
@@ -33,7 +33,9 @@ _PUBLIC = frozenset(
 _HOOK = re.compile(r"/api/hooks/[^/]+$")
 # What is given out here is not to be stored: tokens; rows of a source or a sample.
 _NOT_KEPT = re.compile(r"/api/(auth|hooks)/|/api/.+/(test|preview|hook/rotate)$")
-_RUN_START = re.compile(r"/api/(pipelines/[^/]+/runs|runs/[^/]+/(retry|rejected/replay)|hooks/[^/]+)$")
+_RUN_START = re.compile(
+    r"/api/(pipelines/[^/]+/(runs|backfills)|runs/[^/]+/(retry|rejected/replay)|backfills/[^/]+/retry|hooks/[^/]+)$"
+)
 
 
 _NEEDLESS = re.compile(r"%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])")

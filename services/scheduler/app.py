@@ -9,6 +9,8 @@ from services.scheduler.applying.api import ApplyApi
 from services.scheduler.applying.commands import ApplyCommands
 from services.scheduler.applying.owner import ConnectorsOwner
 from services.scheduler.arrivals.watcher import Listings, Watcher
+from services.scheduler.backfills.api import BackfillsApi
+from services.scheduler.backfills.commands import BackfillCommands
 from services.scheduler.freshness import Freshness
 from services.scheduler.hooks.api import HooksApi
 from services.scheduler.hooks.commands import HookCommands
@@ -41,6 +43,7 @@ def build(ports: Ports) -> Service:
     applying = ApplyApi(database, ApplyCommands(database, owner, commands), owner)
     runs = RunsApi(database, RunCommands(database), ReplayCommands(database, services))
     hooks = HooksApi(database, HookCommands(database, ports.keys, ports.limits))
+    backfills = BackfillsApi(database, BackfillCommands(database))
     return Service(
         name=NAME,
         routes=(
@@ -52,6 +55,7 @@ def build(ports: Ports) -> Service:
             *applying.routes(),
             *runs.routes(),
             *hooks.routes(),
+            *backfills.routes(),
         ),
         handlers=(*pipeline_events.handlers(), *run_events.handlers()),
         loops=(

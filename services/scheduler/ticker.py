@@ -19,6 +19,8 @@ from dataaggregator.errors import Conflict, Invalid, PlatformError, Transient
 from dataaggregator.settings import Settings
 from dataaggregator.telemetry import logs, metrics, traces
 from services.scheduler.arrivals import store as arrivals
+from services.scheduler.backfills import commands as backfills
+from services.scheduler.backfills import store as backfill_store
 from services.scheduler.pipelines import commands as pipeline_commands
 from services.scheduler.pipelines import schedules, upstreams
 from services.scheduler.pipelines import store as pipelines
@@ -36,6 +38,7 @@ SLOTS_AT_ONCE = 100
 MISSED_SECONDS = 60.0
 """With `catch_up: none` a slot older than this is missed."""
 EXPIRED_AT_ONCE = 50
+BACKFILLS_AT_ONCE = 10
 KINDS: Mapping[type, str] = {CronTrigger: "cron", EveryTrigger: "every", AfterTrigger: "after", FilesTrigger: "files"}
 
 
@@ -51,6 +54,7 @@ class Ticker:
                 while await self.tick():
                     pass
                 await self.expire()
+                await self.start_slots()
             except PlatformError as error:
                 log.warning("ticker_waits", code=error.code, reason=error.detail)
             await asyncio.sleep(self.settings.tick_seconds)
@@ -79,6 +83,13 @@ class Ticker:
         async with self.database.platform() as tx:
             for run in await run_store.waiting_too_long(tx, limit, EXPIRED_AT_ONCE):
                 await runs.skip(tx, run, "run-waited-too-long", f"It waited {limit:g} seconds for the run before it.")
+
+    async def start_slots(self) -> None:
+        """Those of backfills that could not begin when it was their turn, because their pipeline rested."""
+        with traces.continue_from(None, "start slots"):
+            async with self.database.platform() as tx:
+                for backfill in await backfill_store.with_room(tx, BACKFILLS_AT_ONCE):
+                    await backfills.go_on(tx, backfill)
 
 
 async def _set_aside(tx: Connection, pipeline: Pipeline, due: DueSchedule, error: Exception) -> None:

@@ -61,6 +61,14 @@ GOOD: dict[Operation, Json] = {
     ("PATCH", "/api/webhooks/{webhook}"): {"enabled": False},
     ("POST", "/api/webhooks/{webhook}/rotate-secret"): {"secret": "whsec_" + "A" * 32, "overlap_seconds": 0},
     ("POST", "/api/pipelines/{pipeline}/runs"): {"parameters": {}, "full_refresh": True},
+    ("POST", "/api/pipelines/{pipeline}/backfills"): {
+        "from": "2026-01-01T00:00:00Z",
+        "to": "2026-01-02T00:00:00Z",
+        "interval": "1h",
+        "concurrency": 1,
+        "parameters": {},
+        "overwrite": True,
+    },
     ("PUT", "/api/pipelines/{pipeline}/state"): {"cursors": [{"source": "s", "cursor": None}]},
     ("POST", "/api/runs/{run}/rejected/replay"): {"stage": "s", "rule": "r", "version": 1, "overwrite": True},
 }
@@ -77,8 +85,9 @@ THERE = {
     "webhook": "bad-input",
     "delivery": "01a21353-0000-7000-8000-000000000000",  # never made
     "event": "01a21353-0000-7000-8000-000000000000",  # never set aside
+    "backfill": "01a21353-0000-7000-8000-000000000001",  # never asked for
 }
-ONLY_BY_ID = ("run", "event", "delivery")
+ONLY_BY_ID = ("run", "event", "delivery", "backfill")
 LISTS = (
     "/api/users",
     "/api/workspaces",

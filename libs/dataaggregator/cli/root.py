@@ -12,6 +12,8 @@ from dataaggregator.cli.session import Session
 ROOMS = {
     "apply": "code",
     "approve": "definitions",
+    "backfill": "backfills",
+    "backfills": "backfills",
     "bus": "bus",
     "cancel": "runs",
     "connectors": "definitions",

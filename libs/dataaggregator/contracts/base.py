@@ -37,7 +37,10 @@ class Message(Told):
 def _aware(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("a time must carry its zone, such as 2026-01-31T12:00:00Z")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("no such moment: it lies outside the years 1 to 9999 in UTC") from None
 
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)

@@ -96,7 +96,7 @@ class EveryTrigger(_Timed):
 class AfterTrigger(Sent):
     """Fires when a run of each of these pipelines, by name or id, has ended so since it fired last.
 
-    Runs that end before it has fired count once. Replays do not count: they bring what an earlier run left.
+    Runs that end before it has fired count once. Replays and slots of backfills do not: they bring what runs have left.
     """
 
     catch_up: ClassVar[CatchUp] = "all"

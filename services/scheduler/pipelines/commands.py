@@ -20,6 +20,7 @@ from dataaggregator.definition import Audited, Author, Edit
 from dataaggregator.errors import Conflict
 from dataaggregator.ids import new_id
 from services.scheduler import outbox
+from services.scheduler.backfills import commands as backfills
 from services.scheduler.pipelines import connectors, material, schedules, store, upstreams
 from services.scheduler.pipelines.domain import Connector, Pipeline, Status, connectors_named, pipelines_named
 from services.scheduler.runs.commands import stop_all
@@ -67,6 +68,7 @@ class PipelineCommands:
             expect(pipeline.version)
             if users := await upstreams.users(tx, workspace, pipeline.id):
                 raise Conflict("pipeline-in-use", f"Pipelines come after {pipeline.name!r}: {', '.join(users)}.")
+            await backfills.stop_all(tx, pipeline, author)
             await stop_all(tx, pipeline, author)
             await store.remove(tx, pipeline)
             deleted = PipelineDeleted(pipeline_id=pipeline.id, name=pipeline.name)

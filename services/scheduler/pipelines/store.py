@@ -46,7 +46,7 @@ SHOWN = """
     FROM scheduler.pipelines p LEFT JOIN LATERAL (
         SELECT jsonb_build_object('id', id, 'status', status, 'trigger', trigger, 'queued_at', queued_at,
             'started_at', started_at, 'finished_at', finished_at) AS last_run
-        FROM scheduler.runs WHERE pipeline_id = p.id ORDER BY queued_at DESC, id DESC LIMIT 1
+        FROM scheduler.runs WHERE pipeline_id = p.id AND backfill_id IS NULL ORDER BY queued_at DESC, id DESC LIMIT 1
     ) r ON true"""
 
 

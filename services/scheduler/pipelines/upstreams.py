@@ -7,8 +7,8 @@ from uuid import UUID
 from dataaggregator.db import Connection
 from services.scheduler.runs.domain import Run
 
-UNCOUNTED = ("replay",)
-"""Runs by these triggers bring what an earlier run left; nobody waits for them."""
+UNCOUNTED = ("replay", "backfill")
+"""Runs by these triggers bring what earlier runs left, or a part of a period; nobody waits for them."""
 
 
 async def hold(tx: Connection, workspace: UUID) -> None:

@@ -27,7 +27,7 @@ async def claim(tx: Connection, most: int) -> Sequence[Watched]:
         SELECT p.*, clock_timestamp() AS judged_at, r.queued_at AS asked_at, r.finished_at AS succeeded_at
         FROM scheduler.pipelines p LEFT JOIN LATERAL (
             SELECT queued_at, finished_at FROM scheduler.runs
-            WHERE pipeline_id = p.id AND status = 'succeeded' AND trigger <> 'replay'
+            WHERE pipeline_id = p.id AND status = 'succeeded' AND trigger <> 'replay' AND backfill_id IS NULL
             ORDER BY queued_at DESC, id DESC LIMIT 1
         ) r ON true
         WHERE NOT p.watched OR p.late_since IS NULL AND p.expected_by <= now()

@@ -85,7 +85,7 @@ class RunsApi:
     async def list_page(self, call: Call) -> Answer:
         query = call.query_as(RunQuery)
         statuses = tuple(Status(status) for status in query.status.split(",")) if query.status else ()
-        filters = store.Filters(statuses, query.pipeline, query.trigger, query.parent_run_id)
+        filters = store.Filters(statuses, query.pipeline, query.trigger, query.parent_run_id, query.backfill_id)
         async with self.database.transaction(call.workspace) as tx:
             return _page(*await store.list_page(tx, call.workspace, filters, query))
 

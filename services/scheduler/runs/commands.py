@@ -1,6 +1,6 @@
 """Runs, commands: ask for a run, hand it over when its turn comes, cancel, retry, skip."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -69,6 +69,7 @@ class RunCommands:
             before = await store.get(tx, workspace, id_)
             before.must_have_ended()
             before.must_not_replay()
+            before.must_not_backfill()
             pipeline = await pipelines.get(tx, workspace, str(before.pipeline_id), lock="FOR UPDATE")
             turn = await store.turn(tx, workspace, pipeline.id, run_id)
             if turn.asked_before is not None:
@@ -146,8 +147,16 @@ async def add(tx: Connection, run: Run, pipeline: Pipeline, turn: store.Turn, au
 
 
 def asked_anew(run: Run) -> bool:
-    """Not a replay: what it brings no other run does, so it takes nobody's place and nobody takes its."""
-    return run.asked.replay is None
+    """No replay and no slot: what they bring no other run does, so they take nobody's place and nobody takes theirs."""
+    return run.asked.replay is None and run.asked.backfill_id is None
+
+
+async def add_beside(tx: Connection, asked_for: Sequence[Run]) -> None:
+    """Runs that wait for nobody's turn and take nobody's: those of a backfill."""
+    runs = [run.handed_over(run.queued_at) for run in asked_for]
+    for run in runs:
+        await store.add(tx, run)
+    await outbox.say(tx, [Said(_queued(run), run.id, run.workspace_id) for run in runs])
 
 
 async def _make_room(tx: Connection, pipeline: Pipeline, newer: Run) -> None:
@@ -246,6 +255,7 @@ def _queued(run: Run) -> RunQueued:
         interval_end=asked.interval_end,
         parent_run_id=asked.parent_run_id,
         replay=asked.replay,
+        backfill_id=asked.backfill_id,
         definition=ResolvedPipeline.model_validate(run.definition),
         queued_at=run.queued_at,
     )

@@ -77,6 +77,7 @@ class Asked:
     parent_run_id: UUID | None = None
     run_id: UUID | None = None
     replay: Replay | None = None
+    backfill_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class Run:
     """A run as asked for, with the mirror of its state.
 
     `handed_over_at` is when run.queued was said: until then it waits here for the run before it, and the executor
-    knows nothing of it. At most one run of a pipeline is handed over and not ended. `definition` is the resolved
-    pipeline as plain JSON.
+    knows nothing of it. At most one run of a pipeline is handed over and not ended, beside those of its backfills.
+    `definition` is the resolved pipeline as plain JSON.
     """
 
     id: UUID
@@ -189,6 +190,11 @@ class Run:
         if self.asked.replay is not None:
             detail = f"This run replayed rejected rows of {self.asked.parent_run_id}: replay those again."
             raise Conflict("replay-not-retried", detail)
+
+    def must_not_backfill(self) -> None:
+        if self.asked.backfill_id is not None:
+            detail = f"This run loaded a slot of the backfill {self.asked.backfill_id}: retry that."
+            raise Conflict("backfill-run-not-retried", detail)
 
     def _step(self, fact: Fact, *, handed_over: bool = True) -> Status:
         self.must_not_have_ended()

@@ -7,6 +7,7 @@ from uuid import UUID
 from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.run import RunAttemptFailed, RunEnded, RunStarted
 from dataaggregator.db import Connection
+from services.scheduler.backfills import commands as backfills
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.pipelines import upstreams, watch
 from services.scheduler.pipelines.commands import block
@@ -31,6 +32,7 @@ async def ended(tx: Connection, workspace: UUID, fact: Fact, told: Sequence[RunE
     await pipelines.lock_all(tx, workspace, [one.pipeline_id for one in told])
     followed = await _follow(tx, workspace, {one.run_id: _finished(fact, one) for one in told})
     await upstreams.ended(tx, workspace, followed)
+    await backfills.ended(tx, workspace, followed)
     for run in followed:
         await _spend_approvals(tx, run)
         await _block_what_waits(tx, run)

@@ -34,6 +34,7 @@ class RunShown(BaseModel):
     pipeline_version: int
     trigger: RunTrigger
     parent_run_id: UUID | None
+    backfill_id: UUID | None
     parameters: dict[str, Any]
     full_refresh: bool
     interval_start: datetime | None
@@ -85,6 +86,7 @@ class RunQuery(PageQuery):
     pipeline: Annotated[str | None, Field(min_length=1, max_length=100)] = None
     trigger: RunTrigger | None = None
     parent_run_id: UUID | None = None
+    backfill_id: UUID | None = None
     sort: Literal["queued_at", "-queued_at"] | None = None
 
 
@@ -103,6 +105,7 @@ def shown(run: Run) -> RunShown:
         pipeline_version=run.pipeline_version,
         trigger=asked.trigger,
         parent_run_id=asked.parent_run_id,
+        backfill_id=asked.backfill_id,
         parameters=dict(asked.parameters),
         full_refresh=asked.full_refresh,
         interval_start=asked.interval_start,

@@ -26,6 +26,7 @@ class Filters:
     pipeline: str | None = None
     trigger: str | None = None
     parent: UUID | None = None
+    backfill: UUID | None = None
 
 
 async def now(tx: Connection) -> datetime:
@@ -42,8 +43,8 @@ async def add(tx: Connection, run: Run) -> None:
         INSERT INTO scheduler.runs
             (id, workspace_id, pipeline_id, pipeline_name, pipeline_version, trigger, parent_run_id, parameters,
              full_refresh, interval_start, interval_end, definition, status, queued_at, handed_over_at, finished_at,
-             error, trace_id, replay)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)""",
+             error, trace_id, replay, backfill_id)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)""",
         run.id,
         run.workspace_id,
         run.pipeline_id,
@@ -63,6 +64,7 @@ async def add(tx: Connection, run: Run) -> None:
         _plain(run.error),
         run.trace_id,
         asked.replay.model_dump(mode="json") if asked.replay is not None else None,
+        asked.backfill_id,
     )
 
 
@@ -147,7 +149,7 @@ class Turn:
 
     now: datetime
     busy: UUID | None
-    """The run of it that the executor has now."""
+    """The run of it that the executor has now, beside those of its backfills."""
     asked_before: UUID | None
     """The run that the same call asked for before; it has committed, because it had the lock too."""
 
@@ -157,7 +159,7 @@ async def turn(tx: Connection, workspace: UUID, pipeline: UUID, run_id: UUID | N
     statement = """
         SELECT now() AS now,
             (SELECT id FROM scheduler.runs WHERE workspace_id = $1 AND pipeline_id = $2
-                AND handed_over_at IS NOT NULL AND finished_at IS NULL) AS busy,
+                AND handed_over_at IS NOT NULL AND finished_at IS NULL AND backfill_id IS NULL) AS busy,
             (SELECT id FROM scheduler.runs WHERE workspace_id = $1 AND id = $3) AS asked_before"""
     [row] = await tx.fetch(statement, workspace, pipeline, run_id)
     return Turn(row["now"], row["busy"], row["asked_before"])
@@ -190,6 +192,14 @@ async def find_waiting(tx: Connection, workspace: UUID, pipeline: UUID) -> Run |
     return _run(row) if row is not None else None
 
 
+async def of_backfill(tx: Connection, workspace: UUID, backfill: UUID) -> Sequence[Run]:
+    """Its runs that have not ended, locked."""
+    statement = """
+        SELECT * FROM scheduler.runs WHERE workspace_id = $1 AND backfill_id = $2 AND finished_at IS NULL
+        ORDER BY id FOR UPDATE"""
+    return [_run(row) for row in await tx.fetch(statement, workspace, backfill)]
+
+
 async def not_ended(tx: Connection, workspace: UUID, pipeline: UUID) -> Sequence[Run]:
     """All runs of a pipeline that have not ended, locked."""
     statement = """
@@ -210,15 +220,16 @@ async def waiting_too_long(tx: Connection, limit_seconds: float, count: int) -> 
 async def list_page(
     tx: Connection, workspace: UUID, filters: Filters, query: PageQuery
 ) -> tuple[Sequence[Run], str | None]:
-    part = SORTS.slice(query.sort, query.cursor, after=6)
+    part = SORTS.slice(query.sort, query.cursor, after=7)
     statement = f"""
         SELECT * FROM scheduler.runs WHERE workspace_id = $1
             AND (cardinality($3::text[]) = 0 OR status = ANY($3))
             AND ($4::text IS NULL OR $4 IN (pipeline_id::text, pipeline_name))
             AND ($5::text IS NULL OR trigger = $5) AND ($6::uuid IS NULL OR parent_run_id = $6)
+            AND ($7::uuid IS NULL OR backfill_id = $7)
             {part.where} {part.order} LIMIT $2 + 1"""
     statuses = [status.value for status in filters.statuses]
-    given = (statuses, filters.pipeline, filters.trigger, filters.parent)
+    given = (statuses, filters.pipeline, filters.trigger, filters.parent, filters.backfill)
     rows = await tx.fetch(statement, workspace, query.limit, *given, *part.arguments)
     page, cursor = part.page(rows, query.limit)
     return [_run(row) for row in page], cursor
@@ -281,6 +292,7 @@ def _run(row: Record) -> Run:
             interval_end=row["interval_end"],
             parent_run_id=row["parent_run_id"],
             replay=Replay.model_validate(row["replay"]) if row["replay"] else None,
+            backfill_id=row["backfill_id"],
         ),
         definition=row["definition"],
         queued_at=row["queued_at"],

@@ -1,0 +1,1 @@
+"""Scheduler: backfills, a period of a pipeline loaded again slot by slot."""
