@@ -20,6 +20,22 @@ def test_every_line_can_be_read() -> None:
 
 @pytest.mark.parametrize(("file", "test"), [match.group("file", "test") for match in FOUND])
 def test_its_test_is_there(file: str, test: str) -> None:
-    tree = ast.parse((PAGE.parent / file).read_text())
-    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    assert test in functions
+    """In a file that is collected, not left out, and able to fail."""
+    path = (PAGE.parent / file).resolve()
+    assert path.name.startswith("test_") or path.name == "conformance.py"
+    tree = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    [function] = [node for node in functions if node.name == test]
+    decorators = (part for mark in function.decorator_list for part in ast.walk(mark))
+    marks = {part.attr for part in decorators if isinstance(part, ast.Attribute)}
+    assert marks.isdisjoint({"skip", "skipif", "xfail"})
+    called = {part.id for part in ast.walk(function) if isinstance(part, ast.Name)}
+    assert any(_can_fail(node) for node in functions if node is function or node.name in called)
+
+
+def _can_fail(function: ast.AST) -> bool:
+    """By an assertion, or by an error that does not come."""
+    return any(
+        isinstance(part, ast.Assert) or (isinstance(part, ast.Attribute) and part.attr == "raises")
+        for part in ast.walk(function)
+    )

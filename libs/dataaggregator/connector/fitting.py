@@ -1,9 +1,11 @@
 """Making values fit a type: all at once where they do, and each one that does not found and said."""
 
+import base64
 import datetime
 import re
 import uuid
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import orjson
@@ -14,6 +16,8 @@ import pyarrow.types as is_
 from dataaggregator.connector.documents import dumps
 
 Array: TypeAlias = "pa.Array[Any]"
+NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+"""As documents write what JSON has no word for."""
 LOST_DIGITS = re.compile(r"[.,][0-9]{6}0*[1-9]")
 UNFIT = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError, TypeError, OverflowError)
 
@@ -80,6 +84,8 @@ def _from_texts(given: Array, wanted: pa.DataType) -> Array:
         return pa.array([None if text is None else _time(text) for text in texts.to_pylist()], wanted)
     if is_.is_list(wanted):
         return _from_values([None if text is None else orjson.loads(text) for text in texts.to_pylist()], wanted)
+    if is_.is_binary(wanted):
+        return pa.array([None if text is None else _bytes(text) for text in texts.to_pylist()], wanted)
     made = _cast(texts, wanted)
     if is_.is_floating(wanted) and pc.any(pc.is_inf(made)).as_py():
         _check_infinite(texts.filter(pc.is_inf(made)))
@@ -94,6 +100,11 @@ def _time(text: str) -> datetime.time:
     return time
 
 
+def _bytes(text: str) -> bytes:
+    """Text that comes of bytes is base64; any other would be taken for bytes that nobody wrote."""
+    return base64.b64decode(text, validate=True)
+
+
 def _check_infinite(texts: Array) -> None:
     """Numbers beyond a double's reach are parsed as infinity."""
     if any("inf" not in str(text).lower() for text in texts.to_pylist()):
@@ -102,8 +113,9 @@ def _check_infinite(texts: Array) -> None:
 
 def _from_values(values: Sequence[Any], wanted: pa.DataType) -> Array:
     if is_.is_list(wanted):
-        _check_list(values, wanted)
-        return pa.array(values, wanted)
+        return _lists(values, wanted, _from_values)
+    if is_.is_floating(wanted):
+        values = [NOT_FINITE.get(value, value) if isinstance(value, str) else value for value in values]
     natural = pa.array(values)
     if natural.type == wanted or is_.is_null(natural.type):
         return _nulls(len(values), wanted) if is_.is_null(natural.type) else natural
@@ -122,18 +134,21 @@ def _from_values(values: Sequence[Any], wanted: pa.DataType) -> Array:
 
 
 def _from_numbers(values: Sequence[Any], wanted: pa.DataType) -> Array:
-    if any(isinstance(value, str) for value in values):
+    if is_.is_list(wanted):
+        return _lists(values, wanted, _from_numbers)
+    if any(isinstance(value, str) for value in values) and not is_.is_string(wanted):
         raise TypeError("a text")
     return _from_values(values, wanted)
 
 
-def _check_list(values: Sequence[Any], wanted: pa.DataType) -> None:
-    """pyarrow cuts 1.5 to 1 in a list of integers without a word."""
-    for value in values:
-        if value is not None:
-            if not isinstance(value, list):
-                raise TypeError("not a list")
-            _from_values(value, wanted.value_type)  # type: ignore[attr-defined]  # a list type has one
+def _lists(values: Sequence[Any], wanted: Any, convert: Callable[[Any, pa.DataType], Array]) -> Array:
+    """Each item by the rule for values outside: pyarrow cuts 1.5 to 1 in a list of integers without a word."""
+    if any(value is not None and not isinstance(value, list) for value in values):
+        raise TypeError("not a list")
+    items = convert([item for value in values for item in value or ()], wanted.value_type)
+    ends = accumulate((len(value or ()) for value in values), initial=0)
+    mask = pa.array([value is None for value in values], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), items, type=wanted, mask=mask)
 
 
 def _each(values: Sequence[Any], wanted: pa.DataType) -> Array:

@@ -1,7 +1,7 @@
 """PostgreSQL's types at the edges of their values, by every road: each arrives as it was, or is refused by name."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -32,14 +32,17 @@ BECOMES_ITS_KIND = ("numeric(100,50)", "numeric(20,2)")
 """A column that loses nothing by it is made one of that kind before the load."""
 
 
-@pytest.fixture
-async def db(bench: Bench, empty_database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(empty_database_url)
-    await connection.execute(f"SET extra_float_digits = 1; CREATE SCHEMA out; {OBJECTS}")
-    bench.connector("pg", "postgres", {"url": empty_database_url})
+async def prepare(bench: Bench, db: asyncpg.Connection, url: str) -> None:
+    """A database with types of its own and a schema to write to, and a folder, each behind a connector."""
+    await db.execute(f"SET extra_float_digits = 1; CREATE SCHEMA out; {OBJECTS}")
+    bench.connector("pg", "postgres", {"url": url})
     bench.connector("lake", "files", {"root": bench.folder.as_uri()})
-    yield connection
-    await connection.close()
+
+
+@pytest.fixture
+async def db(db: asyncpg.Connection, bench: Bench, empty_database_url: str) -> asyncpg.Connection:
+    await prepare(bench, db, empty_database_url)
+    return db
 
 
 def to(taken: str = "t") -> dict[str, Any]:

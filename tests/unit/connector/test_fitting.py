@@ -33,6 +33,34 @@ def test_no_value_is_changed_in_silence(values: list[Any], type_: str) -> None:
             assert (made is None) == (given_ is None)
 
 
+def test_text_for_bytes_is_base64_or_does_not_fit() -> None:
+    array, reasons = fit_texts(pa.array(["AP8=", "", None, "A P8=", "AP8"]), pa.binary())
+    assert (array.to_pylist(), sorted(reasons)) == ([b"\x00\xff", b"", None, None, None], [3, 4])
+
+
+@pytest.mark.parametrize(
+    ("type_", "items", "made"),
+    [
+        ("decimal(5,2)[]", ["-999.99", None], "[Decimal('-999.99'), None]"),
+        ("double[]", ["NaN", -0.0, "Infinity", "-Infinity", None], "[nan, -0.0, inf, -inf, None]"),
+        ("bytes[]", ["AP8=", ""], "[b'\\x00\\xff', b'']"),
+        ("uuid[]", ["00000000-0000-0000-0000-000000000000"], "[UUID('00000000-0000-0000-0000-000000000000')]"),
+        ("integer[][]", [[1], [], None], "[[1], [], None]"),
+        ("integer[]", [], "[]"),
+    ],
+)
+def test_items_of_a_list_fit_by_the_rule_for_values_outside(type_: str, items: list[Any], made: str) -> None:
+    wanted = parse_type(type_)
+    for array, reasons in (fit_values([items, None], wanted), fit_texts(pa.array([json.dumps(items), None]), wanted)):
+        assert (repr(array.to_pylist()), reasons) == (f"[{made}, None]", {})
+
+
+@pytest.mark.parametrize("items", [[1.5], ["x"], [True], "1", [[1]]])
+def test_an_item_that_does_not_fit_takes_its_list_with_it(items: Any) -> None:
+    array, reasons = fit_values([[1], items], parse_type("integer[]"))
+    assert (array.to_pylist(), sorted(reasons)) == ([[1], None], [1])
+
+
 def test_the_place_of_each_value_that_does_not_fit_is_said() -> None:
     array, reasons = fit_texts(pa.array(["1", "x", None, "3", "4.5"]), pa.int64())
     assert array.to_pylist() == [1, None, None, 3, None]
