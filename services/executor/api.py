@@ -9,13 +9,14 @@ from pydantic import BaseModel, Field
 from dataaggregator.contracts.ledger import Ledger
 from dataaggregator.db import Database
 from dataaggregator.errors import NotFound
-from dataaggregator.http.answer import Answer
+from dataaggregator.http.answer import Answer, StreamAnswer
 from dataaggregator.http.call import Call
 from dataaggregator.http.paging import Page, Query, decode_cursor, encode_cursor
 from dataaggregator.http.route import Route
 from dataaggregator.http.sse import stream
 from dataaggregator.permissions import Permission
 from services.executor.follow import follow_lines, shown
+from services.executor.log_file import FORMATS, SendingLog
 from services.executor.probe import Probes
 from services.executor.rejected_api import RejectedApi
 from services.executor.replays import Replays
@@ -27,6 +28,11 @@ class LogQuery(Query):
     after: Annotated[int, Field(ge=0, lt=2**63, description="Only lines after this one.")] = 0
     limit: Annotated[int, Field(ge=1, le=500, description="How many lines at most.")] = 50
     cursor: Annotated[str | None, Field(max_length=1000, description="next_cursor of the page before.")] = None
+
+
+class LogFileQuery(Query):
+    format: Annotated[Literal["ndjson", "text"], Field(description="An object or a plain line for each.")] = "ndjson"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="At least this level.")] = "debug"
 
 
 class LogLine(BaseModel):
@@ -69,6 +75,18 @@ class Api:
                 produces=("text/event-stream",),
                 description="With Accept: text/event-stream the lines follow as they are written, until the run ends.",
             ),
+            Route(
+                "GET",
+                "/api/runs/{run:id}/logs/download",
+                self.download_logs,
+                "The log of a run as a file",
+                "runs",
+                reads,
+                query=LogFileQuery,
+                answers={200: None},
+                produces=tuple(one.media_type.partition(";")[0] for one in FORMATS.values()),
+                description="All lines there are now; those of a run that has ended are kept for RUN_RETENTION_DAYS.",
+            ),
             *self.rejected.routes(),
             self.replays.route(),
             self.probes.route(),
@@ -96,3 +114,13 @@ class Api:
             )
         more = encode_cursor(lines[query.limit - 1].line) if len(lines) > query.limit else None
         return Answer({"items": [shown(line) for line in lines[: query.limit]], "next_cursor": more})
+
+    async def download_logs(self, call: Call) -> Answer:
+        query, run_id = call.query_as(LogFileQuery), call.id("run")
+        async with self.database.transaction(call.workspace) as tx:
+            await runs.get(tx, call.workspace, run_id)
+        made = FORMATS[query.format]
+        ending = "txt" if query.format == "text" else query.format
+        headers = {"Content-Disposition": f'attachment; filename="log-{run_id}.{ending}"'}
+        sending = SendingLog(self.database, call.workspace, run_id, query.level, made)
+        return StreamAnswer(write=sending, content_type=made.media_type, headers=headers)

@@ -34,6 +34,7 @@ class RunLog:
         self._write = write
         self._pending: list[NewLine] = []
         self._dropped = 0
+        self._dropped_at: datetime | None = None
         self._tokens = float(self._limits.burst_lines)
         self._filled_at = time.monotonic()
         self._turn = asyncio.Lock()
@@ -41,6 +42,7 @@ class RunLog:
     def add(self, at: datetime, level: str, message: str, fields: dict[str, Any]) -> None:
         if not self._may_take(level):
             self._dropped += 1
+            self._dropped_at = at
             return
         self._taken += 1
         self._pending.append(self._bounded(NewLine(self._attempt, at, level, message, fields)))
@@ -63,15 +65,16 @@ class RunLog:
                 del self._pending[: len(lines)]
 
     def take(self) -> Sequence[NewLine]:
-        """The lines that wait, for somebody else to store; not while a flush is under way."""
-        self._note_dropped()
+        """The lines that wait, for somebody else to store; not while a flush is under way. They are the last ones, so
+        that what was dropped is told even where nothing waits."""
+        self._note_dropped(at_the_end=True)
         lines, self._pending = self._pending, []
         return lines
 
-    def _note_dropped(self) -> None:
-        if self._dropped and self._pending:
+    def _note_dropped(self, *, at_the_end: bool = False) -> None:
+        last = self._pending[-1].at if self._pending else self._dropped_at if at_the_end else None
+        if self._dropped and last is not None:
             note = f"{self._dropped} lines were dropped: more than the log of a run takes"
-            last = self._pending[-1].at
             self._pending.append(NewLine(self._attempt, last, "warning", note, {"dropped": self._dropped}))
             self._dropped = 0
 

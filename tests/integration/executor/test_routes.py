@@ -1,10 +1,12 @@
 """The routes about runs: ledger and logs, for good and bad input."""
 
 import asyncio
+import io
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import orjson
 import pytest
 
 from dataaggregator.client import ApiError
@@ -59,7 +61,7 @@ async def test_the_ledger_of_a_run_is_told_as_it_was_stored(place: Place, claime
 
 
 async def test_a_run_that_is_not_there_or_not_yours_looks_the_same(place: Place) -> None:
-    for what in ("ledger", "rejected", "rejected/summary", "rejected/download", "logs"):
+    for what in ("ledger", "rejected", "rejected/summary", "rejected/download", "logs", "logs/download"):
         assert await status_of(place.client.get(f"/api/runs/{new_id()}/{what}")) == (404, "run-not-found")
         assert (await status_of(place.client.get(f"/api/runs/nonsense/{what}")))[0] in {404, 422}
 
@@ -76,6 +78,7 @@ async def test_wrong_queries_are_refused_by_name(place: Place, claimed: Claim) -
         ("logs", {"level": "loud"}),
         ("logs", {"after": -1}),
         ("logs", {"unknown": 1}),
+        ("logs/download", {"format": "xml"}),
     ):
         assert (await status_of(place.client.get(f"/api/runs/{run.run_id}/{what}", **query)))[0] == 422
 
@@ -96,6 +99,20 @@ async def test_log_lines_come_in_order_from_a_level_and_after_a_line(
     assert [line["message"] for line in lines] == ["a", "b", "c", "d"]
     after = await place.client.get(path, level="info", after=lines[1]["line"])
     assert [line["message"] for line in after["items"]] == ["c", "d"]
+
+
+async def test_a_log_is_downloaded_whole_as_objects_or_as_text(
+    place: Place, claimed: Claim, database: Database
+) -> None:
+    run = await claimed()
+    await write_lines(database, run, *(("info", f"line {n}") for n in range(600)), ("error", "two\nlines"))
+    path = f"/api/runs/{run.run_id}/logs/download"
+    whole, text = io.BytesIO(), io.BytesIO()
+    await place.client.download(path, whole)
+    lines = [orjson.loads(line) for line in whole.getvalue().splitlines()]
+    assert [line["message"] for line in lines] == [*(f"line {n}" for n in range(600)), "two\nlines"]
+    await place.client.download(path, text, format="text", level="error")
+    assert text.getvalue().decode().split(maxsplit=3)[1:] == ["1", "error", 'two lines {"n":600}\n']
 
 
 async def test_following_a_log_ends_with_the_run(

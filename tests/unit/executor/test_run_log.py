@@ -55,3 +55,15 @@ async def test_a_line_is_cut_to_its_bounds() -> None:
     assert shelf.lines[0].message == "x" * 10 + " …"
     assert "a" not in shelf.lines[0].fields
     assert shelf.lines[1].message == "nul\\0"
+
+
+async def test_what_was_dropped_at_the_end_is_told_where_no_line_is_left_to_tell_it() -> None:
+    shelf = Shelf()
+    log = RunLog(1, shelf.write, LogLimits(lines=1))
+    log.add(AT, "info", "the one", {})
+    await log.flush()
+    for n in range(7):
+        log.add(AT, "info", f"line {n}", {})
+    await log.flush()
+    assert [line.fields for line in log.take()] == [{"dropped": 7}]
+    assert log.take() == []
