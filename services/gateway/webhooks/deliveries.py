@@ -68,7 +68,6 @@ async def find_due(tx: Connection, turn: Turn) -> Due | None:
     held = await tx.fetchrow(
         """UPDATE gateway.webhooks SET busy_until = now() + make_interval(secs => $4)
         WHERE workspace_id = $1 AND id = $2 AND lease = $3 AND enabled AND disabled_at IS NULL
-            AND coalesce(rest_until, '-infinity') <= now()
         RETURNING url, failures, failing_since, now() AS now""",
         turn.workspace_id,
         turn.webhook_id,

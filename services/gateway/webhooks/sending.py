@@ -35,7 +35,7 @@ class Sending:
 
     async def open(self) -> None:
         # What comes back is never unpacked: a kilobyte of it could become a gigabyte.
-        self._session = self.egress.session(timeout=aiohttp.ClientTimeout(total=SECONDS), auto_decompress=False)
+        self._session = self.egress.session(auto_decompress=False)
 
     async def close(self) -> None:
         session, self._session = self._session, None
