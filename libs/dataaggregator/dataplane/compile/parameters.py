@@ -21,7 +21,12 @@ class Bound:
     place: str
 
     def values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """What to bind, by the names the SQL uses."""
+        """What to bind, by the names the SQL uses; raises Invalid where a transformation is tried by itself."""
+        if lacking := [name for name in self.names if name not in parameters]:
+            detail = (
+                f"This uses the parameter {lacking[0]}, which only a pipeline has: try it out in a pipeline's plan."
+            )
+            raise Invalid("parameters-invalid", detail)
         return {f"{self.place}{at}": parameters[name] for at, name in enumerate(self.names)}
 
 

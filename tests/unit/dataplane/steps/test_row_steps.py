@@ -165,3 +165,18 @@ def test_names_that_differ_only_in_case_are_refused_where_the_engine_is_needed(t
     assert transform([{"select": ["A"]}], rows).values == [{"A": 2}]
     with pytest.raises(Invalid, match="upper and lower case"):
         transform([{"filter": "a > 0"}], rows)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"filter": "id > {{ parameters.least }}"},
+        {"derive": {"x": "id + {{ parameters.least }}"}},
+        {"aggregate": {"by": [], "measures": {"x": "max(id + {{ parameters.least }})"}}},
+        {"sql": "select id + {{ parameters.least }} as x from flow"},
+    ],
+)
+def test_without_a_pipeline_a_parameter_is_named_as_missing(transform: Any, step: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as caught:
+        transform([step], [{"id": 1}])
+    assert (caught.value.code, "the parameter least" in caught.value.detail) == ("parameters-invalid", True)
