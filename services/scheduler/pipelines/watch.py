@@ -9,6 +9,7 @@ from dataaggregator.db import Connection
 from services.scheduler.pipelines import store
 from services.scheduler.pipelines.domain import Pipeline
 from services.scheduler.pipelines.lateness import Success
+from services.scheduler.pipelines.upstreams import UNCOUNTED
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,13 @@ async def claim(tx: Connection, most: int) -> Sequence[Watched]:
         SELECT p.*, clock_timestamp() AS judged_at, r.queued_at AS asked_at, r.finished_at AS succeeded_at
         FROM scheduler.pipelines p LEFT JOIN LATERAL (
             SELECT queued_at, finished_at FROM scheduler.runs
-            WHERE pipeline_id = p.id AND status = 'succeeded' AND trigger <> 'replay' AND backfill_id IS NULL
+            WHERE pipeline_id = p.id AND status = 'succeeded' AND trigger <> ALL($2) AND backfill_id IS NULL
             ORDER BY queued_at DESC, id DESC LIMIT 1
         ) r ON true
         WHERE NOT p.watched OR p.late_since IS NULL AND p.expected_by <= now()
         ORDER BY p.id LIMIT $1 FOR UPDATE OF p SKIP LOCKED""",
         most,
+        list(UNCOUNTED),
     )
     return [
         Watched(

@@ -81,13 +81,17 @@ async def told(database: Database) -> list[tuple[str, dict[str, Any]]]:
     return [(row["type"].split(".")[1], row["data"]) for row in rows]
 
 
-async def succeed(database: Database, pipeline: Pipeline) -> None:
+async def succeed(database: Database, pipeline: Pipeline, trigger: str = "manual") -> None:
     run = await RunCommands(database).start(WORKSPACE, str(pipeline.id), SOMEBODY, Wish({}, False, None))
     async with database.platform() as tx:
         now = await tx.fetchval("SELECT clock_timestamp()")
     over = RunSucceeded(run_id=run.id, pipeline_id=pipeline.id, attempt=1, started_at=now, finished_at=now)
     async with database.transaction(WORKSPACE) as tx:
-        await tx.execute("UPDATE scheduler.runs SET status = 'running', started_at = now() WHERE id = $1", run.id)
+        await tx.execute(
+            "UPDATE scheduler.runs SET status = 'running', started_at = now(), trigger = $2 WHERE id = $1",
+            run.id,
+            trigger,
+        )
         await mirror.ended(tx, WORKSPACE, Fact.SUCCEEDED, [over])
 
 
@@ -125,6 +129,17 @@ async def test_a_success_ends_it_and_the_next_lateness_is_told_again(
     assert (over["reason"], kind) == ("succeeded", "late")
     assert first.get("last_success_at") is None
     assert second["last_success_at"] is not None
+
+
+@pytest.mark.parametrize("trigger", ["replay", "backfill"])
+async def test_rows_of_an_earlier_time_make_no_pipeline_fresh(
+    database: Database, commands: PipelineCommands, rivals: list[Freshness], trigger: str
+) -> None:
+    pipeline = await made(commands, hours_ago=1.5, triggers=[HOURLY])
+    await look(rivals[0])
+    await succeed(database, pipeline, trigger)
+    await look(rivals[0])
+    assert [kind for kind, _ in await told(database)] == ["late"]
 
 
 async def test_one_that_rests_is_not_late_and_resting_ends_it(

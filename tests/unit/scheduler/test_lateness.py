@@ -55,7 +55,7 @@ def test_one_that_never_succeeded_counts_from_when_its_triggers_began() -> None:
 
 def test_a_trigger_is_not_late_for_what_it_would_have_fired_before_it_was_there() -> None:
     added = MIDNIGHT + timedelta(days=3)
-    assert expected(schedule({"every": "1h"}, anchor=added), ended=MIDNIGHT) == added + HOUR + 10 * MINUTE
+    assert expected(schedule({"cron": "0 * * * *"}, anchor=added), ended=MIDNIGHT) == added + HOUR + 10 * MINUTE
 
 
 def test_a_wish_counts_from_the_last_success_and_has_no_grace() -> None:
