@@ -4,7 +4,7 @@ from alembic import op
 
 from dataaggregator.db import ddl
 
-revision = "0007"
+revision = "0013"
 down_revision = "0012"
 branch_labels = None
 depends_on = None
