@@ -208,6 +208,21 @@ async def test_while_a_run_has_not_ended_nothing_can_be_set(door: Door, queue: Q
     assert run is None
 
 
+async def test_a_slot_of_a_backfill_keeps_nobody_from_setting_it_and_is_no_run_to_compare_with(
+    door: Door, queue: Queue, attempts: Attempts, database: Database
+) -> None:
+    """It goes on from no cursor, and has the rows of its interval only."""
+    await queue(pipeline_id=door.pipeline, backfill_id=new_id())
+    assert values(await door.post(change(go_on("1")))) == [("lake/t", "1"), ("warehouse/t", "1")]
+    slot = await attempts.claim(OWNER)
+    assert slot is not None
+    await end(attempts, slot, "7")
+    await queue(pipeline_id=door.pipeline)
+    following = await claimed_one(database)
+    assert following.last_ledger is not None
+    assert following.last_ledger["run_id"] != str(slot.run_id)
+
+
 async def test_a_run_that_comes_while_the_state_is_being_set_waits_and_obeys(
     door: Door, queue: Queue, database: Database
 ) -> None:
