@@ -47,8 +47,14 @@ async def test_doubled_and_shuffled_events_are_applied_once_in_their_order(
 
 
 async def publish(rabbitmq_url: str, events: Sequence[Event]) -> None:
-    """As they stand, by somebody whom nobody keeps from saying a thing twice."""
-    async with await aio_pika.connect(rabbitmq_url) as connection:
-        channel = await connection.channel(publisher_confirms=False)
+    """As they stand, by somebody whom nobody keeps from saying a thing twice.
+
+    The channel is closed by itself: the answer to that comes behind all that was said, where the end of a connection
+    drops what still waits to be written.
+    """
+    async with (
+        await aio_pika.connect(rabbitmq_url) as connection,
+        connection.channel(publisher_confirms=False) as channel,
+    ):
         exchange = await channel.get_exchange(topology.exchange_of(events[0].type))
         await asyncio.gather(*(exchange.publish(to_message(event), routing_key=event.type) for event in events))
