@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from aiohttp import web
 
-from tests.e2e.api import Api, Json
+from tests.e2e.api import Api, Json, until
 from tests.e2e.platform import Platform
 from tests.e2e.world import Disk, Site, Warehouse
 
@@ -93,10 +93,24 @@ async def everything(platform: Platform) -> dict[str, list[Any]]:
         await connection.close()
 
 
+async def judged(platform: Platform) -> None:
+    """The scheduler has looked at every pipeline since it was saved: whether it is late, and when to look again."""
+    connection = await asyncpg.connect(platform.database_url)
+
+    async def look() -> bool | None:
+        return await connection.fetchval("SELECT bool_and(watched) FROM scheduler.pipelines") or None
+
+    try:
+        await until(look, "every pipeline is judged")
+    finally:
+        await connection.close()
+
+
 async def test_a_plan_leaves_no_run_no_version_no_event_and_no_cursor(api: Api, platform: Platform) -> None:
     await api.post("/api/pipelines", pipeline("unmoved", [{"filter": "amount > 10"}]))
     assert (await api.run("unmoved"))["status"] == "succeeded"
     await api.settled()
+    await judged(platform)
     before = await everything(platform)
     wrong = pipeline("unmoved", [{"filter": "region::INT > 3"}])
     for proposed in (pipeline("unmoved", [{"filter": "amount > 20"}]), wrong):

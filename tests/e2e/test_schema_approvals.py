@@ -104,9 +104,9 @@ async def test_a_change_is_turned_down_by_another_definition_or_another_source(
 async def test_an_approval_is_an_editors_and_meant_for_the_version_that_was_read(
     api: Api, operator: Api, stranger: Api, disk: Disk, warehouse: Warehouse
 ) -> None:
-    await pausing(api, disk, warehouse, "guarded")
-    path = "/api/pipelines/guarded/schema/approve"
-    before = await api.call("GET", "/api/pipelines/guarded")
+    await pausing(api, disk, warehouse, "meant")
+    path = "/api/pipelines/meant/schema/approve"
+    before = await api.call("GET", "/api/pipelines/meant")
     for who, where, headers, problem in (
         (operator, path, {}, (403, "permission-denied")),
         (stranger, path, {}, (404, "pipeline-unknown")),
@@ -115,7 +115,7 @@ async def test_an_approval_is_an_editors_and_meant_for_the_version_that_was_read
     ):
         told = await who.refused("POST", where, {}, headers=headers)
         assert (told["status"], told["code"]) == problem
-    after = await api.call("GET", "/api/pipelines/guarded")
+    after = await api.call("GET", "/api/pipelines/meant")
     assert (after.body, after.headers["ETag"]) == (before.body, before.headers["ETag"])
     approved = await api.post(path, {}, expect=200, headers={"If-Match": before.headers["ETag"]})
     assert (approved["status"], approved["schema_changes"]) == ("active", [])
