@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from dataaggregator.contracts.steps import Step
 from dataaggregator.dataplane.compile import TransformNode
 from dataaggregator.dataplane.sandbox.host import Sandbox
-from dataaggregator.dataplane.sandbox.messages import Output, SandboxLimits
+from dataaggregator.dataplane.sandbox.messages import Output, Rows, SandboxLimits
 from dataaggregator.dataplane.sandbox.processor import used_seconds
 from tests.integration.sandbox.pythons import PythonSteps
 
@@ -79,7 +79,6 @@ def run(start: Callable[..., Awaitable[Sandbox]]) -> Run:
         aside: list[asyncio.Task[None]] = []
         if spent is not None:
             aside.append(asyncio.create_task(spent.watch(ran.sandbox.pid)))
-        node = TransformNode("t", ("flow",), tuple(_STEP.validate_python(step) for step in steps))
 
         async def feed() -> None:
             for batch in flow.to_batches(max_chunksize=65_536):
@@ -87,7 +86,7 @@ def run(start: Callable[..., Awaitable[Sandbox]]) -> Run:
             await ran.sandbox.finish("flow")
 
         try:
-            await ran.sandbox.load([node], {"flow": flow.schema}, ["t"], **(load or {}))
+            await ran.sandbox.load([_node(steps)], {"flow": flow.schema}, ["t"], **(load or {}))
             feeding = asyncio.create_task(feed())
             aside.append(feeding)
             async for message in ran.sandbox.outputs():
@@ -99,6 +98,24 @@ def run(start: Callable[..., Awaitable[Sandbox]]) -> Run:
         return ran
 
     return through
+
+
+@pytest.fixture
+async def neighbour(start: Callable[..., Awaitable[Sandbox]]) -> AsyncIterator[None]:
+    """Another workspace's run, in the middle of its work while a bomb goes off: it comes to its own end."""
+    sandbox = await start()
+    await sandbox.load([_node([{"filter": "id > 1"}])], {"flow": FLOW.schema}, ["t"])
+    (batch,) = FLOW.to_batches()
+    await sandbox.push("flow", batch)
+    yield
+    await sandbox.push("flow", batch)
+    await sandbox.finish("flow")
+    rows = [row async for told in sandbox.outputs() if isinstance(told, Rows) for row in told.batch["id"].to_pylist()]
+    assert rows == [2, 3, 2, 3]
+
+
+def _node(steps: Sequence[Mapping[str, Any]]) -> TransformNode:
+    return TransformNode("t", ("flow",), tuple(_STEP.validate_python(step) for step in steps))
 
 
 @pytest.fixture(scope="module")

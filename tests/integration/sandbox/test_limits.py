@@ -1,4 +1,4 @@
-"""Bombs: they end within their limit and a second, with the right code, and the host goes on."""
+"""Bombs: they end within their limit and a second, with the right code; the host and its neighbours go on."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ STARTING_SECONDS = 3  # importing the engines, before the limit counts
         [{"sql": "select unnest(range(2000000000)) as n from flow"}],
     ],
 )
-async def test_a_memory_bomb_ends_in_its_limit(run: Any, steps: Any) -> None:
+async def test_a_memory_bomb_ends_in_its_limit(run: Any, neighbour: None, steps: Any) -> None:
     spent = Spent()
     with pytest.raises(PlatformError) as caught:
         await run(steps, memory_bytes=MEMORY, cpu_seconds=LIMIT_SECONDS, spent=spent)
@@ -47,7 +47,7 @@ async def test_a_memory_bomb_ends_in_its_limit(run: Any, steps: Any) -> None:
         [{"derive": {"x": "list_sum(list_transform(range(100000000), lambda i: hash(i + id) % 3))"}}],
     ],
 )
-async def test_an_endless_loop_ends_in_its_limit(run: Any, steps: Any) -> None:
+async def test_an_endless_loop_ends_in_its_limit(run: Any, neighbour: None, steps: Any) -> None:
     spent = Spent()
     with pytest.raises(PlatformError) as caught:
         await run(steps, memory_bytes=8 << 30, cpu_seconds=LIMIT_SECONDS, spent=spent)
@@ -62,7 +62,7 @@ async def test_answers_start_the_processor_time_again(run: Any) -> None:
     assert sum(m.batch.num_rows for m in ran.messages if isinstance(m, Rows)) == 1_500_000
 
 
-async def test_the_spill_folder_has_its_limit(run: Any) -> None:
+async def test_the_spill_folder_has_its_limit(run: Any, neighbour: None) -> None:
     flow = pa.table({"id": range(1_500_000), "text": ["a text that is not very short at all"] * 1_500_000})
     with pytest.raises(PlatformError) as caught:
         await run(
