@@ -6,13 +6,13 @@ import socket
 import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from typing import TYPE_CHECKING, Any
 
 from dataaggregator.connector.addresses import IPAddress, Reach, reach
 from dataaggregator.errors import Invalid, Transient
+
+if TYPE_CHECKING:
+    import aiohttp
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -108,52 +108,11 @@ class Egress:
                 f"{address.host!r} leads to the private address {address.ip}; an operator may name it in EGRESS_ALLOW.",
             )
 
-    def session(self, **options: Any) -> aiohttp.ClientSession:
+    def session(self, **options: Any) -> "aiohttp.ClientSession":
         """An HTTP session whose every connection, redirects included, goes through this guard."""
-        connector = _GuardedConnector(self)
-        return aiohttp.ClientSession(
-            connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), **options
-        )
+        from dataaggregator.connector.guarded import guarded_session  # noqa: PLC0415 (only for who speaks HTTP)
 
-
-class _GuardedConnector(aiohttp.TCPConnector):
-    """Judges literal addresses too, which aiohttp does not show to a resolver."""
-
-    def __init__(self, egress: Egress) -> None:
-        super().__init__(resolver=_GuardedResolver(egress), use_dns_cache=False, ttl_dns_cache=None)
-        self._egress = egress
-
-    async def _resolve_host(self, host: str, port: int, traces: Sequence[Any] | None = None) -> list[ResolveResult]:
-        del traces
-        return _as_results(await self._egress.resolve_all(host, port))
-
-
-class _GuardedResolver(AbstractResolver):
-    def __init__(self, egress: Egress) -> None:
-        self._egress = egress
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        del family
-        return _as_results(await self._egress.resolve_all(host, port))
-
-    async def close(self) -> None:
-        return None
-
-
-def _as_results(addresses: Sequence[Address]) -> list[ResolveResult]:
-    return [
-        ResolveResult(
-            hostname=address.host,
-            host=address.ip,
-            port=address.port,
-            family=socket.AF_INET6 if ":" in address.ip else socket.AF_INET,
-            proto=socket.IPPROTO_TCP,
-            flags=socket.AI_NUMERICHOST,
-        )
-        for address in addresses
-    ]
+        return guarded_session(self, **options)
 
 
 class PinnedContext(ssl.SSLContext):

@@ -1,8 +1,12 @@
 """What `expect` says of a step without a law of its own: how many rows it gives for those of its first input."""
 
+from typing import TYPE_CHECKING
+
 from dataaggregator.contracts.steps import Expect
 from dataaggregator.dataplane.sandbox.messages import Accounting
-from dataaggregator.dataplane.steps.engine import Place
+
+if TYPE_CHECKING:
+    from dataaggregator.dataplane.steps.engine import Place  # a run process asks what holds, without an engine
 
 WORDS: dict[Expect, str] = {
     "one_to_one": "as many rows as the first input has",
@@ -30,7 +34,7 @@ def holds(expect: Expect | None, flow: int, written: int) -> bool:
             return True
 
 
-def hold(expect: Expect | None, flow: int, written: int, place: Place) -> None:
+def hold(expect: Expect | None, flow: int, written: int, place: "Place") -> None:
     """Raise Invalid where it does not hold."""
     if expect is not None and not holds(expect, flow, written):
         message = f"{expect} was expected, {WORDS[expect]}; {flow} came in and {written} went out"
