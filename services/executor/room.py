@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from dataaggregator.contracts.steps import PythonStep
-from dataaggregator.dataplane.compile import needs_sandbox
+from dataaggregator.dataplane.compile.graph import needs_sandbox
 from dataaggregator.dataplane.job import RunJob
 from dataaggregator.errors import Permanent
 from dataaggregator.telemetry import metrics

@@ -19,7 +19,7 @@ from dataaggregator.dataplane.admission import Admission
 from dataaggregator.dataplane.backfilling import RowsOfSlot
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.closing import Books, judge_before_commit
-from dataaggregator.dataplane.compile import compile_pipeline
+from dataaggregator.dataplane.compile.graph import compile_pipeline
 from dataaggregator.dataplane.compile.kept import with_kept
 from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.dataplane.compile.plan import Plan

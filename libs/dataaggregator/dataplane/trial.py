@@ -12,7 +12,7 @@ from dataaggregator.contracts.ledger import LedgerEdge, LedgerStage
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.dataplane.batch import Batch, RejectedRow
 from dataaggregator.dataplane.book import write_up
-from dataaggregator.dataplane.compile import compile_transformation
+from dataaggregator.dataplane.compile.graph import compile_transformation
 from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, SourceNode, TransformNode
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at

@@ -23,7 +23,8 @@ from dataaggregator.contracts.replicate import (
 )
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.contracts.triggers import AfterTrigger, CronTrigger, EveryTrigger, FilesTrigger, WebhookTrigger
-from dataaggregator.dataplane.compile import compile_pipeline, parameter_values
+from dataaggregator.dataplane.compile.graph import compile_pipeline
+from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.definition import Saved
 from dataaggregator.errors import Conflict, FieldError, Invalid
 from services.scheduler.fires import check_cron, fingerprint

@@ -9,7 +9,7 @@ from uuid import UUID
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.dry_run import Candidate, DryRun, DryRunAsked, DryRunError, Tried, WrongField
 from dataaggregator.contracts.pipeline import PipelineDefinition, ResolvedPipeline
-from dataaggregator.dataplane.compile import parameter_values
+from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.db import Database
 from dataaggregator.errors import Denied, FieldError, Invalid
 from dataaggregator.http.answer import Answer

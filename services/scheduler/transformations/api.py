@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dataaggregator.contracts.base import Name
 from dataaggregator.contracts.transformation import TransformationDefinition
-from dataaggregator.dataplane.compile import compile_transformation
+from dataaggregator.dataplane.compile.graph import compile_transformation
 from dataaggregator.db import Database
 from dataaggregator.errors import FieldError, Invalid
 from dataaggregator.http.answer import Answer

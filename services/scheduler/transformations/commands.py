@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from dataaggregator.contracts.transformation import TransformationDefinition
-from dataaggregator.dataplane.compile import compile_transformation
+from dataaggregator.dataplane.compile.graph import compile_transformation
 from dataaggregator.db import Connection, Database
 from dataaggregator.definition import Audited, Author, Edit
 from dataaggregator.errors import Conflict, FieldError, Invalid

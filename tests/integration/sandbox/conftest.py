@@ -12,7 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from dataaggregator.contracts.steps import Step
-from dataaggregator.dataplane.compile import TransformNode
+from dataaggregator.dataplane.compile.plan import TransformNode
 from dataaggregator.dataplane.sandbox.host import Sandbox
 from dataaggregator.dataplane.sandbox.messages import Output, Rows, SandboxLimits
 from dataaggregator.dataplane.sandbox.processor import used_seconds

@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from dataaggregator.contracts.steps import Step
-from dataaggregator.dataplane.compile import TransformNode
+from dataaggregator.dataplane.compile.plan import TransformNode
 from dataaggregator.dataplane.sandbox.messages import Rows
 
 BATCH_ROWS = 50_000

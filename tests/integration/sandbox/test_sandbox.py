@@ -14,7 +14,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from dataaggregator.contracts.steps import Step
-from dataaggregator.dataplane.compile import TransformNode
+from dataaggregator.dataplane.compile.plan import TransformNode
 from dataaggregator.dataplane.sandbox import wire
 from dataaggregator.dataplane.sandbox.messages import Done, Rejected, Rows, Sample, StageCounts
 from dataaggregator.errors import Invalid, Permanent
@@ -156,7 +156,7 @@ import asyncio, pathlib, sys
 import pyarrow as pa
 from pydantic import TypeAdapter
 from dataaggregator.contracts.steps import Step
-from dataaggregator.dataplane.compile import TransformNode
+from dataaggregator.dataplane.compile.plan import TransformNode
 from dataaggregator.dataplane.sandbox.host import Sandbox
 from dataaggregator.dataplane.sandbox.messages import SandboxLimits
 async def main():

@@ -1,12 +1,17 @@
-"""A run process begins without an engine or a client of HTTP: every run pays for what it imports."""
+"""Processes of a run begin with what every run needs: each run pays for what they import."""
 
 import subprocess
 import sys
 
 import pytest
 
+RUN, SANDBOX = "dataaggregator.dataplane.process", "dataaggregator.dataplane.sandbox.session"
 
-@pytest.mark.parametrize("package", ["duckdb", "aiohttp"])
-def test_a_run_process_begins_without_what_few_runs_need(package: str) -> None:
-    look = f"import sys, dataaggregator.dataplane.process; sys.exit({package!r} in sys.modules)"
+
+@pytest.mark.parametrize(
+    ("process", "package"),
+    [(RUN, "duckdb"), (RUN, "aiohttp"), (SANDBOX, "sqlglot"), (SANDBOX, "dataaggregator.contracts.pipeline")],
+)
+def test_a_process_of_a_run_begins_without_what_it_may_not_need(process: str, package: str) -> None:
+    look = f"import sys, {process}; sys.exit({package!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0

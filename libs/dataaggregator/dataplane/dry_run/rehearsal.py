@@ -20,8 +20,9 @@ from dataaggregator.contracts.dry_run import (
 from dataaggregator.contracts.ledger import LedgerStage
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.closing import refuse
-from dataaggregator.dataplane.compile import compile_pipeline, parameter_values
+from dataaggregator.dataplane.compile.graph import compile_pipeline
 from dataaggregator.dataplane.compile.kept import with_kept
+from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.dataplane.compile.plan import DestinationNode
 from dataaggregator.dataplane.dry_run.foreseeing import Drawn, foresee
 from dataaggregator.dataplane.dry_run.sampling import Sampling, Taken

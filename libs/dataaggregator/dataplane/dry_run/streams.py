@@ -18,7 +18,7 @@ from dataaggregator.contracts.dry_run import (
 )
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.contracts.replicate import ResolvedReplicate
-from dataaggregator.dataplane.compile import compile_pipeline
+from dataaggregator.dataplane.compile.graph import compile_pipeline
 from dataaggregator.dataplane.compile.patterns import Patterns
 from dataaggregator.dataplane.dry_run.comparing import fields
 from dataaggregator.dataplane.dry_run.foreseeing import Drawn, foresee

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from dataaggregator.contracts.pipeline import ResolvedPipeline
-from dataaggregator.dataplane.compile import compile_pipeline
 from dataaggregator.dataplane.compile.backfill import backfilled
+from dataaggregator.dataplane.compile.graph import compile_pipeline
 from dataaggregator.errors import Invalid
 
 ID = "0198c0de-0000-7000-8000-000000000001"

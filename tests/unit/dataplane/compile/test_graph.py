@@ -7,7 +7,8 @@ import pytest
 from dataaggregator.contracts.parameters import Parameter
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.contracts.transformation import TransformationDefinition
-from dataaggregator.dataplane.compile import compile_pipeline, compile_transformation, parameter_values
+from dataaggregator.dataplane.compile.graph import compile_pipeline, compile_transformation
+from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.errors import Invalid
 
 FILTER = {"filter": "x > 1"}

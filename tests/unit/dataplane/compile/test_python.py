@@ -7,7 +7,7 @@ import pytest
 
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.contracts.transformation import TransformationDefinition
-from dataaggregator.dataplane.compile import compile_pipeline, compile_transformation
+from dataaggregator.dataplane.compile.graph import compile_pipeline, compile_transformation
 from dataaggregator.dataplane.compile.python import faults, takes_parameters
 from dataaggregator.errors import FieldError, Invalid
 

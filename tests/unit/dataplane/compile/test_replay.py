@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dataaggregator.contracts.pipeline import ResolvedPipeline
-from dataaggregator.dataplane.compile import compile_pipeline
+from dataaggregator.dataplane.compile.graph import compile_pipeline
 from dataaggregator.dataplane.compile.replay import BEHIND_ALL, Entry, entry_of, renumbered, replayed, replayed_at
 from dataaggregator.errors import Conflict
 
