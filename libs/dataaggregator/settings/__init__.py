@@ -32,6 +32,7 @@ from dataaggregator.settings.values import (
     is_json_object,
     lower,
     split,
+    written,
 )
 
 
@@ -376,19 +377,7 @@ def unit(field: str) -> str:
 def shown_default(field: str) -> str:
     """A field's default as one would write it in the environment; empty if there is none."""
     default = Settings.model_fields[field].default
-    if default is None or default == ():
-        return ""
-    if isinstance(default, Rate):
-        return f"{default.requests}/{default.seconds}"
-    if field == "home":
-        return "~/.dataaggregator"
-    return (
-        ",".join(default)
-        if isinstance(default, tuple)
-        else f"{default:g}"
-        if isinstance(default, float)
-        else str(default)
-    )
+    return "~/.dataaggregator" if field == "home" else written(default)
 
 
 def _line(error: ErrorDetails) -> str:

@@ -48,3 +48,18 @@ def is_json_object(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except ValueError:
         return False
+
+
+def written(value: object) -> str:
+    """A value as one would write it in the environment; empty for none."""
+    match value:
+        case None:
+            return ""
+        case Rate():
+            return f"{value.requests}/{value.seconds}"
+        case tuple():
+            return ",".join(value)
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
