@@ -8,7 +8,7 @@ from dataaggregator.contracts.connector import ConnectorDefinition
 from dataaggregator.db import Database
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
-from dataaggregator.http.definition import author, expect, patching, replacing
+from dataaggregator.http.definition import Models, Titles, author, definition_routes, expect, patching, replacing
 from dataaggregator.http.paging import Page, decode_cursor, encode_cursor, page_of
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission
@@ -34,33 +34,19 @@ class ConnectorsApi:
     commands: ConnectorCommands
 
     def routes(self) -> Sequence[Route]:
-        read, write = Permission.DEFINITIONS_READ, Permission.DEFINITIONS_WRITE
-        one, body, good = "/api/connectors/{connector}", ConnectorDefinition, {200: ConnectorShown}
         return (
             Route(
-                "GET", "/api/connector-types", self.types, "List the types of connectors", TAG, read,
-                query=TypeQuery, answers={200: Page[ConnectorTypeShown]},
+                "GET", "/api/connector-types", self.types, "List the types of connectors", TAG,
+                Permission.DEFINITIONS_READ, query=TypeQuery, answers={200: Page[ConnectorTypeShown]},
             ),
-            Route(
-                "GET", "/api/connectors", self.list_page, "List connectors", TAG, read,
-                query=ConnectorQuery, answers={200: Page[ConnectorShown]},
-            ),
-            Route(
-                "POST", "/api/connectors", self.create, "Save a connector", TAG, write,
-                body=body, answers={201: ConnectorShown}, problems=(409,), etag=True, idempotent=True,
-            ),
-            Route("GET", one, self.get, "Show a connector", TAG, read, answers=good, etag=True),
-            Route(
-                "PUT", one, self.replace, "Replace a connector's configuration", TAG, write,
-                body=body, answers=good, problems=(409, 502), etag=True,
-            ),
-            Route(
-                "PATCH", one, self.patch, "Change parts of a connector", TAG, write,
-                body=body, merge_patch=True, answers=good, problems=(409, 502), etag=True,
-            ),
-            Route(
-                "DELETE", one, self.delete, "Delete an unused connector", TAG, write,
-                answers={204: None}, problems=(409,), etag=True,
+            *definition_routes(
+                self, "/api/connectors/{connector}", TAG,
+                Titles(
+                    "List connectors", "Save a connector", "Show a connector", "Replace a connector's configuration",
+                    "Change parts of a connector", "Delete an unused connector",
+                ),
+                Models(ConnectorQuery, Page[ConnectorShown], ConnectorDefinition, ConnectorShown, ConnectorShown),
+                changing=(409, 502),
             ),
             Route(
                 "POST", "/internal/connectors/keep", self.keep, "Ask connectors to stay", "internal", None,

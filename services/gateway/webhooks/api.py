@@ -8,7 +8,7 @@ from aiohttp import web
 from dataaggregator.db import Database
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
-from dataaggregator.http.definition import author, expect, patching, replacing
+from dataaggregator.http.definition import Models, Titles, author, definition_routes, expect, patching, replacing
 from dataaggregator.http.paging import Page, PageQuery
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission
@@ -30,30 +30,17 @@ class WebhooksApi:
     """The caller's address, as far as trusted proxies tell."""
 
     def routes(self) -> Sequence[Route]:
-        read, write = Permission.DEFINITIONS_READ, Permission.DEFINITIONS_WRITE
-        one, body, good = "/api/webhooks/{webhook}", WebhookDefinition, {200: WebhookShown}
+        write, one = Permission.DEFINITIONS_WRITE, "/api/webhooks/{webhook}"
         return (
-            Route(
-                "GET", "/api/webhooks", self.list_page, "List webhooks", TAG, read,
-                query=PageQuery, answers={200: Page[WebhookShown]},
-            ),
-            Route(
-                "POST", "/api/webhooks", self.create, "Send events to an address", TAG, write,
-                body=body, answers={201: WebhookMade}, problems=(409,), etag=True, idempotent=True,
-                description="The events of the workspace from now on, as CloudEvents, signed by Standard Webhooks.",
-            ),
-            Route("GET", one, self.get, "Show a webhook", TAG, read, answers=good, etag=True),
-            Route(
-                "PUT", one, self.replace, "Replace a webhook", TAG, write,
-                body=body, answers=good, problems=(409,), etag=True,
-            ),
-            Route(
-                "PATCH", one, self.patch, "Change parts of a webhook", TAG, write,
-                body=body, merge_patch=True, answers=good, problems=(409,), etag=True,
-            ),
-            Route(
-                "DELETE", one, self.delete, "Delete a webhook, and what waits for it", TAG, write,
-                answers={204: None}, etag=True,
+            *definition_routes(
+                self, one, TAG,
+                Titles(
+                    "List webhooks", "Send events to an address", "Show a webhook", "Replace a webhook",
+                    "Change parts of a webhook", "Delete a webhook, and what waits for it",
+                ),
+                Models(PageQuery, Page[WebhookShown], WebhookDefinition, WebhookMade, WebhookShown),
+                create="The events of the workspace from now on, as CloudEvents, signed by Standard Webhooks.",
+                deleting=(),
             ),
             Route(
                 "POST", f"{one}/rotate-secret", self.rotate, "Sign with another secret", TAG, write,

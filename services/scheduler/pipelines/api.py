@@ -13,7 +13,7 @@ from dataaggregator.definition import Edit, Saved
 from dataaggregator.errors import FieldError, Invalid
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
-from dataaggregator.http.definition import author, expect, patching, replacing
+from dataaggregator.http.definition import Models, Titles, author, definition_routes, expect, patching, replacing
 from dataaggregator.http.paging import Page, PageQuery
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission
@@ -46,28 +46,15 @@ class PipelinesApi:
 
     def routes(self) -> Sequence[Route]:
         read, write, operate = Permission.DEFINITIONS_READ, Permission.DEFINITIONS_WRITE, Permission.RUNS_OPERATE
-        one, body, good = "/api/pipelines/{pipeline}", PipelineDefinition, {200: PipelineShown}
+        one, good = "/api/pipelines/{pipeline}", {200: PipelineShown}
         return (
-            Route(
-                "GET", "/api/pipelines", self.list_page, "List pipelines", TAG, read,
-                query=PipelineQuery, answers={200: Page[PipelineShown]},
-            ),
-            Route(
-                "POST", "/api/pipelines", self.create, "Save a pipeline", TAG, write,
-                body=body, answers={201: PipelineShown}, problems=(409,), etag=True, idempotent=True,
-            ),
-            Route("GET", one, self.get, "Show a pipeline", TAG, read, answers=good, etag=True),
-            Route(
-                "PUT", one, self.replace, "Replace a pipeline by a new version", TAG, write,
-                body=body, answers=good, problems=(409,), etag=True,
-            ),
-            Route(
-                "PATCH", one, self.patch, "Change parts of a pipeline", TAG, write,
-                body=body, merge_patch=True, answers=good, problems=(409,), etag=True,
-            ),
-            Route(
-                "DELETE", one, self.delete, "Delete a pipeline; its runs stay", TAG, write,
-                answers={204: None}, problems=(409,), etag=True,
+            *definition_routes(
+                self, one, TAG,
+                Titles(
+                    "List pipelines", "Save a pipeline", "Show a pipeline", "Replace a pipeline by a new version",
+                    "Change parts of a pipeline", "Delete a pipeline; its runs stay",
+                ),
+                Models(PipelineQuery, Page[PipelineShown], PipelineDefinition, PipelineShown, PipelineShown),
             ),
             Route("POST", f"{one}/pause", self.pause, "Let the triggers rest", TAG, operate, answers=good),
             Route("POST", f"{one}/resume", self.resume, "Let the triggers fire again", TAG, operate, answers=good),

@@ -16,7 +16,7 @@ from dataaggregator.errors import FieldError, Invalid
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.client import ServiceClient
-from dataaggregator.http.definition import author, expect, patching, replacing, shown
+from dataaggregator.http.definition import Models, Titles, author, definition_routes, expect, patching, replacing, shown
 from dataaggregator.http.paging import Page, PageQuery
 from dataaggregator.http.route import MEBIBYTE, Route
 from dataaggregator.permissions import Permission
@@ -87,30 +87,20 @@ class TransformationsApi:
     services: ServiceClient
 
     def routes(self) -> Sequence[Route]:
-        read, write = Permission.DEFINITIONS_READ, Permission.DEFINITIONS_WRITE
-        one, body = "/api/transformations/{transformation}", TransformationDefinition
-        good, gone = {200: Transformation}, {204: None}
+        read, write, one = (
+            Permission.DEFINITIONS_READ,
+            Permission.DEFINITIONS_WRITE,
+            "/api/transformations/{transformation}",
+        )
         return (
-            Route(
-                "GET", "/api/transformations", self.list_page, "List transformations", TAG, read,
-                query=PageQuery, answers={200: Page[Transformation]},
-            ),
-            Route(
-                "POST", "/api/transformations", self.create, "Save a transformation", TAG, write,
-                body=body, answers={201: Transformation}, problems=(409,), etag=True, idempotent=True,
-            ),
-            Route("GET", one, self.get, "Show a transformation", TAG, read, answers=good, etag=True),
-            Route(
-                "PUT", one, self.replace, "Replace a transformation by a new version", TAG, write,
-                body=body, answers=good, problems=(409,), etag=True,
-            ),
-            Route(
-                "PATCH", one, self.patch, "Change parts of a transformation", TAG, write,
-                body=body, merge_patch=True, answers=good, problems=(409,), etag=True,
-            ),
-            Route(
-                "DELETE", one, self.delete, "Delete an unused transformation", TAG, write,
-                answers=gone, problems=(409,), etag=True,
+            *definition_routes(
+                self, one, TAG,
+                Titles(
+                    "List transformations", "Save a transformation", "Show a transformation",
+                    "Replace a transformation by a new version", "Change parts of a transformation",
+                    "Delete an unused transformation",
+                ),
+                Models(PageQuery, Page[Transformation], TransformationDefinition, Transformation, Transformation),
             ),
             Route(
                 "POST", "/api/transformations/test", self.test, "Try a transformation that is not saved", TAG,
