@@ -11,3 +11,17 @@ async def execute(url: str, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def stored(url: str) -> list[str]:
+    """Every row of every table of ours as text: what must never be told is looked for in them."""
+    connection = await asyncpg.connect(url)
+    try:
+        tables = await connection.fetch("SELECT schemaname, tablename FROM pg_tables WHERE schemaname !~ '^pg_'")
+        return [
+            row[0]
+            for schema, table in tables
+            for row in await connection.fetch(f'SELECT t::text FROM {schema}."{table}" t')
+        ]
+    finally:
+        await connection.close()

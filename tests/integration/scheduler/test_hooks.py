@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import pytest
 
 from dataaggregator.permissions import Role
 from dataaggregator.signatures import new_secret, sign
 from dataaggregator.telemetry import logs, metrics
 from tests.integration.control import OTHER_WORKSPACE, WORKSPACE, Control, Reply, until
+from tests.sql import stored
 
 pytestmark = pytest.mark.usefixtures("warehouse")
 
@@ -210,18 +210,7 @@ async def test_token_and_secret_are_told_by_nothing(
         await control.good("POST", f"{HOOK}/rotate")
     written = "".join(str(logs.line(record)) + record.getMessage() for record in caplog.records)
     assert "http_call" in written
-    connection = await asyncpg.connect(database_url)
-    try:
-        stored = [
-            row[0]
-            for table in await connection.fetch(
-                "SELECT schemaname, tablename FROM pg_tables WHERE schemaname !~ '^pg_'"
-            )
-            for row in await connection.fetch(f'SELECT t::text FROM {table[0]}."{table[1]}" t')
-        ]
-    finally:
-        await connection.close()
-    sinks = [written, metrics.exposition().decode(), *stored, str(await control.good("GET", HOOK))]
+    sinks = [written, metrics.exposition().decode(), *await stored(database_url), str(await control.good("GET", HOOK))]
     for secret in (made["token"], made["token"].removeprefix("dah_"), made["secret"], made["secret"][6:]):
         for form in (secret, secret.encode().hex()):
             assert not any(form in sink for sink in sinks)
