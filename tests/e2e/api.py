@@ -21,6 +21,8 @@ LOOK_SECONDS = 0.03
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "timed_out", "skipped"})
 NOTHING: Any = object()
 PASSWORD = "correct horse battery"
+NEVER_MADE = "nowhere"
+"""The name by which tests ask for what is not there: one that made it would change what the others find."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Api:
         query: Mapping[str, object] | None = None,
     ) -> Answered:
         """One call; whatever comes back must be what the document declares."""
+        assert not (isinstance(body, dict) and body.get("name") == NEVER_MADE), "others take this for not there"
         content = raw if body is NOTHING else orjson.dumps(body)
         data = None if content is None else BytesIO(content)
         sent = {**self._headers(), **({} if data is None else {"Content-Type": "application/json"}), **(headers or {})}

@@ -171,8 +171,8 @@ async def test_a_replay_goes_only_to_destinations_that_have_the_other_rows(api: 
 
 
 async def test_rows_of_a_run_that_committed_nothing_are_not_replayed(api: Api) -> None:
-    await api.post("/api/pipelines", pipeline("nowhere", on_rejected={"threshold": "1%"}))
-    run = await api.run("nowhere")
+    await api.post("/api/pipelines", pipeline("unloaded", on_rejected={"threshold": "1%"}))
+    run = await api.run("unloaded")
     assert run["error"]["code"] == "rejected-over-threshold"
     assert await refused(api, run, rule="positive") == "replay-nowhere"
 
