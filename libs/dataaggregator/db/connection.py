@@ -1,12 +1,14 @@
 """The database: the one typed door to the driver's connections; jsonb goes in and out as Python values."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import orjson
 from asyncpg.transaction import Transaction, TransactionState
+
+from dataaggregator.db.arrays import known
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -17,11 +19,16 @@ else:
 
 
 class PooledConnection(asyncpg.Connection):
-    """The driver's connection, whose transactions can begin with settings of their own in the same round trip."""
+    """The driver's connection, whose transactions can begin with settings of their own in the same round trip, and
+    which knows the arrays that are sent over it."""
 
     def begin(self, settings: str = "") -> Transaction:
         """A transaction to be entered once; `settings` are statements of ours, never of anybody else."""
         return _BegunWith(self, settings)
+
+    async def _introspect_types(self, typeoids: Collection[int], timeout: float | None) -> Any:
+        """What the driver asks before it can send or read types that are new to it."""
+        return known(typeoids) or await super()._introspect_types(typeoids, timeout)  # type: ignore[misc]
 
 
 class _BegunWith(Transaction):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -228,3 +229,21 @@ async def test_an_ordinary_login_user_becomes_the_roles(
 def test_every_bus_table_belongs_to_a_workspace() -> None:
     for columns in ddl.BUS_TABLES.values():
         assert "workspace_id uuid NOT NULL" in columns
+
+
+async def test_arrays_of_built_in_types_are_sent_without_asking_what_they_are(shop: Database) -> None:
+    moment = datetime(2026, 11, 29, 12, tzinfo=UTC)
+    sent = {
+        "bool": True, "bytea": b"\0a", "int2": 7, "int4": 70_000, "int8": 2**40, "float8": 0.5, "timestamptz": moment,
+        "uuid": uuid4(),
+    }  # fmt: skip
+    asked = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'WITH RECURSIVE typeinfo%'"
+    async with shop.platform() as tx:
+        for name, value in sent.items():
+            statement = f"SELECT $1::{name}[], ($1::{name}[])[1]::text, $2::{name}::text"
+            got = await tx.fetchrow(statement, [value, None], value)
+            assert got is not None
+            assert (got[0], got[1]) == ([value, None], got[2]), name
+        assert await tx.fetchval(asked) == 0
+        assert await tx.fetchval("SELECT $1::inet[] || $2::int8[]::text::inet[]", ["10.0.0.1"], []) is not None
+        assert await tx.fetchval(asked) == 1, "of any other it asks as ever"
