@@ -1,4 +1,4 @@
-"""A process of the bus's three small services on RabbitMQ, made to die at a named place.
+"""Processes made to die; those of the bus's three small services on RabbitMQ at a named place.
 
 The processes are forked off one that has imported everything, so that a life costs what it does and not a second more.
 """
@@ -28,6 +28,7 @@ from tests.integration.bus.rig import LISTENER, Rig
 STARTED_WITHIN_SECONDS = 30.0
 DEAD_WITHIN_SECONDS = 60.0
 POISON = "poison"
+PARENTS = (__name__, "tests.faults.schedulers")
 
 Die = Callable[[], Awaitable[None]]
 
@@ -78,20 +79,21 @@ class Fate:
 
 
 class Mortal:
-    """One such process."""
+    """A process that dies of its fate, or is killed."""
 
     def __init__(self, process: ForkServerProcess) -> None:
         self._process = process
 
     @classmethod
-    async def born(cls, settings: Settings, rabbitmq_url: str, fate: Fate) -> "Mortal":
-        """Return when it is at work, or dead already."""
-        assert settings.database_url is not None
+    async def born(cls, live: Callable[..., None], *words: Any) -> "Mortal":
+        """A process that lives so, told these words and the pipe on which it says that it was born.
+
+        Return when it is at work, or dead already.
+        """
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(list(PARENTS))
         here, there = context.Pipe(duplex=False)
-        urls = (settings.database_url.get_secret_value(), rabbitmq_url)
-        process = context.Process(target=_live, args=(*urls, fate, there), daemon=True)
+        process = context.Process(target=live, args=(*words, there), daemon=True)
         await asyncio.to_thread(process.start)
         there.close()  # so that an early death is heard as well
         assert await asyncio.to_thread(here.poll, STARTED_WITHIN_SECONDS), "it was not born"
@@ -108,7 +110,7 @@ class Mortal:
         assert self._process.exitcode == -signal.SIGKILL, f"it ended with {self._process.exitcode}"
 
     async def end(self) -> None:
-        """End it now, if it lives."""
+        """Kill it now, if it lives."""
         self._process.kill()
         await asyncio.to_thread(self._process.join, DEAD_WITHIN_SECONDS)
 
@@ -122,7 +124,8 @@ class Nursery:
 
     async def birth(self, fate: Fate) -> Mortal:
         """A process at work, or dead already."""
-        return await Mortal.born(self.settings, self.rabbitmq_url, fate)
+        assert self.settings.database_url is not None
+        return await Mortal.born(_live, self.settings.database_url.get_secret_value(), self.rabbitmq_url, fate)
 
 
 def _live(database_url: str, rabbitmq_url: str, fate: Fate, born: Pipe) -> None:

@@ -16,6 +16,7 @@ from dataaggregator.settings import Settings
 from services.executor.domain import Status
 from tests.e2e.platform import Platform
 from tests.faults import invariants
+from tests.faults.invariants import Loaded
 from tests.faults.rows import Warehouse
 from tests.integration.executor.place import EMAIL, PASSWORD, SECRET_KEY, Place, open_place
 
@@ -67,7 +68,7 @@ async def begun(platform: Platform, warehouse: str) -> tuple[str, dict[str, dict
     return run["id"], {connector["id"]: {"type": "postgres", "config": config}}
 
 
-@pytest.mark.tries(1, 20)
+@pytest.mark.tries(2, 20)
 async def test_an_executor_stopped_beyond_its_lease_writes_nothing_late(
     settings: Settings, warehouse: Warehouse, tmp_path: Path, chance: random.Random
 ) -> None:
@@ -88,8 +89,8 @@ async def test_an_executor_stopped_beyond_its_lease_writes_nothing_late(
             assert before.count("succeeded") == 1
             ledger = await second.client.get(f"/api/runs/{run_id}/ledger")
         await warehouse.connection.execute(f"CREATE TABLE oracle AS SELECT generate_series(1, {ROWS})::bigint AS id")
-        await invariants.check_destination(warehouse.connection, "public.rows", "oracle")
-        invariants.check_ledger(ledger)
+        loaded = Loaded("public.rows", "oracle", run_id)
+        await invariants.check(warehouse.connection, loaded, ledger, tmp_path, None)
 
 
 async def noticed(platform: Platform, second: Place, run_id: str) -> None:

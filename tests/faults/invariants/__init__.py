@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deploy.local.rabbitmq import Broker
 from tests.faults.invariants.canaries import check_canaries, encodings
-from tests.faults.invariants.events import Bus, check_deliveries, check_events, check_order, settled
+from tests.faults.invariants.events import Bus, check_deliveries, check_events, check_order, check_sequences, settled
 from tests.faults.invariants.leftovers import (
     ancestors,
     check_nothing_left,
@@ -49,6 +49,7 @@ __all__ = [
     "check_order",
     "check_platform",
     "check_runs_end",
+    "check_sequences",
     "check_slots",
     "encodings",
     "first_run_process",

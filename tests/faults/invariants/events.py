@@ -40,7 +40,7 @@ async def check_events(connection: Connection, bus: Bus, within_seconds: float =
         if schema in bus.effects:
             await _check_effects(connection, schema, bus.effects[schema])
     for schema in await schemas(connection):
-        await _check_sequences(connection, schema)
+        await check_sequences(connection, schema)
         await _check_positions(connection, schema)
 
 
@@ -123,7 +123,7 @@ async def _check_effects(connection: Connection, schema: str, table: str) -> Non
     assert not differ, f"I3: inbox and effects of {schema} differ: {_few(differ)}"
 
 
-async def _check_sequences(connection: Connection, schema: str) -> None:
+async def check_sequences(connection: Connection, schema: str) -> None:
     """I4 where it is said: 1, 2, 3 … for each subject, up to the counter."""
     holes = await connection.fetch(
         f"""SELECT source, subject, s.last_sequence, count(o.id) AS said, max(o.sequence) AS highest
