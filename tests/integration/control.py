@@ -5,7 +5,7 @@ signing key with its JWKS. Every answer is held against the service's own docume
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -271,5 +271,15 @@ async def control_platform(
     await client.open()
     held.push_async_callback(client.close)
     session = await held.enter_async_context(aiohttp.ClientSession())
-    documents = {service.name: document(service.routes, service.name) for service in built}
-    return Control(ports, issuer, executor, client, session, documents)
+    return Control(ports, issuer, executor, client, session, _documents(built))
+
+
+_DOCUMENTS: dict[str, dict[str, Any]] = {}
+
+
+def _documents(services: Iterable[Service]) -> dict[str, dict[str, Any]]:
+    """What each says of its routes; it takes a while to write and is the same in every platform of a test run."""
+    for service in services:
+        if service.name not in _DOCUMENTS:
+            _DOCUMENTS[service.name] = document(service.routes, service.name)
+    return {service.name: _DOCUMENTS[service.name] for service in services}

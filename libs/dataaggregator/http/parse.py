@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args, get_origin
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
@@ -104,9 +104,9 @@ class QueryReader:
 
     def __init__(self, model: type[BaseModel] | None) -> None:
         self._model = model or Query
-        schema = self._model.model_json_schema()
-        self._lists = {name for name, told in schema.get("properties", {}).items() if _takes_list(told)}
-        required = any(field.is_required() for field in self._model.model_fields.values())
+        fields = self._model.model_fields
+        self._lists = {field.alias or name for name, field in fields.items() if _takes_list(field.annotation)}
+        required = any(field.is_required() for field in fields.values())
         self._default = None if required else self._model()
 
     def read(self, request: web.Request) -> BaseModel:
@@ -133,8 +133,8 @@ class QueryReader:
             raise invalid_query(error) from None
 
 
-def _takes_list(schema: Mapping[str, Any]) -> bool:
-    return schema.get("type") == "array" or any(one.get("type") == "array" for one in schema.get("anyOf", ()))
+def _takes_list(annotation: object) -> bool:
+    return any(get_origin(one) in (list, tuple) for one in (annotation, *get_args(annotation)))
 
 
 async def read_body(route: Route, request: web.Request) -> bytes:
