@@ -33,7 +33,7 @@ from dataaggregator.dataplane.job import (
 )
 from dataaggregator.dataplane.probe import answer
 from dataaggregator.dataplane.redaction import Redaction
-from dataaggregator.dataplane.replicating import Replication
+from dataaggregator.dataplane.replicating.replication import Replication
 from dataaggregator.dataplane.report import Reporter, ReportHandler
 from dataaggregator.dataplane.runner import Runner
 from dataaggregator.dataplane.warm import WarmSandbox

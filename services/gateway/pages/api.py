@@ -1,5 +1,6 @@
 """Pages, HTTP door: the documents and the pages that show them."""
 
+from functools import cached_property
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -27,7 +28,6 @@ class PagesApi:
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
-        self._asyncapi = orjson.dumps(asyncapi.document())
         self._errors = _errors_page()
 
     def routes(self) -> list[Route]:
@@ -81,6 +81,11 @@ class PagesApi:
 
     async def asyncapi(self, _: Call) -> Answer:
         return TextAnswer(text=self._asyncapi, content_type="application/json", headers=_BRIEFLY)
+
+    @cached_property
+    def _asyncapi(self) -> bytes:
+        """Written when it is asked for first: that takes as long as all else of a gateway's start."""
+        return orjson.dumps(asyncapi.document())
 
     async def errors(self, _: Call) -> Answer:
         return TextAnswer(text=self._errors, content_type=_HTML, headers=_BRIEFLY)
