@@ -13,6 +13,7 @@ from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.connector import SchemaChanged
 from dataaggregator.contracts.ledger import Ledger, Verification
+from dataaggregator.contracts.pipeline import PipelineEmptied
 from dataaggregator.contracts.run import (
     RunAttemptFailed,
     RunCancelled,
@@ -281,8 +282,18 @@ async def settle_all(tx: Connection, ends: Sequence[tuple[Run, AttemptEnd]]) -> 
         else:
             message = _told(run, verdict, finished_at, outcome)
         said.append(Said(message, run.run_id, run.workspace_id))
+        if verdict.status is Status.SUCCEEDED and outcome is not None and (emptied := _emptied(run, outcome)):
+            said.append(Said(emptied, run.pipeline_id, run.workspace_id))
     await emit_all(tx, SCHEMA, said, source=SOURCE)
     return verdicts
+
+
+def _emptied(run: Run, outcome: RunOutcome) -> PipelineEmptied | None:
+    """A slot of a backfill has no run before it, and a replay no source."""
+    if not outcome.emptied or run.queued.backfill_id is not None or run.queued.replay is not None:
+        return None
+    name = run.queued.pipeline_name
+    return PipelineEmptied(pipeline_id=run.pipeline_id, name=name, run_id=run.run_id, sources=outcome.emptied)
 
 
 async def _save_replayed(tx: Connection, run: Run, outcome: RunOutcome) -> None:

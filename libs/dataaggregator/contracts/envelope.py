@@ -38,6 +38,7 @@ MESSAGES: dict[str, type[Message]] = {
         pipeline.PipelineBlocked,
         pipeline.PipelineLate,
         pipeline.PipelineRecovered,
+        pipeline.PipelineEmptied,
         connector.ConnectorCreated,
         connector.ConnectorUpdated,
         connector.ConnectorDeleted,

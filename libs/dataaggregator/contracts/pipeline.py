@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent, Time
+from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent, Time, Told
 from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.modes import ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
@@ -281,3 +281,20 @@ class PipelineRecovered(_PipelineChanged):
     said_by: ClassVar[str] = "scheduler"
     late_since: Time
     reason: Literal["succeeded", "paused", "changed"]
+
+
+class EmptiedSource(Told):
+    """A source that was read whole and gave no rows."""
+
+    source: str = Field(description="Its stage in the ledger.")
+    stream: str | None = Field(None, description="What was read; a query has none.")
+    rows_before: int = Field(description="How many it gave in the last good run before.")
+
+
+class PipelineEmptied(_PipelineChanged):
+    """A run succeeded in which sources gave no rows where they gave some in the last good run before."""
+
+    event_type: ClassVar[str] = "pipeline.emptied.v1"
+    said_by: ClassVar[str] = "executor"
+    run_id: UUID
+    sources: tuple[EmptiedSource, ...]

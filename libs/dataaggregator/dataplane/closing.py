@@ -103,6 +103,7 @@ class Books:
             counts=self._counts(loads),
             quarantine=self._quarantine(),
             warnings=self._warnings(),
+            emptied=tuple(dict.fromkeys(one for extract, _ in self._entries for one in extract.emptied)),
         )
 
     def _ledger(self) -> Ledger:

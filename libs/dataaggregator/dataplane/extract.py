@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from dataaggregator.contracts.ledger import LedgerEdge, LedgerStage
+from dataaggregator.contracts.pipeline import EmptiedSource
 from dataaggregator.contracts.run import RunCounts
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.book import Producer
@@ -34,6 +35,8 @@ class Extract(BaseModel):
     counts: RunCounts
     quarantine: tuple[QuarantineEntry, ...] = ()
     warnings: tuple[str, ...] = ()
+    emptied: tuple[EmptiedSource, ...] = ()
+    """Sources without a row where there were rows before."""
     spooled: dict[str, str] = {}
     """Parquet files by node, relative to the run folder; empty when the rows went straight on."""
     copies: tuple[Copy, ...] = ()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.dry_run import DryRunAsked
 from dataaggregator.contracts.ledger import Ledger, Receipt
-from dataaggregator.contracts.pipeline import ResolvedPipeline
+from dataaggregator.contracts.pipeline import EmptiedSource, ResolvedPipeline
 from dataaggregator.contracts.run import DestinationOutcome, RunCounts, RunError, StageProgress
 from dataaggregator.contracts.transformation import TransformationDefinition
 
@@ -311,6 +311,7 @@ class RunOutcome(_Part):
     counts: RunCounts
     quarantine: tuple[QuarantineEntry, ...] = ()
     warnings: tuple[str, ...] = ()
+    emptied: tuple[EmptiedSource, ...] = ()
 
 
 class Finished(_Part):

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dataaggregator.connector.destination import BinaryDestination, Destination, LoadRequest, SchemaPolicy
 from dataaggregator.connector.source import BinaryCopy, BinarySource, ReadMode, ReadRequest, Source
-from dataaggregator.contracts.pipeline import ResolvedSource
+from dataaggregator.contracts.pipeline import EmptiedSource, ResolvedSource
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.book import write_up
 from dataaggregator.dataplane.compile.plan import Plan, SourceNode
@@ -136,6 +136,7 @@ class Pass:
             counts=self.tally.counts(),
             quarantine=self._quarantine.close({stage.stage: stage.kind for stage in written.stages}),
             warnings=tuple(self._warnings()),
+            emptied=tuple(self._emptied()),
             spooled=self._spools,
             copies=self._copied,
         )
@@ -238,19 +239,23 @@ class Pass:
         return source_key(name, self._scene.job.definition.sources[name], self._scene.parameters)
 
     def _warnings(self) -> list[str]:
-        job = self._scene.job
         found = [
             f"{name}: what was kept up to its cursor is not on this machine; it was read from the beginning."
             for name, kept in self._kept.items()
             if not kept.found and self._key(name) in self._came_from
         ]
-        for name, before in job.previous_rows.items():
-            counted = self.tally.sources.get(name)
-            whole = name in self.requests and self.requests[name].mode is ReadMode.FULL_REFRESH
-            if before and whole and counted is not None and not counted.read:
-                found.append(f"{name} gave no rows; in the run before it gave {before}.")
+        found += [f"{one.source} gave no rows; in the run before it gave {one.rows_before}." for one in self._emptied()]
         found += self.tally.warnings()
         return found
+
+    def _emptied(self) -> Iterator[EmptiedSource]:
+        """What is read by a cursor may well have nothing new."""
+        for name, before in self._scene.job.previous_rows.items():
+            counted, request = self.tally.sources.get(name), self.requests.get(name)
+            if request is None or request.mode is not ReadMode.FULL_REFRESH:
+                continue
+            if before and counted is not None and not counted.read:
+                yield EmptiedSource(source=name, stream=request.stream, rows_before=before)
 
 
 async def undecoded(

@@ -282,6 +282,7 @@ async def test_no_rows_where_there_were_rows_before_is_a_warning_by_the_streams_
     await erp.execute("DELETE FROM a")
     second = good(await bench.run(next_run(job, first)))
     assert list(second.warnings) == ["public.a gave no rows; in the run before it gave 3."]
+    assert [(one.source, one.stream, one.rows_before) for one in second.emptied] == [("erp/public.a", "public.a", 3)]
 
 
 async def test_a_cancel_rolls_back_what_is_at_work_and_begins_nothing_more(

@@ -190,6 +190,10 @@ async def test_no_rows_where_there_were_rows_before_is_a_warning(bench: Bench, o
     outcome = await bench.run(job)
     assert outcome.status == "succeeded"
     assert outcome.warnings == ("orders gave no rows; in the run before it gave 12.",)
+    (emptied,) = outcome.emptied
+    assert (emptied.source, emptied.stream, emptied.rows_before) == ("orders", "public.orders", 12)
+    again = await bench.run(bench.again(job))
+    assert (again.warnings, again.emptied) == (outcome.warnings, outcome.emptied), "an attempt that finds the commit"
 
 
 async def test_a_password_is_in_no_frame_and_in_no_error(bench: Bench, orders: Fill, empty_database_url: str) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from dataaggregator.contracts.ledger import Ledger
+from dataaggregator.contracts.pipeline import EmptiedSource
 from dataaggregator.contracts.run import RunCounts, RunQueued
 from dataaggregator.contracts.state import StateChange
 from dataaggregator.dataplane.job import CursorSet, KnownCursor, RunOutcome
@@ -53,13 +54,14 @@ async def pipeline(claimed: Claim, attempts: Attempts) -> UUID:
     return run.pipeline_id
 
 
-async def end(attempts: Attempts, run: Run, value: str) -> None:
+async def end(attempts: Attempts, run: Run, value: str, emptied: tuple[EmptiedSource, ...] = ()) -> None:
     cursor = {"field": "id", "type": "bigint", "value": value}
     outcome = RunOutcome(
         status="succeeded",
         ledger=Ledger(run_id=run.run_id, balanced=True),
         counts=RunCounts(),
         cursors=tuple(KnownCursor(destination=to, source="a:t", cursor=cursor) for to in ("lake/t", "warehouse/t")),
+        emptied=emptied,
     )
     assert await attempts.record(run, AttemptEnd(End.SUCCEEDED, None, outcome)) is not None
 
@@ -216,7 +218,9 @@ async def test_a_slot_of_a_backfill_keeps_nobody_from_setting_it_and_is_no_run_t
     assert values(await door.post(change(go_on("1")))) == [("lake/t", "1"), ("warehouse/t", "1")]
     slot = await attempts.claim(OWNER)
     assert slot is not None
-    await end(attempts, slot, "7")
+    await end(attempts, slot, "7", emptied=(EmptiedSource(source="a", rows_before=3),))
+    async with database.platform() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM executor.outbox WHERE type = 'pipeline.emptied.v1'") == 0
     await queue(pipeline_id=door.pipeline)
     following = await claimed_one(database)
     assert following.last_ledger is not None

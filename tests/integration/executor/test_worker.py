@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from dataaggregator.ids import new_id
 from dataaggregator.settings import Settings
 from services.executor.domain import Status
 from services.executor.folders import RunFolders
@@ -21,8 +22,12 @@ SLOW = "SELECT i::bigint AS id FROM generate_series(1, 1000) i, LATERAL (SELECT 
 def file(tmp_path: Path) -> Path:
     found = tmp_path / "in" / "a.csv"
     found.parent.mkdir()
-    found.write_text("id,name\n" + "".join(f"{n},name {n}\n" for n in range(100)))
+    fill(found, 100)
     return found
+
+
+def fill(file: Path, rows: int) -> None:
+    file.write_text("id,name\n" + "".join(f"{n},name {n}\n" for n in range(rows)))
 
 
 def copying(place: Place, file: Path, warehouse: str, **changes: Any) -> dict[str, Any]:
@@ -63,6 +68,23 @@ async def test_a_queued_run_is_done_and_leaves_everything_told(
     assert ledger["receipts"][0]["committed"] == 100
     lines = await workplace.client.get(f"/api/runs/{queued.run_id}/logs")
     assert lines["items"][0]["message"] == "Attempt 1 started."
+
+
+async def test_a_source_without_rows_where_there_were_some_is_an_event_about_its_pipeline_once(
+    workplace: Place, file: Path, empty_database_url: str
+) -> None:
+    definition, pipeline = copying(workplace, file, empty_database_url), new_id()
+    definition["sources"]["a"]["schema"] = {"id": "bigint", "name": "string"}
+    for rows in (100, 0, 0):
+        fill(file, rows)
+        queued = await workplace.queue(definition=definition, pipeline_id=pipeline)
+        run = await workplace.ended(queued.run_id)
+        assert run.status is Status.SUCCEEDED, await workplace.error_detail(queued.run_id)
+    async with workplace.ports.database.platform() as tx:
+        told = await tx.fetch("SELECT type, sequence, data FROM executor.outbox WHERE subject = $1", str(pipeline))
+    assert [(one["type"], one["sequence"], one["data"]["sources"]) for one in told] == [
+        ("pipeline.emptied.v1", 1, [{"source": "a", "stream": "a.csv", "rows_before": 100}])
+    ]
 
 
 async def test_the_same_message_again_runs_nothing_again(workplace: Place, file: Path, empty_database_url: str) -> None:

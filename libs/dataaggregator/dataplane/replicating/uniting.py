@@ -92,6 +92,7 @@ class Ended:
                 for one in self.outcome.quarantine
             ),
             "warnings": tuple(self._warning(warning) for warning in self.outcome.warnings),
+            "emptied": tuple(one.model_copy(update={"source": name(one.source)}) for one in self.outcome.emptied),
         }
         return self.outcome.model_copy(update=changes)
 
@@ -142,6 +143,7 @@ def united(
             *remarks(replicate, [one.planned for one in counted]),
             *(warning for one in told for warning in one.warnings),
         ),
+        emptied=tuple(emptied for one in told for emptied in one.emptied),
     )
 
 
