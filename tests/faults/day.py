@@ -1,0 +1,146 @@
+"""A day of many schedules, and what an oracle of its own says of it: which slots there are, and how each may end."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo, available_timezones
+
+from asyncpg import Record
+
+from tests.faults.fires_oracle import Tick, fires_in, walk
+
+MINUTES = ("0", "30", "*/20", "7,37", "59")
+HOURS = ("*", "*/2", "*/3", "0", "2", "9", "1,3,13")
+INTERVALS: Mapping[str, timedelta] = {
+    "20m": timedelta(minutes=20),
+    "45m": timedelta(minutes=45),
+    "1h": timedelta(hours=1),
+    "1h30m": timedelta(minutes=90),
+    "6h": timedelta(hours=6),
+}
+JITTERS = (None, None, None, "1m", "10m")
+MISSED = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Day:
+    """From its beginning, when the pipelines were saved, to its end."""
+
+    start: datetime
+    end: datetime
+
+    def moment(self, chance: random.Random) -> datetime:
+        return self.start + (self.end - self.start) * chance.random()
+
+    @cache  # noqa: B019 (there are few of them)
+    def ticks(self, zone: str) -> list[Tick]:
+        return walk(ZoneInfo(zone), self.start, self.end + timedelta(minutes=1))
+
+
+@dataclass
+class Rest:
+    """A pause of a pipeline, with the moments between which it began and between which it ended."""
+
+    began: tuple[datetime, datetime]
+    ended: tuple[datetime, datetime] | None = None
+
+
+@dataclass
+class Plan:
+    """One pipeline: what is asked for, and what became of it."""
+
+    trigger: dict[str, Any]
+    overlap: str
+    rests: list[Rest] = field(default_factory=list)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        return {"triggers": [self.trigger], "overlap": self.overlap}
+
+
+def a_plan(day: Day, chance: random.Random) -> Plan:
+    trigger: dict[str, Any] = {"catch_up": chance.choice(["latest", "latest", "all", "none"])}
+    if chance.random() < 0.6:
+        trigger["cron"] = f"{chance.choice(MINUTES)} {chance.choice(HOURS)} * * *"
+        trigger["timezone"] = chance.choice(sorted(available_timezones()))
+    else:
+        trigger["every"] = chance.choice(list(INTERVALS))
+    if (jitter := chance.choice(JITTERS)) is not None:
+        trigger["jitter"] = jitter
+    first, second = sorted((day.moment(chance), day.moment(chance)))
+    if chance.random() < 0.3:
+        trigger["start"] = (first - timedelta(hours=chance.randrange(48))).isoformat()
+    if chance.random() < 0.2:
+        trigger["end"] = second.isoformat()
+    return Plan(trigger, chance.choice(["queue", "queue", "queue", "skip"]))
+
+
+def expected(plan: Plan, anchor: datetime, day: Day) -> list[datetime]:
+    """Every slot after `anchor`, when the trigger was saved, up to the day's end."""
+    trigger = plan.trigger
+    start = datetime.fromisoformat(trigger["start"]) if "start" in trigger else None
+    end = datetime.fromisoformat(trigger["end"]) if "end" in trigger else day.end
+    if "cron" in trigger:
+        fires = fires_in(day.ticks(trigger["timezone"]), trigger["cron"], anchor, day.end + timedelta(microseconds=1))
+    else:
+        interval = INTERVALS[trigger["every"]]
+        fire = anchor + interval if start is None else start
+        fires = []
+        while fire <= day.end:
+            fires.append(fire)
+            fire += interval
+    return [fire for fire in fires if anchor < fire <= end and (start is None or fire >= start)]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Says what is wrong with how a schedule's slots ended; no run of these pipelines ever does."""
+
+    plan: Plan
+    delay: timedelta
+
+    def wrong(self, slots: list[Record]) -> list[str]:
+        found = []
+        for place, slot in enumerate(slots):
+            before, following = slots[:place], slots[place + 1 : place + 2]
+            if not self._may_be(slot, before, following):
+                found.append(f"{dict(slot)} of {self.plan}")
+        return found
+
+    def _may_be(self, slot: Record, before: list[Record], following: list[Record]) -> bool:
+        now, at = slot["decided_at"] - self.delay, slot["slot_at"]
+        if now < at:
+            return False
+        catch_up, newer = self.plan.trigger["catch_up"], any(one["slot_at"] <= now for one in following)
+        match slot["reason"]:
+            case None:
+                return not any(self._rested(rest, slot) for rest in self.plan.rests)
+            case "pipeline-paused":
+                return any(
+                    rest.began[0] <= slot["decided_at"] and (rest.ended is None or at <= rest.ended[1])
+                    for rest in self.plan.rests
+                )
+            case "newer-slot-due":
+                return catch_up == "latest" and newer
+            case "missed":
+                return catch_up == "none" and (newer or now - at > MISSED)
+            case "run-overlaps":
+                return self.plan.overlap == "skip" and any(one["outcome"] == "fired" for one in before)
+        return False
+
+    def _rested(self, rest: Rest, slot: Record) -> bool:
+        """Whether it was surely to be skipped for this pause."""
+        if rest.ended is None or slot["decided_at"] < rest.ended[0]:
+            return bool(slot["decided_at"] > rest.began[1])
+        return bool(slot["decided_at"] > rest.ended[1] and slot["slot_at"] < rest.ended[0])
+
+
+def by_pipeline(slots: list[Record]) -> dict[UUID, list[Record]]:
+    found: dict[UUID, list[Record]] = {}
+    for slot in slots:
+        found.setdefault(slot["pipeline_id"], []).append(slot)
+    return found
