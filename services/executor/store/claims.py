@@ -22,10 +22,37 @@ class Claimed:
     """Of the last good run of the pipeline: zero rows where there were rows before is a warning."""
 
 
-_CLAIM = f"""
-    WITH due AS MATERIALIZED (
-        SELECT run_id FROM executor.runs WHERE status = 'queued' AND due_at <= now()
-        ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
+LOOKED_AT = 2
+"""For each run that is wanted so many are looked at: others may be claiming the same ones just now."""
+
+# The workspaces with waiting runs are found one after the other by the index, and of those that may come next only the
+# first few runs: what a claim costs does not depend on how many wait. A run's turn is how many runs its workspace would
+# have at work with it: the one that has fewest comes next. Chosen without a lock, so that locked is only what is taken.
+CLAIM = f"""
+    WITH RECURSIVE waiting AS (
+        (SELECT workspace_id, due_at FROM executor.runs WHERE status = 'queued' ORDER BY workspace_id, due_at LIMIT 1)
+        UNION ALL
+        SELECT next.workspace_id, next.due_at FROM waiting CROSS JOIN LATERAL (
+            SELECT r.workspace_id, r.due_at FROM executor.runs r
+            WHERE r.status = 'queued' AND r.workspace_id > waiting.workspace_id
+            ORDER BY r.workspace_id, r.due_at LIMIT 1
+        ) next
+    ), at_work AS MATERIALIZED (
+        SELECT workspace_id, count(*) AS runs FROM executor.runs WHERE status = 'running' GROUP BY workspace_id
+    ), first AS MATERIALIZED (
+        SELECT workspace_id, COALESCE(at_work.runs, 0) AS runs FROM waiting LEFT JOIN at_work USING (workspace_id)
+        WHERE due_at <= now() ORDER BY runs, due_at LIMIT $4 * {LOOKED_AT}
+    ), chosen AS MATERIALIZED (
+        SELECT run_id, runs + row_number() OVER (PARTITION BY workspace_id ORDER BY due_at) AS turn, due_at
+        FROM first CROSS JOIN LATERAL (
+            SELECT r.run_id, r.due_at FROM executor.runs r
+            WHERE r.status = 'queued' AND r.workspace_id = first.workspace_id AND r.due_at <= now()
+            ORDER BY r.due_at LIMIT $4 * {LOOKED_AT}
+        ) theirs
+        ORDER BY turn, due_at LIMIT $4 * {LOOKED_AT}
+    ), due AS MATERIALIZED (
+        SELECT r.run_id FROM chosen JOIN executor.runs r USING (run_id) WHERE r.status = 'queued'
+        ORDER BY chosen.turn, chosen.due_at LIMIT $4 FOR UPDATE OF r SKIP LOCKED
     ), claimed AS (
         UPDATE executor.runs r SET status = 'running', owner = $1, process = NULL,
             lease_epoch = nextval('executor.lease_epochs'), lease_until = now() + $3::interval,
@@ -51,8 +78,9 @@ _CLAIM = f"""
 
 
 async def claim(tx: Connection, owner: dict[str, Any], executor: str, lease_seconds: float, most: int) -> list[Claimed]:
-    """Take the runs that waited longest: each a new epoch, a lease from the database's clock, and its attempt begun."""
-    rows = await tx.fetch(_CLAIM, owner, executor, timedelta(seconds=lease_seconds), most)
+    """Take runs that are due, of the workspaces with fewest at work, of each those that waited longest: a new epoch,
+    a lease from the database's clock and a begun attempt for each."""
+    rows = await tx.fetch(CLAIM, owner, executor, timedelta(seconds=lease_seconds), most)
     return [
         Claimed(
             run_of(row),

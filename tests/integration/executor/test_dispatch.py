@@ -1,0 +1,106 @@
+"""Who comes next: a workspace's own backlog delays nobody else, and a claim costs the same however many runs wait."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from dataaggregator.db import Database
+from dataaggregator.ids import new_id
+from services.executor import commands
+from services.executor.commands import Attempts
+from services.executor.store import claims
+from services.executor.store.runs import Run
+from tests.integration.executor.conftest import OWNER
+from tests.integration.executor.place import a_run
+
+BACKLOG = 10_000
+
+
+@pytest.fixture
+async def backlog(database: Database, workspace: UUID) -> UUID:
+    """A workspace with many runs that have waited for an hour."""
+    async with database.transaction(workspace) as tx:
+        asked = a_run()
+        await tx.execute(
+            """INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, queued_at, due_at)
+               SELECT gen_random_uuid(), $1, gen_random_uuid(), 'copy-a', $2, now(), now() - interval '1 hour'
+               FROM generate_series(1, $3)""",
+            workspace,
+            asked.model_dump(mode="json"),
+            BACKLOG,
+        )
+    return workspace
+
+
+async def queued_by(database: Database, workspace: UUID, **changes: Any) -> UUID:
+    queued = a_run(**changes)
+    async with database.transaction(workspace) as tx:
+        await commands.accept(tx, workspace, queued.run_id, queued.model_dump(mode="json"), None)
+    return queued.run_id
+
+
+async def taken(attempts: Attempts, most: int) -> list[Run]:
+    return [one.run for one in (await attempts.look(OWNER, most, ())).begun]
+
+
+async def test_one_run_is_begun_at_once_beside_ten_thousand_of_another_workspace(
+    backlog: UUID, database: Database, attempts: Attempts
+) -> None:
+    busy = await taken(attempts, 4)
+    assert {run.workspace_id for run in busy} == {backlog}
+    one = await queued_by(database, new_id())
+    assert (await taken(attempts, 1))[0].run_id == one
+    assert [run.workspace_id for run in await taken(attempts, 1)] == [backlog]
+
+
+async def test_the_workspaces_that_wait_share_what_is_free(database: Database, attempts: Attempts) -> None:
+    large, small = new_id(), new_id()
+    for workspace, runs in ((large, 9), (small, 3)):
+        for _ in range(runs):
+            await queued_by(database, workspace)
+    first = [run.workspace_id for run in await taken(attempts, 4)]
+    assert first.count(large) == first.count(small) == 2
+    rest = [run.workspace_id for run in await taken(attempts, 8)]
+    assert [rest.count(large), rest.count(small)] == [7, 1]
+
+
+async def test_within_a_workspace_they_come_in_the_order_in_which_they_are_due(
+    database: Database, workspace: UUID, attempts: Attempts
+) -> None:
+    asked = [await queued_by(database, workspace) for _ in range(10)]
+    assert sorted([run.run_id for run in await taken(attempts, 2)]) == sorted(asked[:2])
+
+
+async def test_executors_that_claim_at_the_same_moment_take_different_runs(
+    backlog: UUID, database: Database, attempts: Attempts
+) -> None:
+    others = [await queued_by(database, new_id()) for _ in range(3)]
+    looks = await asyncio.gather(*(taken(attempts, 4) for _ in range(4)))
+    ids = [run.run_id for one in looks for run in one]
+    assert len(ids) == len(set(ids)) >= 8
+    ids += [run.run_id for run in await taken(attempts, 8)]
+    assert set(others) < set(ids)
+    assert {run.workspace_id for run in await taken(attempts, 4)} == {backlog}
+
+
+@pytest.mark.usefixtures("backlog")
+async def test_what_a_claim_reads_does_not_grow_with_the_backlog(database: Database) -> None:
+    """Rows by what the server says it has read: those it may take, never all that wait."""
+    await queued_by(database, new_id())
+    async with database.platform() as tx:
+        await tx.execute("ANALYZE executor.runs")
+        explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {claims.CLAIM}"
+        plan = await tx.fetchval(explain, OWNER, "test", timedelta(seconds=60), 4)
+    scans = [node for node in _nodes(plan[0]["Plan"]) if "Scan" in node["Node Type"]]
+    assert "Seq Scan" not in {node["Node Type"] for node in scans}
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in scans) < BACKLOG / 50
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
