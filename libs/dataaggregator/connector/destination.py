@@ -1,6 +1,6 @@
 """What a destination is: it takes the fence, loads rows and ledger row as one thing, and answers with a receipt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -125,6 +125,15 @@ class Begun:
     """Under which each cursor was committed: one that was set by hand later counts more."""
 
 
+@dataclass(frozen=True)
+class Refused:
+    """Rows that the destination does not take as they are, by which rule, and its words."""
+
+    rows: pa.RecordBatch
+    rule: str
+    reason: str
+
+
 class CommitUnknown(Transient):
     """The commit was sent and not answered, and the destination could not be asked what became of it."""
 
@@ -186,6 +195,15 @@ class ExactDestination(Destination, Protocol):
 
     async def unfit(self, rows: pa.RecordBatch) -> Mapping[int, str]:
         """Why the stream cannot keep a row of these as it is, by its place; between begin and commit."""
+        ...
+
+
+@runtime_checkable
+class RefusingDestination(Destination, Protocol):
+    """A destination that finds out only as it commits which rows it does not take."""
+
+    def tell_refused(self, refused: Callable[[Refused], None]) -> None:
+        """Who is told of them, between begin and commit; an error it raises ends the commit."""
         ...
 
 

@@ -15,6 +15,7 @@ from dataaggregator.connector.destination import (
     ExactDestination,
     LoadRequest,
     Prepared,
+    Refused,
     SchemaPolicy,
     WriteKind,
 )
@@ -37,6 +38,14 @@ class Apart(BaseModel):
     lacking: tuple[str, ...] = ()
     """The columns that the rows do not have and that are empty for it."""
     quarantine: tuple[QuarantineEntry, ...] = ()
+
+    @property
+    def rejected_by(self) -> dict[str, int]:
+        """By rule."""
+        counted: Counter[str] = Counter()
+        for entry in self.quarantine:
+            counted[entry.rule] += entry.count
+        return dict(counted)
 
     def with_chunk(self, other: "Apart", destination: str) -> "Apart":
         """And what another chunk has left there, which is committed."""
@@ -119,6 +128,11 @@ class Admission:
             some = _taken(rows, places)
             self._quarantine.add_each(self.stage, RULE, [reasons[place] for place in places], some)
             self._rejected += len(places)
+
+    def refused(self, refused: Refused) -> None:
+        """By the destination, as it committed."""
+        self._quarantine.add_refused(self.stage, refused.rule, refused.reason, refused.rows)
+        self._rejected += refused.rows.num_rows
 
     @property
     def rejected(self) -> int:

@@ -171,7 +171,7 @@ class ChunkedRunner(Runner):
         """A cancel waits until what is committed is written down: its outcome tells of whole chunks, and of all."""
         self._committing = True
         try:
-            await self._commit(load, extract)
+            await self._commit(load, extract, [load])
             self._failpoints.die_at("chunk.committed")
             await load.verify()
             self._draft = None

@@ -35,10 +35,19 @@ def judge_before_commit(job: RunJob, extract: Extract, loads: Sequence[Load], be
     refuse(judge(job.run_id, stages, edges), job.definition.on_rejected, read, rejected)
 
 
+def judge_refused(job: RunJob, extract: Extract, loads: Sequence[Load]) -> None:
+    """Raises Permanent where a destination, as it commits, has refused more rows than the pipeline allows."""
+    _refuse_rejected(job.definition.on_rejected, *_read_and_rejected(extract, loads))
+
+
 def refuse(ledger: Ledger, allowed: OnRejected | None, read: int, rejected: int) -> None:
     """Raises Permanent where `judge_before_commit` does."""
     if not ledger.balanced:
         raise Permanent("unbalanced", f"The ledger does not add up: {'; '.join(ledger.violations[:3])}.")
+    _refuse_rejected(allowed, read, rejected)
+
+
+def _refuse_rejected(allowed: OnRejected | None, read: int, rejected: int) -> None:
     if allowed is not None and allowed.then == "fail" and allowed.exceeded(rejected, read):
         raise Permanent("rejected-over-threshold", allowed.told(rejected, read))
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Literal
@@ -17,6 +17,8 @@ from dataaggregator.connector.destination import (
     Destination,
     LoadRequest,
     NotingDestination,
+    Refused,
+    RefusingDestination,
 )
 from dataaggregator.connector.destination import Receipt as HeldReceipt
 from dataaggregator.connector.differences import SchemaChangeWaits
@@ -26,7 +28,7 @@ from dataaggregator.contracts.ledger import LedgerEdge, LedgerStage, Receipt
 from dataaggregator.contracts.pipeline import ResolvedDestination
 from dataaggregator.contracts.run import DestinationOutcome, RunError
 from dataaggregator.dataplane import noting
-from dataaggregator.dataplane.admission import RULE, Admission
+from dataaggregator.dataplane.admission import Admission
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.book import Producer, trusted_stage
 from dataaggregator.dataplane.deletes import DELETE_MARK, count, with_mark_field, with_marks
@@ -125,7 +127,17 @@ class Load:
         if isinstance(self.destination, NotingDestination):
             self.destination.note(noting.written(extract, self.admission.apart()))
 
-    async def commit(self, cursors: Mapping[str, Cursor]) -> None:
+    async def commit(self, cursors: Mapping[str, Cursor], judge: Callable[[], None]) -> None:
+        """Rows that are refused only now are set aside, and `judge` may end it for them."""
+
+        def set_aside(refused: Refused) -> None:
+            self.admission.refused(refused)
+            self.counted.rejected = self.admission.rejected
+            self.counted.written -= refused.rows.num_rows
+            judge()
+
+        if isinstance(self.destination, RefusingDestination):
+            self.destination.tell_refused(set_aside)
         self._failpoints.die_at("load.before_commit")
         held = await self.destination.commit(cursors)
         self._failpoints.die_at("load.after_commit")
@@ -165,11 +177,12 @@ class Load:
 
     def stage(self) -> LedgerStage:
         """With the destination's own counts as soon as there is a receipt."""
+        apart = self.admission.apart()
         stage = trusted_stage(self.name, self.counted).model_copy(
             update={
                 "marked": self.counted.marked if self.request.delete_when is not None else None,
-                "rejected_by": {RULE: self.counted.rejected} if self.counted.rejected else {},
-                "discarded_by": self.admission.apart().discarded_by,
+                "rejected_by": apart.rejected_by,
+                "discarded_by": apart.discarded_by,
             }
         )
         if self.receipt is None:

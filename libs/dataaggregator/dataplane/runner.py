@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from dataaggregator.contracts.run import RunError
 from dataaggregator.dataplane.admission import Admission
 from dataaggregator.dataplane.backfilling import RowsOfSlot
 from dataaggregator.dataplane.batch import Cursor
-from dataaggregator.dataplane.closing import Books, judge_before_commit
+from dataaggregator.dataplane.closing import Books, judge_before_commit, judge_refused
 from dataaggregator.dataplane.compile.graph import compile_pipeline
 from dataaggregator.dataplane.compile.kept import with_kept
 from dataaggregator.dataplane.compile.parameters import parameter_values
@@ -283,7 +284,7 @@ class Runner:
         judge_before_commit(self._job, extract, loads)
         reading.save(extract)
         await self._copies.keep(extract.copies, self._folder)
-        await self._commit(loads[0], extract)
+        await self._commit(loads[0], extract, loads)
 
     def _waiting(self) -> list[Load]:
         """Destinations that could not even be begun: the next attempt may have the same rows for them."""
@@ -303,7 +304,7 @@ class Runner:
         for load in loads:
             if load.state == "begun":
                 try:
-                    await self._commit(load, extract)
+                    await self._commit(load, extract, loads)
                 except Exception as error:
                     await self._failed(load, error)
 
@@ -313,7 +314,7 @@ class Runner:
             async for batch in batches_of(path, self._failpoints):
                 await load.write(batch)
 
-    async def _commit(self, load: Load, extract: Extract) -> None:
+    async def _commit(self, load: Load, extract: Extract, loads: Sequence[Load]) -> None:
         if self._cancelled:
             raise asyncio.CancelledError
         self._meter.phase = "committing"
@@ -327,7 +328,7 @@ class Runner:
         within, self._committing = self._committing, True
         try:
             with at(load.name):
-                await load.commit(mine)
+                await load.commit(mine, partial(judge_refused, self._job, extract, loads))
         finally:
             self._committing = within
         for key, cursor in mine.items():

@@ -13,6 +13,7 @@ import aiohttp
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.documents import loads
+from dataaggregator.dataplane.redaction import Redaction
 from dataaggregator.errors import Denied, Invalid, NotFound, RateLimited, Transient
 from dataaggregator_connectors.http.config import (
     ApiKeyAuth,
@@ -27,9 +28,6 @@ POLITE_TRIES = 5
 POLITE_SECONDS = 60.0
 TOKEN_MARGIN_SECONDS = 30.0
 SHOWN_CHARS = 300
-
-
-TOO_LARGE = "http-batch-too-large"
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,15 @@ class Answer:
     document: Any
     body: bytes
     next_url: str | None
+
+
+class Refusal(Invalid):
+    """The API does not take what was sent; `said` is its status and its words, without what we log in by."""
+
+    def __init__(self, code: str, where: str, status: int, words: str) -> None:
+        self.status = status
+        self.said = f"{status}: {words}" if words else str(status)
+        super().__init__(code, f"{where}: the API answered {self.said}")
 
 
 class Client:
@@ -94,9 +101,10 @@ class Client:
         raise AssertionError("the last try returns or raises")
 
     async def _once(self, ask: Ask) -> tuple[Answer | None, float | None]:
-        """The answer, or None and how long to wait if the API says when."""
+        """The answer, or None and how long to wait if the API says when; no error repeats what we log in by."""
         login_headers, login_params = await self._login()
         sent = {**{name: value.get_secret_value() for name, value in self._config.headers.items()}, **login_headers}
+        redaction = Redaction(value.split(" ")[-1] for value in (*sent.values(), *login_params.values()))
         if ask.body is not None:
             sent["Content-Type"] = "application/json"
         async with self._open().request(
@@ -107,11 +115,12 @@ class Client:
             headers={**sent, **ask.headers},
             allow_redirects=False,
         ) as response:
-            if response.status in (429, 503):
+            if response.status in (429, 503) or (response.status == 409 and "Retry-After" in response.headers):
                 return None, _retry_after(response.headers.get("Retry-After"))
             content = await _bounded(response, ask.where)
             if response.status >= 300:
-                raise _meaning(response.status, content, ask.where, response.headers.get("Location"))
+                words = redaction.text(_shown(content))
+                raise _meaning(response.status, words, ask.where, response.headers.get("Location"))
             link = response.links.get("next")
             next_url = str(link["url"]) if link is not None else None
             return Answer(_document(content, ask.where), content, next_url), None
@@ -197,8 +206,8 @@ def _retry_after(text: str | None) -> float | None:
     return max(0.0, (moment - datetime.datetime.now(datetime.UTC)).total_seconds())
 
 
-def _meaning(status: int, content: bytes, where: str, location: str | None) -> Exception:
-    said = f"{where}: the API answered {status}: {_shown(content)}"
+def _meaning(status: int, words: str, where: str, location: str | None) -> Exception:
+    said = f"{where}: the API answered {status}: {words}"
     if status < 400:
         return Invalid(
             "http-status", f"{where}: the API redirects to {location}; write that address as base_url or path."
@@ -207,12 +216,12 @@ def _meaning(status: int, content: bytes, where: str, location: str | None) -> E
         return Denied("connector-login-failed", said)
     if status == 404:
         return NotFound("stream-missing", said)
-    if status == 413:
-        return Invalid(TOO_LARGE, said)
     if status >= 500 or status == 408:
         return Transient("connector-unreachable", said)
-    return Invalid("http-status", said)
+    return Refusal("http-batch-too-large" if status == 413 else "http-status", where, status, words)
 
 
 def _shown(content: bytes) -> str:
-    return content.decode(errors="replace")[:SHOWN_CHARS]
+    """On one line, without what no index can hold."""
+    text = content[: 8 * SHOWN_CHARS].decode(errors="replace")
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:SHOWN_CHARS]

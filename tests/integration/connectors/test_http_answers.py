@@ -1,6 +1,7 @@
 """http as a destination: what an API answers to a batch, and that each record is there once where it knows the keys."""
 
-from collections.abc import AsyncIterator, Iterator
+import base64
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -8,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import LoadRequest, WriteKind
-from dataaggregator.errors import Invalid, PlatformError, Transient
+from dataaggregator.connector.destination import LoadRequest, Refused, WriteKind
+from dataaggregator.errors import Invalid, Permanent, PlatformError, Transient
 from dataaggregator.ids import new_id
 from dataaggregator_connectors.http import CONNECTOR
 from dataaggregator_connectors.http.config import HttpConfig
@@ -25,6 +26,9 @@ class Api:
     def __init__(self) -> None:
         self.answers: Iterator[web.Response | None] = iter(())
         self.most = 100
+        self.refused: tuple[int, ...] = ()
+        self.refusal = 422
+        self.echoes = False
         self.keys: list[str] = []
         self.held: dict[str, list[Any]] = {}
         self.app = web.Application()
@@ -37,8 +41,16 @@ class Api:
             return answer
         if len(rows) > self.most:
             return web.Response(status=413, text="at most so many")
+        if any(row["id"] in self.refused for row in rows):
+            said = '{"id": "is taken"}'
+            if self.echoes:
+                said = f"\x00no\n{asked.headers['X-Key']} {asked.headers['Authorization']}" + "!" * 1000
+            return web.Response(status=self.refusal, text=said)
         self.held.setdefault(key, rows)
         return web.Response(status=204)
+
+    def refuse(self, status: int, *ids: int) -> None:
+        self.refusal, self.refused = status, ids
 
     @property
     def records(self) -> list[Any]:
@@ -53,14 +65,22 @@ async def api() -> AsyncIterator[tuple[Api, HttpConfig]]:
         yield api, HttpConfig.model_validate({"base_url": base, "streams": streams})
 
 
-async def loaded(config: HttpConfig, context: Context, load: LoadRequest) -> int:
-    """One attempt of the load."""
+async def loaded(
+    config: HttpConfig,
+    context: Context,
+    load: LoadRequest,
+    refused: list[Refused] | Callable[[Refused], None] | None = None,
+    rows: pa.Table = ROWS,
+) -> int:
+    """One attempt of the load; what is refused goes to the list, or whoever is told."""
     destination = HttpDestination(config, context)
     try:
-        await destination.prepare(load, ROWS.schema)
+        await destination.prepare(load, rows.schema)
         await destination.begin(load)
-        for batch in ROWS.to_batches():
+        for batch in rows.to_batches():
             await destination.write(batch)
+        if refused is not None:
+            destination.tell_refused(refused.append if isinstance(refused, list) else refused)
         return (await destination.commit({})).rows
     finally:
         await destination.close()
@@ -115,19 +135,84 @@ async def test_one_record_that_is_too_large_fails_the_load_by_name(
     assert (caught.value.code, "batch 1.1.1 of 2" in caught.value.detail) == ("http-batch-too-large", True)
 
 
-@pytest.mark.parametrize(("status", "code"), [(422, "http-status"), (400, "http-status"), (409, "http-status")])
-async def test_a_batch_that_is_refused_fails_the_load_with_the_words_of_the_api(
-    api: tuple[Api, HttpConfig], context: Context, status: int, code: str
+@pytest.mark.parametrize("status", [400, 409, 422])
+async def test_a_batch_with_refused_rows_is_halved_until_they_stand_alone_and_the_rest_is_there_once(
+    api: tuple[Api, HttpConfig], context: Context, status: int
+) -> None:
+    api[0].refuse(status, 2, 6)
+    load = request()
+    refused: list[Refused] = []
+    assert await loaded(api[1], context, load, refused) == 4
+    kept = [row for row in ROWS.to_pylist() if row["id"] not in (2, 6)]
+    assert api[0].records == kept
+    assert [one.rows.to_pylist() for one in refused] == [[row] for row in ROWS.to_pylist() if row["id"] in (2, 6)]
+    assert {one.rows.schema for one in refused} == {ROWS.schema}
+    assert {(one.rule, one.reason) for one in refused} == {(f"http-{status}", f'{status}: {{"id": "is taken"}}')}
+    keys = list(api[0].keys)
+    assert await loaded(api[1], context, load, refused) == 4
+    assert api[0].keys == [*keys, *keys]
+    assert api[0].records == kept, "the next attempt doubles none"
+
+
+async def test_an_api_that_refuses_every_row_is_not_asked_for_each(
+    api: tuple[Api, HttpConfig], context: Context
+) -> None:
+    api[0].refuse(422, *range(10_000))
+    rows = pa.table({"id": range(10_000), "share": [0.5] * 10_000})
+    refused: list[Refused] = []
+    with pytest.raises(Invalid) as caught:
+        await loaded(api[1], context, request(), refused, rows)
+    assert caught.value.code == "http-status"
+    assert "each of the first 20 rows, and took none" in caught.value.detail
+    assert len(api[0].keys) < 50
+
+
+async def test_who_is_told_of_a_refused_row_may_end_the_load(api: tuple[Api, HttpConfig], context: Context) -> None:
+    api[0].refuse(422, 2)
+
+    def enough(_: Refused) -> None:
+        raise Permanent("rejected-over-threshold", "enough")
+
+    with pytest.raises(Permanent):
+        await loaded(api[1], context, request(), enough)
+    assert len(api[0].keys) == 4, "the batch, its half, the first row, the second"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 410, 415, 418])
+async def test_an_answer_that_speaks_of_the_call_fails_the_load_with_the_words_of_the_api(
+    api: tuple[Api, HttpConfig], context: Context, status: int
 ) -> None:
     """No record is lost: nothing says that these were taken, and the cursor stays where it is."""
-    refusal = web.Response(status=status, text='{"id": "is taken"}')
-    api[0].answers = iter([None, refusal])
+    api[0].answers = iter([None, web.Response(status=status, text='{"path": "is none"}')])
+    refused: list[Refused] = []
     with pytest.raises(PlatformError) as caught:
-        await loaded(api[1], context, request())
-    assert caught.value.code == code
+        await loaded(api[1], context, request(), refused)
     assert not isinstance(caught.value, Transient)
-    assert all(part in caught.value.detail for part in ("batch 2 of 2", str(status), "is taken"))
-    assert api[0].records == ROWS.to_pylist()[:4]
+    assert all(part in caught.value.detail for part in ("batch 2 of 2", str(status), "is none"))
+    assert (api[0].records, refused, len(api[0].keys)) == (ROWS.to_pylist()[:4], [], 2)
+
+
+async def test_a_conflict_that_says_when_to_come_back_is_no_refusal(
+    api: tuple[Api, HttpConfig], context: Context
+) -> None:
+    """The same key is still in flight: in halves, under other keys, its records would be there twice."""
+    api[0].answers = iter([web.Response(status=409, headers={"Retry-After": "0"})])
+    assert await loaded(api[1], context, request()) == 8
+    assert (api[0].records, api[0].keys[0]) == (ROWS.to_pylist(), api[0].keys[1])
+
+
+async def test_the_words_of_an_api_are_cut_and_repeat_no_secret(api: tuple[Api, HttpConfig], context: Context) -> None:
+    secrets = {"headers": {"X-Key": "sesame-open"}, "auth": {"type": "basic", "username": "me", "password": "hidden-1"}}
+    config = HttpConfig.model_validate(api[1].model_dump() | secrets)
+    api[0].refuse(422, 2)
+    api[0].echoes = True
+    refused: list[Refused] = []
+    await loaded(config, context, request(), refused)
+    reason = refused[0].reason
+    assert reason.startswith("422: no ******** ")
+    assert len(reason) < 400
+    for secret in ("sesame-open", "hidden-1", base64.b64encode(b"me:hidden-1").decode(), "\x00", "\n"):
+        assert secret not in reason
 
 
 def test_the_interface_says_at_least_once() -> None:
