@@ -4,7 +4,7 @@ import re
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from dataaggregator.connector.spec import Config
 
@@ -48,6 +48,15 @@ class CsvOptions(Options):
     null: tuple[str, ...] = Field(("",), description="Unquoted texts that mean NULL.")
     encoding: str = Field("utf-8", description="Encoding of the text.")
     quote: str = Field('"', min_length=1, max_length=1, description="Character around fields.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            "".encode(name)  # what is known but no encoding of text, as base64, is refused as well
+        except (LookupError, ValueError) as error:
+            raise ValueError("should be an encoding of text such as utf-8, utf-16, latin-1 or cp1252") from error
+        return name
 
 
 class ExcelOptions(Options):

@@ -20,6 +20,8 @@ from dataaggregator_connectors.files.opening import Opening
 
 BLOCK_BYTES = 4 * 1024 * 1024
 SAMPLE_ROWS = 20_000
+UNREADABLE = "\ufffd"
+"""What stands for bytes that are no text in an encoding."""
 
 # The rules of inference, in order: the first type that every value of the sample fits. Whole numbers with leading
 # zeros, and numbers a double would not hold exactly, stay text.
@@ -55,6 +57,11 @@ class CsvFile:
             raise Invalid("file-malformed", f"{self._name}:1: {error}") from error
         self._single = len(first) == 1
         names = tuple(first) if self._options.header else tuple(f"column_{n + 1}" for n in range(len(first)))
+        if UNREADABLE in "".join(names):
+            detail = (
+                f"{self._name}:1: the header is not {self._options.encoding}; say in csv.encoding what the file is in"
+            )
+            raise Invalid("file-malformed", f"{detail}, utf-16 or latin-1 perhaps.")
         if len(set(names)) != len(names) or not all(names):
             raise Invalid("file-malformed", f"{self._name}:1: the header has a column twice or one without a name.")
         return names

@@ -84,10 +84,10 @@ class Parts:
                 if len(self._open) >= MOST_OPEN:
                     yield self._finished(next(iter(self._open)))
                 self._begin(partition, some.schema)
-            here = self._open.pop(partition)
+            here = self._open[partition]
             here.writer.write(some)
             here.rows += some.num_rows
-            self._open[partition] = here
+            self._open[partition] = self._open.pop(partition)  # the one that was not written to for longest comes first
             if self._layout.most_bytes is not None and here.draft.stat().st_size > self._layout.most_bytes:
                 yield self._finished(partition)
 
@@ -106,7 +106,11 @@ class Parts:
         if self._made >= MOST_PARTS:
             raise Invalid("partition-invalid", f"This load would become more than {MOST_PARTS} files.")
         draft, layout = self._folder / f"{self._stem}.{self._made}.draft", self._layout
-        writer = open_writer(draft, layout.form, schema, layout.options, layout.compression)
+        try:
+            writer = open_writer(draft, layout.form, schema, layout.options, layout.compression)
+        except Invalid:
+            draft.unlink(missing_ok=True)
+            raise
         self._open[partition] = _Open(draft, self._made, writer)
         self._made += 1
 

@@ -1,6 +1,7 @@
 """How rows become a file: CSV, one JSON document a line, Parquet or Arrow."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 from pyarrow import ipc
 
 from dataaggregator.connector.documents import column_values, plain_text, records
+from dataaggregator.errors import Invalid
 from dataaggregator_connectors.files.config import Compression, CsvOptions
 
 
@@ -90,20 +92,34 @@ class CsvRows:
         self._null = options.null[0] if options.null else ""
         self._file = io.TextIOWrapper(file, encoding=options.encoding, newline="")
         if options.header:
-            self._file.write(self._line([self._quoted(name) for name in schema.names]))
+            try:
+                self._write([(name, [self._quoted(name)]) for name in schema.names])
+            except Invalid:
+                self.close()
+                raise
 
     def write(self, rows: pa.RecordBatch) -> None:
-        columns = [
-            [self._field(value) for value in column_values(field, column)]
-            for field, column in zip(rows.schema, rows.columns, strict=True)
-        ]
-        self._file.writelines(self._line(list(values)) for values in zip(*columns, strict=True))
+        self._write(
+            [
+                (field.name, [self._field(value) for value in column_values(field, column)])
+                for field, column in zip(rows.schema, rows.columns, strict=True)
+            ]
+        )
 
     def close(self) -> None:
         self._file.close()
 
-    def _line(self, fields: list[str]) -> str:
-        return self._options.delimiter.join(fields) + "\n"
+    def _write(self, columns: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """Texts of each column, one a line; Invalid "value-does-not-fit" names the column that the encoding has not."""
+        delimiter = self._options.delimiter
+        lines = (delimiter.join(line) + "\n" for line in zip(*(texts for _, texts in columns), strict=True))
+        try:
+            self._file.writelines(lines)
+        except UnicodeEncodeError as error:
+            strange = error.object[error.start]
+            name = next(name for name, texts in columns if any(strange in text for text in texts))
+            detail = f"Column {name}: {strange!r} is not in {self._options.encoding}; utf-8 has every character."
+            raise Invalid("value-does-not-fit", detail) from error
 
     def _field(self, value: Any) -> str:
         return self._null if value is None else self._quoted(value if isinstance(value, str) else plain_text(value))

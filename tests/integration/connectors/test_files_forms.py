@@ -15,7 +15,7 @@ from dataaggregator.connector.source import ReadRequest
 from dataaggregator.errors import Invalid
 from dataaggregator.ids import new_id
 from dataaggregator_connectors.files import opening, parts
-from dataaggregator_connectors.files.config import FilesConfig
+from dataaggregator_connectors.files.config import CsvOptions, FilesConfig
 from dataaggregator_connectors.files.destination import FilesDestination
 from dataaggregator_connectors.files.source import FilesSource
 
@@ -84,6 +84,39 @@ async def test_appended_files_carry_the_compression_in_their_names(folder: Folde
     for path in written:
         assert gzip.decompress(path.read_bytes()).startswith(b"id,land,year\n")
     assert len(await folder.read("out.csv.gz")) == 6
+
+
+TEXTS = pa.table({"näme": ["ä", None, "x\ny", ""]})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF_8", "utf-16", "latin-1", "cp1252"])
+async def test_csv_comes_back_from_any_encoding(folder: Folder, encoding: str) -> None:
+    await folder.load("a.csv", TEXTS, WriteKind.REPLACE, csv={"encoding": encoding})
+    assert (folder.path / "a.csv").read_bytes().decode(encoding).startswith("näme\n")
+    assert await folder.read("a.csv", csv={"encoding": encoding}) == TEXTS.to_pylist()
+
+
+@pytest.mark.parametrize("content", ["näme,x\n1,2\n".encode("latin-1"), "id,x\n1,2\n".encode("utf-16")])
+async def test_a_header_in_another_encoding_is_refused(folder: Folder, content: bytes) -> None:
+    folder.put("a.csv", content)
+    with pytest.raises(Invalid, match=r"a\.csv:1: the header is not utf-8; say in csv\.encoding") as caught:
+        await folder.read("a.csv")
+    assert caught.value.code == "file-malformed"
+
+
+@pytest.mark.parametrize("rows", [TEXTS, pa.table({"id": [1], "note": ["5 €"]})])
+async def test_what_the_encoding_does_not_have_is_refused_with_its_column(folder: Folder, rows: pa.Table) -> None:
+    column, encoding = (rows.column_names[-1], "ascii" if rows is TEXTS else "latin-1")
+    with pytest.raises(Invalid, match=f"Column {column}: '[ä€]' is not in {encoding}") as caught:
+        await folder.load("a.csv", rows, WriteKind.REPLACE, csv={"encoding": encoding})
+    assert caught.value.code == "value-does-not-fit"
+    assert not [path for path in folder.path.rglob("*") if path.suffix in (".csv", ".draft")]
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "base64", "", "utf-8\0"])
+def test_an_encoding_that_is_none_is_refused_when_it_is_configured(encoding: str) -> None:
+    with pytest.raises(ValueError, match="such as utf-8, utf-16"):
+        CsvOptions(encoding=encoding)
 
 
 @pytest.mark.parametrize("cut", [-1, -12, -2000])

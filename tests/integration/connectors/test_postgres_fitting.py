@@ -72,6 +72,7 @@ FITTING: dict[str, tuple["pa.Array[Any]", str | None, list[str | None]]] = {
     "list of oids": (lists([2**32 - 1], pa.int64()), "oid[]", ["{4294967295,NULL}", None, "{}"]),
     "list of uuids": (lists([KEY], pa.binary(16)), "uuid[]", ["{" + UUID + ",NULL}", None, "{}"]),
     "list of documents": (lists(['{"a": 1}'], pa.string()), "jsonb[]", ['{"{\\"a\\": 1}",NULL}', None, "{}"]),
+    "backslashes before u0000": (pa.array([r'{"a": "\\u0000"}']), "jsonb", [r'{"a": "\\u0000"}']),
     "list of half": (lists([1.5], pa.float16()), None, ["{1.5,NULL}", None, "{}"]),
     "list of bytes": (lists([b"\0a"], pa.binary(2)), None, ['{"\\\\x0061",NULL}', None, "{}"]),
     "list of nothing": (pa.array([[None], None, []], pa.list_(pa.null())), "timestamptz[]", ["{NULL}", None, "{}"]),
@@ -108,6 +109,11 @@ REFUSED: dict[str, tuple["pa.Array[Any]", str | None, str]] = {
     "24 o'clock": (pa.array([DAY], pa.int64()).cast(pa.time64("us")), "time", "value-does-not-fit"),
     "below 0": (pa.array([-1], pa.int8()), "oid", "value-does-not-fit"),
     "the character 0": (pa.array(["{a\0}"]), "text[]", "value-does-not-fit"),
+    "the character 0 in a text": (pa.array(["a\0"]), "text", "value-does-not-fit"),
+    "the character 0 in a new text": (pa.array(["a\0"]), None, "value-does-not-fit"),
+    "the character 0 in a list": (lists(["a", "\0"], pa.string()), "varchar[]", "value-does-not-fit"),
+    "the character 0 in a json": (pa.array(['{"a": "\0"}']), "json", "value-does-not-fit"),
+    "the character 0 in a jsonb": (pa.array([r'{"a": ["\\\u0000"]}']), "jsonb", "value-does-not-fit"),
     "no day of Python's": (pa.array([{"x": None, "at": 2**62}], STRUCT), "jsonb", "value-does-not-fit"),
     "text into fewer digits": (pa.array(["{0.25}"]), "numeric(9,1)[]", "column-incompatible"),
     "text into seconds": (pa.array(["00:00:01.5+00"]), "time(0) with time zone", "column-incompatible"),
@@ -129,3 +135,17 @@ async def test_values_a_column_would_change_are_refused_with_it_named(
     with pytest.raises(Invalid, match=r"\bodd\b") as caught:
         await loaded(empty_database_url, context, values, declared, beside=False)
     assert caught.value.code == code, caught.value.detail
+
+
+async def test_the_row_with_the_character_0_is_told_from_its_neighbours(
+    empty_database_url: str, context: Context
+) -> None:
+    rows = pa.record_batch({"odd": ["ab", "\0", None, "c", "d\0"], "fine": [1, 2, 3, 4, 5]})
+    held = PostgresDestination(PostgresConfig.model_validate({"url": empty_database_url}), context)
+    await held.prepare(request := LoadRequest(new_id(), new_id(), "public.held", WriteKind.APPEND, 1), rows.schema)
+    await held.begin(request)
+    try:
+        assert list(await held.unfit(rows.slice(1))) == [0, 3]
+        assert list(await held.unfit(rows.slice(2, 2))) == []
+    finally:
+        await held.close()
