@@ -113,6 +113,10 @@ class Cluster:
         """Whether every process that was started is still there."""
         return all(process.poll() is None for process in self._processes.values())
 
+    def pid(self, group: Sequence[str]) -> int:
+        """Of the process that is there now."""
+        return self._processes[tuple(group)].pid
+
     def kill(self, group: Sequence[str]) -> None:
         """End a process as a power cut would."""
         process = self._processes.pop(tuple(group))

@@ -21,7 +21,13 @@ from tests.faults.cluster import Cluster, bus_of
 from tests.private import VHOST, PrivateServers
 
 GROUPS = (("gateway", "auth"), ("connectors", "scheduler"), ("executor",))
-SETTINGS = {"BUS_WATCH_SECONDS": "5", "RUN_SLOTS": "4"}
+SETTINGS = {
+    "BUS_WATCH_SECONDS": "5",
+    "RUN_SLOTS": "4",
+    "LEASE_SECONDS": "10",
+    "FENCE_SECONDS": "7",
+    "HEARTBEAT_SECONDS": "2",
+}
 BACK_WITHIN_SECONDS = 30.0
 GONE_WITHIN_SECONDS = 20.0
 
@@ -95,11 +101,11 @@ async def back(client: Client, pipeline: str, within_seconds: float = BACK_WITHI
     """A run can be asked for and goes all its way, and the platform says that it is well; calls may fail at first."""
     try:
         async with asyncio.timeout(within_seconds):
-            run: Json = await _answered(lambda: client.start_run(pipeline))
+            run: Json = await answered(lambda: client.start_run(pipeline))
             path = f"/api/runs/{run['id']}"
             while run["finished_at"] is None:
-                run = await _answered(lambda: client.get(path))
-            while not is_green(await _answered(lambda: client.get("/api/status"))):
+                run = await answered(lambda: client.get(path))
+            while not is_green(await answered(lambda: client.get("/api/status"))):
                 pass
     except TimeoutError as error:
         status = await client.get("/api/status")
@@ -120,7 +126,7 @@ def is_green(status: Json) -> bool:
     return bool(status["status"] == "ok" and all(check["ok"] for one in status["services"] for check in one["checks"]))
 
 
-async def _answered(ask: Callable[[], Any]) -> Json:
+async def answered(ask: Callable[[], Any]) -> Json:
     """The first answer that is one; the caller's timeout ends it."""
     while True:
         try:
