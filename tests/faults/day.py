@@ -24,6 +24,8 @@ INTERVALS: Mapping[str, timedelta] = {
 }
 JITTERS = (None, None, None, "1m", "10m")
 MISSED = timedelta(seconds=60)
+LATEST = timedelta(hours=6)
+"""How late the last slot of a day may be decided on."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Day:
 
     @cache  # noqa: B019 (there are few of them)
     def ticks(self, zone: str) -> list[Tick]:
-        return walk(ZoneInfo(zone), self.start, self.end + timedelta(minutes=1))
+        return walk(ZoneInfo(zone), self.start, self.end + LATEST)
 
 
 @dataclass
@@ -80,17 +82,17 @@ def a_plan(day: Day, chance: random.Random) -> Plan:
 
 
 def expected(plan: Plan, anchor: datetime, day: Day) -> list[datetime]:
-    """Every slot after `anchor`, when the trigger was saved, up to the day's end."""
-    trigger = plan.trigger
+    """Every slot after `anchor`, when the trigger was saved, up to the day's end and somewhat further."""
+    trigger, last = plan.trigger, day.end + LATEST
     start = datetime.fromisoformat(trigger["start"]) if "start" in trigger else None
-    end = datetime.fromisoformat(trigger["end"]) if "end" in trigger else day.end
+    end = datetime.fromisoformat(trigger["end"]) if "end" in trigger else last
     if "cron" in trigger:
-        fires = fires_in(day.ticks(trigger["timezone"]), trigger["cron"], anchor, day.end + timedelta(microseconds=1))
+        fires = fires_in(day.ticks(trigger["timezone"]), trigger["cron"], anchor, last)
     else:
         interval = INTERVALS[trigger["every"]]
         fire = anchor + interval if start is None else start
         fires = []
-        while fire <= day.end:
+        while fire < last:
             fires.append(fire)
             fire += interval
     return [fire for fire in fires if anchor < fire <= end and (start is None or fire >= start)]
@@ -103,19 +105,19 @@ class Judge:
     plan: Plan
     delay: timedelta
 
-    def wrong(self, slots: list[Record]) -> list[str]:
+    def wrong(self, slots: list[Record], fires: list[datetime]) -> list[str]:
+        """`fires` are the moments of the slots, and of those behind them."""
         found = []
         for place, slot in enumerate(slots):
-            before, following = slots[:place], slots[place + 1 : place + 2]
-            if not self._may_be(slot, before, following):
+            if not self._may_be(slot, slots[:place], fires[place + 1 : place + 2]):
                 found.append(f"{dict(slot)} of {self.plan}")
         return found
 
-    def _may_be(self, slot: Record, before: list[Record], following: list[Record]) -> bool:
+    def _may_be(self, slot: Record, before: list[Record], following: list[datetime]) -> bool:
         now, at = slot["decided_at"] - self.delay, slot["slot_at"]
         if now < at:
             return False
-        catch_up, newer = self.plan.trigger["catch_up"], any(one["slot_at"] <= now for one in following)
+        catch_up, newer = self.plan.trigger["catch_up"], any(fire <= now for fire in following)
         match slot["reason"]:
             case None:
                 return not any(self._rested(rest, slot) for rest in self.plan.rests)

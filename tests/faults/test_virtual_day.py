@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from tests.integration.control import WORKSPACE
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
-SCHEDULES, HOURS, SPEED = (1000, 24, 300.0) if os.environ.get("FAULTS") == "all" else (50, 2, 720.0)
+SCHEDULES, HOURS, SPEED = (1000, 24, 240.0) if os.environ.get("FAULTS") == "all" else (50, 2, 720.0)
 # Two of them have a clock change in most zones of a continent.
 DAYS = ("2026-10-24T12:00:00", "2026-03-07T18:00:00", "2026-06-15T00:00:00")
 LOOK_SECONDS = 0.1
@@ -86,8 +87,11 @@ async def test_each_slot_of_a_day_is_fired_once_or_skipped_with_a_reason(
     found, plans = by_pipeline(slots), {pipeline.id: plan for pipeline, plan in world.saved}
     for schedule in schedules:
         plan, mine = plans[schedule["pipeline_id"]], found.get(schedule["pipeline_id"], [])
-        assert [slot["slot_at"] for slot in mine] == expected(plan, schedule["anchor_at"], world.day), plan
-        assert Judge(plan, schedule["delay"]).wrong(mine) == []
+        fires = expected(plan, schedule["anchor_at"], world.day)
+        assert [slot["slot_at"] for slot in mine] == [fire for fire in fires if fire <= world.day.end], plan
+        assert Judge(plan, schedule["delay"]).wrong(mine, fires) == []
+    endings = Counter(slot["reason"] or slot["outcome"] for slot in slots)
+    print(f"{len(slots)} slots, {racing.killed} schedulers killed: {dict(endings)}")  # noqa: T201 - what was tried
     assert {"fired", "skipped"} == {slot["outcome"] for slot in slots}
     await invariants.check_slots(connection)
     await invariants.check_sequences(connection, "scheduler")
