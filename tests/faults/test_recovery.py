@@ -12,6 +12,7 @@ import pytest
 
 from dataaggregator.client import TERMINAL, Client
 from dataaggregator.settings import Settings
+from deploy.local.rabbitmq import PrivateRabbit
 from tests.faults import invariants
 from tests.faults.bounds import FORMULAS, bound_seconds
 from tests.faults.full import GROUPS, FullPlatform, Json, answered
@@ -44,10 +45,15 @@ def death_of(what: str, full: FullPlatform) -> Death:
         case "a scheduler":
             return Death(lambda: full.cluster.kill(SCHEDULER), lambda: full.cluster.start(SCHEDULER))
         case "the broker":
-            return Death(full.rabbit.kill, lambda: (full.rabbit.launch(), full.rabbit.wait()))
+            return Death(full.rabbit.kill, lambda: begin(full.rabbit))
         case "PostgreSQL":
             return Death(full.kill_postgres, full.postgres.start)
     raise LookupError(what)
+
+
+def begin(rabbit: PrivateRabbit) -> None:
+    rabbit.launch()
+    rabbit.wait()
 
 
 async def move_away(full: FullPlatform) -> None:
