@@ -108,9 +108,11 @@ class Rig:
     """Whether the adapter holds nothing between outbox and inbox."""
 
     def subscribe(self) -> None:
-        for schema, messages in LISTENED.items():
-            ordered = schema == ORDERLY
-            self.bus.subscribe(schema, [Handler(schema, m, self._effect(schema), ordered) for m in messages])
+        for schema in LISTENED:
+            self.bus.subscribe(schema, self.handlers(schema))
+
+    def handlers(self, schema: str) -> list[Handler]:
+        return [Handler(schema, m, self._effect(schema), schema == ORDERLY) for m in LISTENED[schema]]
 
     def start(self, *schemas: str) -> None:
         for schema in schemas or SCHEMAS:
