@@ -20,6 +20,8 @@ HELPED = (
     "events",
     "parked",
     "connectors",
+    "hooks",
+    "webhooks",
     "transform",
     "users",
     "db",

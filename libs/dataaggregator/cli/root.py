@@ -23,6 +23,7 @@ ROOMS = {
     "doctor": "doctor",
     "events": "runs",
     "export": "code",
+    "hooks": "webhooks",
     "logs": "runs",
     "parked": "parked",
     "plan": "plan",
@@ -35,6 +36,7 @@ ROOMS = {
     "up": "platform",
     "users": "identity",
     "verify": "runs",
+    "webhooks": "webhooks",
 }
 
 
