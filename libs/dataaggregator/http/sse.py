@@ -36,10 +36,8 @@ class ServerSentEvent:
         return ("\n".join(lines) + "\n\n").encode()
 
 
-def stream(
-    call: Call, events: AsyncIterator[ServerSentEvent], heartbeat_seconds: float = HEARTBEAT_SECONDS
-) -> StreamAnswer:
-    """An answer that writes events as they come, and a comment whenever there was none for so long.
+def stream(call: Call, events: AsyncIterator[ServerSentEvent]) -> StreamAnswer:
+    """An answer that writes events as they come, and a comment whenever there was none for HEARTBEAT_SECONDS.
 
     A stream outlives the call that began it: it ends before the next word once the caller's token is good no more.
     """
@@ -49,7 +47,7 @@ def stream(
         upcoming = asyncio.ensure_future(anext(events, None))
         try:
             while True:
-                done, _ = await asyncio.wait([upcoming], timeout=heartbeat_seconds)
+                done, _ = await asyncio.wait([upcoming], timeout=HEARTBEAT_SECONDS)
                 await call.recheck()
                 if not done:
                     await response.write(b": heartbeat\n\n")

@@ -11,7 +11,7 @@ from dataaggregator.http.call import Call
 from dataaggregator.http.paging import Query
 from dataaggregator.http.problems import error_from
 from dataaggregator.http.route import Route
-from dataaggregator.http.sse import HEARTBEAT_SECONDS, stream
+from dataaggregator.http.sse import stream
 from dataaggregator.permissions import Permission
 from services.gateway.forward import Upstreams
 
@@ -39,10 +39,9 @@ class EventsQuery(Query):
 class FeedApi:
     """The routes of the feed."""
 
-    def __init__(self, streams: Streams, upstreams: Upstreams, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(self, streams: Streams, upstreams: Upstreams) -> None:
         self._streams = streams
         self._upstreams = upstreams
-        self._heartbeat_seconds = heartbeat_seconds
 
     def routes(self) -> list[Route]:
         return [
@@ -78,14 +77,14 @@ class FeedApi:
             about_people=Permission.IDENTITY_ADMIN in call.identity.permissions(call.workspace),
         )
         events = await self._streams.events(wanted, _last_position(call))
-        return stream(call, events, self._heartbeat_seconds)
+        return stream(call, events)
 
     async def run_events(self, call: Call) -> Answer:
         run = call.path["run"]
         ended = await self._ended(call, run)
         wanted = Wanted(call.workspace, ("run.*",), run)
         events = await self._streams.run(wanted, _last_position(call), ended=ended)
-        return stream(call, events, self._heartbeat_seconds)
+        return stream(call, events)
 
     async def _ended(self, call: Call, run: str) -> bool:
         """Has the run ended, as far as the scheduler knows? Raises what the scheduler says about a wrong one."""

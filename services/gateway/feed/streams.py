@@ -25,22 +25,26 @@ class Streams:
 
         "Now" is when this returns: whatever is committed after that will be sent.
         """
-        position, beginning = await self._begin(last_id, None)
-        return self._events(wanted, position, beginning)
+        floor = await self._caught_up()
+        return self._events(wanted, *self._begin(last_id, floor, self._tail.position))
 
     async def run(self, wanted: Wanted, last_id: int | None, *, ended: bool) -> AsyncIterator[ServerSentEvent]:
         """One run from its beginning to its end; `ended` when the scheduler says that it has ended already."""
-        position, beginning = await self._begin(last_id, self._tail.floor)
+        floor = await self._caught_up()
         seconds = ENDED_WAIT_SECONDS if ended else None
-        return self._run(self._events(wanted, position, beginning), seconds)
+        return self._run(self._events(wanted, *self._begin(last_id, floor, floor)), seconds)
 
-    async def _begin(self, last_id: int | None, start: int | None) -> tuple[int, list[ServerSentEvent]]:
+    async def _caught_up(self) -> int:
+        """Another replica may have sent its listener further than we have read, and removed more than we have; the
+        answer is the floor."""
+        await self._tail.catch_up()
+        return await self._tail.floor()
+
+    def _begin(self, last_id: int | None, floor: int, start: int) -> tuple[int, list[ServerSentEvent]]:
         """The position to go on from, and what is said before."""
-        await self._tail.catch_up()  # another replica may have sent its listener further than we have read
-        if last_id is not None and resumable(last_id, self._tail.floor, self._tail.position):
+        if last_id is not None and resumable(last_id, floor, self._tail.position):
             return last_id, []
-        position = self._tail.position if start is None else start
-        return position, [] if last_id is None else [reset(position)]
+        return start, [] if last_id is None else [reset(start)]
 
     async def _events(
         self, wanted: Wanted, position: int, beginning: list[ServerSentEvent]
@@ -48,8 +52,8 @@ class Streams:
         for said in beginning:
             yield said
         with self._tail.listening(wanted) as listener:
-            async for entry in self._follow(listener, position):
-                yield entry.sent()
+            async for said in self._follow(listener, position):
+                yield said
 
     async def _run(
         self, events: AsyncIterator[ServerSentEvent], seconds: float | None
@@ -60,20 +64,24 @@ class Streams:
             if event.event is None and orjson.loads(event.data)["type"] in TERMINAL:
                 return
 
-    async def _follow(self, listener: Listener, position: int) -> AsyncIterator[Entry]:
+    async def _follow(self, listener: Listener, position: int) -> AsyncIterator[ServerSentEvent]:
         while True:
             listener.heard.clear()
-            entries, position = await self._more(listener.wanted, position)
+            if (more := await self._more(listener.wanted, position)) is None:
+                position = self._tail.position
+                yield reset(position)
+                continue
+            entries, position = more
             for entry in entries:
-                yield entry
+                yield entry.sent()
             if position < self._tail.position:
                 continue
             while listener.progress:
-                yield listener.progress.popleft()
+                yield listener.progress.popleft().sent()
             await listener.heard.wait()
 
-    async def _more(self, wanted: Wanted, position: int) -> tuple[list[Entry], int]:
-        """The next wanted entries and the position they reach."""
+    async def _more(self, wanted: Wanted, position: int) -> tuple[list[Entry], int] | None:
+        """The next wanted entries and the position they reach; None if some were removed meanwhile."""
         recent = self._tail.recent(position)
         if recent is None:
             return await self._tail.older(wanted, position)

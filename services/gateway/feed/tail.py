@@ -50,13 +50,11 @@ class Tail:
         self._reading = asyncio.Lock()
         self._stop_observing: Callable[[], None] | None = None
         self.position = 0
-        self.floor = 0
         self.memory_floor = 0
 
     async def open(self) -> None:
         async with self._database.platform() as tx:
             self.position = self.memory_floor = await store.newest(tx)
-            self.floor = await store.floor(tx)
         self._stop_observing = self._bus.observe(self._observe)
 
     async def close(self) -> None:
@@ -100,11 +98,20 @@ class Tail:
             fresh.append(entry)
         return fresh[::-1]
 
-    async def older(self, wanted: Wanted, position: int) -> tuple[list[Entry], int]:
-        """Some entries after `position` from the database, and the position up to which that is all."""
+    async def floor(self) -> int:
+        """What the retention has removed up to now: whichever replica did it."""
+        async with self._database.glance() as tx:
+            return await store.floor(tx)
+
+    async def older(self, wanted: Wanted, position: int) -> tuple[list[Entry], int] | None:
+        """Some entries after `position` from the database, and the position up to which that is all; None if the
+        retention has taken some of them."""
         until = self.position
         async with self._database.transaction(wanted.workspace_id) as tx:
             entries = await store.wanted_after(tx, wanted, position, until, AT_ONCE)
+            # Asked for last: what was removed before the entries were read is below it.
+            if position < await store.floor(tx):
+                return None
         last = entries[-1].position if len(entries) == AT_ONCE else until
         return entries, until if last is None else last
 
@@ -132,7 +139,6 @@ class Tail:
         while removed == AT_ONCE:
             async with self._database.platform() as tx:
                 removed = await store.remove_older(tx, limit, AT_ONCE)
-                self.floor = await store.floor(tx)
 
     def _take_in(self, entries: list[Entry]) -> None:
         self._entries.extend(entries)

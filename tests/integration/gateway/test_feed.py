@@ -11,6 +11,7 @@ from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.connector import ConnectorCreated
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.contracts.run import RunProgressed, RunSkipped, RunStarted
+from dataaggregator.http import sse
 from dataaggregator.ids import new_id
 from services.gateway.feed import api, store
 from services.gateway.feed import tail as tails
@@ -107,10 +108,23 @@ async def test_what_the_retention_removed_is_answered_by_a_reset(platform: Platf
     platform.token = await platform.login()
     feed = tails.Tail(platform.ports.database, platform.ports.bus, platform.clock)
     await feed.forget_old()
-    await feed.open()
-    assert feed.floor >= int(old[1].id or 0)
-    assert feed.position >= feed.floor
-    await feed.close()
+    assert await feed.floor() >= int(old[1].id or 0)
+    async with platform.events("/api/events?type=connector.*", old[0].id) as events:
+        await platform.say(*connector("new"))
+        first, second = await take(events, 2)
+    assert (first.event, names([second])) == ("reset", ["new"])
+
+
+async def test_a_stream_in_which_nothing_happens_says_every_fifteen_seconds_that_it_is_there(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sse.HEARTBEAT_SECONDS == 15
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.05)
+    headers = {"Authorization": f"Bearer {platform.token}"}
+    async with platform.http.get(f"{platform.url}/api/events?type=run.*", headers=headers) as answer:
+        async with asyncio.timeout(10):
+            assert await answer.content.readuntil(b"heartbeat\n\n") == b": ready\n\n: heartbeat\n\n"
+            assert await answer.content.readuntil(b"heartbeat\n\n") == b": heartbeat\n\n"
 
 
 async def test_a_stream_hears_its_own_workspace_only(platform: Platform) -> None:

@@ -17,10 +17,11 @@ from dataaggregator.db import Database
 from dataaggregator.directory import Directory
 from dataaggregator.errors import Permanent, Transient
 from dataaggregator.host import Host, LoopEndedError
+from dataaggregator.http import sse
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
-from dataaggregator.http.sse import ServerSentEvent, stream
+from dataaggregator.http.sse import ServerSentEvent
 from dataaggregator.limits.in_process import InProcessLimits
 from dataaggregator.ports import Ports
 from dataaggregator.revocations.in_process import InProcessRevocations
@@ -143,7 +144,10 @@ async def test_a_signal_asks_for_the_end(ports: Ports, number: signal.Signals) -
             await host.stopped()
 
 
-async def test_a_call_in_work_is_let_finish_and_a_stream_is_ended(ports: Ports) -> None:
+async def test_a_call_in_work_is_let_finish_and_a_stream_is_ended(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.05)
     reached, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(_call: Call) -> Answer:
@@ -156,7 +160,7 @@ async def test_a_call_in_work_is_let_finish_and_a_stream_is_ended(ports: Ports) 
         await for_ever()
 
     async def follow(call: Call) -> Answer:
-        return stream(call, events(), heartbeat_seconds=0.05)
+        return sse.stream(call, events())
 
     routes = [
         Route("GET", "/slow", slow, "Slow", "trial", None, answers={200: Said}),
