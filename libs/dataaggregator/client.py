@@ -24,7 +24,8 @@ TERMINAL = frozenset({"succeeded", "failed", "cancelled", "timed_out", "skipped"
 REQUEST_TIMEOUT_SECONDS = 60.0
 SILENCE_LIMIT_SECONDS = 45.0  # three heartbeats of the event stream
 RECONNECT_SECONDS = 0.5
-RECONNECT_TRIES = 20
+AWAY = frozenset({502, 503, 504})
+RECONNECT_TRIES = 60
 MIRROR_SECONDS = 0.02  # the feed may tell of an end a moment before the run itself says so
 MIRROR_TRIES = 500
 LINE_LIMIT_BYTES = 8 * 1024 * 1024  # one event: run.queued carries a whole definition
@@ -208,12 +209,23 @@ class Client:
                     yield event
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 broken = error
+            except ApiError as error:
+                if not await self._may_ask_again(error):
+                    raise
+                broken = error
             failures += 1
             if failures > RECONNECT_TRIES:
                 raise UnreachableError(
                     f"The event stream of {self.url} broke off {failures} times in a row."
                 ) from broken
             await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _may_ask_again(self, refused: ApiError) -> bool:
+        """What a stream comes from may be starting anew, and a stream outlives the token that began it."""
+        if refused.status == 401 and self._refresh is not None:
+            await self._renew(self._token)
+            return True
+        return refused.status in AWAY
 
     async def _stream(
         self, path: str, parameters: Mapping[str, object], last_id: str | None

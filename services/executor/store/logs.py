@@ -32,14 +32,17 @@ class StoredLine:
 
 
 async def add_lines(tx: Connection, workspace: UUID, run_id: UUID, epoch: int, lines: Sequence[NewLine]) -> None:
-    """Store lines of a running run in their order; under a lost lease nothing is written."""
+    """Store lines of a running run in their order; under a lost lease nothing is written.
+
+    The lease cannot be lost before they are committed: whoever has read a later line has read these.
+    """
     await tx.execute(
         """INSERT INTO executor.logs (run_id, workspace_id, attempt, at, level, message, fields)
            SELECT r.run_id, r.workspace_id, l.attempt, l.at, l.level, l.message, l.fields::json
-           FROM executor.runs r,
+           FROM (SELECT run_id, workspace_id FROM executor.runs
+                 WHERE run_id = $1 AND workspace_id = $2 AND lease_epoch = $3 AND status = 'running' FOR SHARE) r,
                unnest($4::int[], $5::timestamptz[], $6::smallint[], $7::text[], $8::text[])
                    WITH ORDINALITY AS l(attempt, at, level, message, fields, place)
-           WHERE r.run_id = $1 AND r.workspace_id = $2 AND r.lease_epoch = $3 AND r.status = 'running'
            ORDER BY l.place""",
         run_id,
         workspace,

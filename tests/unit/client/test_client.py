@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from dataaggregator import client as client_module
 from dataaggregator.client import ApiError, Client, UnreachableError
 
 
@@ -19,6 +20,7 @@ class Gateway:
         self.valid = "access-0"
         self.keys: list[str] = []
         self.resumed_after: list[str | None] = []
+        self.refusals: list[int] = []
         self.application = web.Application()
         self.application.router.add_post("/api/auth/login", self.login)
         self.application.router.add_post("/api/auth/refresh", self.refresh)
@@ -74,6 +76,9 @@ class Gateway:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Two events a connection, then the connection breaks off in the middle of a third."""
+        if self.refusals:
+            status = self.refusals.pop(0)
+            return web.json_response({"status": status, "code": "not-now", "detail": "Not now."}, status=status)
         last = request.headers.get("Last-Event-ID")
         self.resumed_after.append(last)
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -138,6 +143,24 @@ async def test_a_broken_event_stream_goes_on_after_the_last_event_seen() -> None
                 break
     assert seen == [1, 2, 3, 4, 5, 6]
     assert gateway.resumed_after == [None, "2", "4"]
+
+
+async def test_a_stream_outlives_its_token_and_a_service_that_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "RECONNECT_SECONDS", 0.01)
+    gateway = Gateway()
+    seen: list[int] = []
+    async with serving(gateway) as url, Client(url) as client:
+        await client.login("a@example.org", "secret")
+        async for event in client.events():
+            seen.append(event.data["n"])
+            gateway.refusals = [503, 401, 502] if len(seen) == 2 else []
+            if len(seen) == 4:
+                break
+        gateway.refusals = [403]
+        with pytest.raises(ApiError):
+            await anext(client.events())
+    assert seen == [1, 2, 3, 4]
+    assert (gateway.refreshes, gateway.resumed_after) == (1, [None, "2"])
 
 
 async def test_a_download_is_written_as_it_comes_and_one_that_is_cut_is_told(tmp_path: Path) -> None:
