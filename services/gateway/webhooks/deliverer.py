@@ -75,7 +75,7 @@ class Deliverer:
         try:
             for _ in range(IN_A_ROW):
                 async with self.database.transaction(turn.workspace_id) as tx:
-                    due = await deliveries.find_due(tx, turn)
+                    due = await deliveries.begin_due(tx, turn)
                 if due is None or not await self._deliver(turn, due):
                     break
             async with self.database.transaction(turn.workspace_id) as tx:

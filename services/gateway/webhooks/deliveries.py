@@ -63,8 +63,9 @@ async def claim(tx: Connection) -> Turn | None:
     return None if row is None else Turn(*row.values())
 
 
-async def find_due(tx: Connection, turn: Turn) -> Due | None:
-    """The next delivery, the lease renewed for it; None without one, or if the receiver is ours no more."""
+async def begin_due(tx: Connection, turn: Turn) -> Due | None:
+    """The next delivery, the lease renewed for it and the try counted, whatever becomes of it; None without one, or if
+    the receiver is ours no more."""
     held = await tx.fetchrow(
         """UPDATE gateway.webhooks SET busy_until = now() + make_interval(secs => $4)
         WHERE workspace_id = $1 AND id = $2 AND lease = $3 AND enabled AND disabled_at IS NULL
@@ -74,14 +75,20 @@ async def find_due(tx: Connection, turn: Turn) -> Due | None:
         turn.lease,
         LEASE_SECONDS,
     )
+    if held is None:
+        return None
     owner = (turn.workspace_id, turn.webhook_id)
     row = await tx.fetchrow(
-        """SELECT id, workspace_id, event_id, event, attempts FROM gateway.deliveries
-        WHERE workspace_id = $1 AND webhook_id = $2 AND status = 'pending' AND next_at <= now()
-        ORDER BY next_at, created_at, id LIMIT 1""",
+        """UPDATE gateway.deliveries SET attempts = attempts + 1, attempted_at = now(), response_status = NULL,
+            response = NULL, error = NULL, duration_ms = NULL
+        WHERE id = (
+            SELECT id FROM gateway.deliveries
+            WHERE workspace_id = $1 AND webhook_id = $2 AND status = 'pending' AND next_at <= now()
+            ORDER BY next_at, created_at, id LIMIT 1)
+        RETURNING id, workspace_id, event_id, event, attempts - 1 AS attempts""",
         *owner,
     )
-    if held is None or row is None:
+    if row is None:
         return None
     sealed = await tx.fetch(
         """SELECT sealed FROM gateway.webhook_secrets
@@ -126,8 +133,7 @@ async def failed(tx: Connection, turn: Turn, due: Due, attempt: Attempt, after: 
 async def _record(tx: Connection, due: Due, attempt: Attempt, after: After, status: Status) -> None:
     await tx.execute(
         """UPDATE gateway.deliveries SET status = $3, next_at = now() + make_interval(secs => $4),
-            attempts = attempts + 1, attempted_at = now(), response_status = $5, response = $6, error = $7,
-            duration_ms = $8
+            response_status = $5, response = $6, error = $7, duration_ms = $8
         WHERE workspace_id = $1 AND id = $2 AND status = 'pending'""",
         due.workspace_id,
         due.id,

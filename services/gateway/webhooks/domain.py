@@ -90,6 +90,7 @@ class Due:
     url: str
     event: dict[str, Any]
     attempts: int
+    """Those before."""
     failures: int
     failing_since: datetime | None
     now: datetime

@@ -60,14 +60,14 @@ class DeliveryShown(BaseModel):
     type: str
     subject: str
     status: Status
-    attempts: int
+    attempts: int = Field(description="Calls begun, also one under way or cut off by the end of a gateway.")
     created_at: datetime
     next_at: datetime | None
     attempted_at: datetime | None
     response_status: int | None
     response: str | None = Field(description="The beginning of the answer.")
     error: str | None
-    duration_ms: int | None
+    duration_ms: int | None = Field(description="Of the last call; not known of one under way or cut off.")
 
 
 class DeliveryQuery(PageQuery):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -113,7 +114,8 @@ async def delivered(platform: Platform, count: int, name: str = "ops") -> list[d
 
 async def tried(platform: Platform, attempts: int, name: str = "ops") -> dict[str, Any]:
     async def look() -> dict[str, Any] | None:
-        return next((one for one in await deliveries(platform, name) if one["attempts"] >= attempts), None)
+        found = (one for one in await deliveries(platform, name) if one["duration_ms"] is not None)
+        return next((one for one in found if one["attempts"] >= attempts), None)
 
     found: dict[str, Any] = await until(look, f"{attempts} attempts at {name}")
     return found
@@ -251,6 +253,31 @@ async def test_what_may_not_be_reached_is_not(platform: Platform, receiver: Rece
     assert failed["response_status"] is None
 
 
+async def test_a_name_that_leads_somewhere_else_by_now_is_judged_where_it_leads(
+    platform: Platform, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, leads_to = asyncio.get_running_loop(), ["127.0.0.1"]
+    ask = loop.getaddrinfo
+
+    async def resolve(host: Any, port: Any, **more: Any) -> Any:
+        if host != "moving.example":
+            return await ask(host, port, **more)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (leads_to[0], port))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolve)
+    port = receiver.url.rpartition(":")[2]
+    await hooked(platform, receiver, url=f"http://moving.example:{port}/ops")
+    leads_to[0] = "169.254.169.254"
+    await happen(platform)
+    failed = await tried(platform, 1)
+    assert "never reached" in failed["error"]
+    assert receiver.taken == []
+    leads_to[0] = "127.0.0.1"
+    await hurry(platform)
+    await delivered(platform, 1)
+    assert receiver.taken[0][1]["Host"] == f"moving.example:{port}"
+
+
 async def test_while_a_secret_is_replaced_both_sign(platform: Platform, receiver: Receiver) -> None:
     first = (await hooked(platform, receiver))["secret"]
     second = new_secret()
@@ -319,6 +346,26 @@ async def test_what_was_delivered_is_forgotten_after_a_week(platform: Platform, 
         )
         await remove_older(tx, RETENTION_SECONDS)
     assert [one["id"] for one in await deliveries(platform)] == [young["id"]]
+
+
+async def test_what_has_outlived_the_retention_is_removed_by_itself(
+    platform_settings: Settings, receiver: Receiver
+) -> None:
+    counts = "SELECT (SELECT count(*) FROM gateway.feed) + (SELECT count(*) FROM gateway.deliveries)"
+    async with started(platform_settings) as platform:
+        await hooked(platform, receiver)
+        await happen(platform, 3)
+        await delivered(platform, 3)
+        async with platform.ports.database.platform() as tx:
+            await tx.execute("UPDATE gateway.feed SET appended_at = now() - interval '8 days'")
+            await tx.execute("UPDATE gateway.deliveries SET created_at = now() - interval '8 days'")
+    async with started(platform_settings) as platform:
+
+        async def gone() -> bool:
+            async with platform.ports.database.platform() as tx:
+                return bool(await tx.fetchval(counts) == 0)
+
+        await until(gone, "both to be empty")
 
 
 async def test_a_webhook_is_a_definition_like_others(platform: Platform, receiver: Receiver) -> None:

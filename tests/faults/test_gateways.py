@@ -1,0 +1,239 @@
+"""Gateways are killed while they follow, forward and deliver: listeners miss nothing, and receivers get everything."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+
+from dataaggregator.client import Client
+from dataaggregator.ids import new_id
+from tests.faults.cluster import Cluster
+from tests.faults.full import FullPlatform
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+
+GATEWAY = ("gateway",)
+EVENTS, RECEIVERS, STREAMS = 200, 6, 60
+# A receiver of a gateway that died is left alone for its lease.
+ALL_WITHIN_SECONDS = 120.0
+LONGEST_STAY_SECONDS = 1.5
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def replicas(full: FullPlatform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Cluster]]:
+    """Two more gateways of the same platform, which may be killed."""
+    known = full.cluster.environment.items()
+    settings = {name: value for name, value in known if not name.startswith("GATEWAY_")}
+    made = [Cluster(tmp_path_factory.mktemp("gateway"), [GATEWAY], settings) for _ in range(2)]
+    try:
+        for one in made:
+            one.start()
+        yield made
+    finally:
+        codes = [code for one in made for code in one.stop()]
+    assert set(codes) == {0}, [one.printed() for one in made]
+
+
+async def kill_some(replicas: list[Cluster], chance: random.Random, over: asyncio.Event) -> int:
+    """One after the other, each started again; how many were killed until it is over."""
+    killed = 0
+    while not over.is_set() or not killed:
+        await asyncio.sleep(chance.uniform(0.2, 2.0))
+        replica = chance.choice(replicas)
+        await asyncio.to_thread(replica.kill, GATEWAY)
+        await asyncio.to_thread(replica.start)
+        killed += 1
+    return killed
+
+
+async def happen(client: Client, mark: str, count: int) -> None:
+    for number in range(count):
+        body = {"name": f"{mark}-{number}", "type": "files", "config": {"root": "file:///nowhere"}}
+        await client.post("/api/connectors", body)
+
+
+@dataclass
+class Follower:
+    """Comes to one gateway after the other, each time with the id of what it heard last."""
+
+    urls: list[str]
+    path: str
+    headers: dict[str, str]
+    chance: random.Random
+    heard: list[tuple[str | None, str | None, Json]] = field(default_factory=list)
+    moves: int = 0
+
+    async def follow(self, over: asyncio.Event) -> None:
+        async with aiohttp.ClientSession() as session:
+            while not over.is_set():
+                self.moves += 1
+                try:
+                    async with asyncio.timeout(self.chance.uniform(0.05, LONGEST_STAY_SECONDS)):
+                        await self._stay(session, over)
+                except (aiohttp.ClientError, TimeoutError):
+                    continue
+
+    async def _stay(self, session: aiohttp.ClientSession, over: asyncio.Event) -> None:
+        last = next((id_ for id_, _, _ in reversed(self.heard) if id_ is not None), "0")
+        headers = {**self.headers, "Accept": "text/event-stream", "Last-Event-ID": last}
+        async with session.get(self.chance.choice(self.urls) + self.path, headers=headers) as answer:
+            assert answer.status in {200, 502, 503}, await answer.text()
+            fields: dict[str, str] = {}
+            async for raw in answer.content:
+                line = raw.decode().rstrip("\n")
+                if line:
+                    name, _, value = line.partition(": ")
+                    fields[name] = value
+                elif "data" in fields:
+                    self.heard.append((fields.get("id"), fields.get("event"), orjson.loads(fields["data"])))
+                    fields = {}
+                    if self.heard[-1][1] == "end":
+                        over.set()
+                        return
+
+
+def follower(full: FullPlatform, replicas: list[Cluster], client: Client, path: str, chance: random.Random) -> Follower:
+    urls = [full.cluster.url, *(one.url for one in replicas)]
+    return Follower(urls, path, {"Authorization": f"Bearer {client.tokens[0]}"}, chance)
+
+
+async def until(what: str, wanted: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + ALL_WITHIN_SECONDS
+    while not await wanted():
+        assert time.monotonic() < deadline, f"not within {ALL_WITHIN_SECONDS:.0f} s: {what}"
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.tries(1, 20)
+async def test_a_listener_that_moves_between_gateways_that_die_hears_everything_once_and_in_order(
+    full: FullPlatform, replicas: list[Cluster], chance: random.Random
+) -> None:
+    mark, over = f"sse-{new_id().hex}", asyncio.Event()
+    async with full.client() as client:
+        listener = follower(full, replicas, client, "/api/events?type=connector.created.v1", chance)
+        following = asyncio.create_task(listener.follow(over))
+        killing = asyncio.create_task(kill_some(replicas, chance, over))
+        await happen(client, mark, EVENTS)
+
+        async def all_heard() -> bool:
+            return len([told for _, _, told in listener.heard if told["data"]["name"].startswith(mark)]) >= EVENTS
+
+        await until("all events", all_heard)
+        over.set()
+        await asyncio.gather(following, killing)
+    assert {kind for _, kind, _ in listener.heard} == {None}
+    positions = [int(id_ or 0) for id_, _, _ in listener.heard]
+    assert positions == sorted(set(positions))
+    names = [told["data"]["name"] for _, _, told in listener.heard if told["data"]["name"].startswith(mark)]
+    assert sorted(names) == sorted(f"{mark}-{number}" for number in range(EVENTS)), listener.moves
+
+
+@dataclass
+class Receivers:
+    """Take calls, some of them slowly; which events came how often to whom."""
+
+    chance: random.Random
+    url: str = ""
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        event = orjson.loads(await request.read())
+        assert event["id"] == request.headers["webhook-id"]
+        self.calls[request.path.strip("/"), event["id"]] += 1
+        await asyncio.sleep(self.chance.choice([0, 0, 0.05, 0.2]))
+        return web.Response(status=self.chance.choice([204] * 19 + [503]))
+
+
+@asynccontextmanager
+async def receiving(chance: random.Random) -> AsyncIterator[Receivers]:
+    receivers, application = Receivers(chance), web.Application()
+    application.router.add_post("/{path:.*}", receivers.answer)
+    runner = web.AppRunner(application, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    receivers.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield receivers
+    finally:
+        await runner.cleanup()
+
+
+async def deliveries(client: Client, name: str) -> list[Json]:
+    return [one async for one in client.pages(f"/api/webhooks/{name}/deliveries")]
+
+
+@pytest.mark.tries(1, 20)
+async def test_every_event_reaches_every_receiver_under_its_id_although_gateways_die_while_they_deliver(
+    full: FullPlatform, replicas: list[Cluster], chance: random.Random
+) -> None:
+    mark, over = f"hook-{new_id().hex}", asyncio.Event()
+    names = [f"{mark}-to-{number}" for number in range(RECEIVERS)]
+    async with full.client() as client, receiving(chance) as receivers:
+        for name in names:
+            body = {"name": name, "url": f"{receivers.url}/{name}", "types": ["connector.created.v1"]}
+            await client.post("/api/webhooks", body)
+        killing = asyncio.create_task(kill_some(replicas, chance, over))
+        await happen(client, mark, EVENTS // 4)
+
+        async def all_taken() -> bool:
+            found = [one for name in names for one in await deliveries(client, name)]
+            return len(found) == RECEIVERS * EVENTS // 4 and all(one["status"] == "delivered" for one in found)
+
+        over.set()
+        killed = await killing
+        await until("all deliveries", all_taken)
+        for name in names:
+            log = await deliveries(client, name)
+            assert len({one["event_id"] for one in log}) == EVENTS // 4
+            for one in log:
+                calls = receivers.calls[name, one["event_id"]]
+                assert 1 <= calls <= one["attempts"] <= calls + killed, one
+                assert one["response_status"] == 204, one
+            await client.delete(f"/api/webhooks/{name}")
+        assert sum(receivers.calls.values()) >= RECEIVERS * EVENTS // 4
+
+
+@pytest.mark.tries(1, 20)
+async def test_who_follows_a_log_through_gateways_that_die_reads_each_line_once_and_the_end(
+    full: FullPlatform, replicas: list[Cluster], chance: random.Random
+) -> None:
+    mark, over = f"log-{new_id().hex}", asyncio.Event()
+    folder = full.cluster.folder / mark
+    _write(folder)
+    async with full.client() as client:
+        config = {"root": folder.as_uri()}
+        await client.post("/api/connectors", {"name": mark, "type": "files", "config": config})
+        replicate = {
+            "from": {"connector": mark, "streams": ["in/*"]},
+            "to": {"connector": mark, "schema": "out"},
+            "parallelism": 1,
+        }
+        await client.post("/api/pipelines", {"name": mark, "replicate": replicate})
+        run = await client.start_run(mark)
+        reader = follower(full, replicas, client, f"/api/runs/{run['id']}/logs", chance)
+        killing = asyncio.create_task(kill_some(replicas, chance, over))
+        async with asyncio.timeout(ALL_WITHIN_SECONDS):
+            await asyncio.gather(reader.follow(over), killing)
+        lines = [one["line"] async for one in client.pages(f"/api/runs/{run['id']}/logs")]
+    *told, (_, kind, end) = reader.heard
+    assert (kind, end["status"]) == ("end", "succeeded")
+    assert len(lines) >= STREAMS
+    assert [one["line"] for _, _, one in told] == lines
+
+
+def _write(folder: Path) -> None:
+    (folder / "in").mkdir(parents=True)
+    for number in range(STREAMS):
+        (folder / "in" / f"t{number}.csv").write_text("id\n1\n2\n")
