@@ -83,6 +83,17 @@ async def test_what_is_removed_while_a_listener_reads_is_a_reset_and_no_gap(
     await tail.close()
 
 
+async def test_a_replica_that_is_behind_catches_up_before_it_judges_an_id(platform: Platform) -> None:
+    tail = tails.Tail(platform.ports.database, platform.ports.bus, platform.clock)
+    await tail.open()
+    async with platform.events("/api/events?type=connector.*") as events:
+        await say_many(platform, ["a", "b"])
+        first, second = positions(await take(events, 2))
+    said = await Streams(tail).events(Wanted(platform.workspace, ("connector.*",)), first)
+    assert (await anext(said)).id == str(second)
+    await tail.close()
+
+
 @pytest.mark.parametrize("seed", range(2))
 async def test_a_listener_that_moves_between_replicas_hears_everything_once_and_in_order(
     replicas: list[Platform], monkeypatch: pytest.MonkeyPatch, seed: int

@@ -46,6 +46,17 @@ async def test_the_number_of_lines_counts_over_all_attempts_and_errors_still_get
     assert next(line.message for line in shelf.lines) == "the end"
 
 
+async def test_errors_too_have_an_end() -> None:
+    shelf = Shelf()
+    log = RunLog(1, shelf.write, LogLimits(lines=100))
+    log.count_stored(100)
+    for n in range(30):
+        log.add(AT, "error", f"error {n}", {})
+    await log.flush()
+    assert [line.message for line in shelf.lines[:10]] == [f"error {n}" for n in range(10)]
+    assert [line.fields for line in shelf.lines[10:]] == [{"dropped": 20}]
+
+
 async def test_a_line_is_cut_to_its_bounds() -> None:
     shelf = Shelf()
     log = RunLog(1, shelf.write, LogLimits(message_chars=10, fields_bytes=20))
