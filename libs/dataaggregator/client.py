@@ -164,10 +164,17 @@ class Client:
         return await self.post(path, definition), True
 
     async def start_run(
-        self, pipeline: str, parameters: Mapping[str, object] | None = None, *, full_refresh: bool = False
+        self,
+        pipeline: str,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        full_refresh: bool = False,
+        priority: str | None = None,
     ) -> Json:
-        """Start a run of the pipeline (name or id) and return it."""
+        """Start a run of the pipeline (name or id) and return it; `priority` is the pipeline's unless given."""
         body: Json = {"full_refresh": full_refresh}
+        if priority:
+            body["priority"] = priority
         if parameters:
             body["parameters"] = dict(parameters)
         run: Json = await self.post(f"/api/pipelines/{pipeline}/runs", body)

@@ -9,7 +9,7 @@ from dataaggregator.contracts.pipeline import PipelineDeleted
 from dataaggregator.contracts.run import RunCancelRequested, RunQueued
 from dataaggregator.db import Connection
 from services.executor import commands
-from services.executor.store.runs import Asked
+from services.executor.store.asked import Asked
 
 
 def handlers() -> list[Handler]:

@@ -60,7 +60,7 @@ GOOD: dict[Operation, Json] = {
     ("PUT", "/api/webhooks/{webhook}"): {"name": "new", "url": "https://example.org/", "types": ["run.*"]},
     ("PATCH", "/api/webhooks/{webhook}"): {"enabled": False},
     ("POST", "/api/webhooks/{webhook}/rotate-secret"): {"secret": "whsec_" + "A" * 32, "overlap_seconds": 0},
-    ("POST", "/api/pipelines/{pipeline}/runs"): {"parameters": {}, "full_refresh": True},
+    ("POST", "/api/pipelines/{pipeline}/runs"): {"parameters": {}, "full_refresh": True, "priority": "low"},
     ("POST", "/api/pipelines/{pipeline}/backfills"): {
         "from": "2026-01-01T00:00:00Z",
         "to": "2026-01-02T00:00:00Z",

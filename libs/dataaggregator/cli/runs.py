@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from dataaggregator.cli.output import console, emit_json, emit_line, print_ledger, table
 from dataaggregator.cli.session import EXIT_FAILED, Session, command
 from dataaggregator.client import TERMINAL, Client
+from dataaggregator.contracts.policies import PLACES
 
 Json = dict[str, Any]
 
@@ -20,13 +21,23 @@ Json = dict[str, Any]
 @click.option("--follow", is_flag=True, help="Show the progress, then the ledger; exit 0 only on success.")
 @click.option("--full-refresh", is_flag=True, help="Read everything again, whatever the cursors say.")
 @click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="May be given often.")
+@click.option(
+    "--priority", type=click.Choice([*PLACES]), help="Before or behind other runs that wait; else the pipeline's."
+)
 @command
 async def run_pipeline(
-    session: Session, pipeline: str, follow: bool, full_refresh: bool, parameters: tuple[str, ...]
+    session: Session,
+    pipeline: str,
+    *,
+    follow: bool,
+    full_refresh: bool,
+    parameters: tuple[str, ...],
+    priority: str | None,
 ) -> None:
     """Start a run of PIPELINE (name or id)."""
     async with session.client() as client:
-        run = await client.start_run(pipeline, parse_parameters(parameters), full_refresh=full_refresh)
+        given = parse_parameters(parameters)
+        run = await client.start_run(pipeline, given, full_refresh=full_refresh, priority=priority)
         if follow:
             await follow_run(client, run["id"], as_json=session.json)
         elif session.json:

@@ -11,7 +11,7 @@ from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.modes import ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
 from dataaggregator.contracts.parameters import Parameter
-from dataaggregator.contracts.policies import Freshness, OnRejected, RetryPolicy
+from dataaggregator.contracts.policies import Freshness, OnRejected, Priority, RetryPolicy
 from dataaggregator.contracts.replicate import Replicate, ResolvedReplicate
 from dataaggregator.contracts.transformation import Inputs, TransformationDefinition
 from dataaggregator.contracts.triggers import Trigger
@@ -174,6 +174,7 @@ class PipelineDefinition(Sent):
     timeout: Duration | None = None
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 1
     overlap: Overlap = "queue"
+    priority: Priority = "normal"
     on_rejected: OnRejected | None = None
     freshness: Freshness | None = None
 

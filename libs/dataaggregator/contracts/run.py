@@ -9,6 +9,7 @@ from dataaggregator.contracts.base import Message, Time, Told
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.ledger import Receipt
 from dataaggregator.contracts.pipeline import ResolvedPipeline
+from dataaggregator.contracts.policies import Priority
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "skipped"]
 RunTrigger = Literal["manual", "cron", "every", "after", "webhook", "files", "retry", "replay", "backfill"]
@@ -91,6 +92,7 @@ class RunQueued(_AboutRun):
     backfill_id: UUID | None = Field(None, description="The backfill whose slot the interval is: nothing else is read.")
     definition: ResolvedPipeline
     queued_at: Time
+    priority: Priority = Field("normal", description="Which of a workspace's runs begins first.")
 
 
 class RunStarted(_AboutRun):

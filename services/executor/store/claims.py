@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from dataaggregator.contracts.policies import PLACES
 from dataaggregator.dataplane.job import CursorSet, KnownCursor
 from dataaggregator.db import Connection
 from services.executor.store.cursors import SET_CURSORS
@@ -25,28 +26,34 @@ class Claimed:
 LOOKED_AT = 2
 """For each run that is wanted so many are looked at: others may be claiming the same ones just now."""
 
-# The workspaces with waiting runs are found one after the other by the index, and of those that may come next only the
-# first few runs: what a claim costs does not depend on how many wait. A run's turn is how many runs its workspace would
-# have at work with it: the one that has fewest comes next. Chosen without a lock, so that locked is only what is taken.
+# The workspaces with waiting runs, and what priorities these have, are found one after the other by the index, and of
+# those that may come next only the first few runs: what a claim costs does not depend on how many wait. A run's turn is
+# how many runs its workspace would have at work with it: the one that has fewest comes next, whatever the priority of
+# its runs. Chosen without a lock, so that locked is only what is taken.
 CLAIM = f"""
     WITH RECURSIVE waiting AS (
-        (SELECT workspace_id, due_at FROM executor.runs WHERE status = 'queued' ORDER BY workspace_id, due_at LIMIT 1)
+        (SELECT workspace_id, priority, due_at FROM executor.runs WHERE status = 'queued'
+         ORDER BY workspace_id, priority, due_at LIMIT 1)
         UNION ALL
-        SELECT next.workspace_id, next.due_at FROM waiting CROSS JOIN LATERAL (
-            SELECT r.workspace_id, r.due_at FROM executor.runs r
-            WHERE r.status = 'queued' AND r.workspace_id > waiting.workspace_id
-            ORDER BY r.workspace_id, r.due_at LIMIT 1
+        SELECT next.workspace_id, next.priority, next.due_at FROM waiting CROSS JOIN LATERAL (
+            SELECT r.workspace_id, r.priority, r.due_at FROM executor.runs r
+            WHERE r.status = 'queued' AND (r.workspace_id, r.priority) > (waiting.workspace_id, waiting.priority)
+            ORDER BY r.workspace_id, r.priority, r.due_at LIMIT 1
         ) next
     ), at_work AS MATERIALIZED (
         SELECT workspace_id, count(*) AS runs FROM executor.runs WHERE status = 'running' GROUP BY workspace_id
+    ), urgent AS (
+        SELECT DISTINCT ON (workspace_id) workspace_id, due_at FROM waiting WHERE due_at <= now()
+        ORDER BY workspace_id, priority
     ), first AS MATERIALIZED (
-        SELECT workspace_id, COALESCE(at_work.runs, 0) AS runs FROM waiting LEFT JOIN at_work USING (workspace_id)
-        WHERE due_at <= now() ORDER BY runs, due_at LIMIT $4 * {LOOKED_AT}
+        SELECT workspace_id, COALESCE(at_work.runs, 0) AS runs FROM urgent LEFT JOIN at_work USING (workspace_id)
+        ORDER BY runs, due_at LIMIT $4 * {LOOKED_AT}
     ), chosen AS MATERIALIZED (
-        SELECT run_id, runs + row_number() OVER (PARTITION BY workspace_id ORDER BY due_at) AS turn, due_at
-        FROM first CROSS JOIN LATERAL (
+        SELECT run_id, runs + row_number() OVER (PARTITION BY workspace_id ORDER BY level, due_at) AS turn, due_at
+        FROM first CROSS JOIN unnest($5::smallint[]) AS level CROSS JOIN LATERAL (
             SELECT r.run_id, r.due_at FROM executor.runs r
-            WHERE r.status = 'queued' AND r.workspace_id = first.workspace_id AND r.due_at <= now()
+            WHERE r.status = 'queued' AND r.workspace_id = first.workspace_id AND r.priority = level
+                AND r.due_at <= now()
             ORDER BY r.due_at LIMIT $4 * {LOOKED_AT}
         ) theirs
         ORDER BY turn, due_at LIMIT $4 * {LOOKED_AT}
@@ -78,9 +85,9 @@ CLAIM = f"""
 
 
 async def claim(tx: Connection, owner: dict[str, Any], executor: str, lease_seconds: float, most: int) -> list[Claimed]:
-    """Take runs that are due, of the workspaces with fewest at work, of each those that waited longest: a new epoch,
+    """Take runs that are due, of the workspaces with fewest at work, of each the most urgent and oldest: a new epoch,
     a lease from the database's clock and a begun attempt for each."""
-    rows = await tx.fetch(CLAIM, owner, executor, timedelta(seconds=lease_seconds), most)
+    rows = await tx.fetch(CLAIM, owner, executor, timedelta(seconds=lease_seconds), most, [*PLACES.values()])
     return [
         Claimed(
             run_of(row),

@@ -10,35 +10,18 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from dataaggregator.bus.signals import notice, waker
-from dataaggregator.contracts.base import Time, Told
 from dataaggregator.contracts.policies import RetryPolicy
 from dataaggregator.contracts.run import RunError, RunQueued
 from dataaggregator.db import Connection, after_commit, json_texts
 from dataaggregator.errors import Invalid, NotFound
 from services.executor.domain import Ending, Standing, Status
+from services.executor.store.asked import Asked
 
 WAKE_CHANNEL = "executor_runs"
 """NOTIFY on it says: a run is due or a cancel is wanted (a hint; the loops poll as well). In one process a topic."""
 
 COLUMNS = """run_id, workspace_id, pipeline_id, asked, traceparent, status, attempt, lost, lease_epoch, owner, process,
     lease_until, attempt_started_at, started_at, cancel_requested_at, finished_at, cleaned_at, ending"""
-
-
-class Asked(Told):
-    """What must be readable of run.queued to accept the run at all; an attempt then judges the rest of it."""
-
-    run_id: UUID
-    pipeline_id: UUID
-    pipeline_name: str
-    queued_at: Time
-
-    @classmethod
-    def read(cls, data: dict[str, Any]) -> "Asked":
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            detail = f"run.queued without what names the run: {error.error_count()} faults"
-            raise Invalid("event-unreadable", detail) from error
 
 
 @dataclass(frozen=True)
@@ -124,13 +107,13 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
     rows = await tx.fetch(
         """WITH added AS (
            INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, traceparent,
-               queued_at, replay_of, backfill_id, cancel_requested_at)
-           SELECT a.run_id, $1, a.pipeline_id, a.pipeline_name, a.asked::json, a.traceparent, a.queued_at,
+               queued_at, priority, replay_of, backfill_id, cancel_requested_at)
+           SELECT a.run_id, $1, a.pipeline_id, a.pipeline_name, a.asked::json, a.traceparent, a.queued_at, a.priority,
                CASE WHEN a.asked::json ->> 'trigger' = 'replay' THEN (a.asked::json ->> 'parent_run_id')::uuid END,
                (a.asked::json ->> 'backfill_id')::uuid,
                (SELECT requested_at FROM executor.early_cancels e WHERE e.run_id = a.run_id AND e.workspace_id = $1)
-           FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
-               WITH ORDINALITY AS a (run_id, pipeline_id, pipeline_name, asked, traceparent, queued_at, place)
+           FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $10::smallint[])
+               WITH ORDINALITY AS a (run_id, pipeline_id, pipeline_name, asked, traceparent, queued_at, priority, place)
            ORDER BY a.place
            ON CONFLICT (run_id) DO NOTHING
            RETURNING run_id, cancel_requested_at IS NOT NULL AS cancel_requested)
@@ -144,6 +127,7 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
         [one.queued_at for one in found],
         WAKE_CHANNEL,
         notice(tx),
+        [one.place for one in found],
     )
     if rows:
         after_commit(tx, waker(WAKE_CHANNEL))

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.pipeline import ResolvedPipeline
+from dataaggregator.contracts.policies import Priority
 from dataaggregator.contracts.run import RunError
 from dataaggregator.dataplane.compile.backfill import backfilled
 from dataaggregator.db import Connection, Database
@@ -163,7 +164,9 @@ async def _start_slots(tx: Connection, pipeline: Pipeline, backfill: Backfill) -
     moment = await run_store.now(tx)
     slots = await store.take_slots(tx, backfill)
     allowed = replace(backfill, definition=_with_approvals(backfill, pipeline))
-    await runs.add_beside(tx, [_run(allowed, slot, moment) for slot in slots])
+    now = pipeline.find_definition()
+    priority = "normal" if now is None else now.priority
+    await runs.add_beside(tx, [_run(allowed, slot, moment, priority) for slot in slots])
 
 
 def _with_approvals(backfill: Backfill, pipeline: Pipeline) -> dict[str, Any]:
@@ -178,7 +181,7 @@ async def _give_up(tx: Connection, backfill: Backfill, code: str, detail: str) -
     await store.move(tx, backfill, (SlotStatus.QUEUED,), SlotStatus.FAILED)
 
 
-def _run(backfill: Backfill, slot: Slot, moment: datetime) -> Run:
+def _run(backfill: Backfill, slot: Slot, moment: datetime, priority: Priority) -> Run:
     asked = Asked(
         "backfill",
         backfill.parameters,
@@ -195,6 +198,7 @@ def _run(backfill: Backfill, slot: Slot, moment: datetime) -> Run:
         asked=asked,
         definition=backfill.definition,
         queued_at=moment,
+        priority=priority,
         trace_id=traces.trace_id(),
     )
 

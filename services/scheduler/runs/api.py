@@ -62,7 +62,7 @@ class RunsApi:
 
     async def start(self, call: Call) -> Answer:
         wish = call.body_as(RunWish)
-        asked = Wish(wish.parameters, wish.full_refresh, call.idempotency_id)
+        asked = Wish(wish.parameters, wish.full_refresh, call.idempotency_id, wish.priority)
         return _accepted(await self.commands.start(call.workspace, call.path["pipeline"], author(call), asked))
 
     async def retry(self, call: Call) -> Answer:

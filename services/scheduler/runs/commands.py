@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from dataaggregator.bus import Said
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.pipeline import ResolvedPipeline
+from dataaggregator.contracts.policies import Priority
 from dataaggregator.contracts.run import RunCancelled, RunCancelRequested, RunError, RunQueued, RunSkipped
 from dataaggregator.db import Connection, Database, after_commit
 from dataaggregator.definition import Audited, Author
@@ -36,6 +37,8 @@ class Wish:
     parameters: Mapping[str, Any]
     full_refresh: bool = False
     run_id: UUID | None = None
+    priority: Priority | None = None
+    """The pipeline's own where none is given."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,11 @@ class RunCommands:
             if turn.asked_before is not None:
                 return await store.get(tx, workspace, turn.asked_before)
             given = parameters(asked_of.definition, wish.parameters)
-            asked = Asked("manual", given, wish.full_refresh, run_id=wish.run_id)
+            asked = Asked("manual", given, wish.full_refresh, run_id=wish.run_id, priority=wish.priority)
             return await _asked_for(tx, asked_of, asked, turn, author)
 
     async def retry(self, workspace: UUID, id_: UUID, author: Author, run_id: UUID | None = None) -> Run:
-        """A new run like an ended one: its parameters and interval, the pipeline as it is now."""
+        """A new run like an ended one: its parameters, interval and priority, the pipeline as it is now."""
         async with self.database.transaction(workspace) as tx:
             before = await store.get(tx, workspace, id_)
             before.must_have_ended()
@@ -84,6 +87,7 @@ class RunCommands:
                 before.asked.interval_end,
                 parent_run_id=before.id,
                 run_id=run_id,
+                priority=before.priority,
             )
             return await _asked_for(tx, pipeline, asked, turn, author)
 
@@ -186,12 +190,14 @@ def made(pipeline: Pipeline, asked: Asked, moment: datetime, resolved: Resolved)
         asked=asked,
         definition=resolved.definition.model_dump(mode="json", exclude_unset=True),
         queued_at=moment,
+        priority=asked.priority or pipeline.definition.priority,
         trace_id=traces.trace_id(),
     )
 
 
 async def hand_over_next(tx: Connection, workspace: UUID, pipeline: UUID) -> Run | None:
-    """The turn of the run that waits longest; the caller has locked the pipeline and ended the run before it.
+    """The turn of the most urgent run, of those the one that waits longest; the caller has locked the pipeline and
+    ended the run before it.
 
     One whose definition cannot be read any more loses its turn: those behind it must not wait for ever.
     """
@@ -256,6 +262,7 @@ def _queued(run: Run) -> RunQueued:
         parent_run_id=asked.parent_run_id,
         replay=asked.replay,
         backfill_id=asked.backfill_id,
+        priority=run.priority,
         definition=ResolvedPipeline.model_validate(run.definition),
         queued_at=run.queued_at,
     )

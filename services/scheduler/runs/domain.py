@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from dataaggregator.contracts.policies import Priority
 from dataaggregator.contracts.run import DestinationOutcome, Replay, RunCounts, RunError
 from dataaggregator.errors import Conflict
 
@@ -78,6 +79,8 @@ class Asked:
     run_id: UUID | None = None
     replay: Replay | None = None
     backfill_id: UUID | None = None
+    priority: Priority | None = None
+    """The pipeline's own where none is given."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Run:
     asked: Asked
     definition: Mapping[str, Any]
     queued_at: datetime
+    priority: Priority = "normal"
     trace_id: str | None = None
     status: Status = Status.QUEUED
     handed_over_at: datetime | None = None

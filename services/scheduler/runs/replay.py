@@ -56,6 +56,7 @@ class ReplayCommands:
         asked = Asked(
             "replay", intended.parameters, parent_run_id=before.id, run_id=wish.run_id, replay=wish.replay,
             interval_start=before.asked.interval_start, interval_end=before.asked.interval_end,
+            priority=before.priority,
         )  # fmt: skip
         async with self.database.transaction(workspace) as tx:
             pipeline = await pipelines.get(tx, workspace, str(pipeline.id), lock="FOR UPDATE")

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dataaggregator.contracts.policies import Priority
 from dataaggregator.contracts.run import DestinationOutcome, RunError, RunStatus, RunTrigger
 from dataaggregator.http.paging import PageQuery
 from services.scheduler.runs.domain import Run, Status
@@ -37,6 +38,7 @@ class RunShown(BaseModel):
     backfill_id: UUID | None
     parameters: dict[str, Any]
     full_refresh: bool
+    priority: Priority
     interval_start: datetime | None
     interval_end: datetime | None
     status: RunStatus
@@ -67,6 +69,7 @@ class RunWish(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     parameters: dict[str, Any] = Field(default_factory=dict)
     full_refresh: bool = False
+    priority: Priority | None = Field(None, description="The pipeline's own where none is given.")
 
 
 class RejectedWish(BaseModel):
@@ -108,6 +111,7 @@ def shown(run: Run) -> RunShown:
         backfill_id=asked.backfill_id,
         parameters=dict(asked.parameters),
         full_refresh=asked.full_refresh,
+        priority=run.priority,
         interval_start=asked.interval_start,
         interval_end=asked.interval_end,
         status=run.status.value,

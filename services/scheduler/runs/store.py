@@ -8,6 +8,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from dataaggregator.contracts.policies import PLACES, Priority
 from dataaggregator.contracts.run import DestinationOutcome, Replay, RunCounts, RunError, RunProgressed
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
@@ -15,6 +16,7 @@ from dataaggregator.errors import Conflict, NotFound
 from dataaggregator.http.paging import PageQuery
 from services.scheduler.runs.domain import Asked, Attempt, Run, Status
 
+PRIORITIES: Mapping[int, Priority] = {place: priority for priority, place in PLACES.items()}
 SORTS = Keyset({"queued_at": datetime}, default="-queued_at")
 
 
@@ -43,8 +45,8 @@ async def add(tx: Connection, run: Run) -> None:
         INSERT INTO scheduler.runs
             (id, workspace_id, pipeline_id, pipeline_name, pipeline_version, trigger, parent_run_id, parameters,
              full_refresh, interval_start, interval_end, definition, status, queued_at, handed_over_at, finished_at,
-             error, trace_id, replay, backfill_id)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)""",
+             error, trace_id, replay, backfill_id, priority)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)""",
         run.id,
         run.workspace_id,
         run.pipeline_id,
@@ -65,6 +67,7 @@ async def add(tx: Connection, run: Run) -> None:
         run.trace_id,
         asked.replay.model_dump(mode="json") if asked.replay is not None else None,
         asked.backfill_id,
+        PLACES[run.priority],
     )
 
 
@@ -183,11 +186,11 @@ async def pipelines_waited_for(tx: Connection, workspace: UUID, pipelines: Seque
 
 
 async def find_waiting(tx: Connection, workspace: UUID, pipeline: UUID) -> Run | None:
-    """The one that waits longest for its turn, locked."""
+    """The most urgent one that waits for its turn, of those the one that waits longest, locked."""
     statement = """
         SELECT * FROM scheduler.runs
         WHERE workspace_id = $1 AND pipeline_id = $2 AND handed_over_at IS NULL AND finished_at IS NULL
-        ORDER BY queued_at, id LIMIT 1 FOR UPDATE"""
+        ORDER BY priority, queued_at, id LIMIT 1 FOR UPDATE"""
     row = await tx.fetchrow(statement, workspace, pipeline)
     return _run(row) if row is not None else None
 
@@ -296,6 +299,7 @@ def _run(row: Record) -> Run:
         ),
         definition=row["definition"],
         queued_at=row["queued_at"],
+        priority=PRIORITIES[row["priority"]],
         trace_id=row["trace_id"],
         status=Status(row["status"]),
         handed_over_at=row["handed_over_at"],

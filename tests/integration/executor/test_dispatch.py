@@ -75,6 +75,38 @@ async def test_within_a_workspace_they_come_in_the_order_in_which_they_are_due(
     assert sorted([run.run_id for run in await taken(attempts, 2)]) == sorted(asked[:2])
 
 
+async def test_a_more_urgent_run_begins_before_what_its_workspace_has_waiting_and_before_nobody_elses(
+    backlog: UUID, database: Database, attempts: Attempts
+) -> None:
+    low = await queued_by(database, backlog, priority="low")
+    urgent = await queued_by(database, backlog, priority="high")
+    other = await queued_by(database, new_id(), priority="low")
+    assert sorted([run.run_id for run in await taken(attempts, 2)]) == sorted([urgent, other])
+    async with database.platform() as tx:
+        await tx.execute("DELETE FROM executor.runs WHERE priority = 2")
+    assert (await taken(attempts, 1))[0].run_id == low
+
+
+async def test_an_urgent_run_that_is_not_due_yet_keeps_nobody_waiting(
+    database: Database, workspace: UUID, attempts: Attempts
+) -> None:
+    await queued_by(database, workspace, priority="high")
+    async with database.platform() as tx:
+        await tx.execute("UPDATE executor.runs SET due_at = now() + interval '1 hour'")
+    asked = await queued_by(database, workspace, priority="low")
+    assert [run.run_id for run in await taken(attempts, 2)] == [asked]
+
+
+async def test_a_priority_of_another_version_is_a_normal_one(
+    database: Database, workspace: UUID, attempts: Attempts
+) -> None:
+    asked = a_run().model_dump(mode="json") | {"priority": "at once"}
+    async with database.transaction(workspace) as tx:
+        await commands.accept(tx, workspace, UUID(asked["run_id"]), asked, None)
+    urgent = await queued_by(database, workspace, priority="high")
+    assert [run.run_id for run in await taken(attempts, 1)] == [urgent]
+
+
 async def test_executors_that_claim_at_the_same_moment_take_different_runs(
     backlog: UUID, database: Database, attempts: Attempts
 ) -> None:
@@ -94,7 +126,7 @@ async def test_what_a_claim_reads_does_not_grow_with_the_backlog(database: Datab
     async with database.platform() as tx:
         await tx.execute("ANALYZE executor.runs")
         explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {claims.CLAIM}"
-        plan = await tx.fetchval(explain, OWNER, "test", timedelta(seconds=60), 4)
+        plan = await tx.fetchval(explain, OWNER, "test", timedelta(seconds=60), 4, [1, 2, 3])
     scans = [node for node in _nodes(plan[0]["Plan"]) if "Scan" in node["Node Type"]]
     assert "Seq Scan" not in {node["Node Type"] for node in scans}
     assert sum(node["Actual Rows"] * node["Actual Loops"] for node in scans) < BACKLOG / 50

@@ -19,7 +19,7 @@ from dataaggregator.permissions import Role
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.runs import commands, store
 from services.scheduler.runs.domain import Asked
-from tests.integration.control import OTHER_WORKSPACE, WORKSPACE, Control, until
+from tests.integration.control import OTHER_WORKSPACE, WORKSPACE, Control, a_pipeline, until
 
 API_FIELDS = {
     *("id", "workspace_id", "pipeline_id", "pipeline_version", "trigger", "parent_run_id", "parameters"),
@@ -282,3 +282,35 @@ async def test_a_change_that_waits_blocks_the_pipeline_it_was_found_for(
     assert (await control.call("POST", approve, {}, role=Role.OPERATOR)).status == 403
     assert (await control.call("POST", approve, {}, headers=stale)).status == 412
     assert (await control.call("POST", approve, {})).status == (200 if status == "blocked" else 409)
+
+
+async def test_a_run_has_its_pipelines_priority_unless_another_is_asked_for(control: Control, warehouse: str) -> None:
+    await control.pipeline(priority="high")
+    first = await control.good("POST", "/api/pipelines/copy/runs")
+    assert first["priority"] == (await _queued(control, first)).priority == "high"
+    second = await control.good("POST", "/api/pipelines/copy/runs", {"priority": "low"})
+    third = await control.good("POST", "/api/pipelines/copy/runs", {"priority": "normal"})
+    assert [second["priority"], third["priority"]] == ["low", "normal"]
+    await control.start(first)
+    await control.succeed(first)
+    assert (await _queued(control, third)).priority == "normal"
+    assert second["id"] not in {str(queued.run_id) for queued in control.executor.queued}
+    await control.start(third)
+    await control.succeed(third)
+    await _queued(control, second)
+    await control.start(second)
+    await control.succeed(second)
+    await control.run_is(second["id"], "succeeded")
+    again = await control.good("POST", f"/api/runs/{second['id']}/retry")
+    assert again["priority"] == "low"
+    assert warehouse
+
+
+async def test_a_priority_that_is_none_is_refused_by_name(control: Control, warehouse: str) -> None:
+    await control.pipeline()
+    refused = await control.call("POST", "/api/pipelines/copy/runs", {"priority": "urgent"})
+    assert (refused.status, [error["field"] for error in refused.json["errors"]]) == (422, ["priority"])
+    definition = a_pipeline("other", priority=1)
+    refused = await control.call("POST", "/api/pipelines", definition)
+    assert (refused.status, [error["field"] for error in refused.json["errors"]]) == (422, ["priority"])
+    assert warehouse
