@@ -60,7 +60,9 @@ class DeliveryShown(BaseModel):
     type: str
     subject: str
     status: Status
-    attempts: int = Field(description="Calls begun, also one under way or cut off by the end of a gateway.")
+    attempts: int = Field(
+        description="Calls begun since it was due, or asked for again; also one that the end of a gateway cut off."
+    )
     created_at: datetime
     next_at: datetime | None
     attempted_at: datetime | None
