@@ -23,6 +23,7 @@ INTERVALS: Mapping[str, timedelta] = {
     "6h": timedelta(hours=6),
 }
 JITTERS = (None, None, None, "1m", "10m")
+LONGEST_DELAY = timedelta(minutes=10)
 MISSED = timedelta(seconds=60)
 LATEST = timedelta(hours=6)
 """How late the last slot of a day may be decided on."""

@@ -196,6 +196,14 @@ class Leases(Machine[World]):
             if known.lease_until is not None and known.lease_until < self.now:
                 known.settle(End.LOST, self.now)
 
+    @precondition(lambda self: any(known.status is Status.RUNNING for known in self.runs.values()))
+    @rule()
+    def overtake(self) -> None:
+        """Whoever was at work has another behind him, and knows nothing of it."""
+        self.wait_for(61)
+        self.reap()
+        self.claim(["three"], MOST_RUNS)
+
     @precondition(lambda self: self.runs)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:

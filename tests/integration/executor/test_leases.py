@@ -5,14 +5,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from uuid import UUID
+
+import pytest
 
 from dataaggregator.clock import SystemClock
 from dataaggregator.contracts.ledger import Ledger
 from dataaggregator.contracts.run import RunCounts, RunQueued
 from dataaggregator.dataplane.job import KnownCursor, RunOutcome
 from dataaggregator.db import Database
+from services.executor import reaper
 from services.executor.commands import AttemptEnd, Attempts, run_error
 from services.executor.domain import LOSS_LIMIT, End, Status
 from services.executor.lease import LeaseKeeper, LeaseTimes
@@ -188,6 +191,40 @@ async def test_leases_are_not_judged_by_a_database_that_was_just_slow(
     await Reaper(database, ReaperTimes(heartbeat_seconds=60.0, queue_limit_seconds=3600.0)).look()
     assert (await run_now(run.run_id)).status is Status.RUNNING
     await a_reaper(database).look()
+    assert (await run_now(run.run_id)).status is Status.QUEUED
+
+
+@dataclass
+class GivenTime:
+    """Stands still unless it is moved."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+async def test_leases_are_not_judged_after_a_pause_of_the_reaper_nor_by_a_slow_answer(
+    claimed: Claim, database: Database, run_now: RunNow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, ping = GivenTime(), database.ping
+    monkeypatch.setattr(reaper, "time", given)
+
+    async def slow() -> None:
+        await ping()
+        given.now += 1.5
+
+    run = await claimed()
+    await expire(database, run)
+    at_work = a_reaper(database)
+    given.now += 60.0
+    await at_work.look()
+    assert (await run_now(run.run_id)).status is Status.RUNNING
+    monkeypatch.setattr(database, "ping", slow)
+    await at_work.look()
+    assert (await run_now(run.run_id)).status is Status.RUNNING
+    monkeypatch.setattr(database, "ping", ping)
+    await at_work.look()
     assert (await run_now(run.run_id)).status is Status.QUEUED
 
 
