@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -14,6 +15,9 @@ from dataaggregator.client import Client, UnreachableError
 from dataaggregator.db import Database
 from dataaggregator.http import sse
 from dataaggregator.settings import Settings
+from services.executor.commands import AttemptEnd, Attempts
+from services.executor.domain import End
+from services.executor.follow import follow_lines
 from services.executor.store import logs
 from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
@@ -22,6 +26,7 @@ from tests.integration.executor.test_worker import crawling
 
 Claim = Callable[..., Awaitable[Run]]
 BRIEF = "SELECT i::bigint AS id FROM generate_series(1, 60) i, LATERAL (SELECT pg_sleep(0.05 + i * 0)) s"
+LINE = NewLine(1, datetime(2026, 1, 2, tzinfo=UTC), "info", "a", {})
 WAITS = "SELECT 1 FROM pg_locks WHERE pid = $1 AND NOT granted"
 
 
@@ -66,8 +71,7 @@ async def test_a_lease_is_not_lost_between_the_writing_of_lines_and_their_commit
     run = await claimed()
     other = await asyncpg.connect(database_url)
     async with database.transaction(run.workspace_id) as tx:
-        line = NewLine(1, datetime(2026, 1, 2, tzinfo=UTC), "info", "a", {})
-        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [line])
+        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [LINE])
         lose = "UPDATE executor.runs SET lease_epoch = lease_epoch + 1 WHERE run_id = $1"
         losing = asyncio.create_task(other.execute(lose, run.run_id))
         async with asyncio.timeout(10):
@@ -77,8 +81,25 @@ async def test_a_lease_is_not_lost_between_the_writing_of_lines_and_their_commit
     await losing
     await other.close()
     async with database.transaction(run.workspace_id) as tx:
-        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [line])
+        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [LINE])
         assert await logs.count_lines(tx, run.run_id) == 1
+
+
+async def test_no_line_is_lost_that_comes_with_the_end(
+    claimed: Claim, attempts: Attempts, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run ends just when the follower has found no line."""
+    run, read = await claimed(), logs.list_lines
+
+    async def read_and_end(*place: Any, **wish: Any) -> list[logs.StoredLine]:
+        found = await read(*place, **wish)
+        if (await attempts.record(run, AttemptEnd(End.CANCELLED), [LINE])) is not None:
+            assert found == []
+        return found
+
+    monkeypatch.setattr(logs, "list_lines", read_and_end)
+    told = [one.event async for one in follow_lines(database, run.workspace_id, run.run_id, "debug", 0)]
+    assert told == ["log", "end"]
 
 
 async def test_a_log_in_which_nothing_happens_says_that_it_is_there(
