@@ -143,17 +143,29 @@ class Schedules(Machine[World]):
 
     @rule(data=st.data())
     def pause(self, data: st.DataObject) -> None:
-        name = self.one(data)
+        self._pause(self.one(data))
+
+    def _pause(self, name: str) -> None:
         self.wait(commands_of(self.world.database).pause(WORKSPACE, name, SOMEBODY))
         self.known[name].paused = True
 
     @rule(data=st.data())
     def resume(self, data: st.DataObject) -> None:
-        name = self.one(data)
+        self._resume(self.one(data))
+
+    def _resume(self, name: str) -> None:
         known = self.known[name]
         self.wait(commands_of(self.world.database).resume(WORKSPACE, name, SOMEBODY))
         if known.paused:
             known.paused, known.active_since = False, self.now
+
+    @rule(data=st.data())
+    def rest(self, data: st.DataObject) -> None:
+        """Slots come due in a pause that ends before anybody decides on them."""
+        name = self.one(data)
+        self._pause(name)
+        self.wait_for(4000)
+        self._resume(name)
 
     @rule(data=st.data(), trigger=TRIGGERS)
     def edit(self, data: st.DataObject, trigger: dict[str, Any]) -> None:
