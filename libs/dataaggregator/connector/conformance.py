@@ -372,7 +372,7 @@ class Merges(Loads):
         live = self.merge(rig, epoch=7)
         await self.load(rig, live, rig.rows)
         destination = self.destination(rig)
-        begun = await destination.begin(dataclasses.replace(live, epoch=6, run_id=new_id(), slot=new_id()))
+        begun = await destination.begin(dataclasses.replace(live, epoch=6, run_id=new_id(), fence=new_id()))
         assert (begun.cursors, begun.receipt) == ({}, None)
         await destination.close()
 

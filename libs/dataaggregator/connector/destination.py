@@ -58,13 +58,13 @@ class LoadRequest:
     source_streams: tuple[str, ...] = ()
     approved: tuple[SchemaDifference, ...] = ()
     """With PAUSE, the differences that may be made."""
-    slot: UUID | None = None
-    """Of a backfill: whose rows these are. It has a fence of its own, and the pipeline's cursors are not told to it."""
+    fence: UUID | None = None
+    """Of a slot of a backfill, or of a lane: it is not the pipeline's own, whose cursors are not told to it."""
 
     @property
     def fenced_by(self) -> UUID:
         """Whose fence and cursors at the stream these are: older epochs of the same are kept out."""
-        return self.slot or self.pipeline_id
+        return self.fence or self.pipeline_id
 
 
 @dataclass(frozen=True)

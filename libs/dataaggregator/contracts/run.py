@@ -93,6 +93,9 @@ class RunQueued(_AboutRun):
     definition: ResolvedPipeline
     queued_at: Time
     priority: Priority = Field("normal", description="Which of a workspace's runs begins first.")
+    lane: int = Field(
+        0, description="From 1 where several of the pipeline run side by side, each in a lane of its own."
+    )
 
 
 class RunStarted(_AboutRun):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -148,10 +148,20 @@ class RunJob(_Part):
     replicated: ReplicatedStream | None = None
     """The stream of a whole schema that this job is about, by itself."""
     slot: BackfilledSlot | None = None
+    lane: int = 0
+    """From 1: other runs of the pipeline may be at work beside this one, each in a lane of its own."""
     only_ask: bool = False
     """Read and write nothing: find out what earlier attempts have committed; none of them can any more afterwards."""
     asks_before_commit: bool = False
     """Whether what was rejected is to outlive this machine before anything is committed."""
+
+    @property
+    def fence(self) -> UUID | None:
+        """Under what the destinations keep its fence; None for the pipeline's own. All attempts have the same, and in
+        a lane each run the one of the run before it: none of that can commit any more."""
+        if self.slot is not None:
+            return self.slot.id
+        return uuid5(self.pipeline_id, f"lane {self.lane}") if self.lane else None
 
 
 ProbeKind = Literal["connector_test", "discover", "preview", "list_files", "transform_test", "read_back", "dry_run"]

@@ -143,7 +143,7 @@ class Runner:
             schema_policy=SchemaPolicy(definition.schema_policy),
             approved=self._approved(definition.connector_name, without_parameters(definition.stream, values)),
             source_streams=tuple(source_key(name, source, values) for name, source in sources.items()),
-            slot=None if self._job.slot is None else self._job.slot.id,
+            fence=self._job.fence,
         )
 
     def _approved(self, connector: str, stream: str) -> tuple[SchemaDifference, ...]:

@@ -23,7 +23,7 @@ from services.scheduler import outbox
 from services.scheduler.backfills import commands as backfills
 from services.scheduler.pipelines import connectors, material, schedules, store, upstreams
 from services.scheduler.pipelines.domain import Connector, Pipeline, Status, connectors_named, pipelines_named
-from services.scheduler.runs.commands import stop_all
+from services.scheduler.runs.commands import hand_over_next, stop_all
 
 PROJECTION_SECONDS = 2.0
 """How long a definition waits for the connector it names: connector.created may still be on its way."""
@@ -163,6 +163,8 @@ async def set_down(tx: Connection, pipeline: Pipeline, used: material.Used, auth
     )
     await outbox.emit(tx, pipeline.workspace_id, pipeline.id, message)
     await _audit(tx, pipeline, author, f"pipeline.{action}")
+    if pipeline.definition.concurrency > 1:  # than before, perhaps
+        await hand_over_next(tx, pipeline.workspace_id, pipeline.id)
     return await _activate(tx, pipeline) if pipeline.status is Status.BLOCKED else pipeline
 
 

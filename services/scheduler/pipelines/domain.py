@@ -28,6 +28,7 @@ from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.definition import Saved
 from dataaggregator.errors import Conflict, FieldError, Invalid
 from services.scheduler.fires import check_cron, fingerprint
+from services.scheduler.pipelines.side_by_side import side_by_side
 
 
 class Status(StrEnum):
@@ -115,7 +116,8 @@ def pipelines_named(definition: PipelineDefinition) -> frozenset[str]:
 
 def resolve(definition: PipelineDefinition, material: Material) -> ResolvedPipeline:
     """The whole definition as a run carries it; raises Invalid naming every wrong field."""
-    wrong = [*_unknown(definition, material), *_one_at_a_time(definition), *_triggers(definition, material)]
+    types = {written: connector.type for written, connector in material.connectors.items()}
+    wrong = [*_unknown(definition, material), *side_by_side(definition, types), *_triggers(definition, material)]
     try:
         plan = compile_pipeline(definition, material.transformations)
     except Invalid as error:
@@ -181,12 +183,6 @@ def _unknown(definition: PipelineDefinition, material: Material) -> Iterator[Fie
     for field, name in _connectors(definition):
         if name not in material.connectors:
             yield FieldError(field, f"there is no connector {name!r} in this workspace", "connector-unknown")
-
-
-def _one_at_a_time(definition: PipelineDefinition) -> Iterator[FieldError]:
-    if definition.concurrency != 1:
-        message = "only 1: two runs of one pipeline at a time would fence each other off at the destination"
-        yield FieldError("concurrency", message, "concurrency")
 
 
 def _after(definition: PipelineDefinition) -> Iterator[tuple[str, AfterTrigger]]:

@@ -23,7 +23,7 @@ from services.scheduler.pipelines import material
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.pipelines.domain import Pipeline, parameters
 from services.scheduler.runs import store
-from services.scheduler.runs.domain import Asked, Run
+from services.scheduler.runs.domain import ALONE, Asked, Run
 
 
 class OverlapSkipped(Conflict):
@@ -132,22 +132,27 @@ async def queue(tx: Connection, pipeline: Pipeline, asked: Asked) -> Run:
 
 async def add(tx: Connection, run: Run, pipeline: Pipeline, turn: store.Turn, author: Author | None) -> Run:
     """What a person asks for is audited."""
-    if turn.busy is not None and pipeline.definition.overlap == "skip":
-        raise OverlapSkipped(
-            "run-overlaps", f"The run {turn.busy} has not ended, and this pipeline says overlap: skip."
-        )
-    if turn.busy is not None and pipeline.definition.overlap == "cancel_running" and asked_anew(run):
+    lane = _lane(run, pipeline, turn)
+    if lane is None and pipeline.definition.overlap == "skip":
+        busy = next(iter(turn.at_work.values()))
+        raise OverlapSkipped("run-overlaps", f"The run {busy} has not ended, and this pipeline says overlap: skip.")
+    if lane is None and pipeline.definition.overlap == "cancel_running" and asked_anew(run):
         await _make_room(tx, pipeline, run)
-    if turn.busy is None:
-        run = run.handed_over(run.queued_at)
+    if lane is not None:
+        run = run.handed_over(run.queued_at, lane)
     await store.add(tx, run)
-    said = [] if turn.busy is not None else [Said(_queued(run), run.id, run.workspace_id)]
+    said = [] if lane is None else [Said(_queued(run), run.id, run.workspace_id)]
     if author is not None:
         line = Audited("run.asked_for", "run", run.id, {"pipeline": pipeline.name, "trigger": run.asked.trigger})
         said.append(outbox.audited(run.workspace_id, author, line, run.queued_at))
     if said:
         await outbox.say(tx, said)
     return run
+
+
+def _lane(run: Run, pipeline: Pipeline, turn: store.Turn) -> int | None:
+    """None: it waits, and does not overtake one that waits already."""
+    return None if turn.waits and turn.at_work else run.free_lane(turn.at_work.keys(), pipeline.definition.concurrency)
 
 
 def asked_anew(run: Run) -> bool:
@@ -164,15 +169,17 @@ async def add_beside(tx: Connection, asked_for: Sequence[Run]) -> None:
 
 
 async def _make_room(tx: Connection, pipeline: Pipeline, newer: Run) -> None:
-    """Those that wait lose their turn to the newer run, the one at work is asked to stop."""
-    for run in await store.not_ended(tx, pipeline.workspace_id, pipeline.id):
-        if not asked_anew(run):
-            continue
+    """Those that wait lose their turn to the newer run, and of those at work as many are asked to stop as it needs."""
+    others = [run for run in await store.not_ended(tx, pipeline.workspace_id, pipeline.id) if asked_anew(run)]
+    for run in others:
         if run.handed_over_at is None:
             await skip(tx, run, "run-superseded", f"The newer run {newer.id} took its place: overlap: cancel_running.")
-        elif run.cancel_requested_at is None:
-            await store.save(tx, run.cancel_requested(newer.queued_at))
-            await request_cancel(tx, run, f"the newer run {newer.id}", newer.queued_at)
+    at_work = [run for run in others if run.handed_over_at is not None]
+    stay = [run for run in at_work if run.cancel_requested_at is None]
+    needed = len(stay) if newer.lane == ALONE or len(at_work) == 1 else 1 - (len(at_work) - len(stay))
+    for run in stay[: max(0, needed)]:
+        await store.save(tx, run.cancel_requested(newer.queued_at))
+        await request_cancel(tx, run, f"the newer run {newer.id}", newer.queued_at)
 
 
 async def new(tx: Connection, pipeline: Pipeline, asked: Asked, moment: datetime) -> Run:
@@ -191,18 +198,23 @@ def made(pipeline: Pipeline, asked: Asked, moment: datetime, resolved: Resolved)
         definition=resolved.definition.model_dump(mode="json", exclude_unset=True),
         queued_at=moment,
         priority=asked.priority or pipeline.definition.priority,
+        lane=ALONE if asked.replay is not None or pipeline.definition.concurrency == 1 else None,
         trace_id=traces.trace_id(),
     )
 
 
-async def hand_over_next(tx: Connection, workspace: UUID, pipeline: UUID) -> Run | None:
-    """The turn of the most urgent run, of those the one that waits longest; the caller has locked the pipeline and
-    ended the run before it.
+async def hand_over_next(tx: Connection, workspace: UUID, pipeline: UUID) -> None:
+    """The turn of the most urgent run, of those the one that waits longest, and of further ones while there is a lane;
+    the caller has locked the pipeline. None overtakes one that has to wait until it is alone.
 
     One whose definition cannot be read any more loses its turn: those behind it must not wait for ever.
     """
-    while (waiting := await store.find_waiting(tx, workspace, pipeline)) is not None:
-        run = waiting.handed_over(await store.now(tx))
+    while (found := await store.find_waiting(tx, workspace, pipeline)) is not None:
+        waiting, taken = found
+        lane = waiting.free_lane(taken, 1 if waiting.lane == ALONE else await _concurrency(tx, workspace, pipeline))
+        if lane is None:
+            return
+        run = waiting.handed_over(await store.now(tx), lane)
         try:
             message = _queued(run)
         except ValidationError as error:
@@ -211,8 +223,15 @@ async def hand_over_next(tx: Connection, workspace: UUID, pipeline: UUID) -> Run
             continue
         await store.save(tx, run)
         await outbox.emit(tx, run.workspace_id, run.id, message)
-        return run
-    return None
+        if lane == ALONE:
+            return
+
+
+async def _concurrency(tx: Connection, workspace: UUID, pipeline: UUID) -> int:
+    """As the pipeline says now; 1 of what cannot be read any more."""
+    found = await pipelines.find(tx, workspace, pipeline)
+    definition = None if found is None else found.find_definition()
+    return 1 if definition is None else definition.concurrency
 
 
 async def skip(tx: Connection, run: Run, code: str, reason: str) -> Run:
@@ -263,6 +282,7 @@ def _queued(run: Run) -> RunQueued:
         replay=asked.replay,
         backfill_id=asked.backfill_id,
         priority=run.priority,
+        lane=run.lane or ALONE,
         definition=ResolvedPipeline.model_validate(run.definition),
         queued_at=run.queued_at,
     )

@@ -1,6 +1,6 @@
 """Runs, domain: what a run is and which steps it may take. The table is drawn in docs/run-lifecycle.md."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -48,6 +48,9 @@ STEPS: Mapping[tuple[Status, Fact], Status] = {
 }
 
 NOTHING_COUNTED = RunCounts()
+
+ALONE = 0
+"""The lane of a run that has none of its pipeline beside it."""
 
 ENDED = frozenset(Status) - {Status.QUEUED, Status.RUNNING}
 
@@ -99,7 +102,8 @@ class Run:
     """A run as asked for, with the mirror of its state.
 
     `handed_over_at` is when run.queued was said: until then it waits here for the run before it, and the executor
-    knows nothing of it. At most one run of a pipeline is handed over and not ended, beside those of its backfills.
+    knows nothing of it. Those of a pipeline that are handed over and not ended, beside its backfills', are each in a
+    lane of their own, or one is alone in lane 0. `lane` is None of one that waits for any that is free.
     `definition` is the resolved pipeline as plain JSON.
     """
 
@@ -112,6 +116,7 @@ class Run:
     definition: Mapping[str, Any]
     queued_at: datetime
     priority: Priority = "normal"
+    lane: int | None = 0
     trace_id: str | None = None
     status: Status = Status.QUEUED
     handed_over_at: datetime | None = None
@@ -173,10 +178,18 @@ class Run:
         status = self._step(Fact.CANCELLED, handed_over=False)
         return replace(self, status=status, cancel_requested_at=at, finished_at=at)
 
-    def handed_over(self, at: datetime) -> "Run":
+    def free_lane(self, taken: Collection[int], concurrency: int) -> int | None:
+        """Where it may begin beside those at work; None if it has to wait."""
+        if self.lane == ALONE:
+            return None if taken else ALONE
+        if ALONE in taken:
+            return None
+        return next((lane for lane in range(1, concurrency + 1) if lane not in taken), None)
+
+    def handed_over(self, at: datetime, lane: int = ALONE) -> "Run":
         if self.ended or self.handed_over_at is not None:
             raise Conflict("run-state", "Only a waiting run is handed over.")
-        return replace(self, handed_over_at=at)
+        return replace(self, handed_over_at=at, lane=lane)
 
     def cancel_requested(self, at: datetime) -> "Run":
         self.must_not_have_ended()

@@ -17,6 +17,7 @@ from dataaggregator.http.paging import PageQuery
 from services.scheduler.runs.domain import Asked, Attempt, Run, Status
 
 PRIORITIES: Mapping[int, Priority] = {place: priority for priority, place in PLACES.items()}
+AT_WORK = "handed_over_at IS NOT NULL AND finished_at IS NULL AND backfill_id IS NULL"
 SORTS = Keyset({"queued_at": datetime}, default="-queued_at")
 
 
@@ -38,15 +39,15 @@ async def now(tx: Connection) -> datetime:
 
 
 async def add(tx: Connection, run: Run) -> None:
-    """As asked for. A second one handed over would break runs_one_handed_over and with it this transaction."""
+    """As asked for. A second one in a lane would break runs_one_handed_over and with it this transaction."""
     asked = run.asked
     await tx.execute(
         """
         INSERT INTO scheduler.runs
             (id, workspace_id, pipeline_id, pipeline_name, pipeline_version, trigger, parent_run_id, parameters,
              full_refresh, interval_start, interval_end, definition, status, queued_at, handed_over_at, finished_at,
-             error, trace_id, replay, backfill_id, priority)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)""",
+             error, trace_id, replay, backfill_id, priority, lane)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)""",
         run.id,
         run.workspace_id,
         run.pipeline_id,
@@ -68,6 +69,7 @@ async def add(tx: Connection, run: Run) -> None:
         asked.replay.model_dump(mode="json") if asked.replay is not None else None,
         asked.backfill_id,
         PLACES[run.priority],
+        run.lane,
     )
 
 
@@ -85,7 +87,7 @@ async def save_all(tx: Connection, runs: Sequence[Run]) -> None:
 _SAVE = """
     UPDATE scheduler.runs SET status = $3, handed_over_at = $4, started_at = $5, finished_at = $6, retry_at = $7,
         cancel_requested_at = $8, attempts = $9, counts = $10, progress = $11, balanced = $12,
-        destinations = $13, warnings = $14, error = $15
+        destinations = $13, warnings = $14, error = $15, lane = $16
     WHERE workspace_id = $1 AND id = $2 AND finished_at IS NULL"""
 
 
@@ -106,6 +108,7 @@ def _state(run: Run) -> tuple[Any, ...]:
         [outcome.model_dump(mode="json") for outcome in run.destinations],
         list(run.warnings),
         _plain(run.error),
+        run.lane,
     )
 
 
@@ -151,21 +154,26 @@ class Turn:
     """What decides on a new run of a pipeline that the caller has locked."""
 
     now: datetime
-    busy: UUID | None
-    """The run of it that the executor has now, beside those of its backfills."""
+    at_work: Mapping[int, UUID]
+    """By lane, its runs that the executor has now, beside those of its backfills."""
+    waits: bool
+    """Whether another run waits for its turn."""
     asked_before: UUID | None
     """The run that the same call asked for before; it has committed, because it had the lock too."""
 
 
 async def turn(tx: Connection, workspace: UUID, pipeline: UUID, run_id: UUID | None = None) -> Turn:
     """Asked under `run_id`, if the call has an id of its own."""
-    statement = """
+    statement = f"""
         SELECT now() AS now,
-            (SELECT id FROM scheduler.runs WHERE workspace_id = $1 AND pipeline_id = $2
-                AND handed_over_at IS NOT NULL AND finished_at IS NULL AND backfill_id IS NULL) AS busy,
+            (SELECT json_object_agg(lane, id ORDER BY handed_over_at, lane) FROM scheduler.runs
+                WHERE workspace_id = $1 AND pipeline_id = $2 AND {AT_WORK}) AS at_work,
+            EXISTS (SELECT FROM scheduler.runs WHERE workspace_id = $1 AND pipeline_id = $2
+                AND handed_over_at IS NULL AND finished_at IS NULL) AS waits,
             (SELECT id FROM scheduler.runs WHERE workspace_id = $1 AND id = $3) AS asked_before"""
     [row] = await tx.fetch(statement, workspace, pipeline, run_id)
-    return Turn(row["now"], row["busy"], row["asked_before"])
+    at_work = {int(lane): UUID(id_) for lane, id_ in (row["at_work"] or {}).items()}
+    return Turn(row["now"], at_work, row["waits"], row["asked_before"])
 
 
 async def find_replay(tx: Connection, workspace: UUID, parent: UUID) -> UUID | None:
@@ -185,14 +193,15 @@ async def pipelines_waited_for(tx: Connection, workspace: UUID, pipelines: Seque
     return [row["pipeline_id"] for row in await tx.fetch(statement, workspace, pipelines)]
 
 
-async def find_waiting(tx: Connection, workspace: UUID, pipeline: UUID) -> Run | None:
-    """The most urgent one that waits for its turn, of those the one that waits longest, locked."""
-    statement = """
-        SELECT * FROM scheduler.runs
+async def find_waiting(tx: Connection, workspace: UUID, pipeline: UUID) -> tuple[Run, Sequence[int]] | None:
+    """The most urgent one that waits for its turn, of those the one that waits longest, locked; and the lanes taken."""
+    statement = f"""
+        SELECT *, ARRAY(SELECT lane FROM scheduler.runs WHERE pipeline_id = $2 AND {AT_WORK}) AS taken
+        FROM scheduler.runs
         WHERE workspace_id = $1 AND pipeline_id = $2 AND handed_over_at IS NULL AND finished_at IS NULL
         ORDER BY priority, queued_at, id LIMIT 1 FOR UPDATE"""
     row = await tx.fetchrow(statement, workspace, pipeline)
-    return _run(row) if row is not None else None
+    return (_run(row), row["taken"]) if row is not None else None
 
 
 async def of_backfill(tx: Connection, workspace: UUID, backfill: UUID) -> Sequence[Run]:
@@ -300,6 +309,7 @@ def _run(row: Record) -> Run:
         definition=row["definition"],
         queued_at=row["queued_at"],
         priority=PRIORITIES[row["priority"]],
+        lane=row["lane"],
         trace_id=row["trace_id"],
         status=Status(row["status"]),
         handed_over_at=row["handed_over_at"],

@@ -97,6 +97,19 @@ async def test_an_urgent_run_that_is_not_due_yet_keeps_nobody_waiting(
     assert [run.run_id for run in await taken(attempts, 2)] == [asked]
 
 
+async def test_workspaces_whose_runs_are_not_due_yet_take_no_turn(
+    database: Database, workspace: UUID, attempts: Attempts
+) -> None:
+    await queued_by(database, workspace)
+    assert len(await taken(attempts, 1)) == 1
+    for _ in range(8):
+        await queued_by(database, new_id())
+    async with database.platform() as tx:
+        await tx.execute("UPDATE executor.runs SET due_at = now() + interval '1 hour' WHERE status = 'queued'")
+    asked = await queued_by(database, workspace)
+    assert [run.run_id for run in await taken(attempts, 1)] == [asked]
+
+
 async def test_a_priority_of_another_version_is_a_normal_one(
     database: Database, workspace: UUID, attempts: Attempts
 ) -> None:

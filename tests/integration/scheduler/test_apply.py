@@ -125,7 +125,11 @@ async def test_one_wrong_part_refuses_the_whole_and_all_that_is_wrong_is_named(
         *definitions(),
         {"name": "lake", "type": "postgres", "config": {"hots": "x", "password": CANARY}},
         {"name": "bad-sql", "steps": [{"filter": "delay >"}]},
-        a_pipeline("lost", sources={"a": {"connector": "nobody", "stream": "x"}}, concurrency=2),
+        a_pipeline(
+            "lost",
+            sources={"a": {"connector": "nobody", "stream": "x", "read": "incremental", "cursor_field": "at"}},
+            concurrency=2,
+        ),
         a_pipeline("misspelt", timeuot="2h"),
         {"name": "what-is-this"},
         a_connector(),

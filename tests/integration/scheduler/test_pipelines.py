@@ -10,6 +10,8 @@ from services.connectors import outbox
 from services.scheduler.pipelines import commands
 from tests.integration.control import WORKSPACE, Control, a_pipeline, until
 
+INCREMENTAL = {"flights": {"connector": "warehouse", "stream": "a", "read": "incremental", "cursor_field": "at"}}
+MERGED = {"connector": "warehouse", "stream": "marts.flights", "write": "merge", "key": ["id"]}
 CLEAN = {"name": "clean", "steps": [{"filter": "delay > 0"}, {"derive": {"hours": "delay / 60"}}]}
 
 
@@ -37,7 +39,13 @@ async def test_a_pipeline_is_saved_with_versions_and_etags(control: Control, war
     [
         ({"sources": {"a": {"connector": "nobody", "stream": "x"}}}, {"sources.a.connector"}),
         ({"concurrency": 2, "triggers": [{"cron": "61 * * * *"}]}, {"triggers[0].cron"}),
-        ({"concurrency": 2, "triggers": [{"every": "10ms"}]}, {"concurrency", "triggers[0].every"}),
+        (
+            {"concurrency": 2, "sources": INCREMENTAL, "triggers": [{"every": "10ms"}]},
+            {"concurrency", "triggers[0].every"},
+        ),
+        ({"concurrency": 2, "destinations": [{**MERGED, "write": "replace", "key": []}]}, {"concurrency"}),
+        ({"concurrency": 2, "destinations": [MERGED]}, {"concurrency"}),
+        ({"concurrency": 2, "destinations": [{**MERGED, "version_field": "v", "delete_when": "d"}]}, {"concurrency"}),
         ({"triggers": [{"cron": "* * * * * *"}]}, {"triggers[0].cron"}),
         ({"triggers": [{"every": "1m"}, {"every": "60s"}]}, {"triggers[1]"}),
         ({"transformations": ["missing"]}, {"transformations[0]"}),
