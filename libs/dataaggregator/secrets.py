@@ -59,6 +59,10 @@ class KeyRing:
         except (struct.error, InvalidTag):
             raise _unreadable("it was changed, or belongs to another place") from None
 
+    def knows(self, sealed: bytes) -> bool:
+        """Was it sealed with a key that is on the ring?"""
+        return sealed[1 : 1 + _KEY_ID_BYTES] in self._by_id
+
     def outdated(self, sealed: bytes) -> bool:
         """Was it sealed with an earlier SECRET_KEY, so that it should be sealed anew?"""
         return sealed[1 : 1 + _KEY_ID_BYTES] != self._id

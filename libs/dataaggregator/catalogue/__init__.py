@@ -4,6 +4,7 @@ from dataaggregator.catalogue.backfills import BACKFILLS
 from dataaggregator.catalogue.calls import CALLS
 from dataaggregator.catalogue.definitions import DEFINITIONS
 from dataaggregator.catalogue.entry import Entry
+from dataaggregator.catalogue.moving import MOVING
 from dataaggregator.catalogue.platform import PLATFORM
 from dataaggregator.catalogue.replays import REPLAYS
 from dataaggregator.catalogue.replicating import REPLICATING
@@ -12,7 +13,7 @@ from dataaggregator.catalogue.runs import RUNS
 __all__ = ["CATALOGUE", "Entry", "help_section", "problem_type"]
 
 CATALOGUE: dict[str, Entry] = dict(
-    sorted((BACKFILLS | CALLS | DEFINITIONS | PLATFORM | REPLAYS | REPLICATING | RUNS).items())
+    sorted((BACKFILLS | CALLS | DEFINITIONS | MOVING | PLATFORM | REPLAYS | REPLICATING | RUNS).items())
 )
 
 

@@ -1,7 +1,6 @@
-"""Pipelines as code: apply the definitions of files, show what that would change, write down what is there."""
+"""Pipelines as code: apply the definitions of files, and show what that would change."""
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from dataaggregator.cli.files import Document, read_documents, write_yaml
+from dataaggregator.cli.files import Document, read_documents
 from dataaggregator.cli.output import emit_json
 from dataaggregator.cli.session import EXIT_FAILED, Session, command
 from dataaggregator.client import ApiError, Client
@@ -41,24 +40,6 @@ async def diff_files(session: Session, files: tuple[Path, ...], exit_code: bool)
     told = await _apply(session, files, dry_run=True)
     if exit_code and any(one["outcome"] != "unchanged" for one in told["changes"]):
         raise click.exceptions.Exit(EXIT_FAILED)
-
-
-@click.command("export")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file. Default: print it.")
-@command
-async def export_definitions(session: Session, output: Path | None) -> None:
-    """Write all definitions of the workspace as YAML for apply; variables stand in the place of secrets."""
-    async with session.client() as client:
-        exported = await client.get("/api/export")
-    definitions = exported["definitions"]
-    text = orjson.dumps(exported, option=orjson.OPT_INDENT_2).decode() if session.json else write_yaml(definitions)
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        output.write_text(text)
-    for variable in exported["variables"]:
-        of = f"{variable['field']} of the connector {variable['connector']}"
-        click.echo(f"set {variable['name']} where this is applied: the secret {of}", err=True)
 
 
 async def apply_documents(client: Client, documents: Sequence[Document], *, dry_run: bool = False) -> Json:
@@ -112,4 +93,4 @@ def _change(field: Json) -> str:
             return f"{before} -> {after}"
 
 
-COMMANDS = {"apply": apply_files, "diff": diff_files, "export": export_definitions}
+COMMANDS = {"apply": apply_files, "diff": diff_files}

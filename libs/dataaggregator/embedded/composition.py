@@ -40,6 +40,7 @@ class EmbeddedPlatform:
         """Hold the home and start the database."""
         self._held.enter_context(self.home.locked())
         try:
+            self.home.check_not_moved()
             given = self._given
             if given.database_url is not None:
                 self.server_url = given.database_url.get_secret_value()

@@ -72,6 +72,20 @@ class Home:
             finally:
                 (self.path / "gateway.url").unlink(missing_ok=True)
 
+    @property
+    def moved(self) -> Path:
+        """The file that says that the installation was exported, to go on elsewhere."""
+        return self.path / "moved"
+
+    def check_not_moved(self) -> None:
+        """Two installations that are one would load everything twice."""
+        if self.moved.exists():
+            raise Conflict(
+                "installation-moved",
+                f"This installation was exported ({self.moved.read_text().strip()}) and goes on where it was imported."
+                f" If it is to go on here instead, delete {self.moved} and start again.",
+            )
+
     def secret_key(self) -> str:
         """The key that seals connectors' secrets, made at the first start."""
         return self._kept("secret.key", lambda: secrets.token_urlsafe(48))
