@@ -3,8 +3,8 @@
 `python -m tests.bench.bench_peak_memory [--rows N …] [--ways W …]`. PostgreSQL to PostgreSQL, row by row through the
 sandbox, and with set-wise steps over all rows, which spill. *peaks added* is the highest resident size (VmHWM) of the
 run process and of its sandbox, whenever each of them had it; *together* leaves out what both have of the same files,
-their libraries, which is in memory once. *spilled* is the most that lay in the sandbox's folder. The rows at the
-destination are counted.
+their libraries, which is in memory once, and *of the first* is that by what the first number of rows took. *spilled*
+is the most that lay in the sandbox's folder. The rows at the destination are counted.
 """
 
 import argparse
@@ -103,12 +103,16 @@ async def measure(url: str, folder: Path, rows: int, way: Way) -> tuple[float, H
 async def bench(url: str, folder: Path, numbers: Sequence[int], ways: Sequence[str]) -> None:
     found = []
     for way in ways:
+        first = 0
         for rows in numbers:
             seconds, held = await measure(url, folder, rows, WAYS[way])
             added = sum(held.peaks.values())
-            sizes = [*(held.peaks[role] for role in ROLES), added, added - held.shared, held.spilled]
-            found.append([way, f"{rows:,}", *(f"{size / 1e6:,.0f}" for size in sizes), f"{rows / seconds:,.0f}"])
-    columns = ("", "rows", *ROLES, "peaks added", "together", "spilled", "rows/s")
+            together = added - held.shared
+            first = first or together
+            sizes = [f"{size / 1e6:,.0f}" for size in (*(held.peaks[role] for role in ROLES), added, together)]
+            ratio, spilled = f"{together / first:.2f}", f"{held.spilled / 1e6:,.0f}"
+            found.append([way, f"{rows:,}", *sizes, ratio, spilled, f"{rows / seconds:,.0f}"])
+    columns = ("", "rows", *ROLES, "peaks added", "together", "of the first", "spilled", "rows/s")
     show("the most a run holds resident, MB", columns, found)
 
 

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 import pyarrow as pa
 
 IN_FLIGHT_BATCHES = 4
-IN_FLIGHT_BYTES = 16 * 1024 * 1024
+IN_FLIGHT_BYTES = 3 * 1024 * 1024
 
 
 class BatchQueue:
-    """One producer, one consumer. A single batch larger than the bound passes alone."""
+    """One producer, one consumer. A batch larger than the bound waits in pieces, one after the other; a row that is
+    larger by itself passes alone."""
 
     def __init__(self, batches: int = IN_FLIGHT_BATCHES, size_bytes: int = IN_FLIGHT_BYTES) -> None:
         self._batches = batches
@@ -22,6 +23,11 @@ class BatchQueue:
         self._changed = asyncio.Condition()
 
     async def put(self, batch: pa.RecordBatch) -> None:
+        rows = max(1, batch.num_rows * self._size_bytes // max(1, batch.nbytes))
+        for at in range(0, batch.num_rows, rows):
+            await self._put(batch.slice(at, rows))
+
+    async def _put(self, batch: pa.RecordBatch) -> None:
         size = batch.nbytes
         async with self._changed:
             await self._changed.wait_for(lambda: self._has_room(size))

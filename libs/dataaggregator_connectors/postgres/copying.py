@@ -8,7 +8,7 @@ from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.sql import Table
 
 PIECE_BYTES = 1024 * 1024
-PIECES_AHEAD = 4
+PIECES_AHEAD = 2
 
 
 class CopyIn:
@@ -17,7 +17,7 @@ class CopyIn:
     def __init__(
         self, connection: Connection, table: Table, columns: Sequence[str], form: Literal["binary", "text"]
     ) -> None:
-        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(PIECES_AHEAD)
+        self._pieces: asyncio.Queue[bytes | memoryview | None] = asyncio.Queue(PIECES_AHEAD)
         # These names have all passed our own quoting function before; asyncpg quotes them by the same rule.
         self._task: asyncio.Task[str] = asyncio.create_task(
             connection.copy_to_table(
@@ -34,8 +34,9 @@ class CopyIn:
         if len(data) <= PIECE_BYTES:
             await self._put(data)
             return
+        view = memoryview(data)
         for start in range(0, len(data), PIECE_BYTES):
-            await self._put(data[start : start + PIECE_BYTES])
+            await self._put(view[start : start + PIECE_BYTES])
 
     async def end(self) -> int:
         """Say that all is sent; answers the rows by the server's command tag."""
@@ -49,7 +50,7 @@ class CopyIn:
         if not self._task.cancelled():
             self._task.exception()
 
-    async def _put(self, piece: bytes | None) -> None:
+    async def _put(self, piece: bytes | memoryview | None) -> None:
         if self._task.done():
             # It cannot have ended well before it was told to end.
             await self._task
@@ -62,6 +63,6 @@ class CopyIn:
             put.cancel()
             await self._task
 
-    async def _feed(self) -> AsyncIterator[bytes]:
+    async def _feed(self) -> AsyncIterator[bytes | memoryview]:
         while (piece := await self._pieces.get()) is not None:
             yield piece

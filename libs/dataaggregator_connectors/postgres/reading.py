@@ -13,8 +13,8 @@ from dataaggregator.errors import Invalid, Permanent, Transient
 from dataaggregator_connectors.postgres.types import Column
 
 Array: TypeAlias = "pa.Array[Any]"
-# What several batches on their way hold at once grows with their size; from 4 MiB on they get hardly faster.
-HINT = {"adbc.postgresql.batch_size_hint_bytes": str(4 * 1024 * 1024)}
+# What several batches on their way hold at once grows with their size; from 2 MiB on they get hardly faster.
+HINT = {"adbc.postgresql.batch_size_hint_bytes": str(2 * 1024 * 1024)}
 # The driver adds the distance between the epochs to `infinity` and overflows: these lie before all real values.
 FIRST_DAY = -2_451_545
 FIRST_MICROSECOND = -211_813_488_000_000_000 + 946_684_800_000_000 - 1

@@ -17,7 +17,7 @@ from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, SourceN
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.flow import Flow, Reader
 from dataaggregator.dataplane.sandbox.messages import Rejected
-from dataaggregator.dataplane.steps.engine import Engine
+from dataaggregator.dataplane.steps.engine import Engine, Place
 from dataaggregator.dataplane.steps.node import Graph, NodeSpec
 from dataaggregator.dataplane.tally import Tally
 
@@ -78,6 +78,20 @@ def test_an_engine_begins_with_what_the_rows_needed_on_their_way_in(leave: Calla
     before = leave()
     graph.finish("flow")
     assert before - resident() > LEFT // 2
+
+
+def test_what_an_engine_is_done_with_goes_back(tmp_path: Path) -> None:
+    engine, place = Engine(1 << 30, tmp_path, 1 << 30), Place("t", "steps[0]")
+    rows = pa.record_batch({"n": range(100_000), "text": [f"a text that no other row has {n}" for n in range(100_000)]})
+    table = engine.table(rows.schema)
+    for _ in range(8):
+        engine.append(table, rows, place)
+    assert engine.row(f"SELECT count(*) FROM (SELECT n, max(text) FROM {table} GROUP BY n)", place) == (100_000,)
+    engine.empty(table)
+    give_back()
+    before = resident()
+    engine.give_back()
+    assert before - resident() > 16 * MIB
 
 
 class Source:

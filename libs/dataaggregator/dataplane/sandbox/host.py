@@ -153,7 +153,7 @@ class Sandbox:
 
     async def _receive(self) -> wire.Frame:
         try:
-            frame = await wire.receive_async(self._end)
+            frame = await wire.receive_async(self._end, pa.allocate_buffer)
         except (OSError, wire.BrokenWireError):
             frame = None
         if frame is None:

@@ -8,7 +8,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -114,13 +114,13 @@ async def send_async(end: socket.socket, header: Mapping[str, Any], body: Any = 
         await loop.sock_sendall(end, view)
 
 
-async def receive_async(end: socket.socket) -> Frame | None:
-    """As `receive`, on the event loop; the socket must not block."""
+async def receive_async(end: socket.socket, room: Callable[[int], Any]) -> Frame | None:
+    """As `receive`, on the event loop; the socket must not block. `room` gives a buffer of so many bytes."""
     prefix = bytearray(PREFIX.size)
     if not await _fill_async(end, memoryview(prefix), at_start=True):
         return None
     header_bytes, body_bytes = _sizes(prefix)
-    text, body = bytearray(header_bytes), bytearray(body_bytes)
+    text, body = bytearray(header_bytes), room(body_bytes)
     await _fill_async(end, memoryview(text))
     await _fill_async(end, memoryview(body))
     return Frame(_header(text), memoryview(body))

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataaggregator.contracts.steps import DedupeStep, direction
-from dataaggregator.dataplane.allocators import give_back
 from dataaggregator.dataplane.sandbox.messages import InputCounts
 from dataaggregator.dataplane.steps.base import SetStage, Setting, array
 from dataaggregator.dataplane.steps.engine import quote
@@ -91,7 +90,7 @@ class Dedupe(SetStage):
         stretch, file = max(STRETCH_ROWS, read // STRETCHES), RowFile(self.setting.engine, self.setting.place())
         for chosen in self._winners():
             file.divide(chosen, pc.divide(chosen.column(0), stretch))
-        give_back()  # the engine's work is done
+        self.setting.engine.give_back()  # its work is done
         for part in sorted(file.sizes):
             places = array(pa.Table.from_batches(file.batches(part)).column(0))
             yield pa.RecordBatch.from_arrays([places.take(pc.sort_indices(places))], names=["place"])

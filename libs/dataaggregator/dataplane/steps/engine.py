@@ -4,6 +4,8 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +60,7 @@ class Engine:
             written = f"'{value.replace(chr(39), chr(39) * 2)}'" if isinstance(value, str) else value
             self._connection.execute(f"SET GLOBAL {name} = {written}")
         self._tables = 0
+        self._repeated: dict[str, _Repeated] = {}
         self._spill = spill
         self._files = 0
         self.spill_bytes = spill_bytes
@@ -76,8 +79,15 @@ class Engine:
         if self.limit_bytes >= self._share_bytes:
             return False
         self.limit_bytes = min(2 * self.limit_bytes, self._share_bytes)
-        self._connection.execute(f"SET GLOBAL memory_limit = '{self.limit_bytes}B'")
+        self._limit()
         return True
+
+    def _limit(self) -> None:
+        self._connection.execute(f"SET GLOBAL memory_limit = '{self.limit_bytes}B'")
+
+    def give_back(self) -> None:
+        """Return what lies free in this process to the system: the engine does so when its limit is set, only then."""
+        self._limit()
 
     def spill_path(self, ending: str) -> Path:
         """A name in the spill folder for a file that is not the engine's own."""
@@ -117,7 +127,7 @@ class Engine:
     @contextmanager
     def over(self, schema: pa.Schema) -> Iterator[None]:
         """Statements inside are bound over ROWS of this schema (of the fields the engine takes)."""
-        self._register(no_rows(schema))
+        self._connection.register(ROWS, _seen(no_rows(schema)))
         try:
             yield
         finally:
@@ -133,23 +143,23 @@ class Engine:
         answer = self._connection.execute("SELECT json_deserialize_sql($tree::JSON)", {"tree": json.dumps(tree)})
         return str(answer.fetchall()[0][0])
 
-    def _register(self, rows: pa.RecordBatch) -> None:
-        seen = rows.select(types.takeable(rows.schema))
-        if not seen.num_columns:  # expressions without fields still have one value a row
-            seen = pa.RecordBatch.from_arrays([pa.nulls(rows.num_rows)], names=["no field"])
-        self._connection.register(ROWS, seen)
-
     def evaluate(self, rows: pa.RecordBatch, sql: str, values: Mapping[str, Any], place: "Place") -> pa.Table:
         """Run a statement over `rows` (named ROWS there, fields the engine takes only), in their order."""
-        self._register(rows)
-        try:
-            with place.errors("expression-failed"):
-                answer: pa.Table = self._with_room(
-                    lambda: self._connection.sql(sql, params=dict(values)).to_arrow_table()
-                )
-                return answer
-        finally:
-            self._connection.unregister(ROWS)
+        seen = _seen(rows)
+        with place.errors("expression-failed"):
+            return self._with_room(partial(self._prepared(sql, values, seen.schema).over, seen))
+
+    def _prepared(self, sql: str, values: Mapping[str, Any], schema: pa.Schema) -> "_Repeated":
+        """To register rows and to read a statement costs as much as to work on some thousand rows: done once."""
+        found = self._repeated.get(sql)
+        if found is not None and found.fits(schema, values):
+            return found
+        name = f"{ROWS}_{len(self._repeated)}" if found is None else found.name
+        at_hand = _AtHand(schema)
+        self._connection.register(name, at_hand)
+        relation = self._connection.sql(f"WITH {ROWS} AS (FROM {name}) {sql}", params=dict(values))
+        self._repeated[sql] = _Repeated(name, at_hand, dict(values), relation)
+        return self._repeated[sql]
 
     def types_of(self, schema: pa.Schema) -> Mapping[str, str]:
         """The engine's names for the types of the fields it takes."""
@@ -213,6 +223,48 @@ class Engine:
         except OSError as error:  # how Arrow hands on what the engine says of a later batch
             kind = duckdb.OutOfMemoryException if "Out of Memory" in str(error) else duckdb.Error
             raise kind(str(error)) from error
+
+
+class _AtHand:
+    """A stream of one batch, another one each time the engine reads it."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self.rows = no_rows(schema)
+
+    def __arrow_c_schema__(self) -> object:
+        return self.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return pa.RecordBatchReader.from_batches(self.schema, [self.rows]).__arrow_c_stream__(requested_schema)
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    """A statement that runs over one batch after the other."""
+
+    name: str
+    at_hand: _AtHand
+    values: Mapping[str, Any]
+    relation: duckdb.DuckDBPyRelation
+
+    def fits(self, schema: pa.Schema, values: Mapping[str, Any]) -> bool:
+        return self.at_hand.schema.equals(schema) and self.values == values
+
+    def over(self, rows: pa.RecordBatch) -> pa.Table:
+        self.at_hand.rows = rows
+        try:
+            return self.relation.to_arrow_table()
+        finally:
+            self.at_hand.rows = no_rows(rows.schema)
+
+
+def _seen(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The fields that the engine takes; expressions without fields still have one value a row."""
+    seen = rows.select(types.takeable(rows.schema))
+    if seen.num_columns:
+        return seen
+    return pa.RecordBatch.from_arrays([pa.nulls(rows.num_rows)], names=["no field"])
 
 
 class Place:

@@ -13,11 +13,11 @@ import pyarrow as pa
 from dataaggregator.dataplane.steps.base import Setting
 from dataaggregator.dataplane.steps.rowfile import RowFile
 
-WHOLE_BYTES = 16 << 20
+WHOLE_BYTES = 8 << 20
 """So much the tables take before anything is put into parts."""
-PORTION_BYTES = 8 << 20
+PORTION_BYTES = 4 << 20
 """With what a statement makes of it, this fits into what the engine holds before it spills."""
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 2 << 20
 BITS = 6
 MOST = 0.9
 """A part with that share of all that was parted is few keys, or one: parting it again would not make it smaller."""

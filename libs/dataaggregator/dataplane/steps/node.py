@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from dataaggregator.contracts.steps import Step
-from dataaggregator.dataplane.allocators import give_back
 from dataaggregator.dataplane.sandbox.messages import Rejected, StageCounts
 from dataaggregator.dataplane.sandbox.python.door import Door
 from dataaggregator.dataplane.steps.base import Flow, ManyStage, RowStage, SetStage, Setting, Stage
@@ -104,7 +103,8 @@ class Node:
             return False
         for at, segment in enumerate(self._segments):
             if segment.whole is not None:
-                give_back()  # what the rows needed on their way in is in the way of the engine
+                # What the rows needed on their way in is in the way of what is made of them.
+                segment.whole.setting.engine.give_back()
                 for batch in segment.whole.give():
                     self._outlet.passed(segment.whole.setting.stage, batch)
                     self._forward(at + 1, batch)

@@ -1,12 +1,14 @@
-"""The engine's memory: little at first, the whole share where a statement needs it, and its errors told whenever."""
+"""The engine: its memory, the statements it repeats over one batch after the other, and its errors told whenever."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from dataaggregator.dataplane.steps.engine import FIRST_BYTES, Engine, Place
+from dataaggregator.dataplane.steps.engine import FIRST_BYTES, ROWS, Engine, Place
 from dataaggregator.errors import Invalid, Permanent
 
 PLACE = Place("t", "steps[0].sql")
@@ -54,3 +56,53 @@ def test_an_error_of_a_late_row_is_told_as_one_of_an_early_row(transform: Any) -
     with pytest.raises(Invalid, match="'no number'") as caught:
         transform([{"sql": "select cast(text as int) as n from flow"}], flow)
     assert caught.value.code == "expression-failed"
+
+
+TWICE = f"SELECT n + n AS x FROM {ROWS}"
+
+
+def evaluated(engine: Engine, column: Any, sql: str = TWICE, **values: Any) -> list[Any]:
+    answer = engine.evaluate(pa.record_batch({"n": column}), sql, values, PLACE)
+    return list(answer.column("x").to_pylist())
+
+
+def test_a_statement_is_read_once_for_all_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(1 << 30, tmp_path, 1 << 30)
+    assert evaluated(engine, [1, 2]) == [2, 4]
+    monkeypatch.setattr(engine, "_connection", None)
+    assert evaluated(engine, [3]) == [6]
+    assert evaluated(engine, pa.array([], pa.int64())) == []
+
+
+def test_each_statement_sees_its_own_rows_whatever_came_between(tmp_path: Path) -> None:
+    engine, added = Engine(1 << 30, tmp_path, 1 << 30), f"SELECT n + $more AS x FROM {ROWS}"
+    assert evaluated(engine, [1, 2]) == [2, 4]
+    assert evaluated(engine, [1, 2], added, more=1) == [2, 3]
+    assert evaluated(engine, [1.5]) == [3.0]  # of another type
+    assert evaluated(engine, [1, 2], added, more=10) == [11, 12]
+    assert evaluated(engine, [8], f"SELECT n - 1 AS x FROM {ROWS}") == [7]
+    assert evaluated(engine, [2.5]) == [5.0]
+    assert evaluated(engine, [4]) == [8]
+
+
+def test_a_statement_goes_on_after_a_batch_it_failed_over(tmp_path: Path) -> None:
+    engine, number = Engine(1 << 30, tmp_path, 1 << 30), f"SELECT n::int AS x FROM {ROWS}"
+    assert evaluated(engine, ["1"], number) == [1]
+    with pytest.raises(Invalid, match="no number"):
+        evaluated(engine, ["no number"], number)
+    assert evaluated(engine, ["2"], number) == [2]
+
+
+class Memory(bytearray):
+    """One that tells when nobody has it any more."""
+
+
+def test_no_rows_are_held_when_a_statement_is_done(tmp_path: Path) -> None:
+    memory = Memory(16)
+    column = pa.Array.from_buffers(pa.int64(), 2, [None, pa.py_buffer(memory)])
+    engine = Engine(1 << 30, tmp_path, 1 << 30)
+    assert evaluated(engine, column) == [0, 0]
+    gone = weakref.ref(memory)
+    del memory, column
+    gc.collect()
+    assert gone() is None
