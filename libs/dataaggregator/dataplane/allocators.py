@@ -4,9 +4,14 @@ import ctypes
 
 import pyarrow as pa
 
-# glibc would keep eight arenas a core, each with what passing batches left in it. To give it back at once as well
-# (M_TRIM_THRESHOLD) saves another 50 MB a run, and costs a tenth of its speed.
-FRUGAL = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(4 << 20)}
+# One arena: glibc would keep eight a core, each with what passing batches left in it. At its top 4 MiB lie free at most,
+# and not twice the largest block there ever was. Blocks of a batch are taken from it as well: mapped each by itself they
+# cost a tenth of the speed.
+FRUGAL = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(4 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+}
 # Arrow's own allocator reserves a GiB at its first use, which a limit on a process's data takes for used.
 COUNTED = {**FRUGAL, "ARROW_DEFAULT_MEMORY_POOL": "system"}
 

@@ -24,7 +24,7 @@ class BatchQueue:
 
     async def put(self, batch: pa.RecordBatch) -> None:
         rows = max(1, batch.num_rows * self._size_bytes // max(1, batch.nbytes))
-        for at in range(0, batch.num_rows, rows):
+        for at in range(0, max(1, batch.num_rows), rows):
             await self._put(batch.slice(at, rows))
 
     async def _put(self, batch: pa.RecordBatch) -> None:

@@ -17,7 +17,7 @@ class CopyIn:
     def __init__(
         self, connection: Connection, table: Table, columns: Sequence[str], form: Literal["binary", "text"]
     ) -> None:
-        self._pieces: asyncio.Queue[bytes | memoryview | None] = asyncio.Queue(PIECES_AHEAD)
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(PIECES_AHEAD)
         # These names have all passed our own quoting function before; asyncpg quotes them by the same rule.
         self._task: asyncio.Task[str] = asyncio.create_task(
             connection.copy_to_table(
@@ -34,9 +34,8 @@ class CopyIn:
         if len(data) <= PIECE_BYTES:
             await self._put(data)
             return
-        view = memoryview(data)
         for start in range(0, len(data), PIECE_BYTES):
-            await self._put(view[start : start + PIECE_BYTES])
+            await self._put(data[start : start + PIECE_BYTES])
 
     async def end(self) -> int:
         """Say that all is sent; answers the rows by the server's command tag."""
@@ -50,7 +49,7 @@ class CopyIn:
         if not self._task.cancelled():
             self._task.exception()
 
-    async def _put(self, piece: bytes | memoryview | None) -> None:
+    async def _put(self, piece: bytes | None) -> None:
         if self._task.done():
             # It cannot have ended well before it was told to end.
             await self._task
@@ -63,6 +62,6 @@ class CopyIn:
             put.cancel()
             await self._task
 
-    async def _feed(self) -> AsyncIterator[bytes | memoryview]:
+    async def _feed(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:
             yield piece

@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from dataaggregator.connector.source import ReadRequest
 from dataaggregator.contracts.steps import AggregateStep
-from dataaggregator.dataplane.allocators import give_back
+from dataaggregator.dataplane.allocators import FRUGAL, give_back
 from dataaggregator.dataplane.batch import Batch
 from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, SourceNode
 from dataaggregator.dataplane.failpoints import Failpoints
@@ -58,6 +60,40 @@ def test_what_lies_free_below_something_used_goes_back(leave: Callable[[], int])
     before = leave()
     give_back()
     assert before - resident() > LEFT * 3 // 4
+
+
+AS_A_PROCESS_OF_A_RUN = """
+import ctypes, os, threading
+from pathlib import Path
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+libc.free(libc.malloc(24 << 20))  # glibc would take from this how much may lie free
+before = resident()
+block = libc.malloc(20 << 20)
+ctypes.memset(block, 1, 20 << 20)
+libc.free(block)
+kept = resident() - before
+found = []
+thread = threading.Thread(target=lambda: found.append(libc.malloc(1 << 16)))
+thread.start()
+thread.join()
+heap = next(line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("[heap]"))
+first, last = (int(bound, 16) for bound in heap.split()[0].split("-"))
+print(kept, first <= found[0] < last)
+"""
+
+
+def test_a_process_of_a_run_keeps_little_of_what_it_has_freed_and_has_one_heap() -> None:
+    words = [sys.executable, "-c", AS_A_PROCESS_OF_A_RUN]
+    told = subprocess.run(words, env=FRUGAL, check=True, capture_output=True, text=True).stdout.split()
+    assert int(told[0]) < 8 * MIB
+    assert told[1] == "True"
 
 
 class Quiet:

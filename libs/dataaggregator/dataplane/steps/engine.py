@@ -236,7 +236,8 @@ class _AtHand:
         return self.schema.__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return pa.RecordBatchReader.from_batches(self.schema, [self.rows]).__arrow_c_stream__(requested_schema)
+        stream: Any = pa.RecordBatchReader.from_batches(self.schema, [self.rows])
+        return stream.__arrow_c_stream__(requested_schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +255,8 @@ class _Repeated:
     def over(self, rows: pa.RecordBatch) -> pa.Table:
         self.at_hand.rows = rows
         try:
-            return self.relation.to_arrow_table()
+            answer: pa.Table = self.relation.to_arrow_table()
+            return answer
         finally:
             self.at_hand.rows = no_rows(rows.schema)
 
