@@ -4,9 +4,9 @@ import ctypes
 
 import pyarrow as pa
 
-# One arena: glibc would keep eight a core, each with what passing batches left in it. At its top 4 MiB lie free at most,
-# and not twice the largest block there ever was. Blocks of a batch are taken from it as well: mapped each by itself they
-# cost a tenth of the speed.
+# One arena: glibc would keep eight a core, each with what passing batches left in it. At its top 4 MiB lie free at
+# most, not twice the largest block there ever was. Blocks of a batch are taken from it too: mapped each by itself
+# they cost a tenth of the speed.
 FRUGAL = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(4 << 20),
