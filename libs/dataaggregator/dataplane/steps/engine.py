@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
+from dataaggregator.dataplane.allocators import give_back
 from dataaggregator.dataplane.batch import no_rows
 from dataaggregator.dataplane.steps import types
 from dataaggregator.errors import FieldError, Invalid, Permanent
@@ -86,8 +87,9 @@ class Engine:
         self._connection.execute(f"SET GLOBAL memory_limit = '{self.limit_bytes}B'")
 
     def give_back(self) -> None:
-        """Return what lies free in this process to the system: the engine does so when its limit is set, only then."""
+        """Return what lies free to the system; the engine's own allocator does so when a limit is set."""
         self._limit()
+        give_back()
 
     def spill_path(self, ending: str) -> Path:
         """A name in the spill folder for a file that is not the engine's own."""
