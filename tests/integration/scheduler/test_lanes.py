@@ -80,8 +80,8 @@ async def test_a_run_that_must_be_alone_waits_for_all_and_is_not_overtaken(contr
     await control.good(
         "PATCH", "/api/pipelines/copy", {"concurrency": 2, "sources": {"flights": {"read": None, "cursor_field": None}}}
     )
-    later = await ask(control)
     await end(control, beside[0])
+    later = await ask(control)
     assert not handed_over(control) & {alone["id"], later["id"]}
     await end(control, beside[1])
     assert await lane(control, alone) == 0
