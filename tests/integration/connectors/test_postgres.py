@@ -11,6 +11,8 @@ import pytest
 
 from dataaggregator.connector.conformance import Rig, conformance
 from dataaggregator.connector.context import Context
+from dataaggregator.connector.source import ReadRequest
+from dataaggregator.dataplane.inflight import IN_FLIGHT_BYTES
 from dataaggregator_connectors.postgres import CONNECTOR
 from dataaggregator_connectors.postgres.config import PostgresConfig
 
@@ -90,3 +92,14 @@ def rig(empty_database_url: str, context: Context) -> PostgresRig:
 
 
 TestPostgres = conformance(CONNECTOR)
+
+
+async def test_what_is_read_comes_in_batches_that_wait_whole(rig: PostgresRig) -> None:
+    """Several of them are on their way at once; one that is larger than what may wait would be cut."""
+    assert CONNECTOR.source is not None
+    source = CONNECTOR.source(rig.config, rig.context)
+    query = "SELECT n, repeat('x', 100) AS text FROM generate_series(1, 100000) AS n"
+    sizes = [batch.rows.nbytes async for batch in source.read(ReadRequest(query=query))]
+    await source.close()
+    assert sum(sizes) > 10_000_000
+    assert max(sizes) <= IN_FLIGHT_BYTES
