@@ -96,7 +96,7 @@ async def made(api: Api, warehouse: Warehouse) -> None:
     to = {"connector": "db", "stream": "public.ticks", "write": "append"}
     ticking = {"name": "ticking", "sources": {"now": query}, "destinations": [to], "triggers": [{"every": "1s"}]}
     await api.post("/api/pipelines", ticking)
-    await api.post("/api/webhooks", {"name": "nobody", "url": "http://127.0.0.1:9/", "types": ["run.succeeded.v1"]})
+    await api.post("/api/webhooks", {"name": "nobody", "url": "http://127.0.0.1:9/", "types": ["pipeline.blocked.v1"]})
 
 
 async def history(api: Api) -> dict[str, Any]:
@@ -123,15 +123,19 @@ async def check_audit(url: str, workspace: str) -> int:
         await connection.close()
 
 
-async def goes_on(api: Api, before: list[Json]) -> None:
-    """Slots are those there were and later ones, each once; those that were fired have their runs."""
+async def fired(api: Api, more_than: int) -> list[Json]:
+    """All decided slots, once more than so many have been fired."""
 
     async def look() -> list[Json] | None:
-        found = await api.items("/api/pipelines/ticking/slots")
-        fired = [slot for slot in found if slot["outcome"] == "fired"]
-        return found if len(fired) > len([one for one in before if one["outcome"] == "fired"]) + 1 else None
+        found = [slot for slot in await api.items("/api/pipelines/ticking/slots") if slot["outcome"]]
+        return found if sum(slot["outcome"] == "fired" for slot in found) > more_than else None
 
-    after = await until(look, "two more slots")
+    return await until(look, f"more than {more_than} slots are fired")
+
+
+async def goes_on(api: Api, before: list[Json]) -> None:
+    """Slots are those there were and later ones, each once; those that were fired have their runs."""
+    after = await fired(api, len(before) + 1)
     moments = [slot["slot_at"] for slot in after]
     assert len(moments) == len(set(moments))
     assert [by_id(after, "slot_at")[slot["slot_at"]]["run_id"] for slot in before] == [one["run_id"] for one in before]
@@ -155,7 +159,7 @@ async def test_everything_goes_on_in_the_full_installation(world: World, http: a
     await admin.settled()
     before = await history(admin)
     runs = by_id([run for run in await admin.items("/api/runs") if run["finished_at"]])
-    slots = [slot for slot in await admin.items("/api/pipelines/ticking/slots") if slot["outcome"]]
+    slots = await fired(admin, 1)
     await warehouse.execute("INSERT INTO orders SELECT i, 'n' || i, now() FROM generate_series(11, 500) i")
     underway = await admin.post("/api/pipelines/orders/runs", expect=202)
     await asyncio.to_thread(old.kill)
