@@ -10,6 +10,7 @@ import pytest
 
 from dataaggregator.dataplane.processes import GROWTH_BYTES, PoolSettings, ProcessPool
 from dataaggregator.errors import Permanent, Transient
+from tests.integration.bus.rig import eventually
 
 from .conftest import WORKSPACE, Bench, pool_of
 
@@ -156,21 +157,32 @@ async def test_a_process_killed_in_a_later_job_leaves_no_half_load(
         bench.pool = pool
         assert (await bench.run(bench.job(sources, destinations))).status == "succeeded"
         await orders(300_000)
+        await db.execute(STOP_IN_THE_MIDDLE)
         job = bench.job(sources, destinations)
-        async with pool.take(WORKSPACE) as process:
+        async with pool.take(WORKSPACE) as process, db.transaction():
             first = process.pid
-
-            async def kill(_: object) -> None:
-                process.kill()
-
             assert process.jobs == 1
+            await db.execute("SELECT pg_advisory_xact_lock(7)")
+            running = asyncio.create_task(process.run(job, _nothing))
+            await eventually(lambda: db.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+            process.kill()
             with pytest.raises(Transient) as lost:
-                await process.run(job, kill)
+                await running
             assert lost.value.code == "run-process-lost"
         assert (await bench.run(bench.again(job))).status == "succeeded"
         async with pool.take(WORKSPACE) as process:
             assert process.pid != first
     assert await db.fetchval("SELECT count(*) FROM a") == 300_010
+
+
+STOP_IN_THE_MIDDLE = """
+    CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$;
+    CREATE TRIGGER stop BEFORE INSERT ON a FOR EACH ROW WHEN (NEW.id = 150000) EXECUTE FUNCTION stop()"""
+
+
+async def _nothing(_: object) -> None:
+    """A frame that nobody asks about."""
 
 
 def _children(pid: int) -> list[int]:
