@@ -14,8 +14,14 @@ from dataaggregator.dataplane.tally import Counted, Tally
 class Told(asyncio.Queue[object]):
     """Keeps what is told."""
 
-    def tell(self, message: object) -> None:
-        self.put_nowait(message)
+    def tell(self, frame: object) -> None:
+        self.put_nowait(frame)
+
+    def log(self, level: str, message: str, **_: object) -> None:
+        raise AssertionError(f"{level}: {message}")
+
+    async def before_commit(self) -> None:
+        raise AssertionError("a meter does not commit")
 
     async def progress(self) -> Progress:
         said = await self.get()
