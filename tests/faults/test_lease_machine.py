@@ -236,17 +236,17 @@ class Leases(Machine[World]):
             words = await tx.fetch("SELECT subject, type FROM executor.outbox ORDER BY position")
             found = {}
             for row in rows:
-                kept = await cursors.list_cursors(tx, WORKSPACE, row["pipeline_id"])
+                kept, run = await cursors.list_cursors(tx, WORKSPACE, row["pipeline_id"]), runs.run_of(row)
                 found[row["run_id"]] = Known(
                     row["pipeline_id"],
                     row["due_at"],
-                    Status(row["status"]),
+                    run.status,
                     row["attempt"],
                     row["lost"],
                     row["lease_epoch"],
                     row["lease_until"],
                     row["cancel_requested_at"] is not None,
-                    runs.run_of(row).ending,
+                    None if has_ended(run.status) else run.ending,  # of one that has ended nobody asks any more
                     cursor=kept[0].cursor["value"] if kept else None,
                     words=[
                         word["type"].removeprefix("run.").removesuffix(".v1")
