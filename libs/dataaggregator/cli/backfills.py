@@ -99,10 +99,7 @@ async def retry_backfill(session: Session, backfill: str, follow: bool) -> None:
 async def _told(client: Client, session: Session, backfill: Json, *, follow: bool) -> None:
     if follow:
         backfill = await _ended(client, backfill)
-    if session.json:
-        emit_json(backfill)
-    else:
-        click.echo(_line(backfill))
+    session.tell(backfill, _line(backfill))
     if follow and backfill["status"] != "succeeded":
         raise click.exceptions.Exit(EXIT_FAILED)
 

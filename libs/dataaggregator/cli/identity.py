@@ -39,10 +39,8 @@ async def create_user(session: Session, email: str, role: str, name: str | None)
     body = {"email": email, "password": password, "role": role, **({"name": name} if name else {})}
     async with session.client() as client:
         user = await client.post("/api/users", body)
-    if session.json:
-        emit_json({**user, "password": password})
-    else:
-        click.echo(f"{user['email']} may log in with the password {password} (it is shown only now).")
+    sentence = f"{user['email']} may log in with the password {password} (it is shown only now)."
+    session.tell({**user, "password": password}, sentence)
 
 
 @users.command("activate")
@@ -64,10 +62,7 @@ async def deactivate_user(session: Session, user: str) -> None:
 async def _set_active(session: Session, user: str, *, active: bool) -> None:
     async with session.client() as client:
         changed = await client.patch(f"/api/users/{user}", {"active": active})
-    if session.json:
-        emit_json(changed)
-    else:
-        click.echo(f"{changed['email']} is {_status(changed)}")
+    session.tell(changed, f"{changed['email']} is {_status(changed)}")
 
 
 def _status(user: dict[str, object]) -> str:

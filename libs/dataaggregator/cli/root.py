@@ -5,7 +5,6 @@ import importlib.metadata
 
 import click
 
-from dataaggregator.cli.output import emit_json
 from dataaggregator.cli.session import Session
 
 # A room is imported when one of its commands is asked for: `version` need not wait for Arrow.
@@ -73,7 +72,4 @@ def main(context: click.Context, url: str | None, token: str | None, workspace: 
 def version(session: Session) -> None:
     """Print the version."""
     number = importlib.metadata.version("dataaggregator")
-    if session.json:
-        emit_json({"version": number})
-    else:
-        click.echo(f"dataaggregator {number}")
+    session.tell({"version": number}, f"dataaggregator {number}")

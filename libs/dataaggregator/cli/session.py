@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec
 import click
 import orjson
 
+from dataaggregator.cli.output import emit_json
 from dataaggregator.client import ApiError, Client, UnreachableError
 from dataaggregator.embedded.home import Home
 from dataaggregator.errors import PlatformError
@@ -28,6 +29,14 @@ class Session:
     token: str | None
     workspace: str | None
     json: bool
+
+    def tell(self, found: object, *sentences: str) -> None:
+        """What a command did: the document for programs, the sentences for people."""
+        if self.json:
+            emit_json(found)
+            return
+        for sentence in sentences:
+            click.echo(sentence)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:

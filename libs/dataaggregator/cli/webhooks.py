@@ -46,11 +46,7 @@ async def create_webhook(session: Session, name: str, url: str, types: tuple[str
     """Send events to URL from now on; prints the secret that signs them, this once."""
     async with session.client() as client:
         made = await client.post("/api/webhooks", {"name": name, "url": url, "types": list(types)})
-    if session.json:
-        emit_json(made)
-        return
-    click.echo(f"{made['name']} is {made['status']}.")
-    click.echo(f"secret: {made['secret']}")
+    session.tell(made, f"{made['name']} is {made['status']}.", f"secret: {made['secret']}")
 
 
 @webhooks.command("enable")
@@ -72,10 +68,7 @@ async def disable_webhook(session: Session, webhook: str) -> None:
 async def _switch(session: Session, webhook: str, *, enabled: bool) -> None:
     async with session.client() as client:
         saved = await client.patch(f"/api/webhooks/{webhook}", {"enabled": enabled})
-    if session.json:
-        emit_json(saved)
-    else:
-        click.echo(f"{saved['name']} is {saved['status']}.")
+    session.tell(saved, f"{saved['name']} is {saved['status']}.")
 
 
 @webhooks.command("delete")
@@ -85,10 +78,7 @@ async def delete_webhook(session: Session, webhook: str) -> None:
     """Delete WEBHOOK (name or id), and what waits for it."""
     async with session.client() as client:
         await client.delete(f"/api/webhooks/{webhook}")
-    if session.json:
-        emit_json({"deleted": webhook})
-    else:
-        click.echo(f"{webhook} is deleted.")
+    session.tell({"deleted": webhook}, f"{webhook} is deleted.")
 
 
 @webhooks.command("rotate")
@@ -131,10 +121,7 @@ async def redeliver(session: Session, webhook: str, delivery: str) -> None:
     """Send DELIVERY (an id) to WEBHOOK (name or id) again, also one that was taken."""
     async with session.client() as client:
         again = await client.post(f"/api/webhooks/{webhook}/deliveries/{delivery}/redeliver")
-    if session.json:
-        emit_json(again)
-    else:
-        click.echo(f"{again['type']} about {again['subject']} is sent again.")
+    session.tell(again, f"{again['type']} about {again['subject']} is sent again.")
 
 
 @click.group("hooks")
@@ -182,10 +169,7 @@ async def revoke_hook(session: Session, pipeline: str) -> None:
     """Take all tokens of the hook of PIPELINE (name or id) back."""
     async with session.client() as client:
         await client.delete(f"/api/pipelines/{pipeline}/hook")
-    if session.json:
-        emit_json({"revoked": pipeline})
-    else:
-        click.echo(f"No address starts {pipeline} any more.")
+    session.tell({"revoked": pipeline}, f"No address starts {pipeline} any more.")
 
 
 def _wish(overlap: int, secret: TextIO | None) -> Json:
