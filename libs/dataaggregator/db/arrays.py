@@ -39,11 +39,11 @@ class NothingSent:
     name: str = "none"
 
 
-Told = tuple[Sequence[Mapping[str, Any]], NothingSent]
+Described = tuple[Sequence[Mapping[str, Any]], NothingSent]
 """What the driver makes its codecs of: a row a type."""
 
 
-def known(oids: Collection[int]) -> Told | None:
+def known(oids: Collection[int]) -> Described | None:
     """As the server would describe these types, or None if it has to be asked.
 
     The question costs the server 20 ms of a core, where the whole of a short transaction costs 2.
