@@ -84,8 +84,9 @@ def test_rejected_rows_are_written_to_a_file_by_its_ending_or_replayed(demo: Pla
 def test_connectors_are_listed_tested_discovered_and_previewed(demo: Platform) -> None:
     listed = json_of(demo, "connectors", "list")
     assert isinstance(listed, list)
-    assert {item["name"] for item in listed} == {"demo-files", "demo-reference", "demo-warehouse"}
-    for item in listed:
+    of_the_demo = [item for item in listed if item["name"].startswith("demo-")]  # other files may have made others
+    assert {item["name"] for item in of_the_demo} == {"demo-files", "demo-reference", "demo-warehouse"}
+    for item in of_the_demo:
         tested = json_of(demo, "connectors", "test", item["name"])
         assert isinstance(tested, dict)
         assert tested["ok"], tested
