@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +23,7 @@ from services.executor.store import cursors, runs
 from services.executor.store.runs import Run
 from tests.faults.invariants import Connection
 from tests.faults.machine import Machine, run_machine
-from tests.faults.virtual_clock import VirtualClock, virtual_clock
+from tests.faults.virtual_clock import VirtualClock, virtual_database
 from tests.integration.control import WORKSPACE
 from tests.integration.executor.place import a_run
 
@@ -46,11 +45,7 @@ class World:
 
 @pytest.fixture
 async def world(settings: Settings, database_url: str, connection: Connection) -> AsyncIterator[World]:
-    async with AsyncExitStack() as held:
-        clock = await held.enter_async_context(virtual_clock(database_url))
-        database = Database(database_url, settings)
-        await database.open()
-        held.push_async_callback(database.close)
+    async with virtual_database(database_url, settings) as (database, clock):
         yield World(database, connection, clock)
 
 

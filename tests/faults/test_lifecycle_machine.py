@@ -1,7 +1,7 @@
 """Runs as the scheduler mirrors them, as a state machine: words come in any order, twice and too late."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,7 +33,7 @@ from services.scheduler.ticker import Ticker
 from tests.faults.invariants import Connection
 from tests.faults.machine import Machine, run_machine
 from tests.faults.schedulers import SOMEBODY, save_pipelines
-from tests.faults.virtual_clock import VirtualClock, virtual_clock
+from tests.faults.virtual_clock import VirtualClock, virtual_database
 from tests.integration.control import WORKSPACE
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -61,11 +61,7 @@ class World:
 
 @pytest.fixture
 async def world(settings: Settings, database_url: str, connection: Connection) -> AsyncIterator[World]:
-    async with AsyncExitStack() as held:
-        clock = await held.enter_async_context(virtual_clock(database_url))
-        database = Database(database_url, settings)
-        await database.open()
-        held.push_async_callback(database.close)
+    async with virtual_database(database_url, settings) as (database, clock):
         limited = settings.model_copy(update={"queue_limit_seconds": LIMIT.total_seconds()})
         yield World(database, connection, clock, Ticker(database, limited))
 

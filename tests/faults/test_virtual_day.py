@@ -5,7 +5,6 @@ import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +17,7 @@ from tests.faults import invariants
 from tests.faults.day import LONGEST_DELAY, Day, Judge, Plan, Rest, a_plan, by_pipeline, expected
 from tests.faults.invariants import Connection
 from tests.faults.schedulers import SCHEDULERS, SOMEBODY, Schedulers, commands_of, save_pipelines, schedulers
-from tests.faults.virtual_clock import VirtualClock, virtual_clock
+from tests.faults.virtual_clock import VirtualClock, virtual_database
 from tests.integration.bus.rig import eventually
 from tests.integration.control import WORKSPACE
 
@@ -60,12 +59,8 @@ async def world(settings: Settings, database_url: str, seed: int, chance: random
     """At the beginning of its day, when all pipelines are saved."""
     start = datetime.fromisoformat(DAYS[seed % len(DAYS)]).replace(tzinfo=UTC)
     day = Day(start, start + timedelta(hours=HOURS))
-    async with AsyncExitStack() as held:
-        clock = await held.enter_async_context(virtual_clock(database_url))
+    async with virtual_database(database_url, settings) as (database, clock):
         await clock.set(start, 1.0)
-        database = Database(database_url, settings)
-        await database.open()
-        held.push_async_callback(database.close)
         plans = [a_plan(day, chance) for _ in range(SCHEDULES)]
         pipelines = await save_pipelines(database, [plan.changes for plan in plans])
         yield World(database, clock, day, list(zip(pipelines, plans, strict=True)))

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from dataaggregator.db import Database
+from dataaggregator.settings import Settings
 from tests.faults.invariants import Connection
 
 FUNCTION = """CREATE OR REPLACE FUNCTION test_clock.{name}() RETURNS timestamptz LANGUAGE sql {kept} AS
@@ -37,6 +39,18 @@ class VirtualClock:
     async def now(self) -> datetime:
         found: datetime = await self.connection.fetchval("SELECT test_clock.clock_timestamp()")
         return found
+
+
+@asynccontextmanager
+async def virtual_database(url: str, settings: Settings) -> AsyncIterator[tuple[Database, VirtualClock]]:
+    """The platform's door to it, and its clock."""
+    async with virtual_clock(url) as clock:
+        database = Database(url, settings)
+        await database.open()
+        try:
+            yield database, clock
+        finally:
+            await database.close()
 
 
 @asynccontextmanager
