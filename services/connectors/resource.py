@@ -31,6 +31,9 @@ class ConnectorTypeShown(BaseModel):
     config_schema: dict[str, Any]
     read_modes: list[str]
     write_modes: list[WriteModeShown]
+    side_by_side: bool = Field(
+        description="Whether several runs of one pipeline (`concurrency`) may write to such a destination at once."
+    )
     docs: str
 
 
@@ -172,6 +175,7 @@ def shown_type(type_: ConnectorType) -> ConnectorTypeShown:
             "config_schema": config_schema(type_),
             "read_modes": [str(mode) for mode in type_.read_modes],
             "write_modes": [{"mode": str(way.mode), "delivery": way.delivery} for way in type_.write_modes],
+            "side_by_side": type_.side_by_side,
             "docs": type_.docs,
         }
     )

@@ -27,6 +27,10 @@ class ReaperTimes:
     """A database that takes longer for nothing may be keeping the living from renewing their leases."""
 
 
+COUNTING_SHARE = 0.002
+"""Of the time, at most, goes into counting what waits: a long queue is counted less often."""
+
+
 class Reaper:
     """An expired lease counts only after the database has answered quickly for a whole heartbeat: until then the
     living may not have had their chance to renew (RELIABILITY, rule 5). A process that is provably gone needs no
@@ -38,6 +42,7 @@ class Reaper:
         self._began_at = time.monotonic()
         self._quick_since: float | None = None
         self._looked_at = self._began_at
+        self._count_at = self._began_at
 
     async def run(self) -> None:
         """Loop; the first look comes at once, so that a restart goes on with the runs of its predecessor."""
@@ -61,9 +66,8 @@ class Reaper:
         """Runs whose executor is provably gone from this machine: no lease needs to end first."""
         async with self._database.platform() as tx:
             running = await store.list_running(tx)
-            counted = await store.count_queued(tx)
+            await self._count(tx)
         metrics.RUNS_IN_STATE.of("running").set(len(running))
-        metrics.RUNS_IN_STATE.of("queued").set(counted)
         for run in running:
             if run.owner is None or "pid" not in run.owner:
                 continue
@@ -72,6 +76,13 @@ class Reaper:
                     held = await store.lock_leased(tx, run.run_id, run.epoch)
                     if held is not None:
                         await self._lose(tx, held, "executor_gone")
+
+    async def _count(self, tx: Connection) -> None:
+        began_at = time.monotonic()
+        if began_at >= self._count_at:
+            metrics.RUNS_IN_STATE.of("queued").set(await store.count_queued(tx))
+            took = time.monotonic() - began_at
+            self._count_at = began_at + took / COUNTING_SHARE
 
     async def reap_expired(self) -> None:
         while True:

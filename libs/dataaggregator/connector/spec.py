@@ -75,6 +75,8 @@ class ConnectorType:
     types_remark: str = ""
     naming: Naming | None = None
     """Without it no whole schema can be replicated from or to this type."""
+    side_by_side: bool = False
+    """Whether its destinations keep a fence for each lane: runs of one pipeline may then write to it side by side."""
 
     @property
     def roles(self) -> tuple[str, ...]:

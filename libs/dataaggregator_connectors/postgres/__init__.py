@@ -95,6 +95,7 @@ CONNECTOR = ConnectorType(
     ),
     docs="Reads tables, views and queries with their exact types; loads in one transaction with its ledger row.",
     naming=Naming(table_parts, table_within),
+    side_by_side=True,
     types=tuple(rows()),
     types_remark="From PostgreSQL to PostgreSQL without steps the bytes pass undecoded, and with them every value of "
     "PostgreSQL's own types, those refused below included. A domain is what the type below it is; a new table gets "

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from dataaggregator.connector.registry import connector_types
 from dataaggregator.contracts.pipeline import DestinationDefinition, PipelineDefinition
 from dataaggregator.errors import FieldError
-
-LANES = frozenset({"postgres"})
-"""Types of connectors whose destinations keep a fence for each lane."""
 
 
 def side_by_side(definition: PipelineDefinition, types: Mapping[str, str]) -> Iterator[FieldError]:
@@ -26,8 +24,14 @@ def _reasons(definition: PipelineDefinition, types: Mapping[str, str]) -> Iterat
         if (reason := _against(destination)) is not None:
             yield f"{destination.stream}: {reason}"
         type_ = types.get(destination.connector)
-        if type_ is not None and type_ not in LANES:
+        if type_ is not None and not _keeps_lanes(type_):
             yield f"a destination of type {type_} takes one run of a pipeline at a time"
+
+
+def _keeps_lanes(name: str) -> bool:
+    """One that is not installed here says nothing of itself."""
+    type_ = connector_types().get(name)
+    return type_ is not None and type_.side_by_side
 
 
 def _against(destination: DestinationDefinition) -> str | None:

@@ -37,6 +37,7 @@ async def test_the_types_say_what_they_take(control: Control) -> None:
     assert set(postgres["roles"]) == {"source", "destination"}
     assert "writeOnly" in str(postgres["config_schema"]["properties"]["password"])
     assert {way["mode"] for way in postgres["write_modes"]} == {"append", "replace", "merge"}
+    assert postgres["side_by_side"]
 
 
 async def test_a_secret_is_sealed_shown_masked_and_opened_for_executors_only(control: Control) -> None:

@@ -15,6 +15,7 @@ from dataaggregator.contracts.ledger import Ledger
 from dataaggregator.contracts.run import RunCounts, RunQueued
 from dataaggregator.dataplane.job import KnownCursor, RunOutcome
 from dataaggregator.db import Database
+from dataaggregator.telemetry import metrics
 from services.executor import reaper
 from services.executor.commands import AttemptEnd, Attempts, run_error
 from services.executor.domain import LOSS_LIMIT, End, Status
@@ -319,3 +320,15 @@ async def _lines(database: Database, run: Run) -> list[tuple[str, dict[str, int]
     async with database.platform() as tx:
         rows = await tx.fetch("SELECT message, fields FROM executor.logs WHERE run_id = $1 ORDER BY line", run.run_id)
     return [(row["message"], row["fields"]) for row in rows]
+
+
+@pytest.mark.parametrize(("share", "seen"), [(1e-9, 0), (1e9, 1)])
+async def test_what_waits_is_counted_no_oftener_than_counting_may_cost(
+    share: float, seen: int, queue: Queue, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "COUNTING_SHARE", share)
+    one = a_reaper(database)
+    await one.look()
+    await queue()
+    await one.look()
+    assert f'_runs_in_state{{state="queued"}} {seen}.0' in metrics.exposition().decode()
