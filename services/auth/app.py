@@ -11,11 +11,16 @@ from dataaggregator.telemetry import logs
 from . import SCHEMA, SERVICE
 from .audit.events import HANDLERS
 from .keys.signing import SigningKeys
-from .passwords import Passwords
+from .passwords.api import PasswordsApi
+from .passwords.commands import PasswordCommands
+from .passwords.common import is_common
+from .passwords.domain import Policy
+from .passwords.hashing import Passwords
 from .people.api import UsersApi, WorkspacesApi
 from .people.commands import People
 from .sessions.api import SessionsApi
-from .sessions.commands import Secrets, Sessions
+from .sessions.commands import Sessions
+from .sessions.throttle import Throttle
 
 KEYS_EVERY_SECONDS = 60.0
 SWEEP_EVERY_SECONDS = 600.0
@@ -52,15 +57,6 @@ class Identity:
     async def ping(self) -> None:
         self._keys.check()
 
-    async def sweep(self) -> None:
-        """The loop that forgets what is outlived."""
-        while True:
-            await asyncio.sleep(SWEEP_EVERY_SECONDS)
-            try:
-                await self._sessions.forget_outlived()
-            except Transient as error:
-                log.warning("sweep_postponed", code=error.code)
-
     async def tell(self) -> None:
         """The loop that tells every process what was revoked; its pulse says that there is nothing else."""
         told = True
@@ -75,14 +71,26 @@ class Identity:
             await asyncio.sleep(TELL_SECONDS)
 
 
+async def sweep(sessions: Sessions, changes: PasswordCommands) -> None:
+    """The loop that forgets what is outlived."""
+    while True:
+        await asyncio.sleep(SWEEP_EVERY_SECONDS)
+        try:
+            await sessions.forget_outlived()
+            await changes.forget_outlived()
+        except Transient as error:
+            log.warning("sweep_postponed", code=error.code)
+
+
 def build(ports: Ports) -> Service:
-    secrets = Secrets(ports.keys.derive("refresh-successor"), ports.keys.derive("login-account"))
     keys = SigningKeys(ports.database, ports.keys, ports.clock)
     passwords = Passwords(ports.settings.bcrypt_cost)
-    sessions = Sessions(ports, keys, passwords, secrets)
-    people = People(ports, passwords)
+    policy, throttle = Policy(ports.settings.password_min_length, is_common), Throttle(ports)
+    sessions = Sessions(ports, keys, passwords, throttle)
+    people = People(ports, passwords, policy)
+    changes = PasswordCommands(ports, passwords, policy, throttle)
     identity = Identity(ports, keys, passwords, people, sessions)
-    doors = (SessionsApi(sessions, keys), UsersApi(people), WorkspacesApi(people))
+    doors = (SessionsApi(sessions, keys), PasswordsApi(changes), UsersApi(people), WorkspacesApi(people))
     return Service(
         name=SERVICE,
         schema=SCHEMA,
@@ -90,7 +98,7 @@ def build(ports: Ports) -> Service:
         handlers=HANDLERS,
         loops=[
             Loop("keys", lambda: keys.keep_fresh(KEYS_EVERY_SECONDS)),
-            Loop("sweep", identity.sweep),
+            Loop("sweep", lambda: sweep(sessions, changes)),
             Loop("revocations", identity.tell),
         ],
         resources=[identity],

@@ -25,6 +25,7 @@ _PUBLIC = frozenset(
         ("POST", "/api/auth/login"),
         ("POST", "/api/auth/refresh"),
         ("POST", "/api/auth/logout"),
+        ("POST", "/api/auth/password/reset"),
         ("GET", "/api/auth/jwks.json"),
         ("HEAD", "/api/auth/jwks.json"),
     }
@@ -32,7 +33,7 @@ _PUBLIC = frozenset(
 # The token in the path says who calls.
 _HOOK = re.compile(r"/api/hooks/[^/]+$")
 # What is given out here is not to be stored: tokens; rows of a source or a sample.
-_NOT_KEPT = re.compile(r"/api/(auth|hooks)/|/api/.+/(test|preview|hook/rotate)$")
+_NOT_KEPT = re.compile(r"/api/(auth|hooks)/|/api/.+/(test|preview|hook/rotate|password-reset)$")
 _RUN_START = re.compile(
     r"/api/(pipelines/[^/]+/(runs|backfills)|runs/[^/]+/(retry|rejected/replay)|backfills/[^/]+/retry|hooks/[^/]+)$"
 )
@@ -69,7 +70,7 @@ def keeps_answer(method: str, path: str) -> bool:
 
 def limit_class(method: str, path: str) -> str:
     """The rate limit class of a call: api, login or run."""
-    if method == "POST" and path == "/api/auth/login":
+    if method == "POST" and path in ("/api/auth/login", "/api/auth/password/reset"):
         return "login"
     if method == "POST" and _RUN_START.match(path):
         return "run"

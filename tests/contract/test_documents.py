@@ -30,6 +30,7 @@ PUBLIC = {
     ("auth", "POST", "/api/auth/login"),
     ("auth", "POST", "/api/auth/refresh"),
     ("auth", "POST", "/api/auth/logout"),  # whoever holds the refresh token may end its family
+    ("auth", "POST", "/api/auth/password/reset"),  # the token says who may
     ("auth", "GET", "/api/auth/jwks.json"),
     ("scheduler", "POST", "/api/hooks/{token}"),  # the token says who may
     ("gateway", "GET", "/api/docs"),

@@ -115,8 +115,16 @@ class Platform:
         await client.login(*credentials)
         return client
 
-    def command(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run `dataaggregator` with these words against this platform."""
+    def command(
+        self, *words: str, timeout: float = 60, given: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `dataaggregator` with these words against this platform; `given` is what is piped in."""
         return subprocess.run(
-            [str(PROGRAM), *words], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+            [str(PROGRAM), *words],
+            env={**self.environment, **(environment or {})},
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )

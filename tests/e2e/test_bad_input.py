@@ -25,6 +25,8 @@ GOOD: dict[Operation, Json] = {
     ("POST", "/api/auth/login"): {"email": "a@example.org", "password": PASSWORD},
     ("POST", "/api/auth/refresh"): {"refresh_token": "t"},
     ("POST", "/api/auth/logout"): {"refresh_token": "t"},
+    ("POST", "/api/auth/password"): {"current_password": PASSWORD, "new_password": "staple of that battery"},
+    ("POST", "/api/auth/password/reset"): {"token": "dar_t", "new_password": "staple of that battery"},
     ("POST", "/api/users"): {"email": "new@example.org", "password": PASSWORD, "name": "N", "role": "viewer"},
     ("PUT", "/api/users/{user}"): {"email": "new@example.org", "name": "N", "role": "viewer", "active": True},
     ("PATCH", "/api/users/{user}"): {"name": "N", "active": True},

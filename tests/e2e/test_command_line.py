@@ -223,6 +223,22 @@ def test_a_user_is_created_kept_out_and_let_in_again(demo: Platform) -> None:
     assert "active" in demo.command("users", "activate", "reader@example.org").stdout
 
 
+def test_a_lost_password_is_set_anew_and_the_token_is_good_once(demo: Platform) -> None:
+    json_of(demo, "users", "create", "lost@example.org")
+    allowed = json_of(demo, "users", "reset-password", "lost@example.org")
+    assert isinstance(allowed, dict)
+    spoken = f"{allowed['token']}\nstaple of that battery\n"
+    done = demo.command("users", "set-password", given=spoken)
+    assert (done.returncode, "has ended" in done.stdout) == (0, True), done.stderr
+    again = demo.command("users", "set-password", given=spoken)
+    assert (again.returncode, "sets no password" in again.stderr) == (1, True), again.stdout
+    own = {"DATAAGGREGATOR_EMAIL": "lost@example.org", "DATAAGGREGATOR_PASSWORD": "staple of that battery"}
+    changed = demo.command(
+        "users", "change-password", given="staple of that battery\nanother long one\n", environment=own
+    )
+    assert (changed.returncode, "is changed" in changed.stdout) == (0, True), changed.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [

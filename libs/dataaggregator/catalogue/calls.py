@@ -48,7 +48,8 @@ CALLS: dict[str, Entry] = {
         "Repeat the call once; if it stays, report it with the trace_id, which finds it in the logs.",
     ),
     "invalid-credentials": Entry(
-        "Wrong e-mail or password", "Check both; an administrator can set a new password with PATCH /api/users/{user}."
+        "Wrong e-mail or password",
+        "Check both; an administrator can let you set a new password with POST /api/users/{user}/password-reset.",
     ),
     "json-malformed": Entry("The body is not JSON", "Send one JSON document; the detail names the place."),
     "keys-not-ready": Entry(
@@ -64,6 +65,14 @@ CALLS: dict[str, Entry] = {
         "No workspace", "Name one in the X-Workspace header, or ask an administrator to make you a member of one."
     ),
     "not-found": Entry("Not there", "Check the id or name and the workspace; what is not yours looks the same."),
+    "password-refused": Entry(
+        "The password cannot be taken",
+        "Take a longer one that says nothing of you, such as four words drawn by chance. All that is wrong with this "
+        "one stands under errors.",
+    ),
+    "password-wrong": Entry(
+        "The present password is not right", "Give the one you log in with; an administrator can let you set a new one."
+    ),
     "path-invalid": Entry("The address is wrong", "Correct the part of the path named under errors."),
     "permission-denied": Entry(
         "You may not do this", "Ask an administrator of the workspace for a role with the permission named."
@@ -75,6 +84,11 @@ CALLS: dict[str, Entry] = {
         "Log in again; if nobody of yours used the token twice, somebody else had it: change the password.",
     ),
     "request-malformed": Entry("Not an HTTP request", "Send a well-formed HTTP/1.1 request."),
+    "reset-invalid": Entry(
+        "The token sets no password",
+        "Ask an administrator for a new one (`dataaggregator users reset-password`); each is good once, for an hour "
+        "unless set otherwise.",
+    ),
     "route-unknown": Entry("No such address", "See GET /api/docs for every address there is."),
     "signature-invalid": Entry(
         "The call is not signed as it should be",

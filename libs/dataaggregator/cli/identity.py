@@ -1,6 +1,7 @@
 """Commands about users."""
 
 import secrets
+import sys
 
 import click
 
@@ -57,6 +58,48 @@ async def activate_user(session: Session, user: str) -> None:
 async def deactivate_user(session: Session, user: str) -> None:
     """Keep USER (e-mail or id) out, from this moment on."""
     await _set_active(session, user, active=False)
+
+
+@users.command("reset-password")
+@click.argument("user")
+@command
+async def reset_password(session: Session, user: str) -> None:
+    """Let USER (e-mail or id) set a new password: makes a token that is good once, and shown once."""
+    async with session.client() as client:
+        allowed = await client.post(f"/api/users/{user}/password-reset")
+    session.tell(
+        allowed,
+        f"{allowed['email']} sets a new password by `dataaggregator users set-password` with this token:",
+        allowed["token"],
+        f"It is good once, until {allowed['expires_at']}. Hand it over as you would a password.",
+    )
+
+
+@users.command("set-password")
+@command
+async def set_password(session: Session) -> None:
+    """Set a new password by a token of `reset-password`; both are asked for, or read from two lines of stdin."""
+    token, password = _asked("Token"), _asked("New password", twice=True)
+    async with session.anonymous() as client:
+        await client.post("/api/auth/password/reset", {"token": token, "new_password": password})
+    session.tell({"changed": True}, "The new password is set; everything that was logged in has ended.")
+
+
+@users.command("change-password")
+@command
+async def change_password(session: Session) -> None:
+    """Change your own password; both are asked for, or read from two lines of stdin."""
+    present, password = _asked("Present password"), _asked("New password", twice=True)
+    async with session.client() as client:
+        await client.post("/api/auth/password", {"current_password": present, "new_password": password})
+    session.tell({"changed": True}, "The password is changed; your other logins have ended.")
+
+
+def _asked(prompt: str, *, twice: bool = False) -> str:
+    """A secret from the terminal, unseen, or the next line of what is piped in: never a word of the command."""
+    if sys.stdin.isatty():
+        return str(click.prompt(prompt, hide_input=True, confirmation_prompt=twice))
+    return sys.stdin.readline().rstrip("\n")
 
 
 async def _set_active(session: Session, user: str, *, active: bool) -> None:

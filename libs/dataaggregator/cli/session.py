@@ -58,6 +58,12 @@ class Session:
             finally:
                 kept.write(url, email, client.tokens)
 
+    @asynccontextmanager
+    async def anonymous(self) -> AsyncIterator[Client]:
+        """A client for what needs no login."""
+        async with Client(self.url or Home.default().gateway_url()) as client:
+            yield client
+
     @staticmethod
     def _credentials(home: Home) -> tuple[str, str]:
         email, password = os.environ.get("DATAAGGREGATOR_EMAIL"), os.environ.get("DATAAGGREGATOR_PASSWORD")

@@ -141,6 +141,12 @@ class Settings(BaseModel):
     bcrypt_cost: Annotated[int, Field(ge=4, le=18)] = Field(
         12, description="Cost of a password hash; one more doubles the time."
     )
+    password_min_length: Annotated[int, Field(ge=8, le=128)] = Field(
+        8, description="Characters a new password needs at least."
+    )
+    password_reset_expire_minutes: Annotated[float, Field(gt=0, le=10_080)] = Field(
+        60, description="Life of a token that sets a new password, minutes."
+    )
 
     # Rate limits
     rate_limit_api: PerTime = Field(Rate(600, 60), description="Calls per user, key or address: requests/seconds.")

@@ -16,7 +16,9 @@ from dataaggregator.ports import Ports
 from dataaggregator.revocations import Revocation
 from services.auth import SCHEMA, SERVICE
 from services.auth.audit.record import Actor, Deed, record
-from services.auth.passwords import Passwords
+from services.auth.passwords import store as passwords_store
+from services.auth.passwords.domain import Person, Policy
+from services.auth.passwords.hashing import Passwords
 from services.auth.sessions import store as sessions
 from services.auth.sessions.revoking import revoke_user
 
@@ -36,11 +38,12 @@ class NewUser:
 class People:
     """The use cases of users, workspaces and members; `actor` is who asks, `workspace` where."""
 
-    def __init__(self, ports: Ports, passwords: Passwords) -> None:
+    def __init__(self, ports: Ports, passwords: Passwords, policy: Policy) -> None:
         self._database = ports.database
         self._revocations = ports.revocations
         self._clock = ports.clock
         self._passwords = passwords
+        self._policy = policy
         self._access_seconds = int(ports.settings.access_token_expire_minutes * 60)
 
     # -- users
@@ -55,6 +58,7 @@ class People:
 
     async def create_user(self, actor: Actor, workspace: UUID, new: NewUser) -> User:
         """Make a user whose home is `workspace`, a member of it; raises Conflict `email-taken`."""
+        self._policy.check(new.password, Person(new.email, new.name))
         hashed = await self._passwords.hash(new.password)
         now = self._clock.now()
         user = User(
@@ -82,7 +86,7 @@ class People:
         self, actor: Actor, workspace: UUID, reference: str, changes: Changes, if_match: str | None
     ) -> User:
         """Change a user of this home workspace; what tokens say is void at once where it is no longer true."""
-        hashed = await self._passwords.hash(changes.password) if changes.password else None
+        hashed = await self._hashed(workspace, reference, changes)
         async with self._database.platform() as tx:
             before = await store.get_user(tx, workspace, reference, lock=True)
             may_look_after(before, workspace)
@@ -94,6 +98,8 @@ class People:
             now = self._clock.now()
             after = replace(after, updated_at=now, version=before.version + 1)
             await store.save_user(tx, after, hashed)
+            if hashed:
+                await passwords_store.remove_reset(tx, after.id)
             if after.role is not None and after.role != before.role:
                 await store.add_member(tx, workspace, after.id, after.role, now)
                 await store.set_role(tx, workspace, after.id, after.role)
@@ -203,6 +209,7 @@ class People:
             home = await store.ensure_workspace(tx, Workspace(new_id(), DEFAULT_WORKSPACE, now, None))
             if email is None or hashed is None or await store.any_user(tx):
                 return False
+            self._policy.check(password or "", Person(email), "BOOTSTRAP_ADMIN_PASSWORD")
             user = User(new_id(), home.id, email.strip(), "Administrator", True, None, now, now, None, 1, Role.ADMIN)
             await store.add_user(tx, user, hashed)
             await store.add_member(tx, home.id, user.id, Role.ADMIN, now)
@@ -213,6 +220,14 @@ class People:
         return True
 
     # -- shared steps
+
+    async def _hashed(self, workspace: UUID, reference: str, changes: Changes) -> str | None:
+        """The hash of the password that `changes` gives, if one that may be taken."""
+        if changes.password is None:
+            return None
+        user = _changed(await self.get_user(workspace, reference), changes)
+        self._policy.check(changes.password, Person(user.email, user.name))
+        return await self._passwords.hash(changes.password)
 
     async def _visible(self, tx: Connection, actor: Actor, reference: str) -> tuple[Workspace, Role]:
         workspace = await store.find_workspace(tx, reference)

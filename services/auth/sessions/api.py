@@ -13,14 +13,13 @@ from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission, Role
 from dataaggregator.revocations import RevokedKind
-from services.auth.calls import Body, actor
+from services.auth.calls import Body, GivenPassword, actor
 from services.auth.keys.signing import SigningKeys
 
 from .commands import Pair, Sessions
 
 # Looked up, not checked for form: a wrong address is answered like a wrong password.
 GivenEmail = Annotated[str, Field(min_length=1, max_length=254)]
-GivenPassword = Annotated[SecretStr, Field(min_length=1, max_length=1024)]
 GivenToken = Annotated[SecretStr, Field(min_length=1, max_length=200)]
 
 

@@ -1,7 +1,5 @@
 """Session commands: log in, refresh, log out, load what is revoked."""
 
-import hashlib
-import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +10,7 @@ from dataaggregator.bus import emit
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE
 from dataaggregator.contracts.identity import LoginFailed
 from dataaggregator.db import Connection
-from dataaggregator.errors import Denied, RateLimited, Unauthenticated
+from dataaggregator.errors import Denied, Unauthenticated
 from dataaggregator.ids import new_id
 from dataaggregator.ports import Ports
 from dataaggregator.revocations import Revocation
@@ -20,25 +18,23 @@ from dataaggregator.telemetry import metrics
 from services.auth import SCHEMA, SERVICE
 from services.auth.audit.record import Actor, Deed, record
 from services.auth.keys.signing import SigningKeys
-from services.auth.passwords import Passwords
+from services.auth.passwords.hashing import Passwords
 
 from . import store
 from .domain import (
     Account,
-    Bucket,
     Family,
     Grant,
     RefreshToken,
     Use,
     claims,
     digest,
-    draw,
-    email_key,
     first_token,
     judge,
     successor,
 )
 from .revoking import revoke_family
+from .throttle import Throttle
 
 NONCE_BYTES = 16
 # Far longer than a commit takes, and than the clocks of two replicas differ.
@@ -54,25 +50,18 @@ class Pair:
     expires_in: int
 
 
-@dataclass(frozen=True)
-class Secrets:
-    """The two keys of sessions: one foresees refresh tokens, one hides e-mail addresses among the attempts."""
-
-    successor: bytes
-    account: bytes
-
-
 class Sessions:
     """The use cases of sessions."""
 
-    def __init__(self, ports: Ports, keys: SigningKeys, passwords: Passwords, secret: Secrets) -> None:
+    def __init__(self, ports: Ports, keys: SigningKeys, passwords: Passwords, throttle: Throttle) -> None:
         self._database = ports.database
         self._revocations = ports.revocations
         self._clock = ports.clock
         self._keys = keys
         self._passwords = passwords
-        self._secret = secret
-        self._rate = ports.settings.rate_limit_login
+        self._throttle = throttle
+        # Foresees refresh tokens.
+        self._successor = ports.keys.derive("refresh-successor")
         self._access_seconds = int(ports.settings.access_token_expire_minutes * 60)
         self._refresh_life = timedelta(days=ports.settings.refresh_token_expire_days)
 
@@ -82,7 +71,7 @@ class Sessions:
         Raises Unauthenticated `invalid-credentials` alike for wrong e-mail and wrong password, Denied
         `user-inactive` only after the right password, RateLimited after too many attempts on the account.
         """
-        await self._throttle(email)
+        await self._throttle.draw(email)
         async with self._database.platform() as tx:
             account = await store.find_account(tx, email)
         right = await self._passwords.verify(password, account.password_hash if account else None)
@@ -104,7 +93,7 @@ class Sessions:
             if stored is None or account is None or not account.active or use is Use.ENDED:
                 raise Unauthenticated("refresh-invalid", "The refresh token is not valid any more; log in again.")
             if use is not Use.REUSE:
-                following = successor(self._secret.successor, token, stored.nonce)
+                following = successor(self._successor, token, stored.nonce)
                 if use is Use.ROTATE:
                     await self._rotate(tx, stored, following, now)
                 return await self._pair(tx, account, stored.family.id, following, now)
@@ -148,22 +137,7 @@ class Sessions:
         """Remove rows that can no longer change any answer."""
         now = self._clock.now()
         async with self._database.platform() as tx:
-            await store.remove_outlived(tx, now, now - timedelta(seconds=self._rate.seconds))
-
-    async def _throttle(self, email: str) -> None:
-        """Counted before the password is looked at and committed alone, so that no parallel attempt is free."""
-        key = hmac.new(self._secret.account, email_key(email).encode(), hashlib.sha256).digest()
-        now = self._clock.now()
-        async with self._database.platform() as tx:
-            bucket = await store.lock_bucket(tx, key, Bucket(float(self._rate.requests), now))
-            bucket, wait_seconds = draw(bucket, self._rate.requests, self._rate.seconds, now)
-            await store.save_bucket(tx, key, bucket)
-        if wait_seconds > 0:
-            metrics.LOGINS.of("limited").inc()
-            metrics.RATE_LIMITED.of("login").inc()
-            raise RateLimited(
-                "rate-limited", "Too many logins for this account; wait a little.", retry_after=wait_seconds
-            )
+            await store.remove_outlived(tx, now, now - timedelta(seconds=self._throttle.seconds))
 
     async def _fail(self, email: str, account: Account | None, reason: str, actor: Actor) -> NoReturn:
         now = self._clock.now()

@@ -133,14 +133,19 @@ async def revoke_family(tx: Connection, family_id: UUID, reason: str, now: datet
     return ended is not None
 
 
-async def revoke_families_of(tx: Connection, user_id: UUID, reason: str, now: datetime) -> None:
-    await tx.execute(
+async def revoke_families_of(
+    tx: Connection, user_id: UUID, reason: str, now: datetime, *, but: UUID | None = None
+) -> list[UUID]:
+    """End every family of a user `but` this one; answers those that ended by it."""
+    rows = await tx.fetch(
         """UPDATE auth.token_families SET revoked_at = $2, reason = $3
-           WHERE user_id = $1 AND revoked_at IS NULL""",
+           WHERE user_id = $1 AND revoked_at IS NULL AND id IS DISTINCT FROM $4 RETURNING id""",
         user_id,
         now,
         reason,
+        but,
     )
+    return [row["id"] for row in rows]
 
 
 async def add_revocation(tx: Connection, revocation: Revocation) -> None:

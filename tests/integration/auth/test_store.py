@@ -21,7 +21,9 @@ async def test_the_audit_is_append_only(database: Database) -> None:
                 await tx.execute(statement)
 
 
-@pytest.mark.parametrize("table", ["users", "refresh_tokens", "signing_keys", "peppers", "login_attempts"])
+@pytest.mark.parametrize(
+    "table", ["users", "refresh_tokens", "signing_keys", "peppers", "login_attempts", "password_resets"]
+)
 async def test_a_workspace_never_sees_what_belongs_to_the_platform(database: Database, table: str) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         async with database.transaction(new_id()) as tx:

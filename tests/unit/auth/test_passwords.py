@@ -7,8 +7,8 @@ import bcrypt
 import pytest
 
 from dataaggregator.errors import Transient
-from services.auth import passwords
-from services.auth.passwords import Passwords
+from services.auth.passwords import hashing as passwords
+from services.auth.passwords.hashing import Passwords
 
 
 @pytest.fixture

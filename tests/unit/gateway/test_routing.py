@@ -50,6 +50,8 @@ def test_what_needs_no_token_is_a_short_list() -> None:
     assert not routing.public("GET", "/api/auth/login")
     assert not routing.public("GET", "/api/auth/me")
     assert not routing.public("POST", "/api/users")
+    assert not routing.public("POST", "/api/auth/password")
+    assert routing.public("POST", "/api/auth/password/reset")
     assert routing.public("POST", "/api/hooks/dah_x")
     assert not routing.public("GET", "/api/hooks/dah_x")
     assert not routing.public("POST", "/api/hooks/dah_x/more")
@@ -59,6 +61,7 @@ def test_what_is_given_out_once_is_not_kept_for_a_key() -> None:
     assert routing.keeps_answer("POST", "/api/pipelines/x/runs")
     assert not routing.keeps_answer("POST", "/api/pipelines/x/hook/rotate")
     assert not routing.keeps_answer("POST", "/api/hooks/dah_x")
+    assert not routing.keeps_answer("POST", "/api/users/x/password-reset")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +69,7 @@ def test_what_is_given_out_once_is_not_kept_for_a_key() -> None:
     [
         ("POST", "/api/auth/login", "login"),
         ("GET", "/api/auth/login", "api"),
+        ("POST", "/api/auth/password/reset", "login"),
         ("POST", "/api/pipelines/x/runs", "run"),
         ("GET", "/api/pipelines/x/runs", "api"),
         ("POST", "/api/runs/x/retry", "run"),
