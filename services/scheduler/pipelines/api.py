@@ -52,7 +52,7 @@ class PipelinesApi:
                 self, one, TAG,
                 Titles(
                     "List pipelines", "Save a pipeline", "Show a pipeline", "Replace a pipeline by a new version",
-                    "Change parts of a pipeline", "Delete a pipeline; its runs stay",
+                    "Change parts of a pipeline", "Delete a pipeline; its runs and slots stay",
                 ),
                 Models(PipelineQuery, Page[PipelineShown], PipelineDefinition, PipelineShown, PipelineShown),
             ),
@@ -71,6 +71,7 @@ class PipelinesApi:
             Route(
                 "GET", f"{one}/slots", self.slots, "List the slots of a pipeline: fired, or skipped and why", TAG,
                 Permission.RUNS_READ, query=SlotQuery, answers={200: Page[SlotShown]},
+                description="Also of one that was deleted, by its id.",
             ),
             Route(
                 "POST", "/api/triggers/preview", self.preview, "Show when a trigger fires next", TAG, read,
@@ -129,8 +130,8 @@ class PipelinesApi:
     async def slots(self, call: Call) -> Answer:
         query = call.query_as(SlotQuery)
         async with self.database.transaction(call.workspace) as tx:
-            pipeline = await store.get(tx, call.workspace, call.path["pipeline"])
-            found, cursor = await schedules.list_slots(tx, pipeline, query.outcome, query)
+            pipeline = await schedules.owner(tx, call.workspace, call.path["pipeline"])
+            found, cursor = await schedules.list_slots(tx, call.workspace, pipeline, query.outcome, query)
         items = [SlotShown.model_validate(slot) for slot in found]
         return Answer(Page[SlotShown](items=items, next_cursor=cursor))
 

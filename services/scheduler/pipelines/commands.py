@@ -62,7 +62,7 @@ class PipelineCommands:
             return await set_down(tx, await store.save(tx, before, definition, author), used, author)
 
     async def delete(self, workspace: UUID, reference: str, author: Author, expect: Callable[[int], None]) -> None:
-        """Its runs stay; those that have not ended are skipped or asked to stop."""
+        """Its runs and slots stay; what has not ended or is due is skipped or asked to stop."""
         async with self.database.transaction(workspace) as tx:
             pipeline = await store.get(tx, workspace, reference, lock="FOR UPDATE")
             expect(pipeline.version)
@@ -70,6 +70,7 @@ class PipelineCommands:
                 raise Conflict("pipeline-in-use", f"Pipelines come after {pipeline.name!r}: {', '.join(users)}.")
             await backfills.stop_all(tx, pipeline, author)
             await stop_all(tx, pipeline, author)
+            await schedules.retire(tx, pipeline.id, "pipeline-deleted")
             await store.remove(tx, pipeline)
             deleted = PipelineDeleted(pipeline_id=pipeline.id, name=pipeline.name)
             await outbox.emit(tx, workspace, pipeline.id, deleted)

@@ -1,8 +1,9 @@
 """Pipelines, schedules: all SQL of triggers as schedules and of their slots (RELIABILITY, rule 12)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain, islice, takewhile
 from typing import Any, Literal
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from dataaggregator.contracts.triggers import AfterTrigger, FilesTrigger, Trigger
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
+from dataaggregator.definition import key
 from dataaggregator.errors import Conflict, Invalid
 from dataaggregator.http.paging import PageQuery
 from dataaggregator.ids import new_id
@@ -20,8 +22,12 @@ from services.scheduler.fires import AnyTrigger, Fires, delay_of, fingerprint, f
 from services.scheduler.hooks import store as hooks
 from services.scheduler.pipelines import upstreams
 from services.scheduler.pipelines.domain import Pipeline
+from services.scheduler.pipelines.store import unknown
 
 SLOTS = Keyset({"slot_at": datetime}, default="-slot_at", tie=("schedule_id", UUID))
+
+SKIPPED_AT_ONCE = 1000
+"""Slots of a trigger that goes, skipped by one statement."""
 
 _TRIGGER: TypeAdapter[AnyTrigger] = TypeAdapter(Trigger)
 
@@ -71,17 +77,7 @@ async def set_triggers(tx: Connection, pipeline: Pipeline, others: Mapping[str, 
     `others` are the pipelines that its triggers name.
     """
     wanted = {fingerprint(trigger): trigger for trigger in pipeline.definition.triggers}
-    moment: datetime = await tx.fetchval("SELECT now()")
-    await tx.execute(
-        """
-        UPDATE scheduler.schedules SET retired_at = now(), next_slot_at = NULL
-        WHERE pipeline_id = $1 AND retired_at IS NULL AND fingerprint <> ALL($2)""",
-        pipeline.id,
-        list(wanted),
-    )
-    await upstreams.forget_retired(tx, pipeline.id)
-    await hooks.forget_retired(tx, pipeline.id)
-    await arrivals.forget_retired(tx, pipeline.id)
+    moment = await retire(tx, pipeline.id, "trigger-removed", wanted)
     for print_, trigger in wanted.items():
         first = next(iter(fires_of(trigger, moment).after(moment)), None)
         id_ = await tx.fetchval(
@@ -110,6 +106,28 @@ async def set_triggers(tx: Connection, pipeline: Pipeline, others: Mapping[str, 
             await arrivals.watch(tx, pipeline.workspace_id, id_)
 
 
+async def retire(tx: Connection, pipeline: UUID, reason: str, kept: Collection[str] = ()) -> datetime:
+    """The triggers of a locked pipeline that are not kept fire no more; the moment from which on that is so.
+
+    What is due and nobody has decided on is skipped, with the reason: with its trigger it would be forgotten.
+    """
+    # Locked before they are looked at: an end or a file that is told meanwhile makes a slot due without the pipeline.
+    leaving = await tx.fetch(
+        """
+        SELECT * FROM scheduler.schedules
+        WHERE pipeline_id = $1 AND retired_at IS NULL AND fingerprint <> ALL($2) ORDER BY id FOR UPDATE""",
+        pipeline,
+        list(kept),
+    )
+    moment: datetime = await tx.fetchval("SELECT clock_timestamp()")
+    for row in leaving:
+        await _retire(tx, row, reason, moment)
+    await upstreams.forget_retired(tx, pipeline)
+    await hooks.forget_retired(tx, pipeline)
+    await arrivals.forget_retired(tx, pipeline)
+    return moment
+
+
 async def find_due(tx: Connection) -> DueSchedule | None:
     """That of the slot that is due longest and nobody is deciding on.
 
@@ -127,21 +145,8 @@ async def find_due(tx: Connection) -> DueSchedule | None:
 
 async def set_aside(tx: Connection, due: DueSchedule, reason: str) -> None:
     """Its slot is skipped, and there will be no other until the pipeline is saved or resumed."""
-    await tx.execute(
-        """
-        INSERT INTO scheduler.slots (schedule_id, slot_at, workspace_id, pipeline_id, outcome, reason, decided_at)
-        VALUES ($1, $2, $3, $4, 'skipped', $5, clock_timestamp()) ON CONFLICT (schedule_id, slot_at) DO NOTHING""",
-        due.id,
-        due.slot_at,
-        due.workspace_id,
-        due.pipeline_id,
-        reason,
-    )
-    await tx.execute(
-        "UPDATE scheduler.schedules SET last_slot_at = $2, next_slot_at = NULL, retired_at = now() WHERE id = $1",
-        due.id,
-        due.slot_at,
-    )
+    await _skip(tx, due, [due.slot_at], reason)
+    await _end(tx, due.id, due.slot_at, await tx.fetchval("SELECT clock_timestamp()"))
 
 
 async def get(tx: Connection, id_: UUID) -> Schedule:
@@ -189,8 +194,23 @@ async def move(tx: Connection, schedule: Schedule, last: datetime, following: da
     await tx.execute(statement, schedule.id, last, following)
 
 
+async def owner(tx: Connection, workspace: UUID, reference: str) -> UUID:
+    """The pipeline whose slots are meant, by id or name; by its id also one that was deleted. Raises NotFound."""
+    column, value = key(reference)
+    gone = (
+        ""
+        if column == "name"
+        else "UNION SELECT pipeline_id FROM scheduler.schedules WHERE (workspace_id, pipeline_id) = ($1, $2)"
+    )
+    statement = f"SELECT id FROM scheduler.pipelines WHERE workspace_id = $1 AND {column} = $2 {gone}"
+    found: UUID | None = await tx.fetchval(statement, workspace, value)
+    if found is None:
+        raise unknown(reference)
+    return found
+
+
 async def list_slots(
-    tx: Connection, pipeline: Pipeline, outcome: str | None, query: PageQuery
+    tx: Connection, workspace: UUID, pipeline: UUID, outcome: str | None, query: PageQuery
 ) -> tuple[Sequence[dict[str, Any]], str | None]:
     part = SLOTS.slice(query.sort, query.cursor, after=4)
     statement = f"""
@@ -198,9 +218,50 @@ async def list_slots(
             SELECT l.*, s.trigger FROM scheduler.slots l JOIN scheduler.schedules s ON s.id = l.schedule_id
             WHERE l.workspace_id = $1 AND l.pipeline_id = $3 AND ($4::text IS NULL OR l.outcome = $4)
         ) slots WHERE true {part.where} {part.order} LIMIT $2 + 1"""
-    rows = await tx.fetch(statement, pipeline.workspace_id, query.limit, pipeline.id, outcome, *part.arguments)
+    rows = await tx.fetch(statement, workspace, query.limit, pipeline, outcome, *part.arguments)
     page, cursor = part.page(rows, query.limit)
     return [dict(row) for row in page], cursor
+
+
+async def _retire(tx: Connection, row: Record, reason: str, moment: datetime) -> None:
+    first, last = row["next_slot_at"], row["last_slot_at"]
+    if first is not None and first <= moment:
+        due = DueSchedule(row["workspace_id"], row["pipeline_id"], row["id"], first)
+        files = await arrivals.take(tx, due.id)
+        later: Iterator[datetime] = iter(())
+        try:
+            later = _schedule(row).fires.after(first)
+        except Invalid as error:  # saving the pipeline is the cure: the slots behind this one are not known
+            reason = error.code
+        slots = chain([first], takewhile(lambda slot_at: slot_at <= moment, later))
+        while some := list(islice(slots, SKIPPED_AT_ONCE)):
+            await _skip(tx, due, some, reason, files)
+            last = some[-1]
+    await _end(tx, row["id"], last, moment)
+
+
+async def _skip(
+    tx: Connection, due: DueSchedule, slots: Sequence[datetime], reason: str, files: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Slots of one schedule; one that is decided stays as it is."""
+    await tx.execute(
+        """
+        INSERT INTO scheduler.slots
+            (schedule_id, slot_at, workspace_id, pipeline_id, outcome, reason, files, decided_at)
+        SELECT $1, slot_at, $2, $3, 'skipped', $4, $6, clock_timestamp() FROM unnest($5::timestamptz[]) AS slot_at
+        ON CONFLICT (schedule_id, slot_at) DO NOTHING""",
+        due.id,
+        due.workspace_id,
+        due.pipeline_id,
+        reason,
+        slots,
+        list(files) or None,
+    )
+
+
+async def _end(tx: Connection, schedule: UUID, last: datetime | None, moment: datetime) -> None:
+    statement = "UPDATE scheduler.schedules SET last_slot_at = $2, next_slot_at = NULL, retired_at = $3 WHERE id = $1"
+    await tx.execute(statement, schedule, last, moment)
 
 
 def _schedule(row: Record) -> Schedule:
