@@ -53,19 +53,38 @@ class Rest:
 
 
 @dataclass
+class Life:
+    """A trigger from the moment it was saved to the one it was taken out, and why what was due then did not fire."""
+
+    trigger: dict[str, Any]
+    schedule_id: UUID
+    anchor: datetime
+    delay: timedelta
+    ended: datetime | None = None
+    reason: str | None = None
+
+    def has(self, slot: Record) -> bool:
+        """A trigger that was there before has the same schedule."""
+        mine: bool = slot["schedule_id"] == self.schedule_id and self.anchor < slot["slot_at"]
+        return mine and (self.ended is None or slot["slot_at"] <= self.ended)
+
+
+@dataclass
 class Plan:
     """One pipeline: what is asked for, and what became of it."""
 
     trigger: dict[str, Any]
     overlap: str
     rests: list[Rest] = field(default_factory=list)
+    lives: list[Life] = field(default_factory=list)
+    deleted: bool = False
 
     @property
     def changes(self) -> dict[str, Any]:
         return {"triggers": [self.trigger], "overlap": self.overlap}
 
 
-def a_plan(day: Day, chance: random.Random) -> Plan:
+def a_trigger(day: Day, chance: random.Random) -> dict[str, Any]:
     trigger: dict[str, Any] = {"catch_up": chance.choice(["latest", "latest", "all", "none"])}
     if chance.random() < 0.6:
         trigger["cron"] = f"{chance.choice(MINUTES)} {chance.choice(HOURS)} * * *"
@@ -79,12 +98,27 @@ def a_plan(day: Day, chance: random.Random) -> Plan:
         trigger["start"] = (first - timedelta(hours=chance.randrange(48))).isoformat()
     if chance.random() < 0.2:
         trigger["end"] = second.isoformat()
-    return Plan(trigger, chance.choice(["queue", "queue", "queue", "skip"]))
+    return trigger
 
 
-def expected(plan: Plan, anchor: datetime, day: Day) -> list[datetime]:
+def another_trigger(before: dict[str, Any], day: Day, chance: random.Random) -> dict[str, Any]:
+    """One that fires at other times."""
+    while times(trigger := a_trigger(day, chance)) == times(before):
+        pass
+    return trigger
+
+
+def times(trigger: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in trigger.items() if name not in ("catch_up", "jitter")}
+
+
+def a_plan(day: Day, chance: random.Random) -> Plan:
+    return Plan(a_trigger(day, chance), chance.choice(["queue", "queue", "queue", "skip"]))
+
+
+def expected(trigger: dict[str, Any], anchor: datetime, day: Day) -> list[datetime]:
     """Every slot after `anchor`, when the trigger was saved, up to the day's end and somewhat further."""
-    trigger, last = plan.trigger, day.end + LATEST
+    last = day.end + LATEST
     start = datetime.fromisoformat(trigger["start"]) if "start" in trigger else None
     end = datetime.fromisoformat(trigger["end"]) if "end" in trigger else last
     if "cron" in trigger:
@@ -99,26 +133,44 @@ def expected(plan: Plan, anchor: datetime, day: Day) -> list[datetime]:
     return [fire for fire in fires if anchor < fire <= end and (start is None or fire >= start)]
 
 
+def check_plan(plan: Plan, slots: list[Record], day: Day) -> None:
+    """Each moment of each trigger has its one slot, which ended as it may; there is no other."""
+    fired = min((slot["decided_at"] for slot in slots if slot["outcome"] == "fired"), default=None)
+    unclaimed = len(slots)
+    for life in plan.lives:
+        mine = [slot for slot in slots if life.has(slot)]
+        fires = expected(life.trigger, life.anchor, day)
+        last = day.end if life.ended is None else min(life.ended, day.end)
+        assert [slot["slot_at"] for slot in mine] == [fire for fire in fires if fire <= last], (life, plan)
+        assert Judge(plan, life, fired).wrong(mine, fires) == []
+        unclaimed -= len(mine)
+    assert unclaimed == 0, f"slots outside of the life of any trigger: {plan}"
+
+
 @dataclass(frozen=True)
 class Judge:
-    """Says what is wrong with how a schedule's slots ended; no run of these pipelines ever does."""
+    """Says what is wrong with how the slots of a trigger ended; no run of these pipelines ever does."""
 
     plan: Plan
-    delay: timedelta
+    life: Life
+    fired: datetime | None
+    """When the pipeline fired first."""
 
     def wrong(self, slots: list[Record], fires: list[datetime]) -> list[str]:
         """`fires` are the moments of the slots, and of those behind them."""
-        found = []
-        for place, slot in enumerate(slots):
-            if not self._may_be(slot, slots[:place], fires[place + 1 : place + 2]):
-                found.append(f"{dict(slot)} of {self.plan}")
-        return found
+        return [
+            f"{dict(slot)} of {self.life}, {self.plan}"
+            for place, slot in enumerate(slots)
+            if not self._may_be(slot, fires[place + 1 : place + 2])
+        ]
 
-    def _may_be(self, slot: Record, before: list[Record], following: list[datetime]) -> bool:
-        now, at = slot["decided_at"] - self.delay, slot["slot_at"]
+    def _may_be(self, slot: Record, following: list[datetime]) -> bool:
+        now, at, ended = slot["decided_at"] - self.life.delay, slot["slot_at"], self.life.ended
+        if ended is not None and slot["decided_at"] >= ended:
+            return bool(at <= ended and slot["reason"] == self.life.reason)
         if now < at:
             return False
-        catch_up, newer = self.plan.trigger["catch_up"], any(fire <= now for fire in following)
+        catch_up, newer = self.life.trigger["catch_up"], any(fire <= now for fire in following)
         match slot["reason"]:
             case None:
                 return not any(self._rested(rest, slot) for rest in self.plan.rests)
@@ -132,7 +184,7 @@ class Judge:
             case "missed":
                 return catch_up == "none" and (newer or now - at > MISSED)
             case "run-overlaps":
-                return self.plan.overlap == "skip" and any(one["outcome"] == "fired" for one in before)
+                return self.plan.overlap == "skip" and self.fired is not None and self.fired <= slot["decided_at"]
         return False
 
     def _rested(self, rest: Rest, slot: Record) -> bool:

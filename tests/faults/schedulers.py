@@ -11,7 +11,7 @@ from uuid import UUID
 
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.db import Database
-from dataaggregator.definition import Author
+from dataaggregator.definition import Author, Edit
 from dataaggregator.ids import new_id
 from dataaggregator.settings import Settings
 from services.scheduler.pipelines.commands import PipelineCommands
@@ -93,3 +93,16 @@ async def save_pipelines(database: Database, wanted: Sequence[Mapping[str, Any]]
     ]
     commands = commands_of(database)
     return [await commands.create(WORKSPACE, SOMEBODY, definition) for definition in definitions]
+
+
+async def save_trigger(database: Database, name: str, trigger: Mapping[str, Any]) -> None:
+    """In place of the one there is."""
+
+    def edited(before: Any) -> PipelineDefinition:
+        return PipelineDefinition.model_validate({**before.written, "triggers": [trigger]})
+
+    await commands_of(database).save(WORKSPACE, name, SOMEBODY, Edit(lambda _: None, edited))
+
+
+async def delete_pipeline(database: Database, name: str) -> None:
+    await commands_of(database).delete(WORKSPACE, name, SOMEBODY, lambda _: None)

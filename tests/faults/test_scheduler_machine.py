@@ -16,7 +16,6 @@ from hypothesis.stateful import initialize, rule
 
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.db import Database
-from dataaggregator.definition import Edit
 from dataaggregator.settings import Settings
 from services.scheduler.pipelines import schedules
 from services.scheduler.runs import commands as runs
@@ -26,7 +25,14 @@ from tests.faults import invariants
 from tests.faults.fires_oracle import fires_in, walk
 from tests.faults.invariants import Connection
 from tests.faults.machine import Machine, run_machine
-from tests.faults.schedulers import SCHEDULERS, SOMEBODY, commands_of, save_pipelines
+from tests.faults.schedulers import (
+    SCHEDULERS,
+    SOMEBODY,
+    commands_of,
+    delete_pipeline,
+    save_pipelines,
+    save_trigger,
+)
 from tests.faults.virtual_clock import VirtualClock, virtual_clock
 from tests.integration.bus.rig import DeathError
 from tests.integration.control import WORKSPACE, a_pipeline
@@ -95,6 +101,11 @@ class Known:
             self.slots.append((fire, self._outcome(fire, now, newest=place == len(due) - 1)))
         self.decided = now
 
+    def end(self, now: datetime, reason: str) -> None:
+        """What nobody has decided on goes with the trigger."""
+        self.slots += [(fire, reason) for fire in self._fires(now) if fire > self.decided]
+        self.anchor = self.decided = now
+
     def _fires(self, now: datetime) -> list[datetime]:
         if "every" in self.trigger:
             interval = INTERVALS[self.trigger["every"]]
@@ -117,6 +128,7 @@ class Schedules(Machine[World]):
         self.now = START
         self.known: dict[str, Known] = {}
         self.ids: dict[str, UUID] = {}
+        self.gone: list[tuple[UUID, Known]] = []
 
     @initialize(triggers=st.lists(TRIGGERS, min_size=1, max_size=3))
     def begin(self, triggers: list[dict[str, Any]]) -> None:
@@ -125,7 +137,7 @@ class Schedules(Machine[World]):
 
     async def _begin(self, triggers: list[dict[str, Any]]) -> None:
         await self.world.connection.execute(
-            "TRUNCATE scheduler.pipelines, scheduler.runs, scheduler.connectors, scheduler.outbox,"
+            "TRUNCATE scheduler.pipelines, scheduler.schedules, scheduler.runs, scheduler.connectors, scheduler.outbox,"
             " scheduler.subject_sequences CASCADE"
         )
         await self.world.clock.set(self.now, 0.0)
@@ -169,20 +181,27 @@ class Schedules(Machine[World]):
 
     @rule(data=st.data(), trigger=TRIGGERS)
     def edit(self, data: st.DataObject, trigger: dict[str, Any]) -> None:
-        """What is due by the old trigger is decided before: what nobody has decided on goes with the trigger."""
-        self.tick()
         name = self.one(data)
         known = self.known[name]
-        self.wait(self._edit(name, trigger))
-        same = {**trigger, "catch_up": None} == {**known.trigger, "catch_up": None}
+        self.wait(save_trigger(self.world.database, name, trigger))
+        if {**trigger, "catch_up": None} != {**known.trigger, "catch_up": None}:
+            known.end(self.now, "trigger-removed")
         known.trigger = trigger
-        if not same:
-            known.anchor = known.decided = self.now
 
-    async def _edit(self, name: str, trigger: dict[str, Any]) -> None:
+    @rule(data=st.data(), trigger=TRIGGERS)
+    def replace(self, data: st.DataObject, trigger: dict[str, Any]) -> None:
+        """Deleted, and another one under its name."""
+        name = self.one(data)
+        known = self.known[name]
+        self.wait(delete_pipeline(self.world.database, name))
+        known.end(self.now, "pipeline-deleted")
+        self.gone.append((self.ids[name], known))
+        self.known[name] = Known(trigger, self.now, self.now, decided=self.now)
+        self.ids[name] = self.wait(self._create(name, trigger))
+
+    async def _create(self, name: str, trigger: dict[str, Any]) -> UUID:
         wanted = PipelineDefinition.model_validate(a_pipeline(name, triggers=[trigger]))
-        edit = Edit(lambda _: None, lambda _: wanted)
-        await commands_of(self.world.database).save(WORKSPACE, name, SOMEBODY, edit)
+        return (await commands_of(self.world.database).create(WORKSPACE, SOMEBODY, wanted)).id
 
     @rule(place=st.sampled_from(sorted(PLACES)))
     def die(self, place: str) -> None:
@@ -195,9 +214,11 @@ class Schedules(Machine[World]):
     def tick(self) -> None:
         """All schedulers at once, until nothing is due."""
         self.wait(self._tick())
-        for name, known in self.known.items():
+        for known in self.known.values():
             known.decide(self.now)
-            assert self.wait(self._slots(name)) == known.slots, name
+        there = [(self.ids[name], known) for name, known in self.known.items()]
+        for id_, known in [*there, *self.gone]:
+            assert self.wait(self._slots(id_)) == known.slots, known
         self.wait(invariants.check_slots(self.world.connection))
         self.wait(invariants.check_sequences(self.world.connection, "scheduler"))
 
@@ -209,10 +230,10 @@ class Schedules(Machine[World]):
         await asyncio.gather(*(all_due(ticker) for ticker in self.world.tickers))
         await all_due(self.world.tickers[0])
 
-    async def _slots(self, name: str) -> list[tuple[datetime, str]]:
+    async def _slots(self, pipeline: UUID) -> list[tuple[datetime, str]]:
         rows = await self.world.connection.fetch(
             "SELECT slot_at, coalesce(reason, outcome) AS ended FROM scheduler.slots WHERE pipeline_id = $1 ORDER BY 1",
-            self.ids[name],
+            pipeline,
         )
         return [(row["slot_at"], row["ended"]) for row in rows]
 
