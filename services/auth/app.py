@@ -9,6 +9,8 @@ from dataaggregator.service import Loop, Service
 from dataaggregator.telemetry import logs
 
 from . import SCHEMA, SERVICE
+from .audit.api import AuditApi
+from .audit.commands import Trail
 from .audit.events import HANDLERS
 from .keys.signing import SigningKeys
 from .passwords.api import PasswordsApi
@@ -90,7 +92,14 @@ def build(ports: Ports) -> Service:
     people = People(ports, passwords, policy)
     changes = PasswordCommands(ports, passwords, policy, throttle)
     identity = Identity(ports, keys, passwords, people, sessions)
-    doors = (SessionsApi(sessions, keys), PasswordsApi(changes), UsersApi(people), WorkspacesApi(people))
+    trail = Trail(ports.database, ports.keys, ports.clock)
+    doors = (
+        SessionsApi(sessions, keys),
+        PasswordsApi(changes),
+        UsersApi(people),
+        WorkspacesApi(people),
+        AuditApi(ports.database, trail),
+    )
     return Service(
         name=SERVICE,
         schema=SCHEMA,
@@ -100,7 +109,8 @@ def build(ports: Ports) -> Service:
             Loop("keys", lambda: keys.keep_fresh(KEYS_EVERY_SECONDS)),
             Loop("sweep", lambda: sweep(sessions, changes)),
             Loop("revocations", identity.tell),
+            Loop("audit-heads", trail.keep_signed),
         ],
-        resources=[identity],
-        needs=[ports.database, identity],
+        resources=[identity, trail],
+        needs=[ports.database, identity, trail],
     )

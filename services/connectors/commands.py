@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
+from dataaggregator.bus import audit as trail
 from dataaggregator.connector.registry import connector_type
 from dataaggregator.connector.spec import ConnectorType
 from dataaggregator.contracts.apply import AskedConnector, Change, FieldChange, differences, gathering, refused
@@ -98,7 +99,7 @@ class ConnectorCommands:
         await self._keep_secrets(tx, connector, parted)
         created = ConnectorCreated(connector_id=connector.id, name=connector.name, type=definition.type)
         await outbox.emit(tx, workspace, connector.id, created)
-        await _audit(tx, connector, author, "connector.created")
+        await _audit(tx, connector, author, "connector.created", trail.came(connector))
         return connector
 
     async def _change(
@@ -120,7 +121,7 @@ class ConnectorCommands:
         await store.forget_found(tx, after)
         updated = ConnectorUpdated(connector_id=after.id, name=after.name, type=wanted.type)
         await outbox.emit(tx, after.workspace_id, after.id, updated)
-        await _audit(tx, after, author, "connector.updated")
+        await _audit(tx, after, author, "connector.updated", trail.changed(after, changed))
         return after, changed
 
     async def delete(self, workspace: UUID, reference: str, author: Author, expect: Callable[[int], None]) -> None:
@@ -144,7 +145,7 @@ class ConnectorCommands:
             await store.remove(tx, connector)
             deleted = ConnectorDeleted(connector_id=connector.id, name=connector.name)
             await outbox.emit(tx, workspace, connector.id, deleted)
-            await _audit(tx, connector, author, "connector.deleted")
+            await _audit(tx, connector, author, "connector.deleted", trail.went(connector))
 
     async def keep(self, workspace: UUID, connectors: Sequence[UUID]) -> Sequence[UUID]:
         """Those of these that are there; a deletion that has begun before this gives up."""
@@ -219,6 +220,6 @@ def _other_secrets(kept: Mapping[str, str], parted: Parted) -> Iterator[FieldCha
             yield FieldChange(field=f"config.{at}", change="changed", before=MASK, after=MASK)
 
 
-async def _audit(tx: Connection, connector: Connector, author: Author, action: str) -> None:
-    detail = {"name": connector.name, "type": connector.definition.type, "version": connector.version}
+async def _audit(tx: Connection, connector: Connector, author: Author, action: str, told: Mapping[str, Any]) -> None:
+    detail = {**told, "type": connector.definition.type}
     await outbox.audit(tx, connector.workspace_id, author, Audited(action, "connector", connector.id, detail))

@@ -6,7 +6,7 @@ import re
 _TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), service)
     for pattern, service in (
-        (r"/api/(auth|users|workspaces)(/|$)", "auth"),
+        (r"/api/(audit|auth|users|workspaces)(/|$)", "auth"),
         (r"/api/(connector-types|connectors)(/|$)", "connectors"),
         (r"/api/(transformations|triggers|hooks)(/|$)", "scheduler"),
         (r"/api/(pipelines|backfills)(/|$)", "scheduler"),

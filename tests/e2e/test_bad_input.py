@@ -33,6 +33,7 @@ GOOD: dict[Operation, Json] = {
     ("POST", "/api/workspaces"): {"name": "new"},
     ("POST", "/api/workspaces/{workspace}/members"): {"user": "a@example.org", "role": "viewer"},
     ("PUT", "/api/workspaces/{workspace}/members/{user}"): {"role": "viewer"},
+    ("POST", "/api/audit/verify"): {"heads": []},
     ("POST", "/api/connectors"): {"name": "new", "type": "files", "config": {"root": "file:///tmp"}},
     ("PUT", "/api/connectors/{connector}"): {"name": "new", "type": "files", "config": {"root": "file:///tmp"}},
     ("PATCH", "/api/connectors/{connector}"): {"name": "new"},

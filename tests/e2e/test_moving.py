@@ -116,7 +116,7 @@ async def check_audit(url: str, workspace: str) -> int:
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():
-            links = [link async for link in audit.links(connection, UUID(workspace))]
+            links = [one.link for one in await audit.chain(connection, UUID(workspace))]
         assert first_broken(links) is None
         return len(links)
     finally:

@@ -1,12 +1,15 @@
 """The bus: lines of the audit trail, said in the same transaction as what they are about."""
 
+from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from dataaggregator.bus.emit import Said, emit_all
+from dataaggregator.contracts.apply import FieldChange
 from dataaggregator.contracts.identity import AuditEntry
 from dataaggregator.db import Connection
-from dataaggregator.definition import Audited, Author
+from dataaggregator.definition import Audited, Author, Saved
 from dataaggregator.ids import new_id
 
 
@@ -19,6 +22,22 @@ async def audit(
     """
     moment = at or await tx.fetchval("SELECT now()")
     await emit_all(tx, schema, [audited(schema, workspace, author, line, moment)], source=schema)
+
+
+def came(saved: Saved[Any]) -> dict[str, Any]:
+    """The detail of a definition that was made; a secret in it is masked where it is written."""
+    return {"name": saved.name, "version": saved.version, "after": dict(saved.written)}
+
+
+def went(saved: Saved[Any]) -> dict[str, Any]:
+    """The detail of one that was deleted."""
+    return {"name": saved.name, "version": saved.version, "before": dict(saved.written)}
+
+
+def changed(after: Saved[Any], fields: Iterable[FieldChange]) -> dict[str, Any]:
+    """The detail of one that was changed: what is not as it was, before and after."""
+    told = [one.model_dump(mode="json", exclude_unset=True) for one in fields]
+    return {"name": after.name, "version": after.version, "changes": told}
 
 
 def audited(schema: str, workspace: UUID, author: Author, line: Audited, at: datetime) -> Said:

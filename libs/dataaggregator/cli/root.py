@@ -11,6 +11,7 @@ from dataaggregator.cli.session import Session
 ROOMS = {
     "apply": "code",
     "approve": "definitions",
+    "audit": "audit",
     "backfill": "backfills",
     "backfills": "backfills",
     "bus": "bus",

@@ -1,7 +1,6 @@
 """Audit, bus door: entries of all services are appended to the chain of their workspace."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from dataaggregator.bus import Handler
 from dataaggregator.bus.handler import alone
@@ -11,20 +10,20 @@ from dataaggregator.db import Connection
 from services.auth import SERVICE
 
 from . import store
-from .domain import Link, canonical, link
+from .domain import FILED, Entry, canonical, link
 
 
 async def audit_entries(events: Sequence[Event], tx: Connection) -> None:
     """Of one workspace, as all that one transaction sees."""
     workspace = events[0].workspace_id
     last = await store.last_link(tx, workspace)
-    added: list[tuple[Link, datetime]] = []
+    added: list[Entry] = []
     for event in events:
         entry = event.read(AuditEntry)
         said = entry.model_dump(mode="json") | {"workspace_id": str(event.workspace_id)}
         last = link(last, canonical(said))
-        added.append((last, entry.at))
-    await store.add_links(tx, workspace, added)
+        added.append(Entry(workspace, entry.at, last, tuple(said[name] for name in FILED)))
+    await store.add(tx, added)
 
 
 HANDLERS = [Handler(SERVICE, AuditEntry, alone(audit_entries), handle_all=audit_entries)]

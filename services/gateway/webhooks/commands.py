@@ -10,6 +10,7 @@ from uuid import UUID
 from dataaggregator import signatures
 from dataaggregator.bus import audit as trail
 from dataaggregator.connector.egress import Egress
+from dataaggregator.contracts.apply import differences
 from dataaggregator.db import Connection, Database
 from dataaggregator.definition import Audited, Author, Edit
 from dataaggregator.errors import Conflict, Denied, FieldError, Invalid, Transient
@@ -51,7 +52,7 @@ class WebhookCommands:
         async with self.database.transaction(caller.workspace) as tx:
             webhook = await store.add(tx, caller.workspace, definition, caller.author, about_people=caller.about_people)
             await store.add_secret(tx, webhook, self._sealed(webhook, secret))
-            await _audit(tx, webhook, caller, "webhook.created")
+            await _audit(tx, webhook, caller, "webhook.created", trail.came(webhook))
         return webhook, secret
 
     async def save(self, caller: Caller, reference: str, edit: Edit[WebhookDefinition]) -> Webhook:
@@ -67,7 +68,8 @@ class WebhookCommands:
             if wanted == before.find_definition() and before.disabled_at is None:
                 return before
             after = await store.save(tx, before, wanted, about_people=caller.about_people)
-            await _audit(tx, after, caller, "webhook.updated")
+            fields = differences(before.written, after.written)
+            await _audit(tx, after, caller, "webhook.updated", trail.changed(after, fields))
             return after
 
     async def delete(self, caller: Caller, reference: str, expect: Callable[[int], None]) -> None:
@@ -75,7 +77,7 @@ class WebhookCommands:
             webhook = await store.get(tx, caller.workspace, reference, lock=True)
             expect(webhook.version)
             await store.remove(tx, webhook)
-            await _audit(tx, webhook, caller, "webhook.deleted")
+            await _audit(tx, webhook, caller, "webhook.deleted", trail.went(webhook))
 
     async def rotate(
         self, caller: Caller, reference: str, secret: str | None, overlap_seconds: int
@@ -86,7 +88,7 @@ class WebhookCommands:
             webhook = await store.get(tx, caller.workspace, reference, lock=True)
             ends_at = await store.end_secrets(tx, webhook, overlap_seconds)
             await store.add_secret(tx, webhook, self._sealed(webhook, made))
-            await _audit(tx, webhook, caller, "webhook.secret_rotated")
+            await _audit(tx, webhook, caller, "webhook.secret_rotated", {})
         return made, ends_at
 
     async def redeliver(self, caller: Caller, reference: str, delivery: UUID) -> Mapping[str, Any]:
@@ -95,7 +97,7 @@ class WebhookCommands:
             if webhook.disabled_at is not None:
                 raise Conflict("webhook-disabled", f"The webhook {webhook.name!r} is disabled; save it to try again.")
             again = await deliveries.again(tx, webhook, delivery)
-            await _audit(tx, webhook, caller, "webhook.redelivered", event_id=str(again["event_id"]))
+            await _audit(tx, webhook, caller, "webhook.redelivered", {"event_id": str(again["event_id"])})
             return again
 
     async def _judge(self, definition: WebhookDefinition) -> None:
@@ -112,6 +114,6 @@ class WebhookCommands:
         return self.keys.seal(secret.encode(), aad=aad(webhook.id), purpose=PURPOSE)
 
 
-async def _audit(tx: Connection, webhook: Webhook, caller: Caller, action: str, **more: str) -> None:
-    line = Audited(action, "webhook", webhook.id, {"name": webhook.name, "version": webhook.version, **more})
+async def _audit(tx: Connection, webhook: Webhook, caller: Caller, action: str, told: Mapping[str, Any]) -> None:
+    line = Audited(action, "webhook", webhook.id, {"name": webhook.name, "version": webhook.version, **told})
     await trail.audit(tx, SCHEMA, webhook.workspace_id, caller.author, line)

@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+from dataaggregator.bus import audit as trail
+from dataaggregator.contracts.apply import differences
 from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.pipeline import (
     PipelineBlocked,
@@ -74,7 +77,7 @@ class PipelineCommands:
             await store.remove(tx, pipeline)
             deleted = PipelineDeleted(pipeline_id=pipeline.id, name=pipeline.name)
             await outbox.emit(tx, workspace, pipeline.id, deleted)
-            await _audit(tx, pipeline, author, "pipeline.deleted")
+            await _audit(tx, pipeline, author, "pipeline.deleted", trail.went(pipeline))
 
     async def pause(self, workspace: UUID, reference: str, author: Author) -> Pipeline:
         """Its triggers rest and no run starts; what runs goes on. Pausing a paused one changes nothing."""
@@ -85,7 +88,7 @@ class PipelineCommands:
             paused = await store.set_status(tx, pipeline, Status.PAUSED)
             message = PipelinePaused(pipeline_id=paused.id, name=paused.name)
             await outbox.emit(tx, workspace, paused.id, message)
-            await _audit(tx, paused, author, "pipeline.paused")
+            await _audit(tx, paused, author, "pipeline.paused", {"name": paused.name, "version": paused.version})
             return paused
 
     async def resume(self, workspace: UUID, reference: str, author: Author) -> Pipeline:
@@ -95,7 +98,7 @@ class PipelineCommands:
             if pipeline.status is Status.ACTIVE:
                 return pipeline
             resumed = await _go_on(tx, pipeline)
-            await _audit(tx, resumed, author, "pipeline.resumed")
+            await _audit(tx, resumed, author, "pipeline.resumed", {"name": resumed.name, "version": resumed.version})
             return resumed
 
     async def approve_schema(
@@ -163,7 +166,9 @@ async def set_down(tx: Connection, pipeline: Pipeline, used: material.Used, auth
         pipeline_id=pipeline.id, name=pipeline.name, version=pipeline.version, connector_ids=_ids(used.connectors)
     )
     await outbox.emit(tx, pipeline.workspace_id, pipeline.id, message)
-    await _audit(tx, pipeline, author, f"pipeline.{action}")
+    before = await store.find_written_before(tx, pipeline)
+    told = trail.came(pipeline) if before is None else trail.changed(pipeline, differences(before, pipeline.written))
+    await _audit(tx, pipeline, author, f"pipeline.{action}", told)
     if pipeline.definition.concurrency > 1:  # than before, perhaps
         await hand_over_next(tx, pipeline.workspace_id, pipeline.id)
     return await _activate(tx, pipeline) if pipeline.status is Status.BLOCKED else pipeline
@@ -195,8 +200,7 @@ async def _activate(tx: Connection, pipeline: Pipeline) -> Pipeline:
     return active
 
 
-async def _audit(tx: Connection, pipeline: Pipeline, author: Author, action: str) -> None:
-    detail = {"name": pipeline.name, "version": pipeline.version}
+async def _audit(tx: Connection, pipeline: Pipeline, author: Author, action: str, detail: Mapping[str, Any]) -> None:
     await outbox.audit(tx, pipeline.workspace_id, author, Audited(action, "pipeline", pipeline.id, detail))
 
 

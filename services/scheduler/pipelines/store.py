@@ -175,6 +175,18 @@ async def list_versions(tx: Connection, pipeline: Pipeline, query: PageQuery) ->
     return [Version(row["version"], row["definition"], row["created_at"], row["created_by"]) for row in page], cursor
 
 
+async def find_written_before(tx: Connection, pipeline: Pipeline) -> Mapping[str, Any] | None:
+    """How the version before this one was written; None for the first."""
+    found: Mapping[str, Any] | None = await tx.fetchval(
+        """SELECT definition FROM scheduler.pipeline_versions
+           WHERE workspace_id = $1 AND pipeline_id = $2 AND version = $3""",
+        pipeline.workspace_id,
+        pipeline.id,
+        pipeline.version - 1,
+    )
+    return found
+
+
 async def remove(tx: Connection, pipeline: Pipeline) -> None:
     statement = "DELETE FROM scheduler.pipelines WHERE workspace_id = $1 AND id = $2"
     await tx.execute(statement, pipeline.workspace_id, pipeline.id)

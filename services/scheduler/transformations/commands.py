@@ -1,9 +1,12 @@
 """Transformations, commands: create, save, delete; each one transaction."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+from dataaggregator.bus import audit as trail
+from dataaggregator.contracts.apply import differences
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.dataplane.compile.graph import compile_transformation
 from dataaggregator.db import Connection, Database
@@ -45,7 +48,7 @@ class TransformationCommands:
             expect(saved.version)
             _must_be_unused(saved, await store.used_by(tx, saved), "deleted")
             await store.remove(tx, saved)
-            await _audit(tx, saved, author, "transformation.deleted")
+            await _audit(tx, saved, author, "transformation.deleted", trail.went(saved))
 
 
 async def add(
@@ -53,7 +56,7 @@ async def add(
 ) -> SavedTransformation:
     compile_transformation(definition)
     saved = await store.add(tx, workspace, new_id(), definition, author)
-    await _audit(tx, saved, author, "transformation.created")
+    await _audit(tx, saved, author, "transformation.created", trail.came(saved))
     return saved
 
 
@@ -67,7 +70,8 @@ async def change(
     if definition.name != before.name:
         _must_be_unused(before, await store.used_by(tx, before), "renamed")
     after = await store.save(tx, before, definition, author)
-    await _audit(tx, after, author, "transformation.updated")
+    told = trail.changed(after, differences(before.written, after.written))
+    await _audit(tx, after, author, "transformation.updated", told)
     return after
 
 
@@ -95,6 +99,7 @@ async def users_must_compile(tx: Connection, saved: SavedTransformation, but: Co
             raise Invalid("definition-invalid", detail, errors=wrong) from error
 
 
-async def _audit(tx: Connection, saved: SavedTransformation, author: Author, action: str) -> None:
-    detail = {"name": saved.name, "version": saved.version}
+async def _audit(
+    tx: Connection, saved: SavedTransformation, author: Author, action: str, detail: Mapping[str, Any]
+) -> None:
     await outbox.audit(tx, saved.workspace_id, author, Audited(action, "transformation", saved.id, detail))

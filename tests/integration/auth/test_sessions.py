@@ -253,7 +253,7 @@ async def test_what_was_done_stands_in_the_audit_chain(api: Api) -> None:
     async with asyncio.timeout(10):
         while True:
             async with api.database.transaction(home) as tx:
-                links = [link async for link in store.links(tx, home)]
+                links = [one.link for one in await store.chain(tx, home)]
             if wanted <= {orjson.loads(link.content)["action"] for link in links}:
                 break
             await asyncio.sleep(0.05)

@@ -1,6 +1,7 @@
 """Auth's schema: what may be seen and changed by whom."""
 
 import asyncio
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -9,16 +10,20 @@ import pytest
 from dataaggregator.db import Database
 from dataaggregator.ids import new_id
 from services.auth.audit import store
-from services.auth.audit.domain import first_broken, link
+from services.auth.audit.domain import Entry, first_broken, link
+from tests.sql import execute
 
 
-async def test_the_audit_is_append_only(database: Database) -> None:
-    async with database.platform() as tx:
-        await tx.execute("INSERT INTO auth.audit VALUES ($1, 1, now(), 'content', 'previous', 'digest')", new_id())
-    for statement in ("DELETE FROM auth.audit", "UPDATE auth.audit SET position = 2"):
-        with pytest.raises(asyncpg.RaiseError, match="append-only"):
+@pytest.mark.parametrize("table", ["audit", "audit_heads"])
+async def test_the_audit_is_append_only(database: Database, database_url: str, table: str) -> None:
+    """For the platform by its rights, and for the owner of the tables by a trigger."""
+    for statement in (f"DELETE FROM auth.{table}", f"UPDATE auth.{table} SET position = 2"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
             async with database.platform() as tx:
                 await tx.execute(statement)
+    for statement in (f"DELETE FROM auth.{table}", f"UPDATE auth.{table} SET position = 2", f"TRUNCATE auth.{table}"):
+        with pytest.raises(asyncpg.RaiseError, match="append-only"):
+            await execute(database_url, statement)
 
 
 @pytest.mark.parametrize(
@@ -35,9 +40,8 @@ async def test_many_who_append_to_the_audit_at_once_make_one_chain(database: Dat
 
     async def append(number: int) -> None:
         async with database.platform() as tx:
-            last = await store.last_link(tx, workspace)
-            now = await tx.fetchval("SELECT now()")
-            await store.add_links(tx, workspace, [(link(last, b"entry %d" % number), now)])
+            last = link(await store.last_link(tx, workspace), b"entry %d" % number)
+            await store.add(tx, [Entry(workspace, datetime.now(UTC), last, (None,) * 6)])
 
     await asyncio.gather(*(append(number) for number in range(12)))
     assert await _chain(database, workspace) == (12, None)
@@ -46,5 +50,5 @@ async def test_many_who_append_to_the_audit_at_once_make_one_chain(database: Dat
 async def _chain(database: Database, workspace: UUID) -> tuple[int, int | None]:
     """How many links there are, and where the first broken one is."""
     async with database.platform() as tx:
-        found = [one async for one in store.links(tx, workspace)]
+        found = [one.link for one in await store.chain(tx, workspace)]
     return len(found), first_broken(found)
