@@ -114,9 +114,9 @@ class Client:
         """Change the fields given (RFC 7396)."""
         return await self._call("PATCH", path, body)
 
-    async def delete(self, path: str) -> None:
-        """Remove what is at this path."""
-        await self._call("DELETE", path)
+    async def delete(self, path: str, **parameters: object) -> Any:
+        """Remove what is at this path; the answer, where there is one."""
+        return await self._call("DELETE", path, parameters=parameters)
 
     async def pages(self, path: str, **parameters: object) -> AsyncIterator[Json]:
         """Yield the items of a list, page after page."""

@@ -18,6 +18,7 @@ from .feed.streams import Streams
 from .feed.tail import Tail
 from .forward import Upstreams
 from .idempotency.commands import Idempotency
+from .limiting.api import RateLimitsApi
 from .limiting.commands import Limiting
 from .pages.api import PagesApi
 from .parked.api import ParkedApi
@@ -47,6 +48,7 @@ def build(ports: Ports) -> Service:
         FeedApi(Streams(tail), upstreams),
         StatusApi(ports, upstreams, services),
         ParkedApi(Parked(services), edge.address),
+        RateLimitsApi(ports.database, limiting, edge.address),
         WebhooksApi(ports.database, webhooks, edge.address),
         PagesApi(Documents(services, ports.clock)),
     )

@@ -77,7 +77,11 @@ CALLS: dict[str, Entry] = {
     "permission-denied": Entry(
         "You may not do this", "Ask an administrator of the workspace for a role with the permission named."
     ),
-    "rate-limited": Entry("Too many requests", "Wait for the seconds in Retry-After; RateLimit-* tell what is left."),
+    "rate-limited": Entry(
+        "Too many requests",
+        "Wait for the seconds in Retry-After; RateLimit-* tell what is left. An administrator sees whose limits are "
+        "used up by `dataaggregator rate-limits show`, and lets somebody go on by `rate-limits clear`.",
+    ),
     "refresh-invalid": Entry("The refresh token is not valid", "Log in again with e-mail and password."),
     "refresh-reused": Entry(
         "A refresh token was used twice",

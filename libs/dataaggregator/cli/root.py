@@ -28,6 +28,7 @@ ROOMS = {
     "logs": "runs",
     "parked": "parked",
     "plan": "plan",
+    "rate-limits": "limits",
     "rejected": "rejected",
     "replay": "rejected",
     "run": "runs",

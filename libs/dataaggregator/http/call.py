@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from dataaggregator.errors import Denied
 from dataaggregator.http.identity import Identity
+from dataaggregator.permissions import DEFAULT_WORKSPACE
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -42,6 +43,12 @@ class Call:
         if self.workspace_id is None:
             raise Denied("no-workspace", "You are not a member of any workspace.")
         return self.workspace_id
+
+    @property
+    def of_the_platform(self) -> bool:
+        """Is the workspace of the call the one whose administrators look after what belongs to no workspace?"""
+        membership = self.identity.membership(str(self.workspace))
+        return membership is not None and membership.name == DEFAULT_WORKSPACE
 
     @property
     def idempotency_id(self) -> UUID | None:

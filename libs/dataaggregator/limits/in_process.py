@@ -1,14 +1,15 @@
 """Token buckets kept in this process."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dataaggregator.limits import Bucket
 from dataaggregator.rate import Decision, Rate, decided, refilled
 
 
 @dataclass(slots=True)
-class _Bucket:
+class _Level:
     tokens: float
     at: float
 
@@ -22,7 +23,7 @@ class InProcessLimits:
     def __init__(self, rates: Mapping[str, Rate], monotonic: Callable[[], float] = time.monotonic) -> None:
         self._rates = dict(rates)
         self._monotonic = monotonic
-        self._buckets: dict[tuple[str, str, int], _Bucket] = {}
+        self._buckets: dict[Bucket, _Level] = {}
 
     async def open(self) -> None:
         """Nothing to open."""
@@ -36,21 +37,40 @@ class InProcessLimits:
     async def take(self, limit_class: str, key: str, cost: int = 1, factor: int = 1) -> Decision:
         rate = self._rates[limit_class].times(factor)
         now = self._monotonic()
-        bucket = self._buckets.get((limit_class, key, factor))
-        if bucket is None:
+        bucket = Bucket(limit_class, key, factor)
+        level = self._buckets.get(bucket)
+        if level is None:
             self._sweep(now)
-            bucket = self._buckets[(limit_class, key, factor)] = _Bucket(float(rate.requests), now)
-        bucket.tokens = refilled(rate, bucket.tokens, now - bucket.at)
-        bucket.at = now
-        allowed = bucket.tokens >= cost
+            level = self._buckets[bucket] = _Level(float(rate.requests), now)
+        level.tokens = refilled(rate, level.tokens, now - level.at)
+        level.at = now
+        allowed = level.tokens >= cost
         if allowed:
-            bucket.tokens -= cost
-        return decided(rate, allowed, bucket.tokens, cost)
+            level.tokens -= cost
+        return decided(rate, allowed, level.tokens, cost)
+
+    async def buckets(self, limit_class: str | None = None, key: str | None = None) -> Sequence[Bucket]:
+        now = self._monotonic()
+        return sorted(
+            bucket
+            for bucket, level in self._buckets.items()
+            if limit_class in (None, bucket.limit_class) and key in (None, bucket.key)
+            if not self._full(bucket, level, now)
+        )
+
+    async def clear(self, bucket: Bucket) -> None:
+        self._buckets.pop(bucket, None)
+
+    def _full(self, bucket: Bucket, level: _Level, now: float) -> bool:
+        rate = self._rates[bucket.limit_class].times(bucket.factor)
+        return refilled(rate, level.tokens, now - level.at) >= rate.requests
 
     def _sweep(self, now: float) -> None:
         """Forget buckets that have filled up again: a full one and none at all decide alike."""
         if len(self._buckets) < self._SWEEP_AT:
             return
         self._buckets = {
-            name: bucket for name, bucket in self._buckets.items() if now - bucket.at < self._rates[name[0]].seconds
+            bucket: level
+            for bucket, level in self._buckets.items()
+            if now - level.at < self._rates[bucket.limit_class].seconds
         }

@@ -1,13 +1,16 @@
 """Token buckets in Redis, shared by any number of processes: one script a decision, and leases for busy callers."""
 
 import asyncio
+import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dataaggregator.errors import Transient
+from dataaggregator.limits import Bucket
 from dataaggregator.rate import Decision, Rate, decided
-from dataaggregator.redis_link import LinkDownError, RedisLink, RedisRefusedError, Script
+from dataaggregator.redis_link import LinkDownError, RedisLink, RedisRefusedError, Script, Word
 from dataaggregator.telemetry import logs
 
 LEASE_SECONDS = 1.0
@@ -41,7 +44,9 @@ return {allowed, leased, string.format('%.17g', tokens)}
 
 log = logs.get(__name__)
 
-_Name = tuple[str, str, int]
+# rate_limit:<class>:<key>, and :x<factor> behind it for trusted networks.
+_KEY = re.compile(r"rate_limit:([a-z]+):(.+?)(?::x([0-9]+))?")
+_SCAN = 1000
 
 
 @dataclass(slots=True)
@@ -81,7 +86,7 @@ class RedisLimits:
         self._rates = dict(rates)
         self._leased = frozenset(leased)
         self._monotonic = monotonic
-        self._leases: dict[_Name, _Lease] = {}
+        self._leases: dict[Bucket, _Lease] = {}
         self._returner: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -102,13 +107,10 @@ class RedisLimits:
 
     async def ping(self) -> None:
         """Return if Redis answers; raises Transient."""
-        try:
-            await self._link.call("PING")
-        except (LinkDownError, RedisRefusedError) as error:
-            raise self._unavailable(error) from None
+        await self._call("PING")
 
     async def take(self, limit_class: str, key: str, cost: int = 1, factor: int = 1) -> Decision:
-        name = (limit_class, key, factor)
+        name = Bucket(limit_class, key, factor)
         lease = self._leases.get(name)
         if lease is not None and lease.left >= cost and self._monotonic() < lease.until:
             return _spend(lease, cost)
@@ -120,7 +122,34 @@ class RedisLimits:
             lease = self._leases[name] = _Lease(rate)
         return await self._renew(name, lease, cost)
 
-    async def _renew(self, name: _Name, lease: _Lease, cost: int) -> Decision:
+    async def buckets(self, limit_class: str | None = None, key: str | None = None) -> Sequence[Bucket]:
+        pattern = f"rate_limit:{limit_class or '*'}:{'*' if key is None else _literally(key)}*"
+        found: set[Bucket] = set()
+        cursor: Word = 0
+        while True:
+            cursor, keys = await self._call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN)
+            found |= {bucket for raw in keys if (bucket := self._bucket(raw.decode())) is not None}
+            if int(cursor) == 0:
+                return sorted(one for one in found if key in (None, one.key))
+
+    async def clear(self, bucket: Bucket) -> None:
+        """What processes hold of it goes on until its lease ends: more was asked for, nothing is refused."""
+        await self._call("DEL", _key(bucket))
+
+    def _bucket(self, key: str) -> Bucket | None:
+        """None for a class that this version does not know."""
+        matched = _KEY.fullmatch(key)
+        if matched is None or matched[1] not in self._rates:
+            return None
+        return Bucket(matched[1], matched[2], int(matched[3] or 1))
+
+    async def _call(self, *words: Word) -> Any:
+        try:
+            return await self._link.call(*words)
+        except (LinkDownError, RedisRefusedError) as error:
+            raise self._unavailable(error) from None
+
+    async def _renew(self, name: Bucket, lease: _Lease, cost: int) -> Decision:
         """Ask Redis for this call, and for more of them if the last lease was used up in its time."""
         began, first = self._monotonic(), not lease.asking
         back, lease.left = lease.left, 0
@@ -141,7 +170,7 @@ class RedisLimits:
             return _spend(lease, cost)
         return decided(lease.rate, allowed, lease.stored + lease.left, cost)
 
-    async def _ask(self, name: _Name, rate: Rate, cost: int, ahead: int = 0, back: int = 0) -> tuple[bool, int, float]:
+    async def _ask(self, name: Bucket, rate: Rate, cost: int, ahead: int = 0, back: int = 0) -> tuple[bool, int, float]:
         """Allowed, leased, and what the bucket still holds; raises Transient."""
         arguments = (rate.requests, repr(rate.per_second), cost, ahead, back)
         try:
@@ -160,7 +189,7 @@ class RedisLimits:
                 del self._leases[name]
             await self._give_back(ended)
 
-    async def _give_back(self, leases: Mapping[_Name, _Lease]) -> None:
+    async def _give_back(self, leases: Mapping[Bucket, _Lease]) -> None:
         """What cannot be given back is lost: the bucket refills, and nothing was allowed that should not be."""
         unused = [(name, lease.rate, lease.left) for name, lease in leases.items() if lease.left]
         for lease in leases.values():
@@ -180,6 +209,11 @@ def _spend(lease: _Lease, cost: int) -> Decision:
     return decided(lease.rate, True, lease.stored + lease.left)
 
 
-def _key(name: _Name) -> str:
+def _key(name: Bucket) -> str:
     limit_class, key, factor = name
     return f"rate_limit:{limit_class}:{key}" if factor == 1 else f"rate_limit:{limit_class}:{key}:x{factor}"
+
+
+def _literally(key: str) -> str:
+    """As a pattern of Redis that matches just this."""
+    return re.sub(r"([*?\[\]\\^-])", r"\\\1", key)

@@ -208,10 +208,7 @@ class Export:
 
 def _workspaces(call: Call) -> Sequence[UUID]:
     """The caller's; what belongs to none is looked after where the installation's first administrator is."""
-    membership = call.identity.membership(str(call.workspace))
-    if membership is not None and membership.name == DEFAULT_WORKSPACE:
-        return call.workspace, PLATFORM_WORKSPACE
-    return (call.workspace,)
+    return (call.workspace, PLATFORM_WORKSPACE) if call.of_the_platform else (call.workspace,)
 
 
 def _shown(entry: Entry) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Limiting commands: take from the buckets of a call, and say what is left in them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 from dataaggregator.errors import RateLimited, Transient
+from dataaggregator.limits import Bucket
 from dataaggregator.limits.in_process import InProcessLimits
 from dataaggregator.ports import Ports
 from dataaggregator.rate import Decision, Rate, decided, refilled
@@ -51,6 +53,23 @@ class Limiting:
             metrics.RATE_LIMITED.of(limit_class).inc()
             raise Refused(headers, decision.retry_after)
         return headers
+
+    async def buckets(self, limit_class: str | None, key: str | None) -> Sequence[Bucket]:
+        """Those that are not full."""
+        return await self._limits.buckets(limit_class, key)
+
+    async def look(self, bucket: Bucket) -> Decision:
+        """What a bucket holds; nothing is taken from it."""
+        return await self._limits.take(bucket.limit_class, bucket.key, cost=0, factor=bucket.factor)
+
+    async def clear(self, limit_class: str | None, key: str | None) -> int:
+        """Fill the buckets; how many were not full. Those of this process are for when the store does not answer."""
+        found = await self._limits.buckets(limit_class, key)
+        for bucket in found:
+            await self._limits.clear(bucket)
+        for bucket in await self._local.buckets(limit_class, key):
+            await self._local.clear(bucket)
+        return len(found)
 
     async def forget_outlived(self) -> None:
         """Remove what was counted in the database and no longer matters."""

@@ -24,3 +24,8 @@ async def save_bucket(tx: Connection, key: str, tokens: float, now: datetime) ->
 async def remove_full(tx: Connection, touched_before: datetime) -> None:
     """Forget buckets that have filled up since: a full one and none at all decide alike."""
     await tx.execute("DELETE FROM gateway.login_buckets WHERE touched_at <= $1", touched_before)
+
+
+async def remove_buckets(tx: Connection, key: str | None) -> None:
+    """Those of somebody, of trusted networks too, or all."""
+    await tx.execute("DELETE FROM gateway.login_buckets WHERE $1::text IS NULL OR starts_with(key, $1 || ':x')", key)

@@ -151,7 +151,4 @@ class ParkedApi:
 
 def _workspaces(call: Call) -> Sequence[UUID]:
     """The caller's; what belongs to none is looked after where the installation's first administrator is."""
-    membership = call.identity.membership(str(call.workspace))
-    if membership is not None and membership.name == DEFAULT_WORKSPACE:
-        return call.workspace, PLATFORM_WORKSPACE
-    return (call.workspace,)
+    return (call.workspace, PLATFORM_WORKSPACE) if call.of_the_platform else (call.workspace,)

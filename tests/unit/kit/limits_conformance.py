@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from dataaggregator.limits import Limits, Rate
+from dataaggregator.limits import Bucket, Limits, Rate
 
 # So slow that the time a test takes gives nothing back.
 RATES = {"api": Rate(10, 1000), "login": Rate(2, 6000), "run": Rate(1, 100)}
@@ -75,6 +75,30 @@ class LimitsConformance(ABC):
         await limits.take("api", "a", cost=4)
         told = await limits.take("api", "a", cost=0)
         assert (told.allowed, told.remaining) == (True, 6)
+
+    async def test_buckets_that_are_not_full_are_told_by_class_and_key(self, limits: Limits) -> None:
+        assert await limits.buckets() == []
+        for limit_class, key, factor in (("api", "user:1", 1), ("api", "ip:2001:db8::/64", 10), ("login", "user:1", 1)):
+            await limits.take(limit_class, key, factor=factor)
+        assert await limits.buckets() == [
+            ("api", "ip:2001:db8::/64", 10),
+            ("api", "user:1", 1),
+            ("login", "user:1", 1),
+        ]
+        assert await limits.buckets("login") == [("login", "user:1", 1)]
+        assert await limits.buckets(key="user:1") == [("api", "user:1", 1), ("login", "user:1", 1)]
+        assert await limits.buckets("api", "ip:2001:db8::/64") == [("api", "ip:2001:db8::/64", 10)]
+        assert await limits.buckets(key="user:") == await limits.buckets(key="u*") == []
+        await self.forward(10_000)
+        assert await limits.buckets() == []
+
+    async def test_a_bucket_that_was_cleared_is_full(self, limits: Limits) -> None:
+        for key in ("a", "b"):
+            assert (await limits.take("run", key)).allowed
+        await limits.clear(Bucket("run", "a", 1))
+        assert await limits.buckets() == [("run", "b", 1)]
+        assert (await limits.take("run", "a")).allowed
+        assert not (await limits.take("run", "b")).allowed
 
     async def test_one_that_is_open_answers_ping_and_may_be_closed_twice(self, limits: Limits) -> None:
         await limits.ping()

@@ -1,0 +1,59 @@
+"""Commands about rate limits: who has used them up, and letting them call again."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from dataaggregator.cli.output import console, emit_json, table
+from dataaggregator.cli.session import Session, command
+
+COLUMNS = ("class", "key", "trusted", "limit", "remaining", "reset_seconds")
+
+AnyCommand = Callable[..., Any]
+
+
+def whose(function: AnyCommand) -> AnyCommand:
+    """The options that say which buckets."""
+    for option in (
+        click.option("--workspace-id", "workspace", help="Run starts of this workspace (an id) only."),
+        click.option("--address", help="Of this address only."),
+        click.option("--user", help="Of this user (an id) only."),
+        click.option("--class", "limit_class", type=click.Choice(("api", "login", "run")), help="Of this class only."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.group("rate-limits")
+def rate_limits() -> None:
+    """Show which rate limits somebody has used, and clear them."""
+
+
+@rate_limits.command("show")
+@whose
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 500))
+@command
+async def show(session: Session, /, limit: int, limit_class: str | None, **of: str | None) -> None:
+    """List the limits that are not full again yet."""
+    async with session.client() as client:
+        page = await client.get("/api/rate-limits", limit=limit, **{"class": limit_class}, **of)
+    if session.json:
+        emit_json(page)
+        return
+    console().print(table(COLUMNS, ([item[name] for name in COLUMNS] for item in page["items"])))
+    if page["next_cursor"]:
+        click.echo(f"There are more than {limit}: narrow the list, or read on with --json.", err=True)
+
+
+@rate_limits.command("clear")
+@whose
+@command
+async def clear(session: Session, /, limit_class: str | None, **of: str | None) -> None:
+    """Fill the limits of a class, or of somebody, so that they may call again at once."""
+    async with session.client() as client:
+        told = await client.delete("/api/rate-limits", **{"class": limit_class}, **of)
+    session.tell(told, f"{told['cleared']} cleared")
+
+
+COMMANDS = {"rate-limits": rate_limits}
