@@ -2,8 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from uuid import UUID
@@ -16,18 +18,23 @@ from yarl import URL
 from dataaggregator.directory import Directory
 from dataaggregator.errors import PlatformError, Transient
 from dataaggregator.http.app import STREAMS
-from dataaggregator.telemetry import traces
+from dataaggregator.telemetry import logs, metrics, traces
 
 from .bodies import read_body
+from .circuit import FAILURES, Circuit, State
 
+# Also for a free connection of the pool: who hangs takes all of them, and nobody waits behind that without end.
 CONNECT_SECONDS = 5.0
 # Longer than anything a service does while its caller waits; streams send a heartbeat more often.
 SILENCE_SECONDS = 120.0
 RETRY_PAUSE_SECONDS = 0.1
 POOLED = 200
 SMALL_BYTES = 256 * 1024
+EVENTS = "text/event-stream"
 
 Data = BytesIO | aiohttp.StreamReader | None
+
+log = logs.get("gateway")
 
 # RFC 9110, 7.6.1: of the connection, not of the call.
 _HOP_BY_HOP = frozenset(
@@ -74,33 +81,36 @@ class Unanswered(Transient):
 
 
 class Upstreams:
-    """The pool of connections to the services."""
+    """The connections to the services: a pool for calls, and for streams of events, which last, as many as there are.
+
+    A service that leaves calls without an answer is given up for a moment: its callers are told so at once.
+    """
 
     name = "upstreams"
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._directory = directory
-        self._session: aiohttp.ClientSession | None = None
+        self._calls: aiohttp.ClientSession | None = None
+        self._streams: aiohttp.ClientSession | None = None
+        self._circuits: defaultdict[str, Circuit] = defaultdict(lambda: Circuit(monotonic))
 
     async def open(self) -> None:
-        self._session = aiohttp.ClientSession(
-            # Shorter than any service keeps an idle connection, so that none is used while it is being closed.
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=POOLED, keepalive_timeout=10),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
-            auto_decompress=False,
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Content-Type", "Accept", "Accept-Encoding"),
-        )
+        self._calls = _session(POOLED)
+        self._streams = _session(0)
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for session in (self._calls, self._streams):
+            if session is not None:
+                await session.close()
+        self._calls = self._streams = None
 
     async def ping(self) -> None:
-        if self._session is None:
+        if self._calls is None:
             raise Transient("service-unavailable", "The gateway has not opened its connections yet.")
+
+    def state(self, service: str) -> State:
+        """Is this service asked at all, as this gateway sees it?"""
+        return self._circuits[service].state
 
     async def stream(self, service: str, request: web.Request, target: str, address: str) -> web.StreamResponse:
         """Hand a call on and its answer back, neither whole in memory unless it is small."""
@@ -163,17 +173,64 @@ class Upstreams:
     async def _once(
         self, service: str, method: str, path: str, headers: CIMultiDict[str], data: Data
     ) -> aiohttp.ClientResponse:
-        if self._session is None:
+        session = self._streams if EVENTS in headers.get("Accept", "") else self._calls
+        if session is None:
             raise Transient("service-unavailable", "The gateway is stopping.", retry_after=5)
         url = URL(f"{self._directory.url(service)}{path}", encoded=True)
+        with self._watched(service, caller_sends=isinstance(data, aiohttp.StreamReader)):
+            try:
+                return await session.request(method, url, headers=headers, data=data, allow_redirects=False)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                detail = f"The service {service} does not answer; try again soon."
+                raise _Unsent("service-unavailable", detail, retry_after=2) from error
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise _unanswered(service) from error
+
+    @contextmanager
+    def _watched(self, service: str, *, caller_sends: bool) -> Iterator[None]:
+        """A call whose end is noted; raises Transient if the service is given up for now.
+
+        While the caller still sends, a break may be theirs, and nobody gives up a service for its callers.
+        """
+        circuit = self._circuits[service]
+        if not circuit.admit():
+            detail = f"The service {service} has left several calls without an answer and is not asked for a moment."
+            raise Transient("service-unavailable", detail, retry_after=max(1.0, circuit.rest_seconds))
         try:
-            return await self._session.request(method, url, headers=headers, data=data, allow_redirects=False)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise _Unsent(
-                "service-unavailable", f"The service {service} does not answer; try again soon.", retry_after=2
-            ) from error
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise _unanswered(service) from error
+            yield
+        except (_Unsent, Unanswered) as error:
+            if caller_sends and isinstance(error, Unanswered):
+                circuit.abandoned()
+            elif circuit.failed():
+                _tell(service, given_up=True)
+            raise
+        except BaseException:
+            circuit.abandoned()
+            raise
+        if circuit.succeeded():
+            _tell(service, given_up=False)
+
+
+def _session(per_host: int) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        # Shorter than any service keeps an idle connection, so that none is used while it is being closed.
+        connector=aiohttp.TCPConnector(limit=0, limit_per_host=per_host, keepalive_timeout=10),
+        timeout=aiohttp.ClientTimeout(
+            total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
+        ),
+        auto_decompress=False,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("User-Agent", "Content-Type", "Accept", "Accept-Encoding"),
+    )
+
+
+def _tell(service: str, *, given_up: bool) -> None:
+    metrics.CIRCUIT_OPEN.of(service).set(int(given_up))
+    if given_up:
+        log.warning("service_given_up", service=service, failures=FAILURES)
+    else:
+        log.info("service_back", service=service)
 
 
 class _Unsent(Transient):
@@ -224,7 +281,7 @@ async def _hand_back(request: web.Request, answer: aiohttp.ClientResponse) -> we
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=_back(answer))
     await response.prepare(request)
     task = asyncio.current_task()
-    endless = answer.content_type == "text/event-stream"
+    endless = answer.content_type == EVENTS
     if endless and task is not None:
         request.app[STREAMS].add(task)
     try:

@@ -19,15 +19,23 @@ from dataaggregator.http.parked import BACKLOG, BacklogStatus
 from dataaggregator.http.route import Route
 from dataaggregator.ports import Ports
 
+from .circuit import State
 from .forward import Upstreams
 from .routing import SERVICES
 
 ASK_SECONDS = 3.0
 
 
+Readable = Literal["ready", "not_ready", "unreachable"]
+
+
 class ServiceStatus(BaseModel):
     name: str
-    status: Literal["ready", "not_ready", "unreachable"]
+    status: Readable
+    circuit: State = Field(
+        description="Whether the gateway that was asked sends calls to it: `open` is not for a moment, after several "
+        "that got no answer; `half_open` is one to try."
+    )
     checks: list[Check]
 
 
@@ -100,8 +108,13 @@ class StatusApi:
             fetched = await self._upstreams.get(name, "/health/ready", {}, ASK_SECONDS)
             said = Readiness.model_validate(orjson.loads(fetched.body))
         except (PlatformError, orjson.JSONDecodeError, ValidationError) as error:
-            return _unreachable(name, error.detail if isinstance(error, PlatformError) else "It answers nonsense.")
-        return ServiceStatus(name=name, status="ready" if said.status == "ready" else "not_ready", checks=said.checks)
+            detail = error.detail if isinstance(error, PlatformError) else "It answers nonsense."
+            silent = Check(name=name, ok=False, detail=detail, code="service-unavailable", help=None)
+            return self._told(name, "unreachable", [silent])
+        return self._told(name, "ready" if said.status == "ready" else "not_ready", said.checks)
+
+    def _told(self, name: str, status: Readable, checks: list[Check]) -> ServiceStatus:
+        return ServiceStatus(name=name, status=status, circuit=self._upstreams.state(name), checks=checks)
 
     async def _backlog_of(self, name: str) -> BacklogStatus | None:
         """As the service counts it; None for one that does not answer."""
@@ -117,8 +130,3 @@ class StatusApi:
             )
         except (PlatformError, ValidationError):
             return None
-
-
-def _unreachable(name: str, detail: str) -> ServiceStatus:
-    said = Check(name=name, ok=False, detail=detail, code="service-unavailable", help=None)
-    return ServiceStatus(name=name, status="unreachable", checks=[said])

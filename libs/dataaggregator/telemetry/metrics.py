@@ -90,6 +90,7 @@ PIPELINES_LATE = _gauge("pipelines_late", "Pipelines that have not succeeded by 
 SCHEDULE_LAG = _histogram("schedule_lag_seconds", "From a slot's time to its run being asked for.", buckets=_LONG)
 LOOKS = Family(_counter("trigger_looks_total", "Looks for arrived files: succeeded, failed.", "outcome"))
 RATE_LIMITED = Family(_counter("rate_limited_total", "Calls refused by a rate limit.", "class"))
+CIRCUIT_OPEN = Family(_gauge("circuit_open", "1 while the gateway has given this service up for a moment.", "upstream"))
 WEBHOOKS = Family(_counter("webhook_attempts_total", "Tries to deliver an event: delivered, failed.", "outcome"))
 LOGINS = Family(_counter("logins_total", "Logins, by outcome: succeeded, failed, limited, inactive.", "outcome"))
 BUILD_INFO = _gauge("build_info", "Always 1; the version is the label.", "version")
