@@ -19,7 +19,7 @@ WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 BUF := $(NODE) $(TOOLS)/node_modules/@bufbuild/buf/bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-faults test-security test-contract test-compose test-stores check check-contracts release-contracts reference format lock bench clean
+.PHONY: help setup demo up test test-faults test-security test-contract test-compose test-stores check check-contracts release-contracts reference format lock sbom bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,12 +53,13 @@ up: $(READY) ## start the platform with the demo's pipelines and stay up: http:/
 test: $(READY_DEV) $(READY_TOOLS) ## all tests, with private servers that the run brings up itself
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(WORKERS) tests
 
-check: $(READY_DEV) ## format, lint, types, import rules, generated files, contracts, unit tests
+check: $(READY_DEV) ## format, lint, types, import rules, generated files, leaked secrets, contracts, unit tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m dataaggregator.reference --check
+	@$(BIN)/python -m deploy.supply.leaks
 	@$(MAKE) --no-print-directory check-contracts
 	@$(BIN)/python -m pytest -q tests/unit
 
@@ -82,6 +83,10 @@ lock: ## pin every dependency again, with hashes (needs uv)
 	@$(PIN) --group dev pyproject.toml -o requirements-dev.lock
 	@$(PIN) --group build pyproject.toml -c requirements-dev.lock -o requirements.lock
 	@$(PIN) tests/bench/requirements.in -o tests/bench/requirements.lock
+
+sbom: $(READY_DEV) ## what an image installs, as CycloneDX 1.6, from requirements.lock: build/sbom.cdx.json
+	@mkdir -p build
+	@$(BIN)/python -m deploy.supply.sbom > build/sbom.cdx.json
 
 test-faults: $(READY_DEV) ## the whole count of kills and cuts, each printing its seed (up to an hour)
 	@PYTHONDONTWRITEBYTECODE= FAULTS=all $(BIN)/python -m pytest $(WORKERS) -m faults tests/faults
