@@ -44,7 +44,7 @@ async def audited(api: Api, wanted: str) -> dict[str, Any]:
     async with asyncio.timeout(10):
         while True:
             async with api.database.transaction(home) as tx:
-                entries = [orjson.loads(link.content) async for link in audit.links(tx, home)]
+                entries = [orjson.loads(one.link.content) for one in await audit.chain(tx, home)]
             found = [entry for entry in entries if entry["action"] == wanted]
             if found:
                 return dict(found[0])

@@ -56,6 +56,14 @@ def test_a_removed_link_is_found() -> None:
     assert domain.first_broken(links) == 2
 
 
+def test_a_link_that_stands_at_another_place_or_names_another_before_it_is_found() -> None:
+    """Though its digest is the right one: both are columns that somebody can write to."""
+    for changed in ({"position": 30}, {"previous": bytes(32)}):
+        links = chain(3)
+        links[2] = replace(links[2], **changed)
+        assert domain.first_broken(links) == 3
+
+
 def test_a_chain_goes_on_after_what_was_looked_at_before() -> None:
     links = chain(5)
     assert domain.first_broken(links[3:], links[2]) is None
