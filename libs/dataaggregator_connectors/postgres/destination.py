@@ -96,11 +96,9 @@ class PostgresDestination:
             if not look.ledger:
                 await create_ledger(connection)
             self._has_ledger = True
-            prepared = await prepare_table(connection, load, schema, look)
+            prepared = await prepare_table(connection, load, schema, self._looks)
             if load.replace_strategy is ReplaceStrategy.SWAP:
                 await check_swap(connection, parse_table(load.stream))
-        if prepared.changes:
-            self._looks.forget()
         return prepared
 
     async def foresee(self, load: LoadRequest, schema: pa.Schema) -> Prepared:

@@ -15,7 +15,7 @@ from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.evolving import declared, differences, evolve
 from dataaggregator_connectors.postgres.fit import fits
 from dataaggregator_connectors.postgres.sql import Table, parse_table, quote, quote_all
-from dataaggregator_connectors.postgres.types import TABLES, Column, Look, columns_by_type, look_at
+from dataaggregator_connectors.postgres.types import TABLES, Column, Look, Looks, columns_by_type, look_at
 
 UNIQUE_KEY = """
 SELECT EXISTS (
@@ -27,19 +27,18 @@ SELECT EXISTS (
 """
 
 
-async def prepare_table(connection: Connection, load: LoadRequest, schema: pa.Schema, look: Look) -> Prepared:
+async def prepare_table(connection: Connection, load: LoadRequest, schema: pa.Schema, looks: Looks) -> Prepared:
     """Make the table fit the rows, as far as the policy lets it; what cannot fit is refused with every column named,
-    and nothing is changed.
-
-    `look` is how it is now: if nothing is to be changed, nothing is locked.
+    and nothing is changed. If nothing is to be changed, nothing is locked.
     """
-    schema = written_fields(load, schema)
+    schema, table = written_fields(load, schema), parse_table(load.stream)
     _check_names(load, schema)
+    look = await looks.at(connection, table.sql)
     if look.kind in TABLES:
         judged = judge(load, schema, await differences(connection, load, schema, look))
         if not judged.make:
             return await _checked(connection, load, judged, look)
-    table = parse_table(load.stream)
+    looks.forget()  # it is changed now, by this load or by another one that it waits for
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = '10s'")
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"dataaggregator {table}")

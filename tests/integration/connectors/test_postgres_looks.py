@@ -1,5 +1,7 @@
 """postgres, looking: the steps of a load that follow at once look at a table once, and what has changed is seen."""
 
+import asyncio
+
 import asyncpg
 import pyarrow as pa
 import pytest
@@ -14,6 +16,7 @@ from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.destination import PostgresDestination
 from dataaggregator_connectors.postgres.source import PostgresSource
 from dataaggregator_connectors.postgres.types import Looks
+from tests.integration.bus.rig import eventually
 
 VIEW_THAT_WRITES = """
     CREATE TABLE seen (at timestamptz);
@@ -58,6 +61,42 @@ async def test_a_table_that_the_load_has_made_is_looked_at_again(
     await destination.commit({})
     await destination.close()
     await source.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile"),
+    [(None, "CREATE TABLE u (id bigint)"), ("CREATE TABLE u (other int)", "ALTER TABLE u ADD id bigint")],
+    ids=["made", "grown"],
+)
+async def test_a_table_that_another_load_has_just_changed_is_looked_at_again(
+    empty_database_url: str,
+    config: PostgresConfig,
+    context: Context,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    before: str | None,
+    meanwhile: str,
+) -> None:
+    """Both came at the same moment: this one has looked, and waits for the other."""
+    monkeypatch.setattr(types, "MOMENT_SECONDS", 60.0)
+    other, destination = await asyncpg.connect(empty_database_url), PostgresDestination(config, context)
+    if before is not None:
+        await other.execute(before)
+    load = LoadRequest(run_id=new_id(), pipeline_id=new_id(), stream="public.u", write=WriteKind.APPEND, epoch=1)
+    rows = pa.record_batch({"id": [1]})
+    async with other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock(hashtextextended('dataaggregator public.u', 0))")
+        preparing = asyncio.create_task(destination.prepare(load, rows.schema))
+        waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+        await eventually(lambda: other.fetchval(waiting))
+        await other.execute(meanwhile)
+    assert list((await preparing).changes) == []
+    await destination.begin(load)
+    await destination.write(rows)
+    await destination.commit({})
+    assert await other.fetchval("SELECT array_agg(id) FROM u") == [1]
+    await destination.close()
+    await other.close()
 
 
 async def test_a_column_altered_between_look_and_copy_is_read_as_the_type_that_is_told_or_not_at_all(
