@@ -16,8 +16,8 @@ from tests.bench.room import COMPOSITIONS, Room, define, room, run
 from tests.bench.table import show, spread
 
 ROUNDS = 3
-# The run process that is started ahead for the next workspace.
-AT_REST = 1
+# The run process that is started ahead for the next workspace, and the template of all.
+AT_REST = 2
 GIVEN_UP_WITHIN_SECONDS = 120.0
 SETTLE_SECONDS = 5.0
 

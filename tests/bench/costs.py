@@ -8,9 +8,9 @@ from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PROC = Path("/proc")
-# Whose time the children are that a process of this role has waited for. PostgreSQL's backends are PostgreSQL; the
-# sandbox of a run process that has ended itself cannot be told from it any more.
-BURIED = {"platform": "run process", "executor": "run process", "run process": "sandbox", "postgres": "postgres"}
+# Whose time the children are that a process of this role has waited for. PostgreSQL's backends are PostgreSQL; a
+# template is of the role of what it forks, but one that has ended itself cannot be told from run processes any more.
+BURIED = {"platform": "run process", "executor": "run process"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,11 @@ def _told(pid: int) -> str | None:
     ):
         if program.startswith(name):
             return role
-    for module, role in (("sandbox.process", "sandbox"), ("dataplane.process", "run process")):
+    for module, role in (
+        ("sandbox.process", "sandbox"),
+        ("python.process", "sandbox"),
+        ("dataplane.process", "run process"),
+    ):
         if any(word.endswith(module) for word in words):
             return role
     if "serve" in words:

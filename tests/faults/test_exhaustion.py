@@ -5,8 +5,6 @@ import os
 import random
 import resource
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,15 +44,10 @@ WANTS = {
 }
 
 
-@contextmanager
-def little_room(count: int) -> Iterator[None]:
-    """Whatever is started meanwhile can write no file longer than this; as a full disk, for any user."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+def little_room(pid: int, count: int) -> None:
+    """From now on this process can write no file longer than this; as a full disk, for any user."""
+    hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (count, hard))
 
 
 @pytest.mark.tries(4, 40)
@@ -66,22 +59,20 @@ async def test_what_lacks_something_fails_plainly_and_its_neighbour_succeeds(
     await warehouse.fill(TABLE, "append", old)
     files.show(new)
     settings = settings.model_copy(update=SHORT)
-    with ExitStack() as room:
+    async with open_place(settings, working=True) as place:
+        first = await invariants.first_run_process()
         if not want.room:
-            room.enter_context(little_room(chance.randint(*ROOM_BYTES)))
-        async with open_place(settings, working=True) as place:
-            await invariants.first_run_process()
-            room.close()
-            lacking = await place.queue(definition=lacking_definition(place, files.folder, warehouse.url, want))
-            await begun(place, lacking.run_id)
-            neighbour = await place.queue(definition=definition(place, files.folder, warehouse.url, "append"))
-            assert (await place.ended(neighbour.run_id)).status is Status.SUCCEEDED
-            ended = await place.ended(lacking.run_id)
-            assert ended.status in {Status.FAILED, Status.TIMED_OUT}, await place.error_detail(lacking.run_id)
-            assert await place.error(lacking.run_id) in want.codes, await place.error_detail(lacking.run_id)
-            oracle = await warehouse.make_oracle(TABLE, "append", old, new)
-            await invariants.check_destination(warehouse.connection, TABLE, oracle)
-            await invariants.check_nothing_left(warehouse.connection, settings.home, os.getpid())
+            little_room(first, chance.randint(*ROOM_BYTES))
+        lacking = await place.queue(definition=lacking_definition(place, files.folder, warehouse.url, want))
+        await begun(place, lacking.run_id)
+        neighbour = await place.queue(definition=definition(place, files.folder, warehouse.url, "append"))
+        assert (await place.ended(neighbour.run_id)).status is Status.SUCCEEDED
+        ended = await place.ended(lacking.run_id)
+        assert ended.status in {Status.FAILED, Status.TIMED_OUT}, await place.error_detail(lacking.run_id)
+        assert await place.error(lacking.run_id) in want.codes, await place.error_detail(lacking.run_id)
+        oracle = await warehouse.make_oracle(TABLE, "append", old, new)
+        await invariants.check_destination(warehouse.connection, TABLE, oracle)
+        await invariants.check_nothing_left(warehouse.connection, settings.home, os.getpid())
 
 
 def lacking_definition(place: Place, folder: Path, warehouse: str, want: Want) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import pyarrow as pa
 
 # One arena: glibc would keep eight a core, each with what passing batches left in it. At its top 4 MiB lie free at
 # most, not twice the largest block there ever was. Blocks of a batch are taken from it too: mapped each by itself
-# they cost a tenth of the speed.
+# they cost a tenth of the speed. An allocator that Arrow brings and we do not use starts a thread with it.
 FRUGAL = {
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(4 << 20),
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),

@@ -1,7 +1,9 @@
-"""The run process: warm before it knows for whom, then one job at a time, told over the wire it was born with."""
+"""The run process: forked with its imports done, then one job at a time, told over the wire it was born with.
+
+The template is started by `runprocess` as `python -P -m dataaggregator.dataplane.process DESCRIPTOR`.
+"""
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -20,6 +22,8 @@ from dataaggregator.connector.kept import Kept
 from dataaggregator.connector.registry import connector_types
 from dataaggregator.dataplane.chunked import runner_for
 from dataaggregator.dataplane.failpoints import Failpoints
+from dataaggregator.dataplane.forking.host import Lent
+from dataaggregator.dataplane.forking.template import fork_on_request
 from dataaggregator.dataplane.job import (
     Answered,
     Cancel,
@@ -36,10 +40,10 @@ from dataaggregator.dataplane.redaction import Redaction
 from dataaggregator.dataplane.replicating.replication import Replication
 from dataaggregator.dataplane.report import Reporter, ReportHandler
 from dataaggregator.dataplane.runner import Runner
+from dataaggregator.dataplane.sandbox.spawning import SandboxForks
 from dataaggregator.dataplane.warm import WarmSandbox
 from dataaggregator.dataplane.wire import Wire, WireClosedError
 
-_PR_SET_PDEATHSIG = 1
 SHORT_SECONDS = 1.0
 """After a job so short there is little to tidy up, and the next one may wait already."""
 
@@ -47,8 +51,9 @@ SHORT_SECONDS = 1.0
 class RunProcess:
     """Reads orders for as long as the executor lives; without the executor there is nobody to work for."""
 
-    def __init__(self, wire: Wire, failpoints: Failpoints) -> None:
+    def __init__(self, wire: Wire, forks: SandboxForks, failpoints: Failpoints) -> None:
         self._wire = wire
+        self._forks = forks
         self._failpoints = failpoints
         self._report = Reporter(wire)
         self._kept = Kept()
@@ -62,7 +67,7 @@ class RunProcess:
         while True:
             match read_order(await self._wire.receive()):
                 case Prepare() as prepare:
-                    self._sandboxes = WarmSandbox(prepare.sandbox, Path(prepare.spill_folder))
+                    self._sandboxes = WarmSandbox(prepare.sandbox, Path(prepare.spill_folder), self._forks)
                     self._start(self._ready(self._sandboxes))
                 case Cancel():
                     if self._runner is not None:
@@ -115,20 +120,18 @@ def _end_if_failed(work: asyncio.Task[None]) -> None:
         os._exit(70)
 
 
-def _die_with_parent() -> None:
-    """Killed when the executor is, whatever this process is doing; the closed wire is the second way to notice."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-async def _main(descriptor: int) -> None:
-    connector_types()  # imports every installed connector: warm means no import is left
+async def _main(descriptor: int, *channels: int) -> None:
     wire = await Wire.over(socket.socket(fileno=descriptor))
+    forks = SandboxForks(*(Lent(socket.socket(fileno=channel)) for channel in channels))
     try:
-        await RunProcess(wire, Failpoints.from_environment()).serve()
+        await RunProcess(wire, forks, Failpoints.from_environment()).serve()
     except WireClosedError:
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    _die_with_parent()
-    uvloop.run(_main(int(sys.argv[1])))
+    connector_types()  # imports every installed connector: warm means no import is left
+    born = fork_on_request(socket.socket(fileno=int(sys.argv[1])))
+    os.environ.clear()
+    os.environ.update(born.request["environment"])
+    uvloop.run(_main(*born.held))

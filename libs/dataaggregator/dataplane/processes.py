@@ -1,4 +1,4 @@
-"""The pool of run processes: warm, spawned ahead, bound to one workspace each, watched, killable at any moment."""
+"""The pool of run processes: warm, forked ahead, bound to one workspace each, watched, killable at any moment."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from dataaggregator.dataplane.job import SandboxSettings
-from dataaggregator.dataplane.runprocess import FrameHandler, RunProcess, spawn
+from dataaggregator.dataplane.runprocess import FrameHandler, RunProcess, Templates, spawn
 
 __all__ = ["FrameHandler", "PoolSettings", "ProcessPool", "RunProcess"]
 
@@ -49,6 +49,7 @@ class ProcessPool:
         self._idle: deque[RunProcess] = deque()
         self._all: set[RunProcess] = set()
         self._watch: asyncio.Task[None] | None = None
+        self.templates = Templates(settings.folder)
         self._closed = False
 
     async def open(self) -> None:
@@ -69,6 +70,7 @@ class ProcessPool:
         await asyncio.gather(*tasks, return_exceptions=True)
         for process in list(self._all):
             await self._end(process)
+        await self.templates.close()
 
     @contextlib.asynccontextmanager
     async def take(self, workspace: UUID) -> AsyncIterator[RunProcess]:
@@ -111,7 +113,8 @@ class ProcessPool:
             self._warm.append(asyncio.create_task(self._spawn(), name="run-process-spawn"))
 
     async def _spawn(self) -> RunProcess:
-        process = await spawn(self._settings.folder, self._settings.sandbox, self._settings.memory_bytes)
+        settings = self._settings
+        process = await spawn(self.templates, settings.folder, settings.sandbox, settings.memory_bytes)
         self._all.add(process)
         try:
             async with asyncio.timeout(self._settings.start_seconds):

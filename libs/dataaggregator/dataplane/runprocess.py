@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from uuid import UUID
 
 from dataaggregator.clock import SystemClock
 from dataaggregator.dataplane.allocators import FRUGAL
+from dataaggregator.dataplane.forking.host import Forked, Template
 from dataaggregator.dataplane.job import (
     AboutToCommit,
     Answered,
@@ -36,6 +36,7 @@ from dataaggregator.dataplane.job import (
     read_frame,
 )
 from dataaggregator.dataplane.redaction import Redaction
+from dataaggregator.dataplane.sandbox.spawning import SandboxTemplates
 from dataaggregator.dataplane.wire import Wire, WireClosedError
 from dataaggregator.errors import Permanent, PlatformError, Transient
 
@@ -56,7 +57,7 @@ _PAGE_BYTES = resource.getpagesize()
 class RunProcess:
     """Owned by one taker at a time. Every way it can end is told as a PlatformError."""
 
-    def __init__(self, process: asyncio.subprocess.Process, wire: Wire, spill: Path, memory_bytes: int) -> None:
+    def __init__(self, process: Forked, wire: Wire, spill: Path, memory_bytes: int) -> None:
         self._process = process
         self._wire = wire
         self._spill = spill
@@ -224,10 +225,7 @@ class RunProcess:
         return Transient("run-process-lost", f"The run process ended in the middle of its work ({how}).")
 
     async def _read_stderr(self) -> None:
-        stream = self._process.stderr
-        if stream is None:
-            return
-        while data := await stream.read(4096):
+        while data := await self._process.stderr.read(4096):
             self._stderr += data
             if len(self._stderr) > STDERR_BYTES:
                 del self._stderr[: len(self._stderr) - STDERR_BYTES]
@@ -237,29 +235,39 @@ async def _ignore(_: Progress | LogLine | SchemaChange | CursorCommitted) -> Non
     """A probe's frames on the way are of no interest to a caller who gave no handler."""
 
 
-async def spawn(folder: Path, sandbox: SandboxSettings, memory_bytes: int) -> RunProcess:
+class Templates:
+    """What run processes and their sandboxes are forked from: nobody's, and warm for every workspace."""
+
+    def __init__(self, folder: Path) -> None:
+        self.runs = Template("dataaggregator.dataplane.process", "-P", environment=_environment(), folder=folder)
+        self.sandboxes = SandboxTemplates(folder)
+
+    async def close(self) -> None:
+        """End them, with every process that they forked."""
+        await self.runs.close()
+        await self.sandboxes.close()
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | FRUGAL
+
+
+async def spawn(templates: Templates, folder: Path, sandbox: SandboxSettings, memory_bytes: int) -> RunProcess:
     """Starts a run process and tells it what its sandbox may use; wait_ready() says when it is warm."""
     spill = Path(tempfile.mkdtemp(prefix="spill-", dir=folder))
     ours, theirs = socket.socketpair()
+    held = [theirs, templates.sandboxes.engine.lend(), templates.sandboxes.python.lend()]
     try:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "dataaggregator.dataplane.process", str(theirs.fileno())),
-            pass_fds=(theirs.fileno(),),
-            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | FRUGAL,
-            cwd=spill,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # killed as a group, with whatever it started
-        )
-    except BaseException as error:
+        # Killed as a group, with whatever it started: each that is forked has a session of its own.
+        descriptors = (end.fileno() for end in held)
+        process = await templates.runs.fork(spill, *descriptors, environment=_environment())
+    except BaseException:
         ours.close()
         shutil.rmtree(spill, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise Transient("run-process-lost", f"A run process cannot be started: {error.strerror}.") from error
         raise
     finally:
-        theirs.close()
+        for end in held:
+            end.close()
     running = RunProcess(process, await Wire.over(ours), spill, memory_bytes)
     try:
         await running.prepare(sandbox)

@@ -7,14 +7,16 @@ from pathlib import Path
 from dataaggregator.dataplane.job import SandboxSettings
 from dataaggregator.dataplane.sandbox.host import Sandbox
 from dataaggregator.dataplane.sandbox.messages import SandboxLimits
+from dataaggregator.dataplane.sandbox.spawning import SandboxForks
 
 
 class WarmSandbox:
     """`warm` begins to start one, `take` waits for it; one that cannot start fails only the job that needs it."""
 
-    def __init__(self, settings: SandboxSettings, folder: Path) -> None:
+    def __init__(self, settings: SandboxSettings, folder: Path, forks: SandboxForks) -> None:
         self._settings = settings
         self._folder = folder
+        self._forks = forks
         self._made = 0
         self._coming: asyncio.Task[tuple[Sandbox, Path]] | None = None
         self._taken: list[tuple[Sandbox, Path]] = []
@@ -56,5 +58,5 @@ class WarmSandbox:
             python_seconds=self._settings.python_seconds,
             level=self._settings.level,
         )
-        sandbox = await Sandbox.start(limits)
+        sandbox = await Sandbox.start(limits, self._forks)
         return sandbox, spill

@@ -50,7 +50,7 @@ def orphans(home: Path, platform_pid: int | None) -> list[int]:
 
 
 def run_processes() -> list[int]:
-    """Every run process and sandbox on this machine."""
+    """Every run process and sandbox on this machine, and every template of theirs."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -67,14 +67,16 @@ async def first_run_process() -> int:
     """The warm run process of an executor in this process, once it is there: it keeps what it was started with."""
     deadline = time.monotonic() + STARTED_WITHIN_SECONDS
     while time.monotonic() < deadline:
-        for pid in own_run_processes():
-            return pid
+        own = own_run_processes()
+        for pid in own:
+            if ancestors(pid)[0] in own:  # forked from its template
+                return pid
         await asyncio.sleep(0.01)
     raise AssertionError("no run process was started")
 
 
 def own_run_processes() -> list[int]:
-    """Those of an executor in this process, with their sandboxes."""
+    """Those of an executor in this process, with their sandboxes and templates."""
     return [pid for pid in run_processes() if os.getpid() in ancestors(pid)]
 
 

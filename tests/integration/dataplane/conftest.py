@@ -105,6 +105,14 @@ async def pool_of(folder: Path, warm: int = 1) -> AsyncIterator[ProcessPool]:
         await pool.close()
 
 
+def sandboxes_of(pool: ProcessPool) -> list[int]:
+    """The processes of its sandboxes, whichever run process they work for."""
+    pid = pool.templates.sandboxes.engine.pid
+    if pid is None:
+        return []
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @contextmanager
 def armed(failpoint: str) -> Iterator[None]:
     """The environment of processes started inside."""

@@ -63,7 +63,7 @@ async def test_a_cancel_waits_until_a_committed_chunk_is_written_down(
     await orders(300)
     await bench.run(bench.job(SINCE, [TO | {"stream": "public.before"}]))
     job = bench.job(SINCE, [TO | {"chunk_rows": 100}])
-    sandboxes = WarmSandbox(SandboxSettings(), bench.folder / "spill")
+    sandboxes = WarmSandbox(SandboxSettings(), bench.folder / "spill", bench.pool.templates.sandboxes.forks)
     runner = ChunkedRunner(job, Silent(), sandboxes, Failpoints())
     running = asyncio.create_task(runner.run())
     async with ledger_locked_at_the_commit(db, empty_database_url):

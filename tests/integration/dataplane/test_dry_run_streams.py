@@ -117,7 +117,7 @@ async def in_here(bench: Bench, job: RunJob) -> Tried:
     )
     opening = Opening(job.settings, bench.folder, logging.getLogger(__name__))
     dry = DryRunJob(asked=asked, connectors=bench.connectors, kept=job.kept)
-    sandboxes = WarmSandbox(SandboxSettings(), bench.folder / "spill")
+    sandboxes = WarmSandbox(SandboxSettings(), bench.folder / "spill", bench.pool.templates.sandboxes.forks)
     try:
         told = await dry_run(Tools(dry, MASK_KEY, opening, sandboxes, Silent()))
     finally:

@@ -12,7 +12,7 @@ from dataaggregator.dataplane.processes import GROWTH_BYTES, PoolSettings, Proce
 from dataaggregator.errors import Permanent, Transient
 from tests.integration.bus.rig import eventually
 
-from .conftest import WORKSPACE, Bench, pool_of
+from .conftest import WORKSPACE, Bench, pool_of, sandboxes_of
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 
@@ -82,13 +82,19 @@ async def test_a_process_that_holds_more_and_more_memory_is_given_out_no_more(
     assert not alive(first)
 
 
-async def test_more_memory_than_declared_ends_the_process_and_says_so(tmp_path: Path) -> None:
+async def test_more_memory_than_declared_ends_the_process_and_says_so(
+    tmp_path: Path, bench: Bench, orders: Callable[[int], Awaitable[None]]
+) -> None:
+    await orders(1)
+    job = bench.job({"orders": {"connector": "pg", "stream": "orders"}}, [_copy("public.a")])
     pool = ProcessPool(PoolSettings(warm=0, folder=tmp_path, memory_bytes=1024 * 1024))
     await pool.open()
     try:
-        with pytest.raises(Permanent) as ended:
-            async with pool.take(ONE):
-                pass
+        async with pool.take(WORKSPACE) as process, asyncio.timeout(10):
+            while process.reusable:  # noqa: ASYNC110 - a watchdog gives no event
+                await asyncio.sleep(0.01)
+            with pytest.raises(Permanent) as ended:
+                await process.run(job, bench.on_frame)
         assert ended.value.code == "run-memory-exceeded"
     finally:
         await pool.close()
@@ -129,7 +135,7 @@ async def test_a_sandbox_is_started_for_the_first_job_that_needs_one_and_ahead_f
             async with pool.take(WORKSPACE) as process:
                 assert (await process.run(job, bench.on_frame)).status == "succeeded"
                 await process.wait_ready()
-                kept.append(_children(process.pid))
+                kept.append(sandboxes_of(pool))
     assert [len(sandboxes) for sandboxes in kept] == [0, 1, 1]
     assert kept[1] != kept[2], "each serves one job"
 
@@ -183,10 +189,6 @@ STOP_IN_THE_MIDDLE = """
 
 async def _nothing(_: object) -> None:
     """A frame that nobody asks about."""
-
-
-def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _copy(stream: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Whole runs through real run processes and sandboxes: how they end, and what they say of it."""
 
+import asyncio
 import os
 import signal
 import time
@@ -9,11 +10,14 @@ from typing import Any
 
 import asyncpg
 import pyarrow.parquet as pq
+import pytest
 
 from dataaggregator.dataplane.job import LogLine, Progress, RunJob, RunOutcome
 from dataaggregator.dataplane.processes import RunProcess
+from dataaggregator.dataplane.sandbox.processor import used_seconds
+from dataaggregator.errors import Transient
 
-from .conftest import WORKSPACE, Bench
+from .conftest import WORKSPACE, Bench, pool_of, sandboxes_of
 
 Fill = Callable[[int], Awaitable[None]]
 ORDERS = {"connector": "pg", "stream": "public.orders"}
@@ -26,10 +30,6 @@ def keep(*steps: dict[str, Any], name: str = "keep", inputs: tuple[str, ...] = (
 
 def target(write: str = "append", **more: Any) -> dict[str, Any]:
     return {"connector": "pg", "input": "keep", "stream": "public.target", "write": write} | more
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def run_until(
@@ -82,17 +82,38 @@ async def test_an_undecoded_copy_can_be_cancelled_too(bench: Bench, orders: Fill
 
 
 async def test_a_sandbox_that_dies_is_a_plain_failure(bench: Bench, orders: Fill, db: asyncpg.Connection) -> None:
-    async def kill_sandbox(process: RunProcess) -> None:
-        for child in children(process.pid):
-            os.kill(child, signal.SIGKILL)
+    async with pool_of(bench.folder / "own", warm=0) as bench.pool:
 
-    job = bench.job({"orders": ENDLESS}, [target()], [keep({"filter": "n > 0"})])
-    outcome, seconds = await run_until(bench, job, kill_sandbox)
+        async def kill_sandbox(_: RunProcess) -> None:
+            for pid in sandboxes_of(bench.pool):
+                os.kill(pid, signal.SIGKILL)
+
+        job = bench.job({"orders": ENDLESS}, [target()], [keep({"filter": "n > 0"})])
+        outcome, seconds = await run_until(bench, job, kill_sandbox)
     assert outcome.status == "failed"
     assert outcome.error is not None
     assert (outcome.error.code, outcome.error.stage) == ("sandbox-killed", "transformations")
     assert seconds < 20
     assert await db.fetchval("SELECT count(*) FROM target") == 0
+
+
+async def test_a_killed_run_process_takes_its_sandbox_with_it(bench: Bench, orders: Fill) -> None:
+    """The sandbox computes and looks at no wire: its template sees that whom it works for has ended."""
+    await orders(3)
+    endless = "select count(*) as n from range(1000000000) a, range(1000000000) b where hash(a, b) = 7"
+    job = bench.job({"orders": ORDERS}, [target()], [keep({"sql": endless})])
+    async with pool_of(bench.folder / "own", warm=0) as pool, asyncio.timeout(60):
+        async with pool.take(WORKSPACE) as process:
+            running = asyncio.create_task(process.run(job, bench.on_frame))
+            while sum(used_seconds(pid) for pid in sandboxes_of(pool)) < 1:  # noqa: ASYNC110 - a process gives no event
+                await asyncio.sleep(0.05)
+            template = pool.templates.sandboxes.engine.pid
+            os.kill(process.pid, signal.SIGKILL)
+            with pytest.raises(Transient):
+                await running
+        while sandboxes_of(pool):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        assert pool.templates.sandboxes.engine.pid == template
 
 
 async def test_rejected_rows_are_in_the_quarantine_and_in_the_ledger(

@@ -16,6 +16,7 @@ from dataaggregator.dataplane.compile.plan import TransformNode
 from dataaggregator.dataplane.sandbox.host import Sandbox
 from dataaggregator.dataplane.sandbox.messages import Output, Rows, SandboxLimits
 from dataaggregator.dataplane.sandbox.processor import used_seconds
+from dataaggregator.dataplane.sandbox.spawning import SandboxTemplates
 from tests.integration.sandbox.pythons import PythonSteps
 
 _STEP: TypeAdapter[Step] = TypeAdapter(Step)
@@ -48,13 +49,21 @@ class Ran:
 Run = Callable[..., Awaitable[Ran]]
 
 
+@pytest.fixture(scope="session")
+async def templates(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SandboxTemplates]:
+    """The same for all tests, as an executor's are for all runs."""
+    templates = SandboxTemplates(tmp_path_factory.mktemp("templates"))
+    yield templates
+    await templates.close()
+
+
 @pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Sandbox]]]:
+async def start(tmp_path: Path, templates: SandboxTemplates) -> AsyncIterator[Callable[..., Awaitable[Sandbox]]]:
     """`start(memory_bytes=…, cpu_seconds=…)` gives a warm sandbox."""
     started: list[Sandbox] = []
 
     async def begin(**limits: Any) -> Sandbox:
-        sandbox = await Sandbox.start(SandboxLimits(tmp_path / f"spill{len(started)}", **limits))
+        sandbox = await Sandbox.start(SandboxLimits(tmp_path / f"spill{len(started)}", **limits), templates.forks)
         started.append(sandbox)
         return sandbox
 

@@ -204,7 +204,10 @@ WITHIN = {
     "a sandbox of its own": (
         "import asyncio, pathlib\nfrom dataaggregator.dataplane.sandbox.host import Sandbox\n"
         "from dataaggregator.dataplane.sandbox.messages import SandboxLimits\n"
-        "return asyncio.run(Sandbox.start(SandboxLimits(pathlib.Path('{written}'))))"
+        "from dataaggregator.dataplane.sandbox.spawning import SandboxTemplates\n"
+        "at = pathlib.Path('{written}')\n"
+        "async def start():\n    return await Sandbox.start(SandboxLimits(at), SandboxTemplates(at).forks)\n"
+        "return asyncio.run(start())"
     ),
 }
 EVERY = {

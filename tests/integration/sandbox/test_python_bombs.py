@@ -1,9 +1,11 @@
 """Bombs in Python: each ends within its limit and a second, is told as what it was, and harms no neighbour."""
 
-import resource
-import threading
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,22 @@ from dataaggregator.dataplane.sandbox import lockdown
 from dataaggregator.dataplane.sandbox.answers import PYTHON_LOST
 from dataaggregator.dataplane.sandbox.messages import SandboxLimits
 from dataaggregator.errors import PlatformError
+from tests.integration.sandbox.neighbour import AT_WORK
 from tests.integration.sandbox.pythons import PythonSteps, at_work, python
 from tests.integration.sandbox.test_limits import limits_of
 from tests.security import tried
 
 pytestmark = pytest.mark.security
 
+ROOT = Path(__file__).parents[3]
 FLOW = pa.table({"id": [1, 2, 3]})
 LIMIT_SECONDS = 1
-STARTING_SECONDS = 1.5  # the interpreter and Arrow, before the limit counts
+LATE_SECONDS = 0.5  # until the kernel looks, and has taken all back
 LIMITS: dict[str, Any] = {
     "memory_bytes": 192 << 20,
     "cpu_seconds": LIMIT_SECONDS,
     "spill_bytes": 32 << 20,
-    "python_seconds": 4,
+    "python_seconds": 10,  # the limit of processor time comes first, also where cores are shared
 }
 HANDLER = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
 
@@ -99,42 +103,19 @@ BROKEN = {
 }
 
 
-class Neighbour:
-    """Another workspace's run, at work all the time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._steps = PythonSteps(folder)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._work)
-        self.done = 0
-        self.harm: list[object] = []
-        self._thread.start()
-
-    def _work(self) -> None:
-        body = "return rows.append_column('x', pc.add(rows['id'], 1))"
-        while not self._over.is_set():
-            try:
-                if [row["x"] for row in self._steps([python(body)], FLOW).values] != [2, 3, 4]:
-                    self.harm.append("other rows")
-            except PlatformError as error:
-                self.harm.append(error)
-            self.done += 1
-            time.sleep(0.02)
-
-    def close(self) -> None:
-        self._over.set()
-        self._thread.join()
-        self.harm += ["it was started again"] * (self._steps.starts - 1)
-        self._steps.close()
-
-
 @pytest.fixture(scope="module", autouse=True)
-def neighbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbour]:
-    neighbour = Neighbour(tmp_path_factory.mktemp("neighbour"))
-    yield neighbour
-    neighbour.close()
-    assert neighbour.done > 0
-    assert neighbour.harm == []
+def neighbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Another workspace's run, at work all the time. No thread: Python 3.11 fails where two parse at once."""
+    command = [sys.executable, "-m", "tests.integration.sandbox.neighbour", str(tmp_path_factory.mktemp("neighbour"))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == AT_WORK
+        yield
+        said, _ = process.communicate()
+    told = json.loads(said)
+    assert told["harm"] == []
+    assert told["done"] > 1
 
 
 @pytest.fixture
@@ -149,12 +130,10 @@ def explode(steps: PythonSteps, body: str) -> tuple[PlatformError, float]:
     step: dict[str, Any] = python(f"{body}\nreturn rows", schema={"id": "bigint"})
     if body == "LOAD":
         step["python"] = "while True:\n    pass\ndef transform(rows):\n    return rows"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with pytest.raises(PlatformError) as caught:
         steps([step], FLOW)
-    steps.close()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return caught.value, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    steps.stop()
+    return caught.value, steps.spent
 
 
 @pytest.mark.parametrize("name", tried(MEMORY))
@@ -162,22 +141,22 @@ def test_a_bomb_of_memory_ends_in_its_limit(bombed: PythonSteps, name: str) -> N
     error, spent = explode(bombed, MEMORY[name])
     # One that grows slowly meets the limit of time first; an engine may break down where it gets no more.
     assert error.code in ("sandbox-memory", "sandbox-output", PYTHON_LOST), error
-    assert spent < STARTING_SECONDS + LIMIT_SECONDS + 1
+    assert spent < LATE_SECONDS + LIMIT_SECONDS + 1
 
 
 @pytest.mark.parametrize("name", tried(TIME))
 def test_a_bomb_of_time_ends_in_its_limit(bombed: PythonSteps, name: str) -> None:
     error, spent = explode(bombed, TIME[name])
     assert error.code in (PYTHON_LOST, "sandbox-memory"), error
-    assert spent < STARTING_SECONDS + LIMIT_SECONDS + 1
+    assert spent < LATE_SECONDS + LIMIT_SECONDS + 1
 
 
 @pytest.mark.parametrize("name", tried(WAITING))
 def test_what_waits_for_ever_is_waited_for_no_longer_than_its_limit(tmp_path: Path, name: str) -> None:
-    steps = PythonSteps(tmp_path, SandboxLimits(tmp_path, **{**LIMITS, "python_seconds": 1}))
-    steps([python("return rows")], FLOW)
-    began = time.monotonic()
-    error, _ = explode(steps, WAITING[name])
+    with closing(PythonSteps(tmp_path, SandboxLimits(tmp_path, **{**LIMITS, "python_seconds": 1}))) as steps:
+        steps([python("return rows")], FLOW)
+        began = time.monotonic()
+        error, _ = explode(steps, WAITING[name])
     assert (error.code, "gave no answer within 1 s" in error.detail) == ("sandbox-timeout", True)
     assert time.monotonic() - began < 1 + 1
 
@@ -197,7 +176,7 @@ def test_what_would_spread_is_refused_and_the_process_goes_on(bombed: PythonStep
 def test_a_process_that_breaks_takes_nothing_with_it(bombed: PythonSteps, name: str) -> None:
     error, spent = explode(bombed, BROKEN[name])
     assert error.code == PYTHON_LOST
-    assert spent < STARTING_SECONDS + LIMIT_SECONDS + 1
+    assert spent < LATE_SECONDS + LIMIT_SECONDS + 1
 
 
 DEATHS = {
@@ -213,7 +192,7 @@ async def test_who_runs_it_tells_the_step_and_why_it_ended(run: Any, body: str) 
     step = python(at_work(body), schema={"id": "bigint"})
     code, told = DEATHS[body]
     with pytest.raises(PlatformError) as caught:
-        await run([{"filter": "id > 0"}, step], FLOW, **{**LIMITS, "memory_bytes": 512 << 20, "python_seconds": 2})
+        await run([{"filter": "id > 0"}, step], FLOW, **{**LIMITS, "memory_bytes": 512 << 20})
     assert caught.value.code == code, caught.value
     assert caught.value.detail.startswith("t[1].python: ")
     assert told in caught.value.detail

@@ -171,7 +171,7 @@ def test_a_forged_answer_is_no_more_than_a_wrong_one(python_steps: PythonSteps, 
         with pytest.raises(PlatformError) as caught:
             python_steps([python(body)], pa.table({"id": ["a", "b"]}))
     finally:
-        python_steps.close()  # its wire is out of step now
+        python_steps.stop()  # its wire is out of step now
     assert caught.value.code in ("python-output-invalid", PYTHON_LOST), caught.value
     assert ("rows that cannot be read" in caught.value.detail) is (name in UNREADABLE), caught.value
     assert all(len(text) <= PRINTED_CHARACTERS for text in python_steps.printed)
@@ -203,5 +203,5 @@ def test_what_python_patches_changes_no_count(python_steps: PythonSteps) -> None
     try:
         (counts,) = python_steps([python(body, row_ids=True)], FLOW).counts
     finally:
-        python_steps.close()  # what it patched stays patched
+        python_steps.stop()  # what it patched stays patched
     assert (counts.read, counts.written, counts.kept, counts.filtered) == (3, 1, 1, {"transform": 2})

@@ -159,8 +159,10 @@ from dataaggregator.contracts.steps import Step
 from dataaggregator.dataplane.compile.plan import TransformNode
 from dataaggregator.dataplane.sandbox.host import Sandbox
 from dataaggregator.dataplane.sandbox.messages import SandboxLimits
+from dataaggregator.dataplane.sandbox.spawning import SandboxTemplates
 async def main():
-    sandbox = await Sandbox.start(SandboxLimits(pathlib.Path({str(tmp_path)!r})))
+    at = pathlib.Path({str(tmp_path)!r})
+    sandbox = await Sandbox.start(SandboxLimits(at), SandboxTemplates(at).forks)
     step = TypeAdapter(Step).validate_python({{"sql": "select count(*) n from range(1000000000) a, range(1000000) b"}})
     schema = pa.schema([("id", pa.int64())])
     await sandbox.load([TransformNode("t", ("flow",), (step,))], {{"flow": schema}}, ["t"])

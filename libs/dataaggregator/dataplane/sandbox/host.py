@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from dataaggregator.contracts.steps import MaskStep, PythonStep
 from dataaggregator.dataplane.compile.plan import TransformNode
+from dataaggregator.dataplane.forking.host import Forked, last_words
 from dataaggregator.dataplane.sandbox import rows, values, wire
 from dataaggregator.dataplane.sandbox.answers import PYTHON_LOST, cause_of_death, decode_error, decode_output
 from dataaggregator.dataplane.sandbox.messages import Done, Output, SandboxLimits
 from dataaggregator.dataplane.sandbox.processor import ProcessorTime
 from dataaggregator.dataplane.sandbox.python.host import PythonProcess
-from dataaggregator.dataplane.sandbox.spawning import last_words, limits_frame, spawn
+from dataaggregator.dataplane.sandbox.spawning import SandboxForks, limits_frame
 from dataaggregator.errors import Permanent, PlatformError
 
 START_SECONDS = 60.0
@@ -30,10 +31,11 @@ class Sandbox:
     from whatever is waited for; what the user's SQL did wrong raises Invalid.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, end: socket.socket, limits: SandboxLimits) -> None:
+    def __init__(self, process: Forked, end: socket.socket, limits: SandboxLimits, forks: SandboxForks) -> None:
         self._process = process
         self._end = end
         self._limits = limits
+        self._forks = forks
         self._stderr = asyncio.create_task(last_words(process.stderr))
         self._time = ProcessorTime(process.pid, limits.cpu_seconds)
         self._error: PlatformError | None = None
@@ -44,14 +46,18 @@ class Sandbox:
         self.stage_schemas: Mapping[str, pa.Schema] = {}
 
     @classmethod
-    async def start(cls, limits: SandboxLimits) -> Self:
-        """Spawn a process, lock it down, let it import its engines: warm, bound to no workspace yet."""
+    async def start(cls, limits: SandboxLimits, forks: SandboxForks) -> Self:
+        """Have a process forked and locked down: bound to no workspace yet."""
         limits.spill.mkdir(parents=True, exist_ok=True)
         ours, theirs = wire.pair()
         with theirs:
-            process = await spawn(theirs.fileno(), limits.spill)
+            try:
+                process = await forks.engine.fork(limits.spill, theirs.fileno())
+            except BaseException:
+                ours.close()
+                raise
         ours.setblocking(False)
-        sandbox = cls(process, ours, limits)
+        sandbox = cls(process, ours, limits, forks)
         try:
             async with asyncio.timeout(START_SECONDS):
                 await sandbox._send(limits_frame(limits, spills=True))
@@ -102,7 +108,7 @@ class Sandbox:
 
     async def _start_python(self) -> None:
         """The process of the user's Python: the sandbox gets the wire to it, and may start none itself."""
-        self.python, end = await PythonProcess.start(self._limits)
+        self.python, end = await PythonProcess.start(self._limits, self._forks.python)
         with end:
             await self._send({"kind": "python", "seconds": self._limits.python_seconds})
             socket.send_fds(self._end, [b"\0"], [end.fileno()])
@@ -134,8 +140,7 @@ class Sandbox:
 
     def kill(self) -> None:
         """End the process now."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
 
     async def _send(self, header: Mapping[str, Any], body: Any = b"") -> None:
         """One frame after the other: sources push at the same time, and a frame is sent in several pieces."""

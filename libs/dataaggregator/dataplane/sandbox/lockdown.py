@@ -1,15 +1,18 @@
-"""Locks this process down for good, before any engine is imported: limits, powers, files, system calls."""
+"""Locks this process down for good, before it reads anything of anybody's: limits, powers, files, system calls."""
 
+import functools
 import os
 import resource
 import signal
+import socket
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import dataaggregator
-from dataaggregator.dataplane.sandbox import kernel, landlock, seccomp
+from dataaggregator.dataplane.sandbox import kernel, landlock, seccomp, wire
 
 # What the engines map when idle: their code, thread stacks and arenas that are reserved but not used.
 IDLE_ADDRESS_BYTES = 6 << 30
@@ -64,30 +67,38 @@ class Lock:
     strict: bool
 
 
+def apply_as_told(end: socket.socket) -> tuple[Lock, Facts] | None:
+    """Put on the lock that the wire's first frame describes. None: nobody came, or the kernel cannot; he was told."""
+    if (frame := wire.receive(end)) is None:
+        return None
+    limits = frame.header
+    spill = Path(limits["spill"]) if limits["spill"] else None
+    lock = Lock(spill, limits["memory_bytes"], limits["cpu_seconds"], limits["spill_bytes"], limits["strict"])
+    try:
+        return lock, apply(lock)
+    except LockdownError as error:
+        wire.send(end, {"kind": "error", "code": "sandbox-unavailable", "detail": str(error)})
+        return None
+
+
 def apply(lock: Lock) -> Facts:
     """Put the lock on; says what was there. Strict refuses where a part is missing, basic goes on without it."""
     found = facts()
     if lock.strict and found.missing:
         raise LockdownError(f"the kernel lacks {' and '.join(found.missing)}; SANDBOX=basic would go on without")
-    readable = _readable()
-    _die_with_parent()
     _limit(lock)
     try:
         kernel.drop_capabilities()
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if found.landlock_abi:
-            landlock.apply(readable, [] if lock.spill is None else [lock.spill])
+            landlock.apply(readable(), [] if lock.spill is None else [lock.spill])
         if found.seccomp:
             seccomp.apply(for_good=lock.spill is not None)
     except OSError as error:
         if lock.strict:
             raise LockdownError(f"the kernel refused a part of the lock: {error}") from error
     return found
-
-
-def _die_with_parent() -> None:
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _limit(lock: Lock) -> None:
@@ -110,8 +121,10 @@ def _limit(lock: Lock) -> None:
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
 
 
-def _readable() -> list[Path]:
-    """The interpreter's libraries, this package, the system's shared libraries and time zones."""
+@functools.cache
+def readable() -> Sequence[Path]:
+    """The interpreter's libraries, this package, the system's shared libraries and time zones. A template asks before
+    it forks: to read it all takes longer than the rest of the lock."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     paths = {Path(sysconfig.get_paths()[name]) for name in names}
     paths |= {Path(dataaggregator.__file__).parent}

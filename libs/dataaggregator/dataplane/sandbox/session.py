@@ -28,9 +28,9 @@ _STEP: TypeAdapter[Step] = TypeAdapter(Step)
 class Session:
     """One load: a graph of transformations on an engine of its own."""
 
-    def __init__(self, end: socket.socket, lock: Lock, spill: Path) -> None:
+    def __init__(self, end: socket.socket, lock: Lock) -> None:
         self._end = end
-        self._engine = Engine(lock.memory_bytes, spill, lock.spill_bytes)
+        self._engine = Engine(lock.memory_bytes, lock.spill or Path(), lock.spill_bytes)
         self._spill_bytes = lock.spill_bytes
         self._python: Door | None = None
         self._graph: Graph | None = None
@@ -129,10 +129,10 @@ class Session:
                 wire.send(self._end, {"kind": "counts", "counts": asdict(counts)})
 
 
-def serve(end: socket.socket, lock: Lock, spill: Path, facts: Facts) -> None:
+def serve(end: socket.socket, lock: Lock, facts: Facts) -> None:
     """Answer frames until the host closes the wire; the first error is the last answer."""
     try:
-        session = Session(end, lock, spill)
+        session = Session(end, lock)
         wire.send(end, {"kind": "ready", "facts": facts.as_dict()})
         while (frame := wire.receive(end)) is not None:
             session.take(frame)

@@ -1,38 +1,42 @@
-"""Starts untrusted processes with nothing in their hands but one end of a wire, and keeps their last words."""
+"""The templates of untrusted processes, and what each process is told first."""
 
-import asyncio
-import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dataaggregator.dataplane.allocators import COUNTED
+from dataaggregator.dataplane.forking.host import Forks, Template
 from dataaggregator.dataplane.sandbox.messages import SandboxLimits
 
-STDERR_LIMIT_BYTES = 16 << 10
-_MODULE = "dataaggregator.dataplane.sandbox.process"
+ENGINE = "dataaggregator.dataplane.sandbox.process"
+PYTHON = "dataaggregator.dataplane.sandbox.python.process"
 
 
-async def spawn(descriptor: int, folder: Path) -> asyncio.subprocess.Process:
-    """A process that waits for its limits on the wire's end `descriptor`."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        "-m",
-        _MODULE,
-        str(descriptor),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=COUNTED,
-        cwd=folder,
-        pass_fds=(descriptor,),
-        start_new_session=True,
-    )
+@dataclass(frozen=True, slots=True)
+class SandboxForks:
+    """What the two kinds of untrusted processes are had from: with the engine, and for the user's Python."""
+
+    engine: Forks
+    python: Forks
+
+
+class SandboxTemplates:
+    """For any number of run processes: nothing of any of them is in these. They stand in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.engine = Template(ENGINE, "-I", environment=COUNTED, folder=folder)
+        self.python = Template(PYTHON, "-I", environment=COUNTED, folder=folder)
+        self.forks = SandboxForks(self.engine, self.python)
+
+    async def close(self) -> None:
+        """End both, with every process that they forked."""
+        await self.engine.close()
+        await self.python.close()
 
 
 def limits_frame(limits: SandboxLimits, *, spills: bool) -> Mapping[str, Any]:
-    """The first frame to it; what does not spill is the process of the user's Python."""
+    """The first frame to either; the process of the user's Python does not spill."""
     return {
         "kind": "limits",
         "spill": str(limits.spill) if spills else None,
@@ -41,11 +45,3 @@ def limits_frame(limits: SandboxLimits, *, spills: bool) -> Mapping[str, Any]:
         "spill_bytes": limits.spill_bytes,
         "strict": limits.level == "strict",
     }
-
-
-async def last_words(stream: asyncio.StreamReader | None) -> str:
-    """What the process said on stderr, at most so much of it; the rest is read and dropped."""
-    said = b""
-    while stream is not None and (chunk := await stream.read(4096)):
-        said = (said + chunk)[:STDERR_LIMIT_BYTES]
-    return said.decode(errors="replace")

@@ -1,16 +1,16 @@
 """The trusted side's handle on the process of the user's Python: started, its wire handed on, its death explained."""
 
 import asyncio
-import contextlib
 import signal
 import socket
 from pathlib import Path
 from typing import Self
 
+from dataaggregator.dataplane.forking.host import Forked, Forks, last_words
 from dataaggregator.dataplane.sandbox import wire
 from dataaggregator.dataplane.sandbox.answers import BROKE_DOWN, cause_of_death
 from dataaggregator.dataplane.sandbox.messages import SandboxLimits
-from dataaggregator.dataplane.sandbox.spawning import last_words, limits_frame, spawn
+from dataaggregator.dataplane.sandbox.spawning import limits_frame
 from dataaggregator.errors import Permanent, PlatformError
 
 END_SECONDS = 10.0
@@ -19,17 +19,21 @@ END_SECONDS = 10.0
 class PythonProcess:
     """One process for all python steps of one load."""
 
-    def __init__(self, process: asyncio.subprocess.Process, limits: SandboxLimits) -> None:
+    def __init__(self, process: Forked, limits: SandboxLimits) -> None:
         self._process = process
         self._limits = limits
         self._stderr = asyncio.create_task(last_words(process.stderr))
 
     @classmethod
-    async def start(cls, limits: SandboxLimits) -> tuple[Self, socket.socket]:
+    async def start(cls, limits: SandboxLimits, forks: Forks) -> tuple[Self, socket.socket]:
         """The process with its limits on the wire, and the end of the wire that the sandbox is to have."""
         end, theirs = wire.pair()
         with theirs:
-            process = await spawn(theirs.fileno(), Path("/"))
+            try:
+                process = await forks.fork(Path("/"), theirs.fileno())
+            except BaseException:
+                end.close()
+                raise
         wire.send(end, limits_frame(limits, spills=False))
         return cls(process, limits), end
 
@@ -62,5 +66,4 @@ class PythonProcess:
 
     def kill(self) -> None:
         """End it now."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
