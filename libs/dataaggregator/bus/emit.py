@@ -67,6 +67,8 @@ async def emit(
 
 async def emit_all(tx: Connection, schema: str, said: Sequence[Said], *, source: str) -> list[UUID]:
     """Several at once, in their order."""
+    if not said:
+        return []
     ids = [new_id() for _ in said]
     current = traces.traceparent()
     await tx.execute(

@@ -170,7 +170,7 @@ async def set_down(tx: Connection, pipeline: Pipeline, used: material.Used, auth
     told = trail.came(pipeline) if before is None else trail.changed(pipeline, differences(before, pipeline.written))
     await _audit(tx, pipeline, author, f"pipeline.{action}", told)
     if pipeline.definition.concurrency > 1:  # than before, perhaps
-        await hand_over_next(tx, pipeline.workspace_id, pipeline.id)
+        await hand_over_next(tx, pipeline.workspace_id, [pipeline.id])
     return await _activate(tx, pipeline) if pipeline.status is Status.BLOCKED else pipeline
 
 

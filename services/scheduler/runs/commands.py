@@ -203,33 +203,38 @@ def made(pipeline: Pipeline, asked: Asked, moment: datetime, resolved: Resolved)
     )
 
 
-async def hand_over_next(tx: Connection, workspace: UUID, pipeline: UUID) -> None:
-    """The turn of the most urgent run, of those the one that waits longest, and of further ones while there is a lane;
-    the caller has locked the pipeline. None overtakes one that has to wait until it is alone.
+async def hand_over_next(tx: Connection, workspace: UUID, ids: Sequence[UUID]) -> None:
+    """The turn of the most urgent run of each of these pipelines, of those the one that waits longest, and of further
+    ones while there is a lane; the caller has locked the pipelines. None overtakes one that waits to be alone.
 
     One whose definition cannot be read any more loses its turn: those behind it must not wait for ever.
     """
-    while (found := await store.find_waiting(tx, workspace, pipeline)) is not None:
-        waiting, taken = found
-        lane = waiting.free_lane(taken, 1 if waiting.lane == ALONE else await _concurrency(tx, workspace, pipeline))
-        if lane is None:
-            return
-        run = waiting.handed_over(await store.now(tx), lane)
-        try:
-            message = _queued(run)
-        except ValidationError as error:
-            wrong = error.errors(include_url=False, include_input=False)[0]["msg"]
-            await skip(tx, waiting, "definition-unreadable", f"The run's stored definition cannot be read: {wrong}.")
-            continue
-        await store.save(tx, run)
-        await outbox.emit(tx, run.workspace_id, run.id, message)
-        if lane == ALONE:
-            return
+    while ids and (waiting := await store.find_waiting(tx, workspace, ids)):
+        turns: list[tuple[Run, RunQueued]] = []
+        again = set()
+        for one in waiting:
+            lane = one.run.free_lane(one.taken, 1 if one.run.lane == ALONE else await _concurrency(tx, one.run))
+            if lane is None:
+                continue
+            run = one.run.handed_over(one.now, lane)
+            if lane != ALONE:
+                again.add(run.pipeline_id)
+            try:
+                turns.append((run, _queued(run)))
+            except ValidationError as error:
+                wrong = error.errors(include_url=False, include_input=False)[0]["msg"]
+                await skip(
+                    tx, one.run, "definition-unreadable", f"The run's stored definition cannot be read: {wrong}."
+                )
+                again.add(run.pipeline_id)
+        await store.save_all(tx, [run for run, _ in turns])
+        await outbox.say(tx, [Said(message, run.id, workspace) for run, message in turns])
+        ids = sorted(again)
 
 
-async def _concurrency(tx: Connection, workspace: UUID, pipeline: UUID) -> int:
+async def _concurrency(tx: Connection, run: Run) -> int:
     """As the pipeline says now; 1 of what cannot be read any more."""
-    found = await pipelines.find(tx, workspace, pipeline)
+    found = await pipelines.find(tx, run.workspace_id, run.pipeline_id)
     definition = None if found is None else found.find_definition()
     return 1 if definition is None else definition.concurrency
 

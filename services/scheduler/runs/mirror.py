@@ -39,8 +39,7 @@ async def ended(tx: Connection, workspace: UUID, fact: Fact, told: Sequence[RunE
     free = [run.pipeline_id for run in followed]
     if fact is Fact.SUCCEEDED:
         await watch.look_again(tx, workspace, free)
-    for pipeline in await store.pipelines_waited_for(tx, workspace, free):
-        await hand_over_next(tx, workspace, pipeline)
+    await hand_over_next(tx, workspace, list(dict.fromkeys(free)))
 
 
 async def _spend_approvals(tx: Connection, run: Run) -> None:

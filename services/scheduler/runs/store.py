@@ -75,41 +75,46 @@ async def add(tx: Connection, run: Run) -> None:
 
 async def save(tx: Connection, run: Run) -> None:
     """The state of a run that `get` has locked; raises Conflict for one that has ended before."""
-    if await tx.execute(_SAVE, *_state(run)) != "UPDATE 1":
+    if await save_all(tx, [run]) != 1:
         raise Conflict("run-ended", "The run has already ended.")
 
 
-async def save_all(tx: Connection, runs: Sequence[Run]) -> None:
-    """The states of runs that `lock_all` has given and that have not ended."""
-    await tx.executemany(_SAVE, [_state(run) for run in runs])
+async def save_all(tx: Connection, runs: Sequence[Run]) -> int:
+    """The states of runs of one workspace that are locked; the answer is how many of them had not ended before."""
+    if not runs:
+        return 0
+    done = await tx.execute(_SAVE, runs[0].workspace_id, [_state(run) for run in runs])
+    return int(done.removeprefix("UPDATE "))
 
 
-_SAVE = """
-    UPDATE scheduler.runs SET status = $3, handed_over_at = $4, started_at = $5, finished_at = $6, retry_at = $7,
-        cancel_requested_at = $8, attempts = $9, counts = $10, progress = $11, balanced = $12,
-        destinations = $13, warnings = $14, error = $15, lane = $16
-    WHERE workspace_id = $1 AND id = $2 AND finished_at IS NULL"""
+CHANGED = (
+    *("status", "handed_over_at", "started_at", "finished_at", "retry_at", "cancel_requested_at", "attempts", "counts"),
+    *("progress", "balanced", "destinations", "warnings", "error", "lane"),
+)
+_SAVE = f"""
+    UPDATE scheduler.runs r SET {", ".join(f"{name} = s.{name}" for name in CHANGED)}
+    FROM json_populate_recordset(NULL::scheduler.runs, $2::json) s
+    WHERE r.workspace_id = $1 AND r.id = s.id AND r.finished_at IS NULL"""
 
 
-def _state(run: Run) -> tuple[Any, ...]:
-    return (
-        run.workspace_id,
-        run.id,
-        run.status.value,
-        run.handed_over_at,
-        run.started_at,
-        run.finished_at,
-        run.retry_at,
-        run.cancel_requested_at,
-        [_attempt_out(attempt) for attempt in run.attempts],
-        run.counts.model_dump(mode="json"),
-        run.progress,
-        run.balanced,
-        [outcome.model_dump(mode="json") for outcome in run.destinations],
-        list(run.warnings),
-        _plain(run.error),
-        run.lane,
-    )
+def _state(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "status": run.status.value,
+        "handed_over_at": run.handed_over_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "retry_at": run.retry_at,
+        "cancel_requested_at": run.cancel_requested_at,
+        "attempts": [_attempt_out(attempt) for attempt in run.attempts],
+        "counts": run.counts.model_dump(mode="json"),
+        "progress": run.progress,
+        "balanced": run.balanced,
+        "destinations": [outcome.model_dump(mode="json") for outcome in run.destinations],
+        "warnings": list(run.warnings),
+        "error": _plain(run.error),
+        "lane": run.lane,
+    }
 
 
 async def save_progress(tx: Connection, workspace: UUID, told: RunProgressed) -> None:
@@ -185,23 +190,26 @@ async def find_replay(tx: Connection, workspace: UUID, parent: UUID) -> UUID | N
     return found
 
 
-async def pipelines_waited_for(tx: Connection, workspace: UUID, pipelines: Sequence[UUID]) -> Sequence[UUID]:
-    """Those of the pipelines that a run waits for the turn of."""
-    statement = """
-        SELECT DISTINCT pipeline_id FROM scheduler.runs
-        WHERE workspace_id = $1 AND pipeline_id = ANY($2) AND handed_over_at IS NULL AND finished_at IS NULL"""
-    return [row["pipeline_id"] for row in await tx.fetch(statement, workspace, pipelines)]
+@dataclass(frozen=True)
+class Waiting:
+    """A run that waits for its turn, locked."""
+
+    run: Run
+    taken: Sequence[int]
+    """The lanes in which runs of its pipeline are at work."""
+    now: datetime
 
 
-async def find_waiting(tx: Connection, workspace: UUID, pipeline: UUID) -> tuple[Run, Sequence[int]] | None:
-    """The most urgent one that waits for its turn, of those the one that waits longest, locked; and the lanes taken."""
+async def find_waiting(tx: Connection, workspace: UUID, pipelines: Sequence[UUID]) -> Sequence[Waiting]:
+    """Of each pipeline that a run waits for the turn of the most urgent one, of those the one that waits longest."""
     statement = f"""
-        SELECT *, ARRAY(SELECT lane FROM scheduler.runs WHERE pipeline_id = $2 AND {AT_WORK}) AS taken
-        FROM scheduler.runs
-        WHERE workspace_id = $1 AND pipeline_id = $2 AND handed_over_at IS NULL AND finished_at IS NULL
-        ORDER BY priority, queued_at, id LIMIT 1 FOR UPDATE"""
-    row = await tx.fetchrow(statement, workspace, pipeline)
-    return (_run(row), row["taken"]) if row is not None else None
+        SELECT w.*, now() AS now,
+            ARRAY(SELECT lane FROM scheduler.runs WHERE pipeline_id = w.pipeline_id AND {AT_WORK}) AS taken
+        FROM unnest($2::uuid[]) AS p (id) CROSS JOIN LATERAL (
+            SELECT * FROM scheduler.runs
+            WHERE workspace_id = $1 AND pipeline_id = p.id AND handed_over_at IS NULL AND finished_at IS NULL
+            ORDER BY priority, queued_at, id LIMIT 1 FOR UPDATE) w"""
+    return [Waiting(_run(row), row["taken"], row["now"]) for row in await tx.fetch(statement, workspace, pipelines)]
 
 
 async def of_backfill(tx: Connection, workspace: UUID, backfill: UUID) -> Sequence[Run]:
