@@ -35,7 +35,7 @@ from services.executor.store import claims, cursors, logs, quarantine, replays, 
 from services.executor.store import ends as store_ends
 from services.executor.store.claims import Claimed
 from services.executor.store.ends import AttemptEnded
-from services.executor.store.logs import NewLine
+from services.executor.store.logs import NewLine, RunLines
 from services.executor.store.replays import Replaying
 from services.executor.store.runs import Run
 from services.executor.verifying import with_verified
@@ -222,16 +222,11 @@ class Attempts:
     async def record_all(self, ends: Sequence[Ended]) -> list[Verdict | None]:
         """As `record`, for attempts of one workspace: all of them or none."""
         async with self._database.transaction(ends[0].run.workspace_id) as tx:
-            leases = [(one.run.run_id, one.run.epoch) for one in ends]
-            held = await runs.lock_all_leased(tx, leases)
-            settling = []
-            for one in ends:
-                if (run := held.get(one.run.run_id)) is None:
-                    continue
-                if one.lines:
-                    await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, one.lines)
-                settling.append((run, one.end))
-            verdicts = await settle_all(tx, settling)
+            held = await runs.lock_all_leased(tx, [(one.run.run_id, one.run.epoch) for one in ends])
+            mine = [(run, one) for one in ends if (run := held.get(one.run.run_id)) is not None]
+            told = [RunLines(run.run_id, run.epoch, one.lines) for run, one in mine if one.lines]
+            await logs.add_lines(tx, ends[0].run.workspace_id, told)
+            verdicts = await settle_all(tx, [(run, one.end) for run, one in mine])
         return [verdicts.get(one.run.run_id) for one in ends]
 
     async def record_schema_change(self, run: Run, change: SchemaChange) -> None:

@@ -12,6 +12,9 @@ from services.executor.domain import Verdict
 
 _log = logs.get(__name__)
 
+GATHER_SECONDS = 0.05
+"""How long a telling waits for further ends while more runs wait than there is room for."""
+
 
 class _Batch:
     """Ends that wait for the telling under way; the first of them that has its turn tells all."""
@@ -23,14 +26,15 @@ class _Batch:
 
 
 class Recorder:
-    """A lone end is told at once. While one telling is under way, the next one gathers."""
+    """A lone end is told at once. While one telling is under way, or where nobody waits for this one alone, the next
+    one gathers."""
 
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
         self._gathering: dict[UUID, _Batch] = {}
         self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
-    async def record(self, ended: Ended) -> Verdict | None:
+    async def record(self, ended: Ended, *, at_once: bool = True) -> Verdict | None:
         """As `Attempts.record_all` for this one; what is wrong with another one is not this one's."""
         workspace = ended.run.workspace_id
         batch = self._gathering.setdefault(workspace, _Batch())
@@ -38,6 +42,8 @@ class Recorder:
         batch.ends.append(ended)
         turn = self._turns.setdefault(workspace, asyncio.Lock())
         async with turn:
+            if not batch.closed and not at_once:
+                await asyncio.sleep(GATHER_SECONDS)
             if not batch.closed:
                 batch.closed = True
                 del self._gathering[workspace]

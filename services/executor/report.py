@@ -150,4 +150,5 @@ class Report:
             if not self._counted:
                 self._lines.count_stored(await logs.count_lines(tx, self._run.run_id))
                 self._counted = True
-            await logs.add_lines(tx, self._run.workspace_id, self._run.run_id, self._run.epoch, lines)
+            told = logs.RunLines(self._run.run_id, self._run.epoch, lines)
+            await logs.add_lines(tx, self._run.workspace_id, [told])

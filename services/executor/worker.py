@@ -26,9 +26,9 @@ POLL_SECONDS = 5.0
 CANCEL_POLL_SECONDS = 1.0
 DRAIN_SECONDS = 10.0
 RECORD_PAUSE_SECONDS = 1.0
-TOLD_LATER = 3
+TOLD_LATER = 8
 """For each slot so many runs may be past it, with their ends being told."""
-AHEAD = 4
+AHEAD = 8
 """For each slot so many runs may wait for it, claimed and made ready together, while runs are short."""
 SHORT_SECONDS = 0.2
 WEIGHT_OF_LAST = 0.25
@@ -112,6 +112,11 @@ class Worker:
         longest = max((attempt.seconds_in_slot for attempt in self._at_work.values()), default=0.0)
         return self._slots * AHEAD if max(self._usual_seconds, longest) < SHORT_SECONDS else 0
 
+    @property
+    def _crowded(self) -> bool:
+        """Whether more short runs wait than may wait here: an end that is told a little later is told with others."""
+        return self._more_wait and self._performing > self._slots and self._ahead() > 0
+
     def _begin(self, attempt: Attempt, claimed_at: float) -> None:
         run = attempt.run
         self._at_work[run.run_id] = attempt
@@ -164,7 +169,7 @@ class Worker:
         lines = attempt.last_lines()
         while not attempt.lease_lost:
             try:
-                return await self._doors.recorder.record(Ended(attempt.run, ended, lines))
+                return await self._doors.recorder.record(Ended(attempt.run, ended, lines), at_once=not self._crowded)
             except Transient as error:
                 _log.warning("outcome_not_recorded", detail=error.detail)
                 await asyncio.sleep(RECORD_PAUSE_SECONDS)

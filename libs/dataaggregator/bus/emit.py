@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import cache
 from uuid import UUID
 
-from dataaggregator.bus.signals import notice, outbox_topic, waker
+from dataaggregator.bus.signals import heard_here, notice, outbox_topic, waker
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, after_commit, json_texts, quote
@@ -52,7 +52,7 @@ def _insert(schema: str) -> str:
             FROM said JOIN counted USING (subject) ORDER BY place
             RETURNING id
         )
-        SELECT pg_notify($8, $9) FROM (SELECT count(*) FROM added) AS a"""
+        SELECT pg_notify($8, $9) FROM (SELECT count(*) FROM added) AS a WHERE $9::text IS NOT NULL"""
 
 
 async def emit(
@@ -71,6 +71,7 @@ async def emit_all(tx: Connection, schema: str, said: Sequence[Said], *, source:
         return []
     ids = [new_id() for _ in said]
     current = traces.traceparent()
+    topic = outbox_topic(schema)
     await tx.execute(
         _insert(schema),
         ids,
@@ -81,9 +82,9 @@ async def emit_all(tx: Connection, schema: str, said: Sequence[Said], *, source:
         json_texts(one.message.model_dump(mode="json", exclude_none=True) for one in said),
         source,
         channel(schema),
-        notice(tx),
+        None if heard_here(tx, topic) else notice(tx),
     )
-    after_commit(tx, waker(outbox_topic(schema)))
+    after_commit(tx, waker(topic))
     return ids
 
 

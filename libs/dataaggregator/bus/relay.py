@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import cast
 from uuid import UUID
 
@@ -21,7 +22,7 @@ log = logs.get("bus")
 BATCH = 500
 PAUSE_SECONDS = 1.0
 GATHERED_EACH_SECONDS = 0.008
-GATHERED_MOST_SECONDS = 0.05
+GATHERED_MOST_SECONDS = 0.1
 """The more events a batch had, the longer the next one gathers: a lone event is not kept, many travel together."""
 
 Publish = Callable[[Sequence[Event]], Awaitable[set[UUID]]]
@@ -42,7 +43,6 @@ class Relay:
         self._schema = schema
         self._publish = publish
         self._poll_seconds = poll_seconds
-        self._signal = Signal(outbox_topic(schema))
         name = quote(schema)
         self._claim = f"""SELECT {EVENT_COLUMNS}
                           FROM {name}.outbox WHERE published_at IS NULL AND type = ANY($1)
@@ -61,25 +61,22 @@ class Relay:
     async def _work(self) -> None:
         """On a connection of its own, which also listens, until something goes wrong."""
         connection = await self._database.connect("platform")
+        signal = Signal(outbox_topic(self._schema))
         try:
             with translated():
-                await connection.add_listener(channel(self._schema), self._notified)
+                await connection.add_listener(channel(self._schema), partial(_notified, signal))
                 while True:
-                    self._signal.clear()
+                    signal.clear()
                     began_at = time.monotonic()
                     claimed, confirmed = await self.relay(connection)
                     if confirmed < claimed:
                         await asyncio.sleep(PAUSE_SECONDS)
                     elif claimed < BATCH:
-                        await self._signal.wait(self._poll_seconds)
+                        await signal.wait(self._poll_seconds)
                         gathered = min(GATHERED_MOST_SECONDS, GATHERED_EACH_SECONDS * claimed)
                         await asyncio.sleep(max(0.0, began_at + gathered - time.monotonic()))
         finally:
             await _close(connection)
-
-    def _notified(self, _connection: object, _pid: int, _channel: str, said: object) -> None:
-        if concerns_us(said):
-            self._signal.fire()
 
     async def relay(self, connection: Connection) -> tuple[int, int]:
         """One batch: claim, publish, mark. Returns how many were claimed and how many confirmed."""
@@ -93,6 +90,11 @@ class Relay:
                 await connection.execute(self._mark, list(confirmed))
         metrics.BUS_PUBLISHED.of(self._schema).inc(len(confirmed))
         return len(rows), len(confirmed)
+
+
+def _notified(signal: Signal, _connection: object, _pid: int, _channel: str, said: object) -> None:
+    if concerns_us(said):
+        signal.fire()
 
 
 async def _close(connection: Connection) -> None:

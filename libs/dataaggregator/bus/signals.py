@@ -54,6 +54,15 @@ def notice(tx: Connection) -> str:
     return _HERE if is_watched(tx) else ""
 
 
+def heard_here(tx: Connection, topic: str) -> bool:
+    """Whether a loop of this process that sees to the topic will be woken by this transaction.
+
+    Nobody else has to be then. A NOTIFY would wake each connection of the database that listens to anything, and let
+    one transaction commit at a time.
+    """
+    return is_watched(tx) and bool(_by_topic.get(topic))
+
+
 def concerns_us(said: object) -> bool:
     """Whether a notification is one that no loop of this process has been woken for."""
     return said != _HERE

@@ -31,27 +31,41 @@ class StoredLine:
     fields: dict[str, Any]
 
 
-async def add_lines(tx: Connection, workspace: UUID, run_id: UUID, epoch: int, lines: Sequence[NewLine]) -> None:
-    """Store lines of a running run in their order; under a lost lease nothing is written.
+@dataclass(frozen=True)
+class RunLines:
+    """Lines of a running run in their order, under its lease of that epoch."""
+
+    run_id: UUID
+    epoch: int
+    lines: Sequence[NewLine]
+
+
+async def add_lines(tx: Connection, workspace: UUID, told: Sequence[RunLines]) -> None:
+    """Store them, for runs of this workspace; under a lost lease nothing is written.
 
     The lease cannot be lost before they are committed: whoever has read a later line has read these.
     """
+    each = [(one.run_id, line) for one in told for line in one.lines]
+    if not each:
+        return
     await tx.execute(
         """INSERT INTO executor.logs (run_id, workspace_id, attempt, at, level, message, fields)
            SELECT r.run_id, r.workspace_id, l.attempt, l.at, l.level, l.message, l.fields::json
            FROM (SELECT run_id, workspace_id FROM executor.runs
-                 WHERE run_id = $1 AND workspace_id = $2 AND lease_epoch = $3 AND status = 'running' FOR SHARE) r,
-               unnest($4::int[], $5::timestamptz[], $6::smallint[], $7::text[], $8::text[])
-                   WITH ORDINALITY AS l(attempt, at, level, message, fields, place)
+                 WHERE workspace_id = $1 AND status = 'running'
+                     AND (run_id, lease_epoch) IN (SELECT * FROM unnest($2::uuid[], $3::bigint[])) FOR SHARE) r
+           JOIN unnest($4::uuid[], $5::int[], $6::timestamptz[], $7::smallint[], $8::text[], $9::text[])
+               WITH ORDINALITY AS l(run_id, attempt, at, level, message, fields, place) USING (run_id)
            ORDER BY l.place""",
-        run_id,
         workspace,
-        epoch,
-        [line.attempt for line in lines],
-        [line.at for line in lines],
-        [LEVELS.index(line.level) for line in lines],
-        [line.message for line in lines],
-        json_texts(line.fields for line in lines),
+        [one.run_id for one in told],
+        [one.epoch for one in told],
+        [run_id for run_id, _ in each],
+        [line.attempt for _, line in each],
+        [line.at for _, line in each],
+        [LEVELS.index(line.level) for _, line in each],
+        [line.message for _, line in each],
+        json_texts(line.fields for _, line in each),
     )
 
 

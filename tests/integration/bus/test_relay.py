@@ -8,8 +8,10 @@ from uuid import UUID
 import pytest
 
 from dataaggregator.bus import emit, loops, relay
+from dataaggregator.bus.emit import channel
 from dataaggregator.bus.recovery import recover
 from dataaggregator.bus.relay import Relay
+from dataaggregator.bus.signals import Signal, outbox_topic
 from dataaggregator.contracts.connector import ConnectorDeleted
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Database
@@ -64,6 +66,29 @@ async def test_only_what_is_confirmed_counts_as_published(database: Database) ->
     finally:
         await connection.close()
     assert tried == [[1, 2, 3], [1, 3]]
+
+
+async def test_relays_elsewhere_are_woken_only_where_none_works_here(database: Database) -> None:
+    heard: list[object] = []
+    elsewhere = await database.connect("platform")
+    try:
+        await elsewhere.add_listener(channel("connectors"), lambda *_: heard.append("an event"))
+        await elsewhere.add_listener("all_was_said", lambda *_: heard.append("the end"))
+        here = Signal(outbox_topic("connectors"))
+        await _say_with_one_unknown(database)
+        async with asyncio.timeout(5):
+            await here.wait(5)
+        del here
+        await _say_with_one_unknown(database)
+        await elsewhere.execute("NOTIFY all_was_said")
+        await eventually(partial(_is_in, "the end", heard))
+    finally:
+        await elsewhere.close()
+    assert heard == ["an event", "the end"]
+
+
+async def _is_in(one: object, all_: Sequence[object]) -> bool:
+    return one in all_
 
 
 async def test_what_only_another_version_knows_is_kept_and_in_nobodys_way(

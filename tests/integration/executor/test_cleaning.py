@@ -95,7 +95,7 @@ async def test_after_the_retention_logs_and_rejected_rows_go_and_the_run_stays(
     folder = fill(folders, run.run_id)
     async with database.transaction(run.workspace_id) as tx:
         line = NewLine(1, run.queued.queued_at, "info", "a line", {})
-        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [line])
+        await logs.add_lines(tx, run.workspace_id, [logs.RunLines(run.run_id, run.epoch, [line])])
     await attempts.record(run, AttemptEnd(End.CANCELLED))
     await Cleaner(database, folders, kept, retention_days=30).clean()
     assert folder.exists()

@@ -71,7 +71,7 @@ async def test_a_lease_is_not_lost_between_the_writing_of_lines_and_their_commit
     run = await claimed()
     other = await asyncpg.connect(database_url)
     async with database.transaction(run.workspace_id) as tx:
-        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [LINE])
+        await logs.add_lines(tx, run.workspace_id, [logs.RunLines(run.run_id, run.epoch, [LINE])])
         lose = "UPDATE executor.runs SET lease_epoch = lease_epoch + 1 WHERE run_id = $1"
         losing = asyncio.create_task(other.execute(lose, run.run_id))
         async with asyncio.timeout(10):
@@ -81,7 +81,7 @@ async def test_a_lease_is_not_lost_between_the_writing_of_lines_and_their_commit
     await losing
     await other.close()
     async with database.transaction(run.workspace_id) as tx:
-        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [LINE])
+        await logs.add_lines(tx, run.workspace_id, [logs.RunLines(run.run_id, run.epoch, [LINE])])
         assert await logs.count_lines(tx, run.run_id) == 1
 
 

@@ -108,7 +108,7 @@ async def test_a_late_writer_writes_nothing(
     await attempts.record_cursors(run, [KnownCursor(destination="warehouse", source="a", cursor={"value": 1})])
     async with database.transaction(run.workspace_id) as tx:
         line = NewLine(1, run.queued.queued_at, "info", "too late", {})
-        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, [line])
+        await logs.add_lines(tx, run.workspace_id, [logs.RunLines(run.run_id, run.epoch, [line])])
         assert await logs.count_lines(tx, run.run_id) == 0
         assert await cursors.list_cursors(tx, run.workspace_id, run.queued.pipeline_id) == []
         assert await results.find_ledger(tx, run.workspace_id, run.run_id) is None

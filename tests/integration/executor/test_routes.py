@@ -86,7 +86,7 @@ async def test_wrong_queries_are_refused_by_name(place: Place, claimed: Claim) -
 async def write_lines(database: Database, run: Run, *lines: tuple[str, str]) -> None:
     async with database.transaction(run.workspace_id) as tx:
         new = [NewLine(1, AT, level, message, {"n": n}) for n, (level, message) in enumerate(lines)]
-        await logs.add_lines(tx, run.workspace_id, run.run_id, run.epoch, new)
+        await logs.add_lines(tx, run.workspace_id, [logs.RunLines(run.run_id, run.epoch, new)])
 
 
 async def test_log_lines_come_in_order_from_a_level_and_after_a_line(

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from dataaggregator.clock import SystemClock
 from dataaggregator.contracts.run import RunQueued
 from dataaggregator.dataplane.job import ConnectorUse, KnownCursor
 from dataaggregator.db import Database
@@ -18,6 +19,7 @@ from services.executor.commands import AttemptEnd, Attempts, Ended, run_error
 from services.executor.domain import End, Status
 from services.executor.recorder import Recorder
 from services.executor.store.claims import Claimed
+from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
 from services.executor.workplace import Opened, SharedCall
 from tests.integration.executor.conftest import OWNER, Queue
@@ -121,6 +123,31 @@ async def test_ends_that_come_while_one_is_told_are_told_together(
     moments = [(await run_now(run.run_id)).finished_at for run in held]
     assert moments[0] != moments[1], "a lone end does not wait"
     assert len(set(moments[1:])) == 1, "the others share a transaction, whose moment is one"
+
+
+async def test_an_end_that_nobody_waits_for_alone_gathers_those_that_come_soon(
+    held: list[Run], attempts: Attempts, run_now: RunNow
+) -> None:
+    recorder = Recorder(attempts)
+    await asyncio.gather(*(recorder.record(Ended(run, FAILED), at_once=False) for run in held))
+    assert len({(await run_now(run.run_id)).finished_at for run in held}) == 1
+
+
+async def test_ends_told_together_have_each_its_own_lines(
+    held: list[Run], attempts: Attempts, database: Database
+) -> None:
+    ends = []
+    for run in held[:3]:
+        lines = [NewLine(1, SystemClock().now(), "info", f"{run.run_id}, {place}", {}) for place in range(2)]
+        ends.append(Ended(run, FAILED, lines))
+    async with database.platform() as tx:
+        await tx.execute("UPDATE executor.runs SET lease_epoch = lease_epoch + 1000 WHERE run_id = $1", held[2].run_id)
+    await attempts.record_all(ends)
+    async with database.platform() as tx:
+        rows = await tx.fetch("SELECT run_id, message FROM executor.logs ORDER BY line")
+    assert [(row["run_id"], row["message"]) for row in rows] == [
+        (run.run_id, f"{run.run_id}, {place}") for run in held[:2] for place in range(2)
+    ]
 
 
 async def test_an_end_that_cannot_be_stored_leaves_its_neighbours_theirs(

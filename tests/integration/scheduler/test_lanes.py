@@ -1,14 +1,19 @@
 """Several runs of a pipeline side by side: as many as it says, each in a lane of its own, by a constraint."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 from uuid import UUID
 
 import pytest
 from asyncpg import UniqueViolationError
 
+from dataaggregator.clock import SystemClock
+from dataaggregator.contracts.run import RunSucceeded
 from dataaggregator.db import Database
-from tests.integration.control import Control, until
+from services.scheduler.runs import mirror
+from services.scheduler.runs.domain import Fact
+from tests.integration.control import WORKSPACE, Control, until
 
 pytestmark = pytest.mark.usefixtures("warehouse")
 INCREMENTAL = {"flights": {"connector": "warehouse", "stream": "a", "read": "incremental", "cursor_field": "at"}}
@@ -88,6 +93,28 @@ async def test_a_run_that_must_be_alone_waits_for_all_and_is_not_overtaken(contr
     assert later["id"] not in handed_over(control)
     await end(control, alone)
     assert await lane(control, later) == 1
+
+
+async def test_lanes_that_become_free_together_are_given_once_each_though_a_waiting_run_cannot_be_read(
+    control: Control, database: Database
+) -> None:
+    await control.pipeline(concurrency=2)
+    first, second, third, fourth, fifth = [await ask(control) for _ in range(5)]
+    async with database.platform() as tx:
+        await tx.execute("UPDATE scheduler.runs SET definition = '{}' WHERE id = $1", UUID(third["id"]))
+    for run in (first, second):
+        await control.start(run)
+        await control.run_is(run["id"], "running")
+    async with database.transaction(WORKSPACE) as tx:
+        over = [
+            RunSucceeded(run_id=run["id"], pipeline_id=run["pipeline_id"], attempt=1, finished_at=SystemClock().now())
+            for run in (first, second)
+        ]
+        await mirror.ended(tx, WORKSPACE, Fact.SUCCEEDED, over)
+    assert {await lane(control, fourth), await lane(control, fifth)} == {1, 2}
+    assert (await control.run_is(third["id"], "skipped"))["error"]["code"] == "definition-unreadable"
+    told = Counter(str(queued.run_id) for queued in control.executor.queued)
+    assert told == {run["id"]: 1 for run in (first, second, fourth, fifth)}
 
 
 async def test_more_lanes_are_used_at_once(control: Control) -> None:

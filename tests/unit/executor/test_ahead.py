@@ -38,3 +38,20 @@ def test_where_a_run_would_have_to_wait_only_free_slots_are_filled(
     usual: float | None, in_slots: tuple[float, ...]
 ) -> None:
     assert worker(usual, *in_slots)._free() == SLOTS - len(in_slots)
+
+
+@pytest.mark.parametrize(
+    ("more_wait", "in_slots", "crowded"),
+    [(True, 3, True), (True, SLOTS, False), (False, 3, False)],
+    ids=["more wait here and there", "all have slots", "none waits elsewhere"],
+)
+def test_an_end_is_told_later_only_where_more_runs_wait(more_wait: bool, in_slots: int, crowded: bool) -> None:
+    made = worker(0.03, *[0.01] * in_slots)
+    made._more_wait = more_wait
+    assert made._crowded is crowded
+
+
+def test_the_end_of_a_long_run_is_told_at_once() -> None:
+    made = worker(SHORT_SECONDS, 0.01, 0.01, 0.01)
+    made._more_wait = True
+    assert not made._crowded
