@@ -33,6 +33,8 @@ LIES = [
     Lie("too_large.csv", f"id\n1\n{2**63}\n", 1, {"too_large.csv:3": "row-unfit"}, {"id": "bigint"}),
     Lie("quoted.csv", 'id,name\n1,"a\nb"\n2,c,d\n3,e\n', 2, {"quoted.csv:4": "row-ragged"}),
     Lie("broken.ndjson", '{"id": 1}\n{"id": 2\n\n{"id": 3}\n', 2, {"broken.ndjson:2": "row-malformed"}),
+    Lie("doubled.ndjson", '{"id": 1}\n{"id": 2, "id": 3}\n', 1, {"doubled.ndjson:2": "row-malformed"}),
+    Lie("doubled.json", '[{"id": 1, "id": 2}, {"id": 3}]', 1, {"doubled.json:1": "row-malformed"}),
     Lie(
         "no_object.ndjson",
         '{"id": 1}\n[2]\n"x"\n',

@@ -1,6 +1,7 @@
 """Records of JSON documents as batches: their schema by stated rules, and each row that does not fit it rejected."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -57,6 +58,14 @@ def _type(kinds: set[str]) -> pa.DataType:
     return pa.float64() if found <= {"bigint", "double"} else pa.json_(pa.string())
 
 
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A record that cannot be read as one: its text and why."""
+
+    text: str
+    reason: str
+
+
 class Shaper:
     """Turns rows into batches of one schema; `projected` says that fields outside of it were left out on purpose.
 
@@ -73,10 +82,9 @@ class Shaper:
         rows: Sequence[Any],
         positions: Sequence[str],
         *,
-        rejected: Sequence[RejectedRow] = (),
         cursor: Cursor | None = None,
     ) -> Batch:
-        """The rows that fit; `rejected` are rows that were broken already and are counted as read too."""
+        """The rows that fit; the others, broken ones too, are rejected."""
         refused = {place: said for place, row in enumerate(rows) if (said := self._unknown(row)) is not None}
         whole = [row if place not in refused else {} for place, row in enumerate(rows)]
         arrays = []
@@ -90,20 +98,18 @@ class Shaper:
         batch = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         if refused:
             batch = batch.filter(pa.array([place not in refused for place in range(len(rows))], pa.bool_()))
-        more = [
-            RejectedRow(
-                positions[place],
-                reason,
-                "row-unfit",
-                rows[place] if isinstance(rows[place], dict) else str(rows[place]),
-            )
-            for place, reason in sorted(refused.items())
-        ]
-        return Batch(rows=batch, read=len(rows) + len(rejected), cursor=cursor, rejected=(*rejected, *more))
+        rejected = [_rejected(rows[place], positions[place], refused[place]) for place in sorted(refused)]
+        return Batch(rows=batch, read=len(rows), cursor=cursor, rejected=rejected)
 
     def _unknown(self, row: Any) -> str | None:
         if not isinstance(row, dict):
-            return f"{type(row).__name__} instead of an object"
+            return row.reason if isinstance(row, Broken) else f"{type(row).__name__} instead of an object"
         if self._known is None or row.keys() <= self._known:
             return None
         return f"{', '.join(sorted(row.keys() - self._known))}: not in the schema; give the field's type with `schema`"
+
+
+def _rejected(row: Any, position: str, reason: str) -> RejectedRow:
+    if isinstance(row, Broken):
+        return RejectedRow(position, reason, "row-malformed", row.text)
+    return RejectedRow(position, reason, "row-unfit", row if isinstance(row, dict) else str(row))

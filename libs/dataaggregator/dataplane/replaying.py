@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from dataaggregator.connector.source import ReadRequest, StreamInfo
 from dataaggregator.dataplane.batch import Batch
 from dataaggregator.dataplane.job import ReplayedRows
+from dataaggregator.dataplane.rowgroups import rows_at_once
 from dataaggregator.errors import NotFound, Permanent
 
 
@@ -34,7 +35,7 @@ class RejectedRows:
         read = 0
         for path in self._paths:
             with _opened(path) as file:
-                batches = file.iter_batches(batch_size=request.batch_rows)
+                batches = file.iter_batches(rows_at_once(file, request.batch_rows))
                 while (batch := await asyncio.to_thread(next, batches, None)) is not None:
                     held = batch.column("row")
                     assert isinstance(held, pa.StructArray)  # noqa: S101 (the index says so)

@@ -120,6 +120,9 @@ class CsvFile:
             ):
                 yield from self._numbered(reader, ragged, rows_only)
         except (pa.ArrowInvalid, UnicodeError) as error:
+            if "straddling" in str(error):
+                detail = f"{self._name}: a row is longer than {BLOCK_BYTES >> 20} MiB, which are read at once."
+                raise Invalid("file-malformed", detail) from error
             if "Empty CSV file" not in str(error):
                 raise Invalid("file-malformed", f"{self._name}: {error}") from error
 

@@ -11,7 +11,7 @@ from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, Shee
 from dataaggregator.connector.documents import plain_text
 from dataaggregator.connector.fitting import fit_values
 from dataaggregator.connector.typenames import parse_schema
-from dataaggregator.dataplane.batch import Batch, RejectedRow
+from dataaggregator.dataplane.batch import Batch, RejectedRow, portion
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.files.config import ExcelOptions
 from dataaggregator_connectors.files.tree import File
@@ -120,7 +120,7 @@ class Sheet:
 
     def read(self, schema: pa.Schema, most_rows: int, given: Collection[str] = ()) -> Iterator[Batch]:
         rows = self.data()
-        while part := _taken(rows, most_rows):
+        while part := portion(rows, most_rows, _size):
             yield self._batch(part, schema, given)
 
     def _batch(self, part: Sequence[tuple[int, list[Any]]], schema: pa.Schema, given: Collection[str]) -> Batch:
@@ -247,5 +247,5 @@ def _at(row: Sequence[Any], place: int) -> Any:
     return row[place] if place < len(row) else None
 
 
-def _taken(rows: Iterator[tuple[int, list[Any]]], most: int) -> list[tuple[int, list[Any]]]:
-    return [row for _, row in zip(range(most), rows, strict=False)]
+def _size(numbered: tuple[int, list[Any]]) -> int:
+    return sum(len(value) if isinstance(value, str) else 8 for value in numbered[1])

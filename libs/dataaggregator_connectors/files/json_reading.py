@@ -1,25 +1,28 @@
 """JSON files: an array read element by element, or one document a line."""
 
 import json
+import re
 from collections.abc import Iterator
 from io import TextIOWrapper
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
-from dataaggregator.connector.documents import DECODER, loads
-from dataaggregator.connector.records import SAMPLE_ROWS, Shaper
-from dataaggregator.dataplane.batch import Batch, RejectedRow
+from dataaggregator.connector.documents import DECODER, DoubledKeyError, loads, see_no_key_doubled
+from dataaggregator.connector.records import SAMPLE_ROWS, Broken, Shaper
+from dataaggregator.dataplane.batch import Batch, portion
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.files.opening import Opening
 
 CHUNK_CHARS = 1024 * 1024
+SPACES = re.compile(r"[ \t\n\r]*")
 
 
-class Broken:
-    """A line that is not JSON."""
+class Placed(NamedTuple):
+    """A record with its position, the line in a file of lines and the element's number in an array, and its size."""
 
-    def __init__(self, text: str, reason: str) -> None:
-        self.text, self.reason = text, reason
+    place: int
+    size: int
+    record: Any
 
 
 class JsonFile:
@@ -29,96 +32,107 @@ class JsonFile:
         self._opening, self._name, self._lines = opening, name, lines
 
     def sample(self) -> Iterator[dict[str, Any]]:
-        for _, record in islice(self._records(), SAMPLE_ROWS):
-            if isinstance(record, dict):
-                yield record
+        for one in islice(self._records(), SAMPLE_ROWS):
+            if isinstance(one.record, dict):
+                yield one.record
 
     def read(self, shaper: Shaper, most_rows: int) -> Iterator[Batch]:
         records = self._records()
-        while part := list(islice(records, most_rows)):
-            rows = [(place, record) for place, record in part if not isinstance(record, Broken)]
-            broken = [
-                RejectedRow(self._at(place), record.reason, "row-malformed", record.text)
-                for place, record in part
-                if isinstance(record, Broken)
-            ]
-            yield shaper.batch([row for _, row in rows], [self._at(place) for place, _ in rows], rejected=broken)
+        while part := portion(records, most_rows, lambda one: one.size):
+            yield shaper.batch([one.record for one in part], [f"{self._name}:{one.place}" for one in part])
 
-    def _at(self, place: int) -> str:
-        return f"{self._name}:{place}"
-
-    def _records(self) -> Iterator[tuple[int, Any]]:
-        """Each record with its position: the line in a file of lines, the element's number in an array."""
+    def _records(self) -> Iterator[Placed]:
         return self._of_lines() if self._lines else self._of_array()
 
-    def _of_lines(self) -> Iterator[tuple[int, Any]]:
+    def _of_lines(self) -> Iterator[Placed]:
         with self._opening() as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                try:
-                    yield number, loads(line)
-                except ValueError as error:
-                    yield number, Broken(line.decode(errors="replace").rstrip("\r\n"), f"not JSON: {error}")
+                yield Placed(number, len(line), _of_line(line))
 
-    def _of_array(self) -> Iterator[tuple[int, Any]]:
+    def _of_array(self) -> Iterator[Placed]:
         number = 0
         try:
             with self._opening() as raw, TextIOWrapper(raw, encoding="utf-8-sig") as file:
-                for number, record in enumerate(elements(file), start=1):
-                    yield number, record
+                for number, (size, record) in enumerate(elements(file), start=1):
+                    yield Placed(number, size, record)
         except ValueError as error:
             raise Invalid("file-malformed", f"{self._name}, after element {number}: {error}") from error
 
 
-def elements(file: Any) -> Iterator[Any]:
-    """The elements of one JSON array, in bounded memory; ValueError where it breaks off or is something else."""
-    text, ended = _more(file, "")
-    text = text.lstrip()
-    if not text.startswith("["):
+def _of_line(line: bytes) -> Any:
+    try:
+        return loads(line)
+    except ValueError as error:
+        said = str(error) if isinstance(error, DoubledKeyError) else f"not JSON: {error}"
+        return Broken(line.decode(errors="replace").rstrip("\r\n"), said)
+
+
+def elements(file: Any) -> Iterator[tuple[int, Any]]:
+    """The elements of one JSON array, each with its size, in bounded memory.
+
+    ValueError where it breaks off or is something else.
+    """
+    text = _Text(file)
+    if text.sign() != "[":
         raise ValueError("the document is not an array")
-    text, first = text[1:], True
-    while True:
-        text, ended = _filled(file, text, ended)
-        if text.startswith("]"):
-            _nothing_after(file, text[1:])
-            return
+    text.skip()
+    first = True
+    while (sign := text.sign()) != "]":
         if not first:
-            if not text.startswith(","):
-                raise ValueError("the array breaks off" if not text else "a comma is missing")
-            text, ended = _filled(file, text[1:], ended)
-        value, text, ended = _element(file, text, ended)
-        yield value
+            if sign != ",":
+                raise ValueError("a comma is missing" if sign else "the array breaks off")
+            text.skip()
+            text.sign()
+        yield text.element()
         first = False
-
-
-def _element(file: Any, text: str, ended: bool) -> tuple[Any, str, bool]:
-    while True:
-        try:
-            value, end = DECODER.raw_decode(text)
-        except json.JSONDecodeError:
-            if ended:
-                raise
-        else:
-            # A number at the very end of what is read could go on.
-            if end < len(text) or ended:
-                return value, text[end:], ended
-        text, ended = _more(file, text)
-
-
-def _filled(file: Any, text: str, ended: bool) -> tuple[str, bool]:
-    text = text.lstrip()
-    while not text and not ended:
-        text, ended = _more(file, text)
-        text = text.lstrip()
-    return text, ended
-
-
-def _more(file: Any, text: str) -> tuple[str, bool]:
-    chunk = file.read(max(CHUNK_CHARS, len(text)))
-    return text + chunk, not chunk
-
-
-def _nothing_after(file: Any, text: str) -> None:
-    if text.strip() or file.read().strip():
+    text.skip()
+    if text.sign():
         raise ValueError("something stands behind the array")
+
+
+class _Text:
+    """What was read of a file, and up to where it was used."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._text, self._at, self._ended = "", 0, False
+
+    def sign(self) -> str:
+        """The next one that is no space, which stays; empty at the end."""
+        while True:
+            self._at = SPACES.match(self._text, self._at).end()  # type: ignore[union-attr]  # no space matches too
+            if self._at < len(self._text) or self._ended:
+                return self._text[self._at : self._at + 1]
+            self._more()
+
+    def skip(self) -> None:
+        self._at += 1
+
+    def element(self) -> tuple[int, Any]:
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self._text, self._at)
+            except json.JSONDecodeError:
+                if self._ended:
+                    raise
+            else:
+                # A number at the very end of what is read could go on.
+                if end < len(self._text) or self._ended:
+                    text, self._at = self._text[self._at : end], end
+                    return len(text), _of_element(text, value)
+            self._more()
+
+    def _more(self) -> None:
+        left = self._text[self._at :]
+        chunk = self._file.read(max(CHUNK_CHARS, len(left)))
+        self._text, self._at, self._ended = left + chunk, 0, not chunk
+
+
+def _of_element(text: str, value: Any) -> Any:
+    try:
+        see_no_key_doubled(text.encode(), value)
+    except DoubledKeyError as error:
+        return Broken(text, str(error))
+    return value

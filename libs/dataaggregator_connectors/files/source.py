@@ -13,7 +13,7 @@ from dataaggregator.connector.context import Context
 from dataaggregator.connector.records import Shaper, infer_schema
 from dataaggregator.connector.source import ReadMode, ReadRequest, StreamInfo
 from dataaggregator.contracts.files import FileState
-from dataaggregator.dataplane.batch import Batch
+from dataaggregator.dataplane.batch import Batch, bounded
 from dataaggregator.errors import Invalid, PlatformError, Transient
 from dataaggregator_connectors.files.config import FilesConfig, Format
 from dataaggregator_connectors.files.csv_reading import CsvFile, infer_csv
@@ -158,7 +158,7 @@ class FilesSource:
 
     def _of_unchanged(self, batches: Iterator[Batch], request: ReadRequest, files: Sequence[File]) -> Iterator[Batch]:
         """The rows, and at their end a look whether they are of one state of the files: another may be half a row."""
-        yield from batches
+        yield from bounded(batches)
         if changed := self._opened().changed(files):
             raise Transient("file-malformed", f"{request.stream}: {', '.join(changed)} changed while it was read.")
 

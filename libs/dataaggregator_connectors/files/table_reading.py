@@ -10,6 +10,7 @@ from pyarrow import ipc
 
 from dataaggregator.connector.typenames import parse_schema
 from dataaggregator.dataplane.batch import Batch
+from dataaggregator.dataplane.rowgroups import rows_at_once
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.files.config import Format
 from dataaggregator_connectors.files.opening import arrow_file
@@ -32,7 +33,7 @@ class ParquetTable:
         self.schema = self._file.schema_arrow
 
     def batches(self, most_rows: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        return self._file.iter_batches(batch_size=most_rows, columns=list(columns))
+        return self._file.iter_batches(rows_at_once(self._file, most_rows, columns), columns=list(columns))
 
 
 class ArrowTable:

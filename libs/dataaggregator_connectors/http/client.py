@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.documents import loads
+from dataaggregator.connector.documents import DoubledKeyError, loads
 from dataaggregator.dataplane.redaction import Redaction
 from dataaggregator.errors import Denied, Invalid, NotFound, RateLimited, Transient
 from dataaggregator_connectors.http.config import (
@@ -49,6 +49,8 @@ class Answer:
     document: Any
     body: bytes
     next_url: str | None
+    doubled: bool = False
+    """Whether an object in the document has a key twice."""
 
 
 class Refusal(Invalid):
@@ -123,7 +125,8 @@ class Client:
                 raise _meaning(response.status, words, ask.where, response.headers.get("Location"))
             link = response.links.get("next")
             next_url = str(link["url"]) if link is not None else None
-            return Answer(_document(content, ask.where), content, next_url), None
+            document, doubled = _document(content, ask.where)
+            return Answer(document, content, next_url, doubled), None
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -167,7 +170,7 @@ class Client:
             content = await _bounded(response, "token")
             if response.status != 200:
                 raise Denied("connector-login-failed", f"The token was refused ({response.status}): {_shown(content)}")
-            document = _document(content, "token")
+            document, _ = _document(content, "token")
         if not isinstance(document, dict) or not isinstance(document.get("access_token"), str):
             raise Denied("connector-login-failed", "The token endpoint's answer has no access_token.")
         life = float(document.get("expires_in") or 300)
@@ -185,11 +188,14 @@ async def _bounded(response: aiohttp.ClientResponse, where: str) -> bytes:
     return b"".join(parts)
 
 
-def _document(content: bytes, where: str) -> Any:
+def _document(content: bytes, where: str) -> tuple[Any, bool]:
+    """The document, and whether an object in it has a key twice."""
     if not content.strip():
-        return None
+        return None, False
     try:
-        return loads(content)
+        return loads(content), False
+    except DoubledKeyError as error:
+        return error.document, True
     except ValueError as error:
         raise Invalid("http-malformed", f"{where}: the answer is not JSON: {error}") from error
 

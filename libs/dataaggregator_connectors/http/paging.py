@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
+from dataaggregator.connector.documents import as_written, twice
+from dataaggregator.connector.records import Broken
 from dataaggregator.contracts.document_path import at
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.http.client import Answer, Ask, Client
@@ -13,10 +15,11 @@ from dataaggregator_connectors.http.config import ByCursor, ByLink, ByOffset, By
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its number for positions, and its records."""
+    """One page: its number for positions, its records, and the size of the answer they came in."""
 
     number: int
     records: list[Any]
+    size: int
 
 
 async def pages(client: Client, stream: Stream, extra: dict[str, str]) -> AsyncGenerator[Page]:
@@ -28,7 +31,7 @@ async def pages(client: Client, stream: Stream, extra: dict[str, str]) -> AsyncG
     while True:
         number += 1
         answer = await client.ask(Ask(stream.method or "GET", url, f"{stream.path}, page {number}", params))
-        records = _records(answer.document, stream, number)
+        records = _records(answer, stream, number)
         digest = hashlib.sha256(answer.body).digest()
         if records and digest == seen:
             raise Invalid(
@@ -36,7 +39,7 @@ async def pages(client: Client, stream: Stream, extra: dict[str, str]) -> AsyncG
             )
         seen = digest
         if records:
-            yield Page(number, records)
+            yield Page(number, records, len(answer.body))
         received += len(records)
         step = _next(stream, answer, number, received, last=not records)
         if step is None:
@@ -80,11 +83,15 @@ def _next(stream: Stream, answer: Answer, number: int, received: int, *, last: b
     return None
 
 
-def _records(document: Any, stream: Stream, number: int) -> list[Any]:
-    found = at(document, stream.records)
+def _records(answer: Answer, stream: Stream, number: int) -> list[Any]:
+    found = at(answer.document, stream.records)
     if not isinstance(found, list):
         raise Invalid("http-records-missing", f"{stream.path}, page {number}: there is no list at {stream.records}.")
-    return found
+    if not answer.doubled:
+        return found
+    if said := twice(answer.document, but=found):
+        raise Invalid("http-malformed", f"{stream.path}, page {number}: {said}.")
+    return [Broken(as_written(record), said) if (said := twice(record)) else record for record in found]
 
 
 def _param(value: str | float | bool) -> str:

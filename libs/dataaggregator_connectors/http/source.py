@@ -11,7 +11,7 @@ import pyarrow as pa
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.records import Shaper, infer_schema
 from dataaggregator.connector.source import Interval, ReadRequest, StreamInfo
-from dataaggregator.dataplane.batch import Batch, no_rows
+from dataaggregator.dataplane.batch import BATCH_BYTES, Batch, bounded, no_rows
 from dataaggregator.errors import Invalid, NotFound
 from dataaggregator_connectors.http.bounds import Highest, Within
 from dataaggregator_connectors.http.client import Client
@@ -84,9 +84,11 @@ class HttpSource:
                 records = page.records if left is None else page.records[:left]
                 left = None if left is None else left - len(records)
                 positions = [f"{stream.path}, page {page.number}, record {n}" for n in range(1, len(records) + 1)]
-                for start in range(0, len(records), request.batch_rows):
-                    part = slice(start, start + request.batch_rows)
-                    yield bounds.take(shaper.batch(records[part], positions[part]))
+                at_once = max(1, min(request.batch_rows, BATCH_BYTES * len(page.records) // page.size))
+                for start in range(0, len(records), at_once):
+                    part = slice(start, start + at_once)
+                    for batch in bounded([shaper.batch(records[part], positions[part])]):
+                        yield bounds.take(batch)
             yield Batch(no_rows(shaper.schema), 0, cursor=bounds.cursor)
         finally:
             ahead.cancel()

@@ -10,6 +10,7 @@ from aiohttp import web
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import LoadRequest, WriteKind
 from dataaggregator.connector.source import ReadRequest
+from dataaggregator.dataplane.batch import BATCH_BYTES
 from dataaggregator.errors import PlatformError
 from dataaggregator.ids import new_id
 from dataaggregator_connectors.http.config import HttpConfig
@@ -28,6 +29,9 @@ STREAMS = {
     },
     "broken": {"path": "broken", "pagination": {"type": "page"}},
     "growing": {"path": "growing", "pagination": {"type": "page"}},
+    "doubled": {"path": "doubled", "pagination": {"type": "page"}},
+    "said_twice": {"path": "said_twice", "records": "$.of"},
+    "long": {"path": "long"},
     "busy": {"path": "busy"},
     "half": {"path": "half"},
     "login": {"path": "login"},
@@ -43,7 +47,19 @@ class Api:
         self.asked = 0
         self.posted: Posted = []
         self.app = web.Application()
-        for name in ("same", "circle", "broken", "growing", "busy", "half", "login", "moved"):
+        for name in (
+            "same",
+            "circle",
+            "broken",
+            "growing",
+            "doubled",
+            "said_twice",
+            "long",
+            "busy",
+            "half",
+            "login",
+            "moved",
+        ):
             self.app.router.add_get(f"/{name}", getattr(self, name))
         self.app.router.add_post("/posted", self.take)
         self.app.router.add_post("/token", self.token)
@@ -62,6 +78,18 @@ class Api:
         page = int(asked.query["page"])
         rows = [{"a": page}] if page < 4 else [{"a": page, "b": "new"}] if page == 4 else []
         return web.json_response(rows)
+
+    async def doubled(self, asked: web.Request) -> web.Response:
+        text = '[{"a": 1}, {"a": 2, "a": 3}, {"a": 4}]' if asked.query["page"] == "1" else "[]"
+        return web.Response(text=text)
+
+    async def said_twice(self, _: web.Request) -> web.Response:
+        return web.Response(text='{"of": [{"a": 1}], "next": "1", "next": "2"}')
+
+    async def long(self, _: web.Request) -> web.Response:
+        """One record is larger by itself than a batch is to be, and the long ones stand together."""
+        sizes = (BATCH_BYTES + 1, *[100_000] * 50, *[1] * 5000)
+        return web.json_response([{"a": number, "text": "x" * size} for number, size in enumerate(sizes)])
 
     async def busy(self, _: web.Request) -> web.Response:
         self.asked += 1
@@ -119,6 +147,7 @@ async def read(config: HttpConfig, context: Context, stream: str) -> tuple[list[
         ("same", "http-pagination", "page 2"),
         ("circle", "http-pagination", "page 2"),
         ("broken", "http-malformed", "page 2"),
+        ("said_twice", "http-malformed", "page 1: the key 'next' stands twice"),
         ("half", "connector-unreachable", "page 1"),
         ("moved", "http-status", "redirects"),
     ],
@@ -130,6 +159,27 @@ async def test_a_bad_page_fails_the_read_and_is_named(
         await read(api[1], context, stream)
     assert caught.value.code == code
     assert said in caught.value.detail
+
+
+async def test_a_record_of_a_page_with_a_key_twice_is_set_aside_as_it_was(
+    api: tuple[Api, HttpConfig], context: Context
+) -> None:
+    rows, rejected = await read(api[1], context, "doubled")
+    assert [row["a"] for row in rows] == [1, 4]
+    (row,) = rejected
+    assert (row.position, row.code, row.row) == ("doubled, page 1, record 2", "row-malformed", '{"a": 2, "a": 3}')
+    assert row.reason == "the key 'a' stands twice in one object"
+
+
+async def test_a_page_of_long_records_comes_in_batches_of_bounded_size(
+    api: tuple[Api, HttpConfig], context: Context
+) -> None:
+    source = HttpSource(api[1], context)
+    batches = [batch async for batch in source.read(ReadRequest(stream="long"))]
+    await source.close()
+    assert [row for batch in batches for row in batch.rows.column("a").to_pylist()] == list(range(5051))
+    assert sum(batch.read for batch in batches) == 5051
+    assert all(batch.rows.nbytes <= BATCH_BYTES or batch.rows.num_rows == 1 for batch in batches)
 
 
 async def test_a_field_that_appears_later_rejects_its_rows_by_position(

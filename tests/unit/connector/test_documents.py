@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataaggregator.connector.documents import loads, plain_text, records
+from dataaggregator.connector.documents import DoubledKeyError, as_written, loads, plain_text, records
 from dataaggregator.connector.records import Shaper, infer_schema
 from dataaggregator.connector.typenames import parse_type
 from dataaggregator.errors import Invalid
@@ -52,6 +52,64 @@ def test_a_long_number_among_doubles_is_rejected_and_not_rounded() -> None:
     rows = [{"n": loads(text.encode())} for text in ("0.5", LONG[1])]
     batch = Shaper(pa.schema({"n": pa.float64()})).batch(rows, ["x:1", "x:2"])
     assert (batch.rows.to_pylist(), [row.position for row in batch.rejected]) == ([{"n": 0.5}], ["x:2"])
+
+
+class Pairs:
+    """An object as it may stand in a document, with keys that stand there twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        self.pairs = pairs
+
+
+TRICKY = st.sampled_from(["a", "b", "", ":", '":', "\\", '\\"', 'x" : ', '{"a":1,"a":2}', "é", "2024-05-01T12:00:00Z"])
+SOME = st.recursive(
+    TRICKY | st.integers() | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(TRICKY, inner), max_size=4).map(Pairs),
+    max_leaves=12,
+)
+
+
+def text_of(value: Any, space: str) -> str:
+    if isinstance(value, Pairs):
+        return (
+            "{" + ",".join(f"{json.dumps(key)}{space}:{space}{text_of(one, space)}" for key, one in value.pairs) + "}"
+        )
+    if isinstance(value, list):
+        return "[" + f"{space},".join(text_of(one, space) for one in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def says_twice(value: Any) -> bool:
+    if isinstance(value, Pairs):
+        return len({key for key, _ in value.pairs}) < len(value.pairs) or any(says_twice(one) for _, one in value.pairs)
+    return isinstance(value, list) and any(map(says_twice, value))
+
+
+@given(SOME, st.sampled_from(["", " ", "\n", "\t", "\r\n "]))
+def test_a_document_is_refused_if_and_only_if_an_object_has_a_key_twice(value: Any, space: str) -> None:
+    text = text_of(value, space)
+    if not says_twice(value):
+        assert loads(text.encode()) == json.loads(text)
+        return
+    with pytest.raises(DoubledKeyError, match="stands twice") as caught:
+        loads(text.encode())
+    assert caught.value.document == json.loads(text)
+    pairs = json.loads(as_written(caught.value.document), object_pairs_hook=list)
+    assert pairs == json.loads(text, object_pairs_hook=list)
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_a_record_with_a_key_twice_is_set_aside_as_it_was_with_its_place(tmp_path: Path, lines: bool) -> None:
+    path, doubled = tmp_path / "a.json", '{"a": 2, "b": {"c": 1, "c": 2}}'
+    rows = ['{"a": 1}', doubled, '{"a": 3}']
+    path.write_text("\n".join(rows) if lines else "[" + ",".join(rows) + "]")
+    file = JsonFile(lambda: path.open("rb"), "a.json", lines=lines)
+    assert list(file.sample()) == [{"a": 1}, {"a": 3}]
+    (batch,) = file.read(Shaper(pa.schema({"a": pa.int64()})), 10)
+    assert (batch.rows.to_pylist(), batch.read) == ([{"a": 1}, {"a": 3}], 3)
+    (rejected,) = batch.rejected
+    assert (rejected.position, rejected.code, rejected.row) == ("a.json:2", "row-malformed", doubled)
+    assert rejected.reason == "the key 'c' stands twice in one object"
 
 
 def test_what_json_has_no_type_for_is_written_as_text() -> None:

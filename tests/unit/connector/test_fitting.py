@@ -88,7 +88,7 @@ def test_rows_with_unknown_fields_are_rejected_with_their_position() -> None:
 
 @given(st.lists(st.integers() | st.text() | st.lists(st.integers()), max_size=10), st.integers(0, 3))
 def test_an_array_is_read_element_by_element(values: list[Any], indent: int) -> None:
-    assert list(elements(io.StringIO(json.dumps(values, indent=indent or None)))) == values
+    assert [one for _, one in elements(io.StringIO(json.dumps(values, indent=indent or None)))] == values
 
 
 @pytest.mark.parametrize("text", ["[1,", "[1 2]", "{}", "", "[1] 2", '[{"a":', "[1,]"])
