@@ -136,8 +136,8 @@ class Flow:
 
     async def _push(self, source: str, queue: BatchQueue, sandbox: Sandbox) -> None:
         with at(STEPS):
-            async for batch in self._taken(queue):
-                await sandbox.push(source, batch)
+            while await self._more(queue):
+                await sandbox.push(source, await queue.take())  # nobody else holds it while it is sent
             await sandbox.finish(source)
 
     async def _collect(self, sandbox: Sandbox, queues: Mapping[str, BatchQueue]) -> None:
@@ -198,6 +198,12 @@ class Flow:
         return tuple(found) if any(name in self.outlets for name in found) else ()
 
     async def _taken(self, queue: BatchQueue) -> AsyncIterator[pa.RecordBatch]:
-        async for batch in queue:
+        while await self._more(queue):
+            yield await queue.take()
+
+    async def _more(self, queue: BatchQueue) -> bool:
+        while await queue.more():
             if not self.failpoints.reached("run.drop_batch"):
-                yield batch
+                return True
+            await queue.take()
+        return False

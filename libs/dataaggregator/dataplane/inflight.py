@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 
 import pyarrow as pa
 
+from dataaggregator.dataplane.batch import parts
+
 IN_FLIGHT_BATCHES = 4
 IN_FLIGHT_BYTES = 3 * 1024 * 1024
 
@@ -23,9 +25,8 @@ class BatchQueue:
         self._changed = asyncio.Condition()
 
     async def put(self, batch: pa.RecordBatch) -> None:
-        rows = max(1, batch.num_rows * self._size_bytes // max(1, batch.nbytes))
-        for at in range(0, max(1, batch.num_rows), rows):
-            await self._put(batch.slice(at, rows))
+        for piece in parts(batch, self._size_bytes):
+            await self._put(piece)
 
     async def _put(self, batch: pa.RecordBatch) -> None:
         size = batch.nbytes
@@ -41,16 +42,22 @@ class BatchQueue:
             self._ended = True
             self._changed.notify_all()
 
+    async def more(self) -> bool:
+        """Waits until there is a batch to take; False after the last."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._waiting or self._ended)
+            return bool(self._waiting)
+
+    async def take(self) -> pa.RecordBatch:
+        """The batch that `more` has told of."""
+        async with self._changed:
+            self._held_bytes -= self._waiting[0].nbytes
+            self._changed.notify_all()
+            return self._waiting.popleft()
+
     async def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
-        while True:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._waiting or self._ended)
-                if not self._waiting:
-                    return
-                batch = self._waiting.popleft()
-                self._held_bytes -= batch.nbytes
-                self._changed.notify_all()
-            yield batch
+        while await self.more():
+            yield await self.take()
 
     def _has_room(self, size: int) -> bool:
         if not self._waiting:

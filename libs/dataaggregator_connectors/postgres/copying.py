@@ -7,7 +7,7 @@ from typing import Literal
 from dataaggregator_connectors.postgres.connection import Connection
 from dataaggregator_connectors.postgres.sql import Table
 
-PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 256 * 1024
 PIECES_AHEAD = 2
 
 

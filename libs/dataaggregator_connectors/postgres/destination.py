@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import asyncpg
@@ -21,7 +22,7 @@ from dataaggregator.connector.destination import (
     WriteKind,
 )
 from dataaggregator.connector.source import BinaryCopy
-from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.dataplane.batch import Cursor, parts
 from dataaggregator.errors import Transient
 from dataaggregator_connectors.postgres.commit import Backend, settle
 from dataaggregator_connectors.postgres.config import PostgresConfig, target
@@ -30,7 +31,7 @@ from dataaggregator_connectors.postgres.connection import (
     Connection,
     translated,
 )
-from dataaggregator_connectors.postgres.copying import CopyIn
+from dataaggregator_connectors.postgres.copying import PIECE_BYTES, CopyIn
 from dataaggregator_connectors.postgres.encode import Encoder, encoder_for
 from dataaggregator_connectors.postgres.ledger import (
     Counts,
@@ -151,8 +152,9 @@ class PostgresDestination:
                 loading.columns = fitting_columns(there.columns, load, written_fields(load, rows.schema))
                 loading.encoder = encoder_for(rows.schema, staged_columns(load, loading.columns))
                 loading.copy = await self._copy_in(loading, loading.encoder.format)
-                await self._send(loading, loading.encoder.head())
-            await self._send(loading, await asyncio.to_thread(loading.encoder.batch, rows))
+                await self._send(loading, loading.encoder.head)
+            for part in parts(rows, PIECE_BYTES):
+                await self._send(loading, partial(loading.encoder.batch, part))
         loading.written += rows.num_rows
 
     async def unfit(self, rows: pa.RecordBatch) -> Mapping[int, str]:
@@ -161,9 +163,9 @@ class PostgresDestination:
         columns = staged_columns(load, fitting_columns(there.columns, load, written_fields(load, rows.schema)))
         return await asyncio.to_thread(unfit_rows, rows, columns)
 
-    async def _send(self, loading: Loading, data: bytes) -> None:
+    async def _send(self, loading: Loading, encode: Callable[[], bytes]) -> None:
+        data = await asyncio.to_thread(_digested, encode, loading.digest)
         if data and loading.copy is not None:
-            await asyncio.to_thread(loading.digest.update, data)
             await loading.copy.send(data)
 
     async def _copy_in(self, loading: Loading, form: Literal["binary", "text"]) -> CopyIn:
@@ -265,7 +267,7 @@ class PostgresDestination:
         """End the COPY and see that the server took every row; merge the stage, or swap the tables."""
         load, table, taken = loading.request, parse_table(loading.request.stream), 0
         if loading.encoder is not None:
-            await self._send(loading, loading.encoder.tail())
+            await self._send(loading, loading.encoder.tail)
         if loading.copy is not None:
             taken = await loading.copy.end()
         elif load.write is WriteKind.REPLACE:
@@ -339,3 +341,9 @@ async def end_older_loads(connection: Connection, load: LoadRequest) -> None:
           AND substr(application_name, length($1) + 1)::int8 < $2""",
         prefix, load.epoch,
     )  # fmt: skip
+
+
+def _digested(encode: Callable[[], bytes], digest: "hashlib._Hash") -> bytes:
+    data = encode()
+    digest.update(data)
+    return data

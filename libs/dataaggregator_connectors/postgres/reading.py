@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_postgresql import dbapi
 
+from dataaggregator.dataplane.batch import BATCH_BYTES
 from dataaggregator.errors import Invalid, Permanent, Transient
 from dataaggregator_connectors.postgres.types import Column
 
 Array: TypeAlias = "pa.Array[Any]"
-# What several batches on their way hold at once grows with their size; from 2 MiB on they get hardly faster.
-HINT = {"adbc.postgresql.batch_size_hint_bytes": str(2 * 1024 * 1024)}
+HINT = {"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)}
 # The driver adds the distance between the epochs to `infinity` and overflows: these lie before all real values.
 FIRST_DAY = -2_451_545
 FIRST_MICROSECOND = -211_813_488_000_000_000 + 946_684_800_000_000 - 1
@@ -37,20 +37,23 @@ class ArrowReader:
         await self._call(self._open)
 
     async def batches(self, most_rows: int) -> AsyncGenerator[pa.RecordBatch, None]:
-        """All rows; while one batch is being used the next is already read and decoded."""
+        """All rows. Nothing is read ahead: rows wait in the queue of a run, and as many would wait here again."""
         loop = asyncio.get_running_loop()
-        ahead = loop.run_in_executor(self._thread, self._next)
+        reading: asyncio.Future[pa.RecordBatch | None] | None = None
         try:
-            while (batch := await self._answer(ahead)) is not None:
-                ahead = loop.run_in_executor(self._thread, self._next)
+            while True:
+                reading = loop.run_in_executor(self._thread, self._next)
+                batch = await self._answer(reading)
+                if batch is None:
+                    return
                 for start in range(0, batch.num_rows, most_rows):
                     yield batch.slice(start, most_rows)
         finally:
-            if not ahead.done():
+            if reading is not None and not reading.done():
                 self._cursor.adbc_cancel()
-                await asyncio.wait([ahead])
-            if not ahead.cancelled():
-                ahead.exception()
+                await asyncio.wait([reading])
+            if reading is not None and not reading.cancelled():
+                reading.exception()
 
     async def close(self) -> None:
         if self._closed:

@@ -115,7 +115,9 @@ class Sandbox:
 
     async def push(self, input: str, batch: pa.RecordBatch) -> None:  # noqa: A002 (the word of the definitions)
         """Hand over rows of one source; returns when the wire has taken them."""
-        await self._send({"kind": "push", "input": input}, rows.encode(batch))
+        body = rows.encode(batch)
+        del batch  # what is sent is in memory once
+        await self._send({"kind": "push", "input": input}, body)
 
     async def finish(self, input: str) -> None:  # noqa: A002 (the word of the definitions)
         """No more rows will come from this source."""
