@@ -9,6 +9,8 @@ from dataaggregator.service import Loop, Service
 from dataaggregator.telemetry import logs
 
 from . import SCHEMA, SERVICE
+from .apikeys.api import ApiKeysApi
+from .apikeys.commands import ApiKeys
 from .audit.api import AuditApi
 from .audit.commands import Trail
 from .audit.events import HANDLERS
@@ -98,6 +100,7 @@ def build(ports: Ports) -> Service:
         PasswordsApi(changes),
         UsersApi(people),
         WorkspacesApi(people),
+        ApiKeysApi(ApiKeys(ports, keys)),
         AuditApi(ports.database, trail),
     )
     return Service(

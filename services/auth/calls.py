@@ -4,7 +4,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from dataaggregator.errors import Denied
 from dataaggregator.http.call import Call
+from dataaggregator.permissions import Permission
 from services.auth.audit.record import Actor
 
 _PART = r"[^@\s\x00-\x1f\x7f]+"
@@ -23,3 +25,11 @@ class Body(BaseModel):
 
 def actor(call: Call) -> Actor:
     return Actor(call.identity.user_id, call.identity.email, call.address, call.headers.get("X-Request-ID"))
+
+
+def administrator(call: Call) -> Actor:
+    """Who acts where the role in the path decides: a key may do less than its owner's role there."""
+    scopes = call.identity.scopes
+    if scopes is not None and Permission.IDENTITY_ADMIN not in scopes:
+        raise Denied("permission-denied", f"This needs a key with the scope {Permission.IDENTITY_ADMIN}.")
+    return actor(call)

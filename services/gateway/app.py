@@ -10,6 +10,7 @@ from dataaggregator.service import Loop, Service
 from dataaggregator.telemetry import logs
 
 from . import SCHEMA, SERVICE
+from .callers import Callers
 from .documents import Documents
 from .edge import Edge
 from .feed.api import FeedApi
@@ -40,7 +41,7 @@ def build(ports: Ports) -> Service:
     tail = Tail(ports.database, ports.bus, ports.clock)
     idempotency = Idempotency(ports.database, ports.clock)
     limiting = Limiting(ports)
-    edge = Edge(ports.settings, upstreams, limiting, idempotency)
+    edge = Edge(ports.settings, upstreams, limiting, idempotency, Callers(services, ports.clock))
     sending = Sending(ports.settings)
     deliverer = Deliverer(ports.database, ports.keys, ports.clock, sending)
     webhooks = WebhookCommands(ports.database, ports.keys, sending.egress)

@@ -8,13 +8,14 @@ from aiohttp.typedefs import Middleware
 
 from dataaggregator.errors import Unauthenticated
 from dataaggregator.http import coding
-from dataaggregator.http.app import ANSWER_HEADERS, ROUTE_LABEL, VERIFIER
+from dataaggregator.http.app import ANSWER_HEADERS, ROUTE_LABEL
 from dataaggregator.http.identity import ANONYMOUS, Identity
 from dataaggregator.settings import Settings
 
 from . import routing
 from .addresses import caller_of, networks
 from .bodies import read_body
+from .callers import Callers
 from .cors import origin_headers, preflight_headers, security_headers
 from .forward import Upstreams
 from .idempotency.commands import Idempotency
@@ -30,12 +31,20 @@ KEYED_BODY_BYTES = 4 * 1024 * 1024
 class Edge:
     """The gateway's middlewares, and the forwarding at their end."""
 
-    def __init__(self, settings: Settings, upstreams: Upstreams, limiting: Limiting, idempotency: Idempotency) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        upstreams: Upstreams,
+        limiting: Limiting,
+        idempotency: Idempotency,
+        callers: Callers,
+    ) -> None:
         self._origins = settings.cors_origins
         self._proxies = networks(settings.trusted_proxies)
         self._upstreams = upstreams
         self._limiting = limiting
         self._idempotency = idempotency
+        self._callers = callers
 
     def middlewares(self) -> list[Middleware]:
         @web.middleware
@@ -72,7 +81,7 @@ class Edge:
             raise
         workspace = _workspace(request, identity)
         limit_class = routing.limit_class(request.method, path)
-        await self._limit(request, limit_class, Caller(address, identity.user_id, workspace))
+        await self._limit(request, limit_class, Caller(address, identity.user_id, workspace, _key(identity)))
         if service is None:
             return await handler(request)
         request[ROUTE_LABEL] = f"forward:{service}"
@@ -90,13 +99,8 @@ class Edge:
 
     async def _identify(self, request: web.Request, *, must_know: bool) -> Identity:
         """Who is calling. Where nobody needs to be known, a bad token is as good as none."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            if must_know:
-                raise Unauthenticated("token-missing", "You are not logged in.")
-            return ANONYMOUS
         try:
-            return await request.app[VERIFIER].verify(token.strip())
+            return await self._callers.identify(request)
         except Unauthenticated:
             if must_know:
                 raise
@@ -125,6 +129,11 @@ class Edge:
             headers["Idempotent-Replayed"] = "true"
         answer = await coding.encoded(request.headers.get("Accept-Encoding"), headers, kept.body)
         return web.Response(status=kept.status, headers=headers, body=answer)
+
+
+def _key(identity: Identity) -> str | None:
+    """The API key that calls, which has a limit of its own."""
+    return None if identity.scopes is None else identity.family
 
 
 def _workspace(request: web.Request, identity: Identity) -> UUID | None:

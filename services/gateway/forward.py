@@ -18,6 +18,7 @@ from yarl import URL
 from dataaggregator.directory import Directory
 from dataaggregator.errors import PlatformError, Transient
 from dataaggregator.http.app import STREAMS
+from dataaggregator.http.bearer import INSTEAD
 from dataaggregator.telemetry import logs, metrics, traces
 
 from .bodies import read_body
@@ -257,6 +258,8 @@ def _onward(request: web.Request, address: str) -> CIMultiDict[str]:
     headers = CIMultiDict(
         (name, value) for name, value in request.headers.items() if name.lower() not in _NOT_ON | named
     )
+    if (instead := request.get(INSTEAD)) is not None:
+        headers["Authorization"] = f"Bearer {instead}"
     headers["X-Forwarded-For"] = address
     headers["X-Forwarded-Host"] = request.host
     headers["X-Forwarded-Proto"] = request.scheme

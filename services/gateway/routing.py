@@ -6,7 +6,7 @@ import re
 _TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), service)
     for pattern, service in (
-        (r"/api/(audit|auth|users|workspaces)(/|$)", "auth"),
+        (r"/api/(audit|auth|users|workspaces|api-keys)(/|$)", "auth"),
         (r"/api/(connector-types|connectors)(/|$)", "connectors"),
         (r"/api/(transformations|triggers|hooks)(/|$)", "scheduler"),
         (r"/api/(pipelines|backfills)(/|$)", "scheduler"),
@@ -33,7 +33,7 @@ _PUBLIC = frozenset(
 # The token in the path says who calls.
 _HOOK = re.compile(r"/api/hooks/[^/]+$")
 # What is given out here is not to be stored: tokens; rows of a source or a sample.
-_NOT_KEPT = re.compile(r"/api/(auth|hooks)/|/api/.+/(test|preview|hook/rotate|password-reset)$")
+_NOT_KEPT = re.compile(r"/api/(auth|hooks)/|/api/api-keys$|/api/.+/(test|preview|hook/rotate|password-reset)$")
 _RUN_START = re.compile(
     r"/api/(pipelines/[^/]+/(runs|backfills)|runs/[^/]+/(retry|rejected/replay)|backfills/[^/]+/retry|hooks/[^/]+)$"
 )

@@ -30,6 +30,7 @@ GOOD: dict[Operation, Json] = {
     ("POST", "/api/users"): {"email": "new@example.org", "password": PASSWORD, "name": "N", "role": "viewer"},
     ("PUT", "/api/users/{user}"): {"email": "new@example.org", "name": "N", "role": "viewer", "active": True},
     ("PATCH", "/api/users/{user}"): {"name": "N", "active": True},
+    ("POST", "/api/api-keys"): {"name": "new", "scopes": ["runs:read"]},
     ("POST", "/api/workspaces"): {"name": "new"},
     ("POST", "/api/workspaces/{workspace}/members"): {"user": "a@example.org", "role": "viewer"},
     ("PUT", "/api/workspaces/{workspace}/members/{user}"): {"role": "viewer"},
@@ -86,6 +87,7 @@ THERE = {
     "run": "",
     "token": "",
     "webhook": "bad-input",
+    "api_key": "bad-input",
     "delivery": "01a21353-0000-7000-8000-000000000000",  # never made
     "event": "01a21353-0000-7000-8000-000000000000",  # never set aside
     "backfill": "01a21353-0000-7000-8000-000000000001",  # never asked for
@@ -99,6 +101,7 @@ LISTS = (
     "/api/pipelines",
     "/api/runs",
     "/api/webhooks",
+    "/api/api-keys",
 )
 
 
@@ -114,6 +117,7 @@ async def there(api: Api, disk: Disk) -> None:
     await api.post(
         "/api/webhooks", {"name": "bad-input", "url": "https://example.org/", "types": ["run.*"], "enabled": False}
     )
+    await api.post("/api/api-keys", {"name": "bad-input", "scopes": ["runs:read"]})
     THERE["run"] = (await api.run("bad-input"))["id"]
     THERE["token"] = (await api.post("/api/pipelines/bad-input/hook/rotate", expect=200))["token"]
 

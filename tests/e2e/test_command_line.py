@@ -24,6 +24,7 @@ HELPED = (
     "webhooks",
     "transform",
     "users",
+    "api-keys",
     "db",
 )
 
@@ -237,6 +238,18 @@ def test_a_lost_password_is_set_anew_and_the_token_is_good_once(demo: Platform) 
         "users", "change-password", given="staple of that battery\nanother long one\n", environment=own
     )
     assert (changed.returncode, "is changed" in changed.stdout) == (0, True), changed.stderr
+
+
+def test_a_program_logs_in_with_a_key_until_it_is_taken_back(demo: Platform) -> None:
+    json_of(demo, "users", "create", "robot@example.org", "--service", "--role", "operator")
+    made = json_of(demo, "api-keys", "create", "nightly", "--scope", "runs:read", "--owner", "robot@example.org")
+    assert isinstance(made, dict)
+    with_key = {"DATAAGGREGATOR_TOKEN": made["key"]}
+    assert demo.command("runs", environment=with_key).returncode == 0
+    assert "permission runs:operate" in demo.command("run", "urban-population", environment=with_key).stderr
+    assert "nightly" in demo.command("api-keys", "list").stdout
+    assert demo.command("api-keys", "revoke", "nightly").returncode == 0
+    assert "is not valid" in demo.command("runs", environment=with_key).stderr
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,13 @@ from dataaggregator.catalogue.entry import Entry
 CALLS: dict[str, Entry] = {
     "already-exists": Entry("The name is taken", "Choose another name, or change the one that is there."),
     "already-member": Entry("Already a member", "Nothing to do; PUT …/members/{user} changes the role."),
+    "api-key-for-another": Entry(
+        "The key would speak for another", "Let them make it, or make a service account and a key for that."
+    ),
+    "api-key-invalid": Entry(
+        "The API key is not valid", "Compare it with GET /api/api-keys: make a new one where it is gone or has run out."
+    ),
+    "api-key-not-found": Entry("No such API key", "List those of the workspace with GET /api/api-keys."),
     "body-incomplete": Entry("The body did not arrive", "Send the whole body, in the encoding its headers name."),
     "body-invalid": Entry("Wrong fields in the body", "Correct every field named under errors and send it again."),
     "body-too-large": Entry("The body is too large", "Send less at once; the limit is named in the detail."),
@@ -94,6 +101,10 @@ CALLS: dict[str, Entry] = {
         "unless set otherwise.",
     ),
     "route-unknown": Entry("No such address", "See GET /api/docs for every address there is."),
+    "service-account": Entry(
+        "A service account has no password",
+        "Make an API key for it with POST /api/api-keys; programs log in with that.",
+    ),
     "signature-invalid": Entry(
         "The call is not signed as it should be",
         "Sign webhook-id, webhook-timestamp and the body with the present secret, by Standard Webhooks, and send it "

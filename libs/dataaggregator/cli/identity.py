@@ -33,15 +33,19 @@ async def list_users(session: Session) -> None:
     "--role", default="viewer", show_default=True, type=click.Choice(["viewer", "operator", "editor", "admin"])
 )
 @click.option("--name", help="The person's name.")
+@click.option("--service", is_flag=True, help="An account of programs: no password, only API keys.")
 @command
-async def create_user(session: Session, email: str, role: str, name: str | None) -> None:
+async def create_user(session: Session, email: str, role: str, name: str | None, service: bool) -> None:
     """Create a user in the workspace; the password is made up and shown once."""
-    password = secrets.token_urlsafe(18)
-    body = {"email": email, "password": password, "role": role, **({"name": name} if name else {})}
+    password = None if service else secrets.token_urlsafe(18)
+    body = {"email": email, "role": role, "service": service, "name": name or ""}
     async with session.client() as client:
-        user = await client.post("/api/users", body)
-    sentence = f"{user['email']} may log in with the password {password} (it is shown only now)."
-    session.tell({**user, "password": password}, sentence)
+        user = await client.post("/api/users", body if password is None else {**body, "password": password})
+    if password is None:
+        session.tell(user, f"{user['email']} may use the API keys that you make for it, and cannot log in.")
+    else:
+        sentence = f"{user['email']} may log in with the password {password} (it is shown only now)."
+        session.tell({**user, "password": password}, sentence)
 
 
 @users.command("activate")

@@ -9,6 +9,7 @@ from dataaggregator.cli.session import Session
 
 # A room is imported when one of its commands is asked for: `version` need not wait for Arrow.
 ROOMS = {
+    "api-keys": "keys",
     "apply": "code",
     "approve": "definitions",
     "audit": "audit",

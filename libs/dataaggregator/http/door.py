@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from dataaggregator.errors import Denied, Unauthenticated
 from dataaggregator.http import coding, parse
 from dataaggregator.http.answer import Answer, StreamAnswer, TextAnswer
+from dataaggregator.http.bearer import authorization
 from dataaggregator.http.call import Call
 from dataaggregator.http.etag import format_etag
 from dataaggregator.http.identity import ANONYMOUS, Identity
@@ -60,7 +61,7 @@ class Door:
         return await self._respond(request, await route.handler(call))
 
     async def _identify(self, request: web.Request) -> Identity:
-        given = parse.header(request, "Authorization")
+        given = authorization(request)
         if given is None:
             raise Unauthenticated("token-missing", "You are not logged in.")
         scheme, _, token = given.partition(" ")
@@ -85,6 +86,8 @@ class Door:
                 raise Denied("no-workspace", "You are not a member of any workspace.")
             role = identity.role_in(workspace)
             held = f"your role in this workspace is {role}" if role else "you have no role in this workspace"
+            if identity.scopes is not None:
+                held = f"{held}, and the key's scopes are {', '.join(sorted(identity.scopes))}"
             raise Denied("permission-denied", f"This needs the permission {route.permission}; {held}.")
         return workspace
 

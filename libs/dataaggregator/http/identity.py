@@ -26,6 +26,8 @@ class Identity:
     default_workspace: UUID | None
     token_id: str
     family: str | None = None
+    #: Of an API key: what it lets do, of what the role does; None for one who logged in.
+    scopes: frozenset[Permission] | None = None
 
     def membership(self, workspace: str) -> Membership | None:
         """The membership in the workspace with this id or name."""
@@ -44,7 +46,8 @@ class Identity:
     def permissions(self, workspace: UUID | None) -> frozenset[Permission]:
         """What this identity may do in a workspace; everybody may ask for what is their own."""
         role = None if workspace is None else self.role_in(workspace)
-        return _OWN if role is None else ROLE_PERMISSIONS[role]
+        held = _OWN if role is None else ROLE_PERMISSIONS[role]
+        return held if self.scopes is None else held & (self.scopes | _OWN)
 
 
 _OWN = frozenset({Permission.SELF})

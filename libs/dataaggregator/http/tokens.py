@@ -16,7 +16,7 @@ from dataaggregator.directory import Directory
 from dataaggregator.errors import Transient, Unauthenticated
 from dataaggregator.http.identity import Identity, Membership
 from dataaggregator.ids import new_id
-from dataaggregator.permissions import Role
+from dataaggregator.permissions import Permission, Role
 from dataaggregator.revocations import Revocations, TokenFacts
 from dataaggregator.secrets import KeyRing
 
@@ -210,13 +210,13 @@ class ServiceTokens:
 
 
 def _user_identity(claims: Mapping[str, Any], key_id: str) -> _Verified:
-    """The identity in the claims of an access token (sub, email, ws, dws, fam, jti)."""
+    """The identity in the claims of an access token (sub, email, ws, dws, fam, jti; scp of an API key)."""
     user_id = UUID(claims["sub"])
     workspaces = claims["ws"]
     if not isinstance(workspaces, list):
         raise TypeError("ws is a list")
     memberships = tuple(Membership(UUID(one["id"]), str(one["name"]), Role(one["role"])) for one in workspaces)
-    default, family = claims.get("dws"), claims.get("fam")
+    default, family, scopes = claims.get("dws"), claims.get("fam"), claims.get("scp")
     identity = Identity(
         user_id=user_id,
         email=claims.get("email"),
@@ -225,6 +225,7 @@ def _user_identity(claims: Mapping[str, Any], key_id: str) -> _Verified:
         default_workspace=None if default is None else UUID(default),
         token_id=str(claims["jti"]),
         family=None if family is None else str(family),
+        scopes=None if scopes is None else frozenset(Permission(scope) for scope in scopes),
     )
     facts = TokenFacts(str(user_id), identity.family, identity.token_id, _time(claims["iat"]))
     return _Verified(identity, facts, _time(claims["exp"]), key_id)

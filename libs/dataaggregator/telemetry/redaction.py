@@ -21,7 +21,7 @@ _PAIR = re.compile(
 )
 _BEARER = re.compile(r"(?i)\b(?P<kind>bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 #: What the platform gives out itself, recognized by how it begins.
-_GIVEN_OUT = re.compile(r"\b(?P<kind>dah_|dar_|whsec_)[A-Za-z0-9_+/=-]{16,}")
+_GIVEN_OUT = re.compile(r"\b(?P<kind>da[hr]?_|whsec_)[A-Za-z0-9_+/=-]{16,}")
 _NAME = re.compile(
     r"(?i)(^|[_-])(password|passwd|secret|secret_?key|token|api_?key|private_?key|authorization|cookie|credentials?)$"
 )

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, SecretStr
 
+from dataaggregator.errors import Denied
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
@@ -71,12 +72,15 @@ class PasswordsApi:
                 "users",
                 Permission.IDENTITY_ADMIN,
                 answers={200: ResetView},
+                problems=(409,),
                 description="The token is shown once and replaces the one before it. The present password stays good "
                 "until it is used.",
             ),
         ]
 
     async def change_password(self, call: Call) -> Answer:
+        if call.identity.scopes is not None:
+            raise Denied("permission-denied", "A key changes no password: log in to change yours.")
         body = call.body_as(ChangeBody)
         current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
         await self._commands.change(actor(call), call.identity.family, current, new)

@@ -13,7 +13,7 @@ from dataaggregator.revocations import Revocation
 from services.auth import SCHEMA, SERVICE
 from services.auth.audit.record import Actor, Deed, record
 from services.auth.people import store as people
-from services.auth.people.domain import User, may_look_after
+from services.auth.people.domain import User, has_a_password, may_look_after
 from services.auth.sessions import store as sessions
 from services.auth.sessions.domain import Account
 from services.auth.sessions.revoking import revoke_family, revoke_user
@@ -78,6 +78,7 @@ class PasswordCommands:
         async with self._database.platform() as tx:
             user = await people.get_user(tx, workspace, reference, lock=True)
             may_look_after(user, workspace)
+            has_a_password(user)
             now = self._clock.now()
             reset = Reset(user.id, digest(token), now + self._reset_life)
             await store.save_reset(tx, reset, now)

@@ -7,13 +7,14 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from dataaggregator.contracts.base import Name
+from dataaggregator.errors import FieldError, Invalid
 from dataaggregator.http import patch
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.paging import Page, PageQuery, decode_cursor, encode_cursor, page_of
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission, Role
-from services.auth.calls import Body, Email, Password, actor
+from services.auth.calls import Body, Email, Password, actor, administrator
 
 from .commands import NewUser, People
 from .domain import Changes, Member, User, Workspace
@@ -23,7 +24,8 @@ PersonName = Annotated[str, Field(max_length=200, description="How the person is
 
 class UserBody(Body):
     email: Email
-    password: Password
+    password: Password | None = Field(None, description="What a person logs in with; a service account has none.")
+    service: bool = Field(False, description="An account of programs: it has API keys, and cannot log in.")
     name: PersonName = ""
     role: Role = Field(Role.VIEWER, description="Role in the workspace of the call.")
     active: bool = True
@@ -55,6 +57,7 @@ class UserView(BaseModel):
     email: str
     name: str
     active: bool
+    service: bool = Field(description="An account of programs, which has keys and no password.")
     role: Role | None = Field(description="Role in the workspace of the call; null for a user who left it.")
     last_login_at: datetime | None
     created_at: datetime
@@ -170,7 +173,11 @@ class UsersApi:
 
     async def create_user(self, call: Call) -> Answer:
         body = call.body_as(UserBody)
-        new = NewUser(body.email, body.name, body.password.get_secret_value(), body.role, body.active)
+        if body.service is (body.password is not None):
+            wrong = FieldError("password", "a person needs one, a service account has none", "one-way-in")
+            raise Invalid("body-invalid", f"password: {wrong.message}.", errors=[wrong])
+        password = body.password.get_secret_value() if body.password else None
+        new = NewUser(body.email, body.name, password, body.role, body.active)
         user = await self._people.create_user(actor(call), call.workspace, new)
         return Answer(_user_view(user), status=201, headers={"Location": f"/api/users/{user.id}"}, etag=user.version)
 
@@ -300,23 +307,25 @@ class WorkspacesApi:
 
     async def list_members(self, call: Call) -> Answer:
         query = call.query_as(ListQuery)
-        members = await self._people.list_members(actor(call), call.path["workspace"], _after(query), query.limit + 1)
+        members = await self._people.list_members(
+            administrator(call), call.path["workspace"], _after(query), query.limit + 1
+        )
         views = [_member_view(member) for member in members]
         return Answer(page_of(views, query.limit, lambda member: encode_cursor(member.user_id)))
 
     async def add_member(self, call: Call) -> Answer:
         body = call.body_as(MemberBody)
-        member = await self._people.add_member(actor(call), call.path["workspace"], body.user, body.role)
+        member = await self._people.add_member(administrator(call), call.path["workspace"], body.user, body.role)
         headers = {"Location": f"/api/workspaces/{member.workspace_id}/members/{member.user_id}"}
         return Answer(_member_view(member), status=201, headers=headers)
 
     async def change_member(self, call: Call) -> Answer:
         role = call.body_as(RoleBody).role
-        member = await self._people.change_member(actor(call), call.path["workspace"], call.path["user"], role)
+        member = await self._people.change_member(administrator(call), call.path["workspace"], call.path["user"], role)
         return Answer(_member_view(member))
 
     async def remove_member(self, call: Call) -> Answer:
-        await self._people.remove_member(actor(call), call.path["workspace"], call.path["user"])
+        await self._people.remove_member(administrator(call), call.path["workspace"], call.path["user"])
         return Answer(status=204)
 
 

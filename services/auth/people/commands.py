@@ -15,6 +15,7 @@ from dataaggregator.permissions import DEFAULT_WORKSPACE, Role
 from dataaggregator.ports import Ports
 from dataaggregator.revocations import Revocation
 from services.auth import SCHEMA, SERVICE
+from services.auth.apikeys import store as keys
 from services.auth.audit.record import Actor, Deed, record
 from services.auth.passwords import store as passwords_store
 from services.auth.passwords.domain import Person, Policy
@@ -23,14 +24,24 @@ from services.auth.sessions import store as sessions
 from services.auth.sessions.revoking import revoke_user
 
 from . import store
-from .domain import Changes, Member, User, Workspace, ends_tokens, keeps_an_admin, lessens, may_look_after
+from .domain import (
+    Changes,
+    Member,
+    User,
+    Workspace,
+    ends_tokens,
+    has_a_password,
+    keeps_an_admin,
+    lessens,
+    may_look_after,
+)
 
 
 @dataclass(frozen=True)
 class NewUser:
     email: str
     name: str
-    password: str
+    password: str | None
     role: Role
     active: bool
 
@@ -57,9 +68,14 @@ class People:
             return await store.list_users(tx, workspace, after, limit)
 
     async def create_user(self, actor: Actor, workspace: UUID, new: NewUser) -> User:
-        """Make a user whose home is `workspace`, a member of it; raises Conflict `email-taken`."""
-        self._policy.check(new.password, Person(new.email, new.name))
-        hashed = await self._passwords.hash(new.password)
+        """Make a user whose home is `workspace`, a member of it: a service account if without a password.
+
+        Raises Conflict `email-taken`, Invalid `password-refused`.
+        """
+        hashed = None
+        if new.password is not None:
+            self._policy.check(new.password, Person(new.email, new.name))
+            hashed = await self._passwords.hash(new.password)
         now = self._clock.now()
         user = User(
             id=new_id(),
@@ -73,6 +89,7 @@ class People:
             created_by=actor.user_id,
             version=1,
             role=new.role,
+            service=new.password is None,
         )
         async with self._database.platform() as tx:
             await store.add_user(tx, user, hashed)
@@ -195,6 +212,7 @@ class People:
             await sessions.account_of(tx, member.user_id, lock=True)
             keeps_an_admin(await store.lock_admins(tx, workspace.id), member.user_id, workspace.name)
             await store.remove_member(tx, workspace.id, member.user_id)
+            await keys.remove_keys_of(tx, workspace.id, member.user_id)
             revocation = await self._end_tokens(tx, member.user_id, workspace.id)
             await self._record(tx, actor, workspace.id, ("member.removed", member.user_id, {}))
         await self._obey(revocation)
@@ -226,6 +244,7 @@ class People:
         if changes.password is None:
             return None
         user = _changed(await self.get_user(workspace, reference), changes)
+        has_a_password(user)
         self._policy.check(changes.password, Person(user.email, user.name))
         return await self._passwords.hash(changes.password)
 

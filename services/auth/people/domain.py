@@ -32,6 +32,7 @@ class User:
     created_by: UUID | None
     version: int
     role: Role | None = None  # in the workspace that is looking
+    service: bool = False  # a program: it has keys, and no password
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,14 @@ def may_look_after(user: User, workspace: UUID) -> None:
         raise Denied(
             "user-of-another-workspace",
             f"The account {user.email} belongs to another workspace; here only its membership can be changed.",
+        )
+
+
+def has_a_password(user: User) -> None:
+    """Raises Conflict for a service account."""
+    if user.service:
+        raise Conflict(
+            "service-account", f"{user.email} is a service account: it has API keys, and no password to log in with."
         )
 
 

@@ -15,7 +15,7 @@ from .domain import Member, User, Workspace
 
 _USER = """
 SELECT u.id, u.workspace_id, u.email, u.name, u.active, u.last_login_at, u.created_at, u.updated_at, u.created_by,
-       u.version, m.role
+       u.version, u.service, m.role
 FROM auth.users u LEFT JOIN auth.members m ON m.user_id = u.id AND m.workspace_id = $1
 WHERE (u.workspace_id = $1 OR m.user_id IS NOT NULL)
 """
@@ -54,13 +54,13 @@ async def list_users(tx: Connection, workspace: UUID, after: UUID | None, limit:
     return [_user(row) for row in rows]
 
 
-async def add_user(tx: Connection, user: User, password_hash: str) -> None:
+async def add_user(tx: Connection, user: User, password_hash: str | None) -> None:
     try:
         async with tx.transaction():
             await tx.execute(
                 """INSERT INTO auth.users (id, workspace_id, email, email_key, name, password_hash, active, created_at,
-                                           updated_at, created_by, version)
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)""",
+                                           updated_at, created_by, version, service)
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)""",
                 user.id,
                 user.workspace_id,
                 user.email,
@@ -72,6 +72,7 @@ async def add_user(tx: Connection, user: User, password_hash: str) -> None:
                 user.updated_at,
                 user.created_by,
                 user.version,
+                user.service,
             )
     except asyncpg.UniqueViolationError:
         raise _taken(user.email) from None
@@ -234,11 +235,11 @@ async def remove_member(tx: Connection, workspace: UUID, user_id: UUID) -> None:
 
 
 async def lock_admins(tx: Connection, workspace: UUID) -> frozenset[UUID]:
-    """The active admins of `workspace`; nobody else can change who they are until this transaction ends."""
+    """The active admins of `workspace` who can log in: they stay who they are until this transaction ends."""
     await tx.execute("SELECT FROM auth.workspaces WHERE id = $1 FOR UPDATE", workspace)
     rows = await tx.fetch(
         """SELECT m.user_id FROM auth.members m JOIN auth.users u ON u.id = m.user_id
-           WHERE m.workspace_id = $1 AND m.role = 'admin' AND u.active""",
+           WHERE m.workspace_id = $1 AND m.role = 'admin' AND u.active AND NOT u.service""",
         workspace,
     )
     return frozenset(row["user_id"] for row in rows)

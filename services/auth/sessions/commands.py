@@ -79,7 +79,7 @@ class Sessions:
             await self._fail(email, account, "invalid-credentials", actor)
         if not account.active:
             await self._fail(email, account, "user-inactive", actor)
-        outdated = self._passwords.outdated(account.password_hash)
+        outdated = account.password_hash is not None and self._passwords.outdated(account.password_hash)
         rehashed = await self._passwords.hash(password) if outdated else None
         return await self._begin(account, rehashed, actor)
 

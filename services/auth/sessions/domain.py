@@ -29,7 +29,7 @@ class Account:
     id: UUID
     workspace_id: UUID
     email: str
-    password_hash: str
+    password_hash: str | None  # None for who has no password to log in with
     active: bool
 
 

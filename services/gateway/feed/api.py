@@ -7,6 +7,7 @@ from pydantic import Field
 
 from dataaggregator.errors import NotFound
 from dataaggregator.http.answer import Answer
+from dataaggregator.http.bearer import authorization
 from dataaggregator.http.call import Call
 from dataaggregator.http.paging import Query
 from dataaggregator.http.problems import error_from
@@ -88,7 +89,7 @@ class FeedApi:
 
     async def _ended(self, call: Call, run: str) -> bool:
         """Has the run ended, as far as the scheduler knows? Raises what the scheduler says about a wrong one."""
-        headers = {"Authorization": call.headers["Authorization"], "X-Workspace": str(call.workspace)}
+        headers = {"Authorization": authorization(call.request) or "", "X-Workspace": str(call.workspace)}
         fetched = await self._upstreams.get("scheduler", f"/api/runs/{run}", headers, ASK_SECONDS)
         told = _object(fetched.body)
         if fetched.status == 404:

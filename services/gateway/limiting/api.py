@@ -58,7 +58,7 @@ class BucketView(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True)
     limit_class: LimitClass = Field(alias="class")
-    key: str = Field(description="`user:<id>`, `ip:<address>` or `workspace:<id>`.")
+    key: str = Field(description="`user:<id>`, `key:<id>`, `ip:<address>` or `workspace:<id>`.")
     trusted: bool = Field(description="Is it one of a trusted network, with a higher limit?")
     limit: int
     remaining: int

@@ -25,6 +25,7 @@ class Caller:
     address: str
     user_id: UUID | None
     workspace_id: UUID | None
+    key_id: str | None = None
 
 
 class Limiting:
@@ -114,6 +115,8 @@ class Refused(RateLimited):
 def _key(limit_class: str, caller: Caller) -> str | None:
     if limit_class == "run" and caller.workspace_id is not None:
         return f"workspace:{caller.workspace_id}"
+    if limit_class == "api" and caller.key_id is not None:
+        return f"key:{caller.key_id}"
     if limit_class == "api" and caller.user_id is not None:
         return f"user:{caller.user_id}"
     return f"ip:{bucket_of(caller.address)}"

@@ -59,7 +59,9 @@ async def test_put_replaces_all_but_the_password(api: Api) -> None:
         ({"role": "emperor"}, {"role"}),
         ({"active": "yes"}, {"active"}),
         ({"colour": "red", "id": "1"}, {"colour", "id"}),
-        ({"email": None, "password": None}, {"email", "password"}),
+        ({"email": None, "role": None}, {"email", "role"}),
+        ({"password": None}, {"password"}),
+        ({"service": True}, {"password"}),
     ],
 )
 async def test_a_wrong_user_names_every_field_and_changes_nothing(
@@ -107,6 +109,10 @@ ROUTES = [
     ("PATCH", "/api/users/admin@example.org", {"name": "x"}, {"admin"}),
     ("DELETE", "/api/users/spare@example.org", None, {"admin"}),
     ("POST", "/api/users/spare@example.org/password-reset", None, {"admin"}),
+    ("GET", "/api/api-keys", None, {"admin"}),
+    ("POST", "/api/api-keys", {"name": "k", "scopes": ["runs:read"]}, {"admin"}),
+    ("GET", "/api/api-keys/k", None, {"admin"}),
+    ("DELETE", "/api/api-keys/k", None, {"admin"}),
     ("POST", "/api/workspaces", {"name": "another"}, {"admin"}),
     ("GET", "/api/workspaces", None, {"viewer", "operator", "editor", "admin"}),
     ("GET", "/api/workspaces/default", None, {"viewer", "operator", "editor", "admin"}),

@@ -27,7 +27,7 @@ async def test_the_audit_is_append_only(database: Database, database_url: str, t
 
 
 @pytest.mark.parametrize(
-    "table", ["users", "refresh_tokens", "signing_keys", "peppers", "login_attempts", "password_resets"]
+    "table", ["users", "refresh_tokens", "signing_keys", "peppers", "login_attempts", "password_resets", "api_keys"]
 )
 async def test_a_workspace_never_sees_what_belongs_to_the_platform(database: Database, table: str) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):

@@ -82,7 +82,7 @@ def test_what_is_no_secret_is_told_as_it_is() -> None:
 
 
 def test_what_the_platform_gives_out_is_masked_wherever_it_stands() -> None:
-    for given in ("dah_" + "Ab-_9" * 8, "dar_" + "Ab-_9" * 8, "whsec_" + "Ab/+9" * 8 + "="):
+    for given in ("dah_" + "Ab-_9" * 8, "dar_" + "Ab-_9" * 8, "da_" + "Ab09z" * 9, "whsec_" + "Ab/+9" * 8 + "="):
         kind = given.partition("_")[0]
         assert mask_text(f"POST /api/hooks/{given} failed") == f"POST /api/hooks/{kind}_******** failed"
     assert mask_text("dah_short and whsec_ are words") == "dah_short and whsec_ are words"

@@ -1,0 +1,14 @@
+"""Whose token a call is judged by: that of its Authorization header, or the one that the edge put in its place."""
+
+from aiohttp import web
+
+from dataaggregator.http import parse
+
+#: The access token of a caller who showed something else; for middlewares.
+INSTEAD = web.RequestKey("bearer_instead", str)
+
+
+def authorization(request: web.Request) -> str | None:
+    """As the Authorization header has it, or would."""
+    instead = request.get(INSTEAD)
+    return f"Bearer {instead}" if instead is not None else parse.header(request, "Authorization")
