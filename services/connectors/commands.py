@@ -97,7 +97,9 @@ class ConnectorCommands:
         masked = definition.model_copy(update={"config": parted.config})
         connector = await store.add(tx, workspace, id_, masked, author)
         await self._keep_secrets(tx, connector, parted)
-        created = ConnectorCreated(connector_id=connector.id, name=connector.name, type=definition.type)
+        created = ConnectorCreated(
+            connector_id=connector.id, name=connector.name, type=definition.type, concurrency=definition.concurrency
+        )
         await outbox.emit(tx, workspace, connector.id, created)
         await _audit(tx, connector, author, "connector.created", trail.came(connector))
         return connector
@@ -118,8 +120,11 @@ class ConnectorCommands:
             return before, []
         after = await store.save(tx, before, masked)
         await self._keep_secrets(tx, after, parted)
-        await store.forget_found(tx, after)
-        updated = ConnectorUpdated(connector_id=after.id, name=after.name, type=wanted.type)
+        if any(one.field != "concurrency" for one in changed):
+            await store.forget_found(tx, after)
+        updated = ConnectorUpdated(
+            connector_id=after.id, name=after.name, type=wanted.type, concurrency=wanted.concurrency
+        )
         await outbox.emit(tx, after.workspace_id, after.id, updated)
         await _audit(tx, after, author, "connector.updated", trail.changed(after, changed))
         return after, changed

@@ -22,9 +22,9 @@ async def add(tx: Connection, workspace: UUID, id_: UUID, definition: ConnectorD
     """Raises Conflict if the name is taken."""
     statement = """
         INSERT INTO connectors.connectors
-            (id, workspace_id, name, type, version, config, created_at, updated_at, created_by)
-        VALUES ($1, $2, $3, $4, 1, $5, now(), now(), $6) RETURNING *"""
-    given = (definition.name, definition.type, definition.config)
+            (id, workspace_id, name, type, version, config, concurrency, created_at, updated_at, created_by)
+        VALUES ($1, $2, $3, $4, 1, $5, $6, now(), now(), $7) RETURNING *"""
+    given = (definition.name, definition.type, definition.config, definition.concurrency)
     try:
         [row] = await tx.fetch(statement, id_, workspace, *given, author.user_id)
     except UniqueViolationError:
@@ -35,10 +35,12 @@ async def add(tx: Connection, workspace: UUID, id_: UUID, definition: ConnectorD
 async def save(tx: Connection, before: Connector, definition: ConnectorDefinition) -> Connector:
     """A new version of a connector that `get` has locked."""
     statement = """
-        UPDATE connectors.connectors SET name = $3, config = $4, version = version + 1, updated_at = now()
+        UPDATE connectors.connectors SET name = $3, config = $4, concurrency = $5, version = version + 1,
+            updated_at = now()
         WHERE workspace_id = $1 AND id = $2 RETURNING *"""
+    wanted = (definition.name, definition.config, definition.concurrency)
     try:
-        [row] = await tx.fetch(statement, before.workspace_id, before.id, definition.name, definition.config)
+        [row] = await tx.fetch(statement, before.workspace_id, before.id, *wanted)
     except UniqueViolationError:
         raise _taken(definition.name) from None
     return _connector(row)
@@ -164,7 +166,12 @@ def _connector(row: Record) -> Connector:
         name=row["name"],
         version=row["version"],
         model=ConnectorDefinition,
-        written={"name": row["name"], "type": row["type"], "config": row["config"]},
+        written={
+            "name": row["name"],
+            "type": row["type"],
+            "config": row["config"],
+            "concurrency": row["concurrency"],
+        },
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         created_by=row["created_by"],

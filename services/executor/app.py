@@ -19,12 +19,15 @@ from dataaggregator.settings import Settings
 from services.executor import events
 from services.executor.api import Api
 from services.executor.attempt import AttemptLimits
+from services.executor.capacity_api import CapacityApi
 from services.executor.cleaner import Cleaner, SpillFolder
 from services.executor.commands import SCHEMA, Attempts
 from services.executor.dry_run_api import DryRunApi
 from services.executor.folders import KeptFolders, RunFolders
 from services.executor.kernel_api import KernelApi
 from services.executor.lease import LeaseKeeper, LeaseTimes
+from services.executor.limiting import WorkspaceLimits
+from services.executor.presence import Announcer
 from services.executor.probe import Probes
 from services.executor.reaper import Reaper, ReaperTimes
 from services.executor.recorder import Recorder
@@ -52,10 +55,11 @@ def build(ports: Ports) -> Service:
     spill = SpillFolder(settings.home / "spill")
     pool, room = ProcessPool(_pool_settings(settings, spill.path)), Room(settings.run_slots, _memory(settings))
     folders, kept = RunFolders(settings.home), KeptFolders(settings.home)
-    attempts = Attempts(database, name, settings.lease_seconds)
-    keeper = LeaseKeeper(
-        database, LeaseTimes(settings.lease_seconds, settings.heartbeat_seconds, settings.fence_seconds)
-    )
+    attempts = Attempts(database, name, settings.lease_seconds, settings.executor_labels)
+    times = LeaseTimes(settings.lease_seconds, settings.heartbeat_seconds, settings.fence_seconds)
+    keeper = LeaseKeeper(database, times)
+    limits = WorkspaceLimits(database, settings.workspace_run_limit)
+    announcer = Announcer(database, limits, (name, settings.executor_labels), room, times)
     client = ServiceClient(ports, "executor")
     mask_key = _mask_keys(ports.keys)
     store = run_store_of(settings)
@@ -74,7 +78,7 @@ def build(ports: Ports) -> Service:
     )
     reaper = Reaper(database, ReaperTimes(settings.heartbeat_seconds, settings.queue_limit_seconds))
     cleaner = Cleaner(database, folders, kept, settings.run_retention_days, store)
-    handlers: list[Handler] = events.handlers()
+    handlers: list[Handler] = events.handlers(limits)
     probes = Probes(pool, settings.home / "probes", job, mask_key)
     return Service(
         name="executor",
@@ -87,10 +91,12 @@ def build(ports: Ports) -> Service:
             *VerifyApi(database, client, probes).routes(),
             *DryRunApi(database, client, probes, kept).routes(),
             *KernelApi(settings.sandbox).routes(),
+            *CapacityApi(database, limits).routes(),
         ],
         handlers=handlers,
         loops=[
             Loop("executor-leases", keeper.run),
+            Loop("executor-presence", announcer.run),
             Loop("executor-wake", waker.run),
             Loop("executor-worker", worker.run),
             Loop("executor-reaper", reaper.run),

@@ -33,7 +33,7 @@ from services.executor.domain import CANCELLED, UNKNOWN, End, Ending, Status, Ve
 from services.executor.state import State
 from services.executor.store import claims, cursors, logs, quarantine, replays, results, runs
 from services.executor.store import ends as store_ends
-from services.executor.store.claims import Claimed
+from services.executor.store.claims import Claimed, Claimer
 from services.executor.store.ends import AttemptEnded
 from services.executor.store.logs import NewLine, RunLines
 from services.executor.store.replays import Replaying
@@ -175,10 +175,11 @@ OnClaim = Callable[[Sequence[Run]], None]
 class Attempts:
     """Begins attempts and records what became of them; all under the lease's epoch."""
 
-    def __init__(self, database: Database, executor: str, lease_seconds: float) -> None:
+    def __init__(self, database: Database, executor: str, lease_seconds: float, labels: Sequence[str] = ()) -> None:
         self._database = database
         self._executor = executor
         self._lease_seconds = lease_seconds
+        self._labels = labels
 
     async def claim(self, owner: dict[str, object]) -> Run | None:
         """Take the run that waited longest, and say that it started."""
@@ -194,13 +195,14 @@ class Attempts:
         not.
         """
         async with self._database.platform() as tx:
-            begun = await claims.claim(tx, owner, self._executor, self._lease_seconds, most) if most else []
+            claimer = Claimer(owner, self._executor, self._lease_seconds, self._labels)
+            begun = await claims.claim(tx, claimer, most) if most else []
             if begun:
                 if claimed is not None:
                     claimed([one.run for one in begun])
                 started = [Said(self._started(one.run), one.run.run_id, one.run.workspace_id) for one in begun]
                 await emit_all(tx, SCHEMA, started, source=SOURCE)
-            due_in, cancelled = await runs.what_next(tx, at_work)
+            due_in, cancelled = await runs.what_next(tx, at_work, self._labels)
         return Seen(begun, due_in if len(begun) < most else None, cancelled)
 
     def _started(self, run: Run) -> RunStarted:
@@ -263,7 +265,9 @@ async def settle_all(tx: Connection, ends: Sequence[tuple[Run, AttemptEnd]]) -> 
     if not ends:
         return {}
     verdicts = {run.run_id: _verdict(run, ended) for run, ended in ends}
-    finished_at = await store_ends.save(tx, [_ended(run, ended, verdicts[run.run_id]) for run, ended in ends])
+    finished_at, back = await store_ends.save(tx, [_ended(run, ended, verdicts[run.run_id]) for run, ended in ends])
+    if back:
+        await runs.wake(tx)
     said: list[Said] = []
     for run, ended in ends:
         verdict, outcome = verdicts[run.run_id], ended.outcome

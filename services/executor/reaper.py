@@ -9,6 +9,8 @@ from dataaggregator.errors import Transient
 from dataaggregator.telemetry import logs, metrics
 from services.executor.commands import AttemptEnd, run_error, settle, time_out_queued
 from services.executor.domain import End
+from services.executor.limiting import move_up
+from services.executor.store import lanes
 from services.executor.store import runs as store
 from services.executor.store.runs import Run
 from services.executor.whereabouts import ProcessIdentity, end_orphan, is_provably_gone
@@ -56,6 +58,7 @@ class Reaper:
 
     async def look(self) -> None:
         await self.take_over_from_the_dead()
+        await self.bring_back()
         if not await self._database_is_steady():
             return
         await self.reap_expired()
@@ -83,6 +86,13 @@ class Reaper:
             metrics.RUNS_IN_STATE.of("queued").set(await store.count_queued(tx))
             took = time.monotonic() - began_at
             self._count_at = began_at + took / COUNTING_SHARE
+
+    async def bring_back(self) -> None:
+        """Runs that were put aside in the moment in which a lane was let go: nobody else would look at them."""
+        async with self._database.platform() as tx:
+            await move_up(tx)
+            if await lanes.unpark(tx):
+                await store.wake(tx)
 
     async def reap_expired(self) -> None:
         while True:

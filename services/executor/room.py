@@ -46,6 +46,11 @@ class Room:
         self._show()
 
     @property
+    def used(self) -> int:
+        """How many of the slots are taken."""
+        return self.slots - self._free_slots
+
+    @property
     def takes_more(self) -> bool:
         """False while one waits for memory, or while what the last one missed is not free yet."""
         return self._free_bytes >= self._owed_bytes and not self._short_of_memory

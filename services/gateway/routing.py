@@ -15,6 +15,7 @@ _TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"/api/runs/[^/]+/rejected/replay$", "scheduler"),
         (r"/api/runs/[^/]+/(ledger|rejected|logs|verify)(/|$)", "executor"),
         (r"/api/runs(/|$)", "scheduler"),
+        (r"/api/run-limits$", "executor"),
     )
 )
 

@@ -3,12 +3,13 @@
 import asyncio
 import platform
 from importlib.metadata import version
-from typing import Literal
+from typing import Literal, TypeVar
 
 import orjson
 from pydantic import BaseModel, Field, ValidationError
 
 from dataaggregator.contracts import kernel
+from dataaggregator.contracts.capacity import EXECUTORS_PATH, Capacity
 from dataaggregator.contracts.kernel import KernelFacts
 from dataaggregator.errors import PlatformError
 from dataaggregator.http.answer import Answer
@@ -24,6 +25,8 @@ from .forward import Upstreams
 from .routing import SERVICES
 
 ASK_SECONDS = 3.0
+
+M = TypeVar("M", bound=BaseModel)
 
 
 Readable = Literal["ready", "not_ready", "unreachable"]
@@ -51,6 +54,9 @@ class PlatformStatus(BaseModel):
     sandbox: KernelFacts | None = Field(
         description="What the kernel of the executor that was asked gives; null while none answers."
     )
+    capacity: Capacity | None = Field(
+        description="The executors, and what waits for labels that none of them has; null while none answers."
+    )
     versions: dict[str, str]
 
 
@@ -77,10 +83,11 @@ class StatusApi:
         ]
 
     async def status(self, _: Call) -> Answer:
-        (database, bus, limits), services, sandbox = await asyncio.gather(
+        (database, bus, limits), services, sandbox, capacity = await asyncio.gather(
             asyncio.gather(check(self._ports.database), check(self._ports.bus), check(self._ports.limits)),
             asyncio.gather(*(self._service(name) for name in SERVICES)),
-            self._sandbox(),
+            self._of_executor(kernel.PATH, KernelFacts),
+            self._of_executor(EXECUTORS_PATH, Capacity),
         )
         waiting = await asyncio.gather(*(self._backlog_of(name) for name in SERVICES)) if database.ok else None
         ready = [service.status == "ready" for service in services]
@@ -98,6 +105,7 @@ class StatusApi:
             limits=limits,
             backlog=None if waiting is None else [one for one in waiting if one is not None],
             sandbox=sandbox,
+            capacity=capacity,
             versions={"dataaggregator": version("dataaggregator"), "python": platform.python_version()},
         )
         return Answer(told, headers={"Cache-Control": "no-store"})
@@ -123,10 +131,9 @@ class StatusApi:
         except (PlatformError, ValidationError):
             return None
 
-    async def _sandbox(self) -> KernelFacts | None:
+    async def _of_executor(self, path: str, model: type[M]) -> M | None:
+        """What the executor that was asked tells; None while none answers."""
         try:
-            return KernelFacts.model_validate(
-                await self._services.get("executor", kernel.PATH, timeout_seconds=ASK_SECONDS)
-            )
+            return model.model_validate(await self._services.get("executor", path, timeout_seconds=ASK_SECONDS))
         except (PlatformError, ValidationError):
             return None

@@ -25,6 +25,7 @@ from services.scheduler.runs import events as run_events
 from services.scheduler.runs.api import RunsApi
 from services.scheduler.runs.commands import RunCommands
 from services.scheduler.runs.replay import ReplayCommands
+from services.scheduler.runs.waiting import Waiting
 from services.scheduler.ticker import Ticker
 from services.scheduler.transformations.api import TransformationsApi
 from services.scheduler.transformations.commands import TransformationCommands
@@ -41,7 +42,7 @@ def build(ports: Ports) -> Service:
     state, plans = StateApi(database, services), PlanApi(database, services)
     owner = ConnectorsOwner(services)
     applying = ApplyApi(database, ApplyCommands(database, owner, commands), owner)
-    runs = RunsApi(database, RunCommands(database), ReplayCommands(database, services))
+    runs = RunsApi(database, RunCommands(database), ReplayCommands(database, services), Waiting(services))
     hooks = HooksApi(database, HookCommands(database, ports.keys, ports.limits))
     backfills = BackfillsApi(database, BackfillCommands(database))
     return Service(

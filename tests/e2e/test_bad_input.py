@@ -35,6 +35,7 @@ GOOD: dict[Operation, Json] = {
     ("POST", "/api/workspaces/{workspace}/members"): {"user": "a@example.org", "role": "viewer"},
     ("PUT", "/api/workspaces/{workspace}/members/{user}"): {"role": "viewer"},
     ("POST", "/api/audit/verify"): {"heads": []},
+    ("PUT", "/api/run-limits"): {"runs": 1000},
     ("POST", "/api/connectors"): {"name": "new", "type": "files", "config": {"root": "file:///tmp"}},
     ("PUT", "/api/connectors/{connector}"): {"name": "new", "type": "files", "config": {"root": "file:///tmp"}},
     ("PATCH", "/api/connectors/{connector}"): {"name": "new"},

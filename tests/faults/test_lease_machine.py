@@ -14,18 +14,21 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from dataaggregator.contracts.policies import RetryPolicy
 from dataaggregator.dataplane.job import KnownCursor
 from dataaggregator.db import Database
+from dataaggregator.ids import new_id
 from dataaggregator.settings import Settings
-from services.executor import commands
+from services.executor import commands, limiting
 from services.executor.commands import AttemptEnd, Attempts, run_error
 from services.executor.domain import CANCELLED, UNKNOWN, End, Ending, Standing, Status, decide, has_ended
 from services.executor.reaper import Reaper, ReaperTimes
 from services.executor.store import cursors, runs
+from services.executor.store.lanes import Limit
 from services.executor.store.runs import Run
 from tests.faults.invariants import Connection
 from tests.faults.machine import Machine, run_machine
 from tests.faults.virtual_clock import VirtualClock, virtual_database
 from tests.integration.control import WORKSPACE
 from tests.integration.executor.place import a_run
+from tests.integration.executor.test_limits import using
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -34,6 +37,8 @@ LEASE = timedelta(seconds=60)
 EXECUTORS = ("one", "two", "three")
 ENDS = (End.SUCCEEDED, End.FAILED, End.HANDED_BACK, End.LOST)
 MOST_RUNS = 3
+LANES = 2
+"""So many runs of one connector may be at work at once."""
 
 
 @dataclass
@@ -97,6 +102,13 @@ class Leases(Machine[World]):
     def begin(self) -> None:
         self.wait(self.world.connection.execute("TRUNCATE executor.runs, executor.outbox CASCADE"))
         self.wait(self.world.clock.set(self.now, 0.0))
+        self.connector = new_id()
+        self.wait(self._limit())
+
+    async def _limit(self) -> None:
+        async with self.world.database.transaction(WORKSPACE) as tx:
+            limit = Limit(self.connector, WORKSPACE, "connector", "erp", LANES, LANES)
+            await limiting.change_connector(tx, limit)
 
     def attempts(self, executor: str) -> Attempts:
         return Attempts(self.world.database, executor, LEASE.total_seconds())
@@ -104,7 +116,7 @@ class Leases(Machine[World]):
     @precondition(lambda self: len(self.runs) < MOST_RUNS)
     @rule()
     def queue(self) -> None:
-        asked = a_run()
+        asked = a_run(definition=using(self.connector))
         self.wait(self._accept(asked.run_id, asked.model_dump(mode="json")))
         self.wait(self._accept(asked.run_id, asked.model_dump(mode="json")))
         self.runs[asked.run_id] = Known(asked.pipeline_id, self.now)
@@ -122,7 +134,8 @@ class Leases(Machine[World]):
         due = [
             run_id for run_id, known in self.runs.items() if known.status is Status.QUEUED and known.due_at <= self.now
         ]
-        most_of_all = min(len(due), most * len(executors))
+        asking = sum(self.runs[run_id].ending is not None for run_id in due)  # needs no lane
+        most_of_all = min(asking + min(len(due) - asking, LANES - self.held()), most * len(executors))
         assert len({run.run_id for run in claimed}) == len(claimed) <= most_of_all
         # Of several at the same time one may find that another was quicker, and looks again.
         assert len(claimed) == most_of_all or len(executors) > 1
@@ -138,6 +151,10 @@ class Leases(Machine[World]):
     async def _look(self, executors: list[str], most: int) -> list[commands.Seen]:
         asked = (self.attempts(one).look({"executor": one}, most, ()) for one in executors)
         return list(await asyncio.gather(*asked))
+
+    def held(self) -> int:
+        """The lanes taken."""
+        return sum(known.status is Status.RUNNING and known.ending is None for known in self.runs.values())
 
     def holds(self, run: Run) -> bool:
         known = self.runs[run.run_id]
@@ -224,6 +241,20 @@ class Leases(Machine[World]):
     def each_run_is_as_it_must_be(self) -> None:
         stored = self.wait(self._stored())
         assert {run_id: replace(known, last_end=None) for run_id, known in self.runs.items()} == stored
+
+    @invariant()
+    def who_is_at_work_with_the_connector_is_in_a_lane(self) -> None:
+        found = self.wait(self._lanes())
+        assert (found, found <= LANES) == (self.held(), True)
+
+    async def _lanes(self) -> int:
+        async with self.world.database.platform() as tx:
+            found: int = await tx.fetchval(
+                """SELECT count(*) FROM executor.lanes JOIN executor.runs USING (run_id)
+                   WHERE runs.status = 'running' AND holder = $1""",
+                self.connector,
+            )
+        return found
 
     async def _stored(self) -> dict[UUID, Known]:
         async with self.world.database.platform() as tx:

@@ -18,6 +18,11 @@ RUNS: dict[str, Entry] = {
         "Nobody can say whether the load was committed",
         "Nothing needs doing: the next attempt asks the destination's ledger first and loads nothing twice.",
     ),
+    "connector-busy": Entry(
+        "As many runs use the connector as may at once",
+        "Nothing needs doing: the run begins when one of them ends. Raise the connector's concurrency if its system "
+        "bears more.",
+    ),
     "connector-database-missing": Entry("The database is not there", "Correct the connector's database, or create it."),
     "connector-locked": Entry(
         "The other system waits for a lock",
@@ -144,9 +149,19 @@ RUNS: dict[str, Entry] = {
     "merge-key-null": Entry(
         "Rows without a merge key", "Filter or fill these rows in a step: a key with NULL equals nothing."
     ),
+    "no-executor-with-labels": Entry(
+        "No executor has the labels that the run asks for",
+        "Start an executor with these EXECUTOR_LABELS, or take them out of the pipeline's runs_on and ask for the run "
+        "again.",
+    ),
     "partition-invalid": Entry(
         "These rows cannot be partitioned like this",
         "Name columns of text, whole numbers, decimals, booleans or dates in partition_by, with a value in each row.",
+    ),
+    "pipeline-busy": Entry(
+        "The run waits for its turn",
+        "Nothing needs doing: it begins when a run before it ends. Raise the pipeline's concurrency if its runs may be "
+        "side by side.",
     ),
     "probe-timeout": Entry(
         "A trial took too long", "Check that the source answers quickly, ask for fewer rows, then try again."
@@ -285,5 +300,9 @@ RUNS: dict[str, Entry] = {
     "value-not-representable": Entry(
         "A value cannot be read without change",
         "Read the column as text with schema, or leave these rows out with a query.",
+    ),
+    "workspace-busy": Entry(
+        "As many runs of the workspace are at work as may be at once",
+        "Nothing needs doing: the run begins when one of them ends. An admin sees the limits with GET /api/run-limits.",
     ),
 }

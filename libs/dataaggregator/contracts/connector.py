@@ -1,11 +1,22 @@
 """Contracts: a connector as it is sent, what is said about connectors and the schemas found behind them."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dataaggregator.contracts.base import Message, Name, Told
+from dataaggregator.contracts.capacity import MOST_LANES
+
+Concurrency = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=MOST_LANES,
+        description="How many runs may use it at once, over all pipelines that read from it or write to it; null: as "
+        "many as want to. A run that has to wait says so in `waiting_for`.",
+    ),
+]
 
 
 class ConnectorDefinition(BaseModel):
@@ -17,6 +28,7 @@ class ConnectorDefinition(BaseModel):
     config: dict[str, Any] = Field(
         description='As the type\'s config_schema says; a value may be {"$env": "NAME"} or {"$file": "path"}.'
     )
+    concurrency: Concurrency = None
 
 
 class ConnectorCreated(Message):
@@ -27,6 +39,7 @@ class ConnectorCreated(Message):
     connector_id: UUID
     name: str
     type: str
+    concurrency: int | None = Field(None, description="How many runs may use it at once; null: as many as want to.")
 
 
 class ConnectorUpdated(Message):
@@ -37,6 +50,7 @@ class ConnectorUpdated(Message):
     connector_id: UUID
     name: str
     type: str
+    concurrency: int | None = Field(None, description="How many runs may use it at once; null: as many as want to.")
 
 
 class ConnectorDeleted(Message):

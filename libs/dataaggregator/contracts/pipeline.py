@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from dataaggregator.contracts.base import Expression, FieldName, Many, Message, Name, Sent, Time, Told
+from dataaggregator.contracts.capacity import Label
 from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.modes import ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
@@ -172,9 +173,15 @@ class PipelineDefinition(Sent):
     parameters: OfItsOwn[dict[Name, Parameter]] = Field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
     timeout: Duration | None = None
-    concurrency: Annotated[int, Field(ge=1, le=1000)] = 1
-    overlap: Overlap = "queue"
-    priority: Priority = "normal"
+    concurrency: Annotated[
+        int,
+        Field(ge=1, le=1000, description="How many runs of it may be at work at once; the others wait for their turn."),
+    ] = 1
+    overlap: Overlap = Field("queue", description="What becomes of a run that is asked for while none may begin.")
+    priority: Priority = Field("normal", description="Which of a workspace's runs begins first; never another's.")
+    runs_on: Annotated[Many[Label], Field(max_length=20)] = Field(
+        (), description="Labels that an executor has to have, all of them, to take its runs (EXECUTOR_LABELS)."
+    )
     on_rejected: OnRejected | None = None
     freshness: Freshness | None = None
 
@@ -202,6 +209,8 @@ class ResolvedPipeline(Sent):
     on_rejected: OnRejected | None = None
     approved: tuple[DestinationDifference, ...] = ()
     """Differences of schema that destinations with `schema_policy: pause` may make."""
+    runs_on: tuple[Label, ...] = ()
+    """Left out where there are none: an executor that knows nothing of labels must not run what asks for some."""
 
     @property
     def connector_ids(self) -> frozenset[UUID]:

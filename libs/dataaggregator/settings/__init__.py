@@ -23,6 +23,7 @@ from dataaggregator.rate import Rate
 from dataaggregator.settings.values import (
     Bytes,
     Folders,
+    Labels,
     Names,
     PerTime,
     Port,
@@ -159,6 +160,14 @@ class Settings(BaseModel):
     # Runs
     execution_timeout: Seconds = Field(600.0, description="A run without progress for so long is ended, seconds.")
     run_slots: Annotated[int, Field(ge=1, le=1000)] = Field(2, description="Runs an executor works on at once.")
+    executor_labels: Labels = Field(
+        (), description="What an executor can, comma-separated, for pipelines with `runs_on`: `gpu,region=eu`."
+    )
+    workspace_run_limit: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None,
+        description="Runs of one workspace that are at work at once, over all executors (which all need the same "
+        "value); its admins may say less. Without it there is no limit.",
+    )
     lease_seconds: Seconds = Field(
         60.0, description="How long a claimed run stays claimed without a heartbeat, seconds."
     )

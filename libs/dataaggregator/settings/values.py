@@ -1,6 +1,7 @@
 """Settings, values: what a text of the environment becomes, and what would be right."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +9,22 @@ from pydantic import BeforeValidator, Field, SecretStr
 
 from dataaggregator.rate import Rate
 
+LABEL = r"[A-Za-z0-9][A-Za-z0-9._/-]*(=[A-Za-z0-9._/-]+)?"
+"""What an executor says that it can, and a pipeline that it needs."""
+
 
 def split(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
+
+
+def labels(value: object) -> object:
+    found = split(value)
+    wrong = [one for one in found if not re.fullmatch(LABEL, str(one))] if isinstance(found, tuple) else []
+    if wrong:
+        raise ValueError(f"should be words such as gpu, or names with a value such as region=eu, not {wrong[0]!r}")
+    return found
 
 
 def lower(value: object) -> object:
@@ -29,6 +41,7 @@ def rate(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(split)]
+Labels = Annotated[tuple[str, ...], BeforeValidator(labels)]
 Folders = Annotated[tuple[Path, ...], BeforeValidator(split)]
 PerTime = Annotated[Rate, BeforeValidator(rate)]
 Port = Annotated[int, Field(ge=0, le=65_535)]

@@ -23,9 +23,12 @@ class AttemptEnded:
     lost: int
 
 
-async def save(tx: Connection, ended: Sequence[AttemptEnded]) -> datetime:
-    """The caller holds the rows' locks and has checked epochs and states; the answer is when they ended."""
-    moment: datetime = await tx.fetchval(
+async def save(tx: Connection, ended: Sequence[AttemptEnded]) -> tuple[datetime, int]:
+    """The caller holds the rows' locks and has checked epochs and states; the answer is when they ended.
+
+    Their lanes are let go, and as many runs that waited for these are looked at again: the answer says how many.
+    """
+    rows = await tx.fetch(
         """WITH told AS (
                SELECT run_id, epoch, ended, error::jsonb AS error, run_error::jsonb AS run_error,
                    ledger::json AS ledger, status, lost
@@ -38,8 +41,22 @@ async def save(tx: Connection, ended: Sequence[AttemptEnded]) -> datetime:
                UPDATE executor.runs r SET status = t.status, error = t.run_error, lost = t.lost, finished_at = now(),
                    lease_until = NULL, owner = NULL, process = NULL
                FROM told t WHERE r.run_id = t.run_id AND t.status IS NOT NULL
+           ), freed AS (
+               UPDATE executor.lanes l SET run_id = NULL FROM told t WHERE l.run_id = t.run_id AND NOT l.beyond
+               RETURNING l.holder
+           ), gone AS (
+               DELETE FROM executor.lanes l USING told t WHERE l.run_id = t.run_id AND l.beyond RETURNING l.holder
+           ), next AS (
+               SELECT theirs.run_id FROM (
+                   SELECT holder, count(*) AS lanes FROM (TABLE freed UNION ALL TABLE gone) let_go GROUP BY holder
+               ) free CROSS JOIN LATERAL (
+                   SELECT r.run_id FROM executor.runs r WHERE r.status = 'queued' AND r.waits_for = free.holder
+                   ORDER BY r.priority, r.due_at LIMIT free.lanes FOR UPDATE SKIP LOCKED
+               ) theirs
+           ), back AS (
+               UPDATE executor.runs r SET waits_for = NULL FROM next WHERE r.run_id = next.run_id RETURNING 1
            )
-           SELECT now()""",
+           SELECT now() AS moment, (SELECT count(*) FROM back) AS back""",
         [one.run.run_id for one in ended],
         [one.run.epoch for one in ended],
         [one.end.value for one in ended],
@@ -49,7 +66,7 @@ async def save(tx: Connection, ended: Sequence[AttemptEnded]) -> datetime:
         [None if one.status is None else one.status.value for one in ended],
         [one.lost for one in ended],
     )
-    return moment
+    return rows[0]["moment"], rows[0]["back"]
 
 
 def _text(value: dict[str, Any] | None) -> str | None:

@@ -16,6 +16,7 @@ from dataaggregator.db import Connection, after_commit, json_texts
 from dataaggregator.errors import Invalid, NotFound
 from services.executor.domain import Ending, Standing, Status
 from services.executor.store.asked import Asked
+from services.executor.store.waiting import GROUPS
 
 WAKE_CHANNEL = "executor_runs"
 """NOTIFY on it says: a run is due or a cancel is wanted (a hint; the loops poll as well). In one process a topic."""
@@ -107,13 +108,16 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
     rows = await tx.fetch(
         """WITH added AS (
            INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, traceparent,
-               queued_at, priority, replay_of, backfill_id, cancel_requested_at)
+               queued_at, priority, needs, runs_on, replay_of, backfill_id, cancel_requested_at)
            SELECT a.run_id, $1, a.pipeline_id, a.pipeline_name, a.asked::json, a.traceparent, a.queued_at, a.priority,
+               ARRAY(SELECT json_array_elements_text(a.needs::json)::uuid),
+               ARRAY(SELECT json_array_elements_text(a.runs_on::json)),
                CASE WHEN a.asked::json ->> 'trigger' = 'replay' THEN (a.asked::json ->> 'parent_run_id')::uuid END,
                (a.asked::json ->> 'backfill_id')::uuid,
                (SELECT requested_at FROM executor.early_cancels e WHERE e.run_id = a.run_id AND e.workspace_id = $1)
-           FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $10::smallint[])
-               WITH ORDINALITY AS a (run_id, pipeline_id, pipeline_name, asked, traceparent, queued_at, priority, place)
+           FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $10::smallint[],
+                   $11::text[], $12::text[]) WITH ORDINALITY
+               AS a (run_id, pipeline_id, pipeline_name, asked, traceparent, queued_at, priority, needs, runs_on, place)
            ORDER BY a.place
            ON CONFLICT (run_id) DO NOTHING
            RETURNING run_id, cancel_requested_at IS NOT NULL AS cancel_requested)
@@ -128,6 +132,8 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
         WAKE_CHANNEL,
         notice(tx),
         [one.place for one in found],
+        json_texts([str(id_) for id_ in (workspace, *one.connectors)] for one in found),
+        json_texts(one.runs_on for one in found),
     )
     if rows:
         after_commit(tx, waker(WAKE_CHANNEL))
@@ -232,7 +238,11 @@ async def save_queued_again(
 
 async def save_ending(tx: Connection, run_id: UUID, ending: Ending) -> None:
     """How a queued run, locked by the caller, is to end; due now, because its next attempt only asks."""
-    await tx.execute("UPDATE executor.runs SET ending = $2, due_at = now() WHERE run_id = $1", run_id, _written(ending))
+    await tx.execute(
+        "UPDATE executor.runs SET ending = $2, due_at = now(), waits_for = NULL WHERE run_id = $1",
+        run_id,
+        _written(ending),
+    )
 
 
 async def save_cancel_request(tx: Connection, run_id: UUID, requested_at: datetime) -> None:
@@ -321,17 +331,22 @@ async def list_open_of(tx: Connection, workspace: UUID, pipeline_id: UUID, *, ba
     return [row["run_id"] for row in rows]
 
 
-async def what_next(tx: Connection, at_work: Sequence[UUID]) -> tuple[float | None, set[UUID]]:
-    """How long until the next waiting run may start, None when none waits; those at work that are to be stopped.
+async def what_next(
+    tx: Connection, at_work: Sequence[UUID], labels: Sequence[str] = ()
+) -> tuple[float | None, set[UUID]]:
+    """How long until the next waiting run may start that asks for none but these labels, None when none waits; those
+    at work that are to be stopped.
 
     One that only asks how it has ended is not to be stopped.
     """
     row = await tx.fetchrow(
-        """SELECT (SELECT extract(epoch FROM min(due_at) - now())::float8 FROM executor.runs
-                   WHERE status = 'queued') AS seconds,
+        f"""WITH RECURSIVE {GROUPS}
+           SELECT (SELECT extract(epoch FROM min(due_at) - now())::float8 FROM waiting
+                   WHERE runs_on <@ $2::text[]) AS seconds,
                ARRAY(SELECT run_id FROM executor.runs
                      WHERE run_id = ANY($1) AND cancel_requested_at IS NOT NULL AND ending IS NULL) AS cancelled""",
         at_work,
+        list(labels),
     )
     assert row is not None  # noqa: S101 (a SELECT without FROM has one row)
     seconds = None if row["seconds"] is None else max(0.0, float(row["seconds"]))

@@ -87,7 +87,10 @@ class ApplyApi:
 
     async def export(self, call: Call) -> Answer:
         exported = await self.owner.export(call.workspace)
-        definitions: list[dict[str, Any]] = [{"kind": "connector", **dict(one)} for one in exported.definitions]
+        definitions: list[dict[str, Any]] = [
+            {"kind": "connector"} | {name: value for name, value in one if value is not None}
+            for one in exported.definitions
+        ]
         async with self.database.transaction(call.workspace) as tx:
             steps = await transformations.list_all(tx, call.workspace)
             found = await pipelines.list_all(tx, call.workspace)

@@ -147,6 +147,7 @@ def resolve(definition: PipelineDefinition, material: Material) -> ResolvedPipel
         retry=definition.retry,
         timeout_seconds=definition.timeout.seconds if definition.timeout else None,
         on_rejected=definition.on_rejected,
+        **({"runs_on": definition.runs_on} if definition.runs_on else {}),
     )
 
 

@@ -17,6 +17,7 @@ from services.scheduler.runs.commands import RunCommands, Wish
 from services.scheduler.runs.domain import Run, Status
 from services.scheduler.runs.replay import ReplayCommands, ReplayWish
 from services.scheduler.runs.resource import HistoryQuery, RejectedWish, RunQuery, RunShown, RunWish, shown
+from services.scheduler.runs.waiting import Waiting
 
 TAG = "Runs"
 
@@ -26,6 +27,7 @@ class RunsApi:
     database: Database
     commands: RunCommands
     replays: ReplayCommands
+    waiting: Waiting
 
     def routes(self) -> Sequence[Route]:
         read, operate = Permission.RUNS_READ, Permission.RUNS_OPERATE
@@ -80,25 +82,28 @@ class RunsApi:
 
     async def get(self, call: Call) -> Answer:
         async with self.database.transaction(call.workspace) as tx:
-            return Answer(shown(await store.get(tx, call.workspace, call.id("run"))))
+            run = await store.get(tx, call.workspace, call.id("run"))
+        return Answer(shown(run, (await self.waiting.of(call.workspace, [run])).get(run.id)))
 
     async def list_page(self, call: Call) -> Answer:
         query = call.query_as(RunQuery)
         statuses = tuple(Status(status) for status in query.status.split(",")) if query.status else ()
         filters = store.Filters(statuses, query.pipeline, query.trigger, query.parent_run_id, query.backfill_id)
         async with self.database.transaction(call.workspace) as tx:
-            return _page(*await store.list_page(tx, call.workspace, filters, query))
+            found, cursor = await store.list_page(tx, call.workspace, filters, query)
+        return await self._page(call, found, cursor)
 
     async def history(self, call: Call) -> Answer:
         async with self.database.transaction(call.workspace) as tx:
             pipeline = await pipelines.get(tx, call.workspace, call.path["pipeline"])
-            found = await store.of_pipeline(tx, call.workspace, pipeline.id, call.query_as(HistoryQuery))
-            return _page(*found)
+            found, cursor = await store.of_pipeline(tx, call.workspace, pipeline.id, call.query_as(HistoryQuery))
+        return await self._page(call, found, cursor)
+
+    async def _page(self, call: Call, found: Sequence[Run], cursor: str | None) -> Answer:
+        waiting = await self.waiting.of(call.workspace, found)
+        items = [shown(run, waiting.get(run.id)) for run in found]
+        return Answer(Page[RunShown](items=items, next_cursor=cursor))
 
 
 def _accepted(run: Run) -> Answer:
     return Answer(shown(run), status=202, headers={"Location": f"/api/runs/{run.id}"})
-
-
-def _page(found: Sequence[Run], cursor: str | None) -> Answer:
-    return Answer(Page[RunShown](items=[shown(run) for run in found], next_cursor=cursor))

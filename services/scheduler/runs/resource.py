@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dataaggregator.contracts.capacity import WaitingFor
 from dataaggregator.contracts.policies import Priority
 from dataaggregator.contracts.run import DestinationOutcome, RunError, RunStatus, RunTrigger
 from dataaggregator.http.paging import PageQuery
@@ -39,6 +40,10 @@ class RunShown(BaseModel):
     parameters: dict[str, Any]
     full_refresh: bool
     priority: Priority
+    runs_on: list[str] = Field(description="Labels that an executor has to have to take it.")
+    waiting_for: WaitingFor | None = Field(
+        description="Of a queued run: what it waits for, if that is something else than a free slot."
+    )
     interval_start: datetime | None
     interval_end: datetime | None
     status: RunStatus
@@ -97,7 +102,7 @@ class HistoryQuery(PageQuery):
     sort: Literal["queued_at", "-queued_at"] | None = None
 
 
-def shown(run: Run) -> RunShown:
+def shown(run: Run, waiting_for: WaitingFor | None = None) -> RunShown:
     asked, counts = run.asked, run.counts
     duration = run.finished_at - run.started_at if run.finished_at and run.started_at else None
     return RunShown(
@@ -112,6 +117,8 @@ def shown(run: Run) -> RunShown:
         parameters=dict(asked.parameters),
         full_refresh=asked.full_refresh,
         priority=run.priority,
+        runs_on=list(run.definition.get("runs_on") or ()),
+        waiting_for=waiting_for,
         interval_start=asked.interval_start,
         interval_end=asked.interval_end,
         status=run.status.value,

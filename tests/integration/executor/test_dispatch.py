@@ -139,9 +139,9 @@ async def test_what_a_claim_reads_does_not_grow_with_the_backlog(database: Datab
     async with database.platform() as tx:
         await tx.execute("ANALYZE executor.runs")
         explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {claims.CLAIM}"
-        plan = await tx.fetchval(explain, OWNER, "test", timedelta(seconds=60), 4, [1, 2, 3])
+        plan = await tx.fetchval(explain, OWNER, "test", timedelta(seconds=60), 4, [])
     scans = [node for node in _nodes(plan[0]["Plan"]) if "Scan" in node["Node Type"]]
-    assert "Seq Scan" not in {node["Node Type"] for node in scans}
+    assert "runs" not in {node.get("Relation Name") for node in scans if node["Node Type"] == "Seq Scan"}
     assert sum(node["Actual Rows"] * node["Actual Loops"] for node in scans) < BACKLOG / 50
 
 

@@ -111,7 +111,7 @@ async def refused(awaitable: Awaitable[object], kind: type[PlatformError]) -> Pl
 
 async def claimed_one(database: Database) -> claims.Claimed:
     async with database.platform() as tx:
-        [claimed] = await claims.claim(tx, OWNER, "test", 60.0, 9)
+        [claimed] = await claims.claim(tx, claims.Claimer(OWNER, "test", 60.0), 9)
     return claimed
 
 
