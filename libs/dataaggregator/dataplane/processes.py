@@ -29,7 +29,8 @@ class PoolSettings(BaseModel):
     idle: int = 4
     """Run processes kept after a job for the next one of their own workspace; the longest unused one goes first."""
     idle_seconds: float = 60.0
-    """A run process kept for its workspace is ended when nobody needed it for so long; the warm ones stay."""
+    """A run process kept for its workspace is ended when nobody needed it for so long; the warm ones stay.
+    A template too, when nothing that it forked is there any more."""
     memory_bytes: int = 1024 * 1024 * 1024
     """Declared memory of one run, its sandbox apart: above it the run process is killed and the run says so."""
     sandbox: SandboxSettings = SandboxSettings()
@@ -48,13 +49,16 @@ class ProcessPool:
         self._warm: deque[asyncio.Task[RunProcess]] = deque()
         self._idle: deque[RunProcess] = deque()
         self._all: set[RunProcess] = set()
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
         self.templates = Templates(settings.folder)
         self._closed = False
 
     async def open(self) -> None:
         self._settings.folder.mkdir(parents=True, exist_ok=True)
-        self._watch = asyncio.create_task(self._watch_all(), name="run-process-watch")
+        self._watches = [
+            asyncio.create_task(self._watch_all(), name="run-process-watch"),
+            asyncio.create_task(self._rest_templates(), name="templates-rest"),
+        ]
         self._fill()
 
     async def ping(self) -> None:
@@ -62,9 +66,7 @@ class ProcessPool:
 
     async def close(self) -> None:
         self._closed = True
-        tasks: list[asyncio.Task[RunProcess] | asyncio.Task[None]] = [*self._warm]
-        if self._watch is not None:
-            tasks.append(self._watch)
+        tasks: list[asyncio.Task[RunProcess] | asyncio.Task[None]] = [*self._warm, *self._watches]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -140,3 +142,9 @@ class ProcessPool:
             while self._idle and self._idle[0].idle_since < limit:
                 await self._end(self._idle.popleft())
             await asyncio.sleep(WATCH_SECONDS)
+
+    async def _rest_templates(self) -> None:
+        """Apart from the watch: a template that is stuck holds up no look at memory."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            await self.templates.rest(self._settings.idle_seconds)

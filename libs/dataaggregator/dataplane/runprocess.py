@@ -242,6 +242,11 @@ class Templates:
         self.runs = Template("dataaggregator.dataplane.process", "-P", environment=_environment(), folder=folder)
         self.sandboxes = SandboxTemplates(folder)
 
+    async def rest(self, idle_seconds: float) -> None:
+        """End each that nobody needed for so long."""
+        for template in (self.runs, self.sandboxes.engine, self.sandboxes.python):
+            await template.rest(idle_seconds)
+
     async def close(self) -> None:
         """End them, with every process that they forked."""
         await self.runs.close()

@@ -107,14 +107,14 @@ async def test_a_closed_pool_leaves_neither_process_nor_spill_behind(tmp_path: P
     assert names_in(tmp_path) == []
 
 
-async def test_a_process_that_nobody_needs_any_more_is_ended(tmp_path: Path) -> None:
+async def test_a_process_that_nobody_needs_any_more_is_ended_and_its_template_too(tmp_path: Path) -> None:
     pool = ProcessPool(PoolSettings(warm=0, folder=tmp_path, idle_seconds=0.01))
     await pool.open()
     try:
         async with pool.take(ONE) as process:
             pid = process.pid
         async with asyncio.timeout(10):
-            while alive(pid):  # noqa: ASYNC110 - it happens in another process
+            while alive(pid) or pool.templates.runs.pid is not None:  # noqa: ASYNC110 - it happens in other processes
                 await asyncio.sleep(0.01)
         async with pool.take(ONE) as process:
             assert process.pid != pid

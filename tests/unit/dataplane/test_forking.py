@@ -176,6 +176,26 @@ async def test_who_asks_a_template_that_has_just_died_gets_a_process_of_the_next
         await template.close()
 
 
+async def test_a_template_rests_when_nobody_needs_it_and_comes_again(tmp_path: Path) -> None:
+    template = template_in(tmp_path)
+    try:
+        async with born(template, tmp_path) as one:
+            first = template.pid
+            assert first is not None
+            await template.rest(0)
+            assert (template.pid, await one.tell("1 + 1")) == (first, 2), "while it is needed"
+        await gone(one.process.pid)
+        await template.rest(3600)
+        assert template.pid == first, "as long as somebody may need it again"
+        await template.rest(0)
+        assert template.pid is None
+        await gone(first)
+        async with born(template, tmp_path) as one:
+            assert await one.tell("1 + 1") == 2
+    finally:
+        await template.close()
+
+
 async def test_a_template_ends_with_its_owner_even_when_it_looks_at_nothing(tmp_path: Path) -> None:
     code = f"""
 import asyncio, pathlib

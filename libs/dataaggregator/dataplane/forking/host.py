@@ -9,11 +9,12 @@ import os
 import signal
 import socket
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dataaggregator.dataplane.forking.template import ENDED, receive
+from dataaggregator.dataplane.forking.template import ENDED, REST, receive
 from dataaggregator.errors import Transient
 
 START_SECONDS = 60.0
@@ -118,7 +119,7 @@ class Lent(Forks):
 
 
 class Template(Forks):
-    """Started at the first need, and again when it has ended or is stuck. What it forked ends with it."""
+    """Started at the first need, and again when it has ended, rests or is stuck. What it forked ends with it."""
 
     def __init__(self, module: str, *options: str, environment: Mapping[str, str], folder: Path) -> None:
         self._command = (sys.executable, *options, "-m", module)
@@ -128,6 +129,7 @@ class Template(Forks):
         self._channel: socket.socket | None = None
         self._ending: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+        self._asked_at = 0.0
         self._lent: set[asyncio.Task[None]] = set()
 
     @property
@@ -144,6 +146,19 @@ class Template(Forks):
         task.add_done_callback(self._lent.discard)
         task.add_done_callback(lambda _: ours.close())
         return theirs
+
+    async def rest(self, idle_seconds: float) -> None:
+        """End it where nothing was asked of it for so long, and nothing that it forked is at work."""
+        async with self._starting:  # what is asked of it meanwhile is asked of the next one, if it ends
+            if self._channel is None or time.monotonic() - self._asked_at < idle_seconds:
+                return
+            self._asked_at = time.monotonic()
+            with contextlib.suppress(OSError, TimeoutError):
+                self._channel.send(REST)
+                async with asyncio.timeout(START_SECONDS):
+                    if await _receive(self._channel):
+                        return
+            await self._end()
 
     async def close(self) -> None:
         """End it, with every process that it forked."""
@@ -171,6 +186,7 @@ class Template(Forks):
             if request == _STUCK:
                 await self._end()  # everybody else who waits for it learns that it has ended, and asks no more
                 return
+            self._asked_at = time.monotonic()
             try:
                 socket.send_fds(await self._at_work(), [request], descriptors)
             except ConnectionError:

@@ -2,7 +2,8 @@
 
 A request is one message on the channel, with descriptors: the new process's status channel, its stderr, and what it
 is to hold. On the status channel the new process tells its number, and the template how it ended. Whoever hangs that
-channel up has the process killed; until then the number of one that ended is nobody else's.
+channel up has the process killed; until then the number of one that ended is nobody else's. A request to rest has no
+descriptors: the template ends, or says that something it forked is at work.
 """
 
 import array
@@ -21,6 +22,7 @@ from typing import Any
 from dataaggregator.dataplane.sandbox import kernel
 
 ENDED = b"ended "
+REST, BUSY = b"rest", b"busy"
 REQUEST_BYTES = 64 << 10
 MOST_DESCRIPTORS = 8
 
@@ -84,8 +86,11 @@ class _Template:
 
     def _answer(self) -> Born | None:
         request, descriptors = receive(self._channel)
-        if not request:
+        if not request or (request == REST and not self._children):
             os._exit(0)  # and with this process every one that it forked
+        if request == REST:
+            self._channel.send(BUSY)
+            return None
         status, stderr, *held = descriptors
         told = socket.socket(fileno=status)
         try:
