@@ -13,7 +13,6 @@ from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.connector import SchemaChanged
 from dataaggregator.contracts.ledger import Ledger, Verification
-from dataaggregator.contracts.pipeline import PipelineEmptied
 from dataaggregator.contracts.run import (
     RunAttemptFailed,
     RunCancelled,
@@ -29,6 +28,7 @@ from dataaggregator.dataplane.job import KnownCursor, RunOutcome, SchemaChange
 from dataaggregator.db import Connection, Database
 from dataaggregator.definition import Audited, Author
 from dataaggregator.errors import Conflict, PlatformError, Transient
+from services.executor import emptied
 from services.executor.domain import CANCELLED, UNKNOWN, End, Ending, Status, Verdict, decide
 from services.executor.state import State
 from services.executor.store import claims, cursors, logs, quarantine, replays, results, runs
@@ -202,6 +202,7 @@ class Attempts:
                     claimed([one.run for one in begun])
                 started = [Said(self._started(one.run), one.run.run_id, one.run.workspace_id) for one in begun]
                 await emit_all(tx, SCHEMA, started, source=SOURCE)
+                begun = [await emptied.compared(tx, one) for one in begun]
             due_in, cancelled = await runs.what_next(tx, at_work, self._labels)
         return Seen(begun, due_in if len(begun) < most else None, cancelled)
 
@@ -265,6 +266,14 @@ async def settle_all(tx: Connection, ends: Sequence[tuple[Run, AttemptEnd]]) -> 
     if not ends:
         return {}
     verdicts = {run.run_id: _verdict(run, ended) for run, ended in ends}
+    without_rows = await emptied.told(
+        tx,
+        [
+            (run, ended.outcome)
+            for run, ended in ends
+            if ended.outcome is not None and verdicts[run.run_id].status is Status.SUCCEEDED
+        ],
+    )
     finished_at, back = await store_ends.save(tx, [_ended(run, ended, verdicts[run.run_id]) for run, ended in ends])
     if back:
         await runs.wake(tx)
@@ -281,18 +290,10 @@ async def settle_all(tx: Connection, ends: Sequence[tuple[Run, AttemptEnd]]) -> 
         else:
             message = _told(run, verdict, finished_at, outcome)
         said.append(Said(message, run.run_id, run.workspace_id))
-        if verdict.status is Status.SUCCEEDED and outcome is not None and (emptied := _emptied(run, outcome)):
-            said.append(Said(emptied, run.pipeline_id, run.workspace_id))
+        if run.run_id in without_rows:
+            said.append(Said(without_rows[run.run_id], run.pipeline_id, run.workspace_id))
     await emit_all(tx, SCHEMA, said, source=SOURCE)
     return verdicts
-
-
-def _emptied(run: Run, outcome: RunOutcome) -> PipelineEmptied | None:
-    """A slot of a backfill has no run before it, and a replay no source."""
-    if not outcome.emptied or run.queued.backfill_id is not None or run.queued.replay is not None:
-        return None
-    name = run.queued.pipeline_name
-    return PipelineEmptied(pipeline_id=run.pipeline_id, name=name, run_id=run.run_id, sources=outcome.emptied)
 
 
 async def _save_replayed(tx: Connection, run: Run, outcome: RunOutcome) -> None:

@@ -124,7 +124,7 @@ class Workplace:
             kept=str(self._doors.kept.path(queued.pipeline_id)),
             parameters=queued.parameters,
             full_refresh=queued.full_refresh,
-            previous_rows=rows_by_source(claimed.last_ledger),
+            previous_rows={**rows_by_source(claimed.last_ledger), **claimed.rows_before},
             only_ask=run.ending is not None,
             asks_before_commit=self._doors.storing is not None,
             settings=self._settings,

@@ -1,7 +1,7 @@
 """store, claims: runs that wait become an executor's own, in one statement with all that their attempts go on from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +25,8 @@ class Claimed:
     set_by_hand: Sequence[CursorSet]
     last_ledger: dict[str, Any] | None
     """Of the last good run of the pipeline: zero rows where there were rows before is a warning."""
+    rows_before: Mapping[str, int] = field(default_factory=dict)
+    """Of sources that parameters name: as the last good run that read the same says, 0 where there is none."""
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,27 @@ async def test_a_source_without_rows_where_there_were_some_is_an_event_about_its
     ]
 
 
+async def test_streams_that_a_parameter_names_are_compared_each_with_itself(
+    workplace: Place, file: Path, empty_database_url: str
+) -> None:
+    definition, pipeline = copying(workplace, file, empty_database_url), new_id()
+    definition["parameters"] = {"region": {"type": "string", "default": "eu"}}
+    definition["sources"]["a"].update(stream="{{ parameters.region }}.csv", schema={"id": "bigint", "name": "string"})
+    for region, rows in (("eu", 100), ("us", 0), ("eu", 0)):
+        fill(file.with_name(f"{region}.csv"), rows)
+        queued = await workplace.queue(definition=definition, pipeline_id=pipeline, parameters={"region": region})
+        assert (await workplace.ended(queued.run_id)).status is Status.SUCCEEDED
+    async with workplace.ports.database.platform() as tx:
+        told = await tx.fetch("SELECT type, data FROM executor.outbox WHERE subject = $1", str(pipeline))
+        ends = await tx.fetch("SELECT data FROM executor.outbox WHERE type = 'run.succeeded.v1' ORDER BY position")
+    assert [one["data"]["sources"] for one in told] == [[{"source": "a", "stream": "eu.csv", "rows_before": 100}]]
+    assert [one["data"]["warnings"] for one in ends] == [
+        [],
+        [],
+        ["a gave no rows; in the run before it gave 100."],
+    ]
+
+
 async def test_the_same_message_again_runs_nothing_again(workplace: Place, file: Path, empty_database_url: str) -> None:
     queued = await workplace.queue(definition=copying(workplace, file, empty_database_url))
     await workplace.ended(queued.run_id)
