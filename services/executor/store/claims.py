@@ -42,7 +42,7 @@ class Claimer:
 LOOKED_AT = 2
 """For each run that is wanted so many are looked at: others may be claiming the same ones just now."""
 
-TRIES = 5
+TRIES = 3
 """So often a claim goes on behind runs that have to wait for a lane."""
 
 # The groups of waiting runs are found one after the other by the index, and of those that may come next only the first

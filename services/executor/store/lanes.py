@@ -11,7 +11,7 @@ from dataaggregator.db import Connection
 OPEN = """run_id IS NULL
     AND NOT EXISTS (SELECT FROM executor.lanes late WHERE late.holder = l.holder AND late.beyond)"""
 
-FRONT = 2_000
+FRONT = 200
 """Of what waits in a workspace so many are looked through for runs that wait for the same lane."""
 
 
@@ -129,25 +129,28 @@ async def unpark_all(tx: Connection, holder: UUID) -> None:
 async def park(tx: Connection, stuck: Stuck) -> int:
     """Put these runs aside, and others in front of their queues that need the same; a lane that is let go brings them
     back. The answer is how many."""
+    alike = await tx.fetch(
+        f"""SELECT full_now.holder, front.run_id FROM executor.limits full_now LEFT JOIN LATERAL (
+                SELECT run_id, needs, ending FROM executor.runs r
+                WHERE r.status = 'queued' AND r.waits_for IS NULL AND r.workspace_id = full_now.workspace_id
+                ORDER BY r.workspace_id, r.priority, r.runs_on, r.due_at LIMIT {FRONT}
+            ) front ON full_now.holder = ANY(front.needs) AND front.ending IS NULL
+            WHERE full_now.holder = ANY($1::uuid[]) AND NOT EXISTS (
+                SELECT FROM executor.lanes l WHERE l.holder = full_now.holder AND {OPEN})""",
+        list(set(stuck.holders)),
+    )
+    full = {row["holder"] for row in alike}
+    aside = {run_id: holder for run_id, holder in zip(stuck.runs, stuck.holders, strict=True) if holder in full}
+    aside |= {row["run_id"]: row["holder"] for row in alike if row["run_id"] is not None}
     done = await tx.execute(
-        f"""WITH full_now AS (
-               SELECT holder, workspace_id FROM executor.limits WHERE holder = ANY($2::uuid[]) AND NOT EXISTS (
-                   SELECT FROM executor.lanes l WHERE l.holder = limits.holder AND {OPEN})
-           ), alike AS (
-               SELECT run_id, holder FROM unnest($1::uuid[], $2::uuid[]) AS seen (run_id, holder)
-               UNION ALL
-               SELECT front.run_id, full_now.holder FROM full_now CROSS JOIN LATERAL (
-                   SELECT run_id, needs, ending FROM executor.runs
-                   WHERE status = 'queued' AND waits_for IS NULL AND workspace_id = full_now.workspace_id
-                   ORDER BY workspace_id, priority, runs_on, due_at LIMIT {FRONT}
-               ) front WHERE full_now.holder = ANY(front.needs) AND front.ending IS NULL
-           ), found AS (
-               SELECT r.run_id, alike.holder FROM alike JOIN full_now USING (holder) JOIN executor.runs r USING (run_id)
-               WHERE r.status = 'queued' AND r.waits_for IS NULL AND r.due_at <= now() FOR UPDATE OF r SKIP LOCKED
-           )
-           UPDATE executor.runs r SET waits_for = found.holder FROM found WHERE r.run_id = found.run_id""",
-        stuck.runs,
-        stuck.holders,
+        """UPDATE executor.runs r SET waits_for = aside.holder
+           FROM unnest($1::uuid[], $2::uuid[]) AS aside (run_id, holder) JOIN (
+               SELECT run_id FROM executor.runs
+               WHERE run_id = ANY($1::uuid[]) AND status = 'queued' AND waits_for IS NULL AND due_at <= now()
+               FOR UPDATE SKIP LOCKED
+           ) mine USING (run_id) WHERE r.run_id = ANY($1::uuid[]) AND r.run_id = aside.run_id""",
+        list(aside),
+        list(aside.values()),
     )
     return int(done.rpartition(" ")[2])
 
