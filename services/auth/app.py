@@ -3,6 +3,7 @@
 import asyncio
 
 from dataaggregator.errors import Transient
+from dataaggregator.http import cookies
 from dataaggregator.ports import Ports
 from dataaggregator.revocations import TELL_SECONDS
 from dataaggregator.service import Loop, Service
@@ -22,7 +23,7 @@ from .passwords.domain import Policy
 from .passwords.hashing import Passwords
 from .people.api import UsersApi, WorkspacesApi
 from .people.commands import People
-from .sessions.api import SessionsApi
+from .sessions.api import Browsers, SessionsApi
 from .sessions.commands import Sessions
 from .sessions.throttle import Throttle
 
@@ -93,10 +94,12 @@ def build(ports: Ports) -> Service:
     sessions = Sessions(ports, keys, passwords, throttle)
     people = People(ports, passwords, policy)
     changes = PasswordCommands(ports, passwords, policy, throttle)
+    life_seconds = int(ports.settings.refresh_token_expire_days * 24 * 3600)
+    browsers = Browsers(ports.keys.derive(cookies.PURPOSE), life_seconds)
     identity = Identity(ports, keys, passwords, people, sessions)
     trail = Trail(ports.database, ports.keys, ports.clock)
     doors = (
-        SessionsApi(sessions, keys),
+        SessionsApi(sessions, keys, browsers),
         PasswordsApi(changes),
         UsersApi(people),
         WorkspacesApi(people),

@@ -41,7 +41,7 @@ def build(ports: Ports) -> Service:
     tail = Tail(ports.database, ports.bus, ports.clock)
     idempotency = Idempotency(ports.database, ports.clock)
     limiting = Limiting(ports)
-    edge = Edge(ports.settings, upstreams, limiting, idempotency, Callers(services, ports.clock))
+    edge = Edge(ports.settings, upstreams, limiting, idempotency, Callers(services, ports))
     sending = Sending(ports.settings)
     deliverer = Deliverer(ports.database, ports.keys, ports.clock, sending)
     webhooks = WebhookCommands(ports.database, ports.keys, sending.egress)

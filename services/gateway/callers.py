@@ -1,92 +1,88 @@
-"""Callers: who a call at the edge comes from, by an access token or by an API key that one is had for."""
+"""Callers: who a call at the edge comes from, by an access token, an API key or the cookie of a browser."""
 
-import asyncio
-import hashlib
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import hmac
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from dataaggregator import api_keys
-from dataaggregator.clock import Clock
-from dataaggregator.errors import NotFound, Transient, Unauthenticated
+from dataaggregator.errors import Denied, Unauthenticated
+from dataaggregator.http import cookies
 from dataaggregator.http.app import VERIFIER
 from dataaggregator.http.bearer import INSTEAD
 from dataaggregator.http.client import ServiceClient
-from dataaggregator.http.identity import Identity
+from dataaggregator.http.identity import ANONYMOUS, Identity
+from dataaggregator.ports import Ports
 
-# So old may be what a key lets do, and when it was used last. What was taken back ends sooner: as a token does.
-FRESH = timedelta(seconds=60)
-REMEMBERED = 10_000
+from . import routing
+from .exchange import Exchange
 
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    token: str
-    had_at: datetime
-    expires_at: datetime
+#: The session of a browser, where auth itself has to see it.
+SESSION = web.RequestKey("session", str)
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Callers:
-    """Verifies what a caller shows; for a key, the token that auth gives for it, which goes on in its place."""
+    """Verifies what a caller shows; for a key or a cookie, the token that auth gives for it goes on in its place."""
 
-    def __init__(self, services: ServiceClient, clock: Clock) -> None:
-        self._services = services
-        self._clock = clock
-        self._held: dict[bytes, _Held] = {}
-        self._asking: dict[bytes, asyncio.Task[_Held]] = {}
+    def __init__(self, services: ServiceClient, ports: Ports) -> None:
+        self._keys = Exchange(services, ports.clock, "/internal/api-keys/exchange", "key", _no_key)
+        self._sessions = Exchange(services, ports.clock, "/internal/sessions/resume", "session", _no_session)
+        self._csrf_key = ports.keys.derive(cookies.PURPOSE)
+        self._origins: Sequence[str] = ports.settings.cors_origins
 
-    async def identify(self, request: web.Request) -> Identity:
-        """Raises Unauthenticated, or Transient when nobody can tell."""
-        scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+    async def identify(self, request: web.Request, path: str) -> Identity:
+        """Raises Unauthenticated, Denied for a call that may be forged, or Transient when nobody can tell."""
+        given = request.headers.get("Authorization")
+        session = cookies.session_of(request) if given is None else None
+        if session is not None:
+            return await self._by_cookie(request, path, session)
+        scheme, _, shown = (given or "").partition(" ")
         shown = shown.strip()
         if scheme.lower() != "bearer" or not shown:
             raise Unauthenticated("token-missing", "You are not logged in.")
-        verifier = request.app[VERIFIER]
         if not shown.startswith(api_keys.PREFIX):
-            return await verifier.verify(shown)
-        request[INSTEAD] = await self._token(shown)
+            return await request.app[VERIFIER].verify(shown)
+        if not api_keys.well_formed(shown):
+            raise _no_key()
+        return await self._instead(request, self._keys, shown)
+
+    async def _by_cookie(self, request: web.Request, path: str, session: str) -> Identity:
+        """A browser sends its cookie with every call, also one that a page of somebody else makes it do."""
+        if routing.of_a_session(path):
+            request[SESSION] = session
+        elif routing.public(request.method, path):
+            return ANONYMOUS
+        identity = await self._instead(request, self._sessions, session)
+        if request.method not in _SAFE:
+            self._refuse_forged(request, identity)
+        return identity
+
+    async def _instead(self, request: web.Request, exchange: Exchange, shown: str) -> Identity:
+        verifier = request.app[VERIFIER]
+        request[INSTEAD] = await exchange.token(shown)
         try:
             return await verifier.verify(request[INSTEAD])
         except Unauthenticated:
-            # Something changed since the token was given: what the key lets do now is what auth says now.
-            request[INSTEAD] = await self._token(shown, anew=True)
+            # Something changed since the token was given: what lets in now is what auth says now.
+            request[INSTEAD] = await exchange.token(shown, anew=True)
             return await verifier.verify(request[INSTEAD])
 
-    async def _token(self, key: str, *, anew: bool = False) -> str:
-        if not api_keys.well_formed(key):
-            raise _invalid()
-        name, now = hashlib.sha256(key.encode()).digest(), self._clock.now()
-        held = self._held.get(name)
-        if held is not None and not anew and now - held.had_at < FRESH and now < held.expires_at:
-            return held.token
-        try:
-            return (await self._ask(name, key)).token
-        except NotFound:
-            self._held.pop(name, None)
-            raise _invalid() from None
-        except Transient:
-            if held is None or anew or now >= held.expires_at:
-                raise
-            return held.token
-
-    async def _ask(self, name: bytes, key: str) -> _Held:
-        """Many calls at once with one key ask once."""
-        asking = self._asking.get(name)
-        if asking is None:
-            asking = self._asking[name] = asyncio.create_task(self._exchange(name, key), name="api-key")
-            asking.add_done_callback(lambda _: self._asking.pop(name, None))
-        return await asyncio.shield(asking)
-
-    async def _exchange(self, name: bytes, key: str) -> _Held:
-        now = self._clock.now()
-        given = await self._services.post("auth", "/internal/api-keys/exchange", {"key": key}, timeout_seconds=5)
-        held = _Held(given["access_token"], now, datetime.fromisoformat(given["expires_at"]))
-        if len(self._held) >= REMEMBERED:
-            self._held.clear()
-        self._held[name] = held
-        return held
+    def _refuse_forged(self, request: web.Request, identity: Identity) -> None:
+        origin = request.headers.get("Origin")
+        if origin is not None and origin not in self._origins and origin.partition("://")[2] != request.host:
+            raise Denied("origin-refused", f"A page of {origin} may not act in the name of who is logged in here.")
+        given = request.headers.get(cookies.CSRF_HEADER)
+        if not given:
+            raise Denied("csrf-token-missing", f"A change by a cookie needs the header {cookies.CSRF_HEADER}.")
+        wanted = cookies.csrf_token(self._csrf_key, identity.family or "")
+        if not hmac.compare_digest(given.encode(errors="surrogateescape"), wanted.encode()):
+            raise Denied("csrf-token-wrong", f"The header {cookies.CSRF_HEADER} is not that of this session.")
 
 
-def _invalid() -> Unauthenticated:
+def _no_key() -> Unauthenticated:
     return Unauthenticated("api-key-invalid", "This API key is not valid: it was taken back, has run out, or is wrong.")
+
+
+def _no_session() -> Unauthenticated:
+    return Unauthenticated("session-ended", "This session has ended; log in again.")

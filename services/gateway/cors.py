@@ -5,7 +5,7 @@ from collections.abc import Sequence
 _METHODS = "GET, POST, PUT, PATCH, DELETE"
 _TAKEN = (
     "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "
-    "X-Request-ID, X-Workspace, traceparent"
+    "X-CSRF-Token, X-Request-ID, X-Workspace, traceparent"
 )
 _TOLD = (
     "Deprecation, ETag, Idempotent-Replayed, Location, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, "
@@ -24,7 +24,12 @@ def origin_headers(origin: str | None, allowed: Sequence[str]) -> dict[str, str]
     """What an answer says to the page that asked; nothing to a page of another origin."""
     if origin is None or origin not in allowed:
         return {"Vary": "Origin"}
-    return {"Vary": "Origin", "Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _TOLD}
+    return {
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Expose-Headers": _TOLD,
+    }
 
 
 def preflight_headers(origin: str | None, allowed: Sequence[str]) -> dict[str, str]:

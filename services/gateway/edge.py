@@ -6,7 +6,7 @@ from uuid import UUID
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from dataaggregator.errors import Unauthenticated
+from dataaggregator.errors import Denied, Unauthenticated
 from dataaggregator.http import coding
 from dataaggregator.http.app import ANSWER_HEADERS, ROUTE_LABEL
 from dataaggregator.http.identity import ANONYMOUS, Identity
@@ -75,8 +75,8 @@ class Edge:
         service = routing.service_of(path)
         must_know = service is not None and not routing.public(request.method, path)
         try:
-            identity = await self._identify(request, must_know=must_know)
-        except Unauthenticated:
+            identity = await self._identify(request, path, must_know=must_know)
+        except (Unauthenticated, Denied):
             await self._limit(request, "api", Caller(address, None, None))
             raise
         workspace = _workspace(request, identity)
@@ -97,10 +97,10 @@ class Edge:
         """The caller's address, as far as trusted proxies tell."""
         return caller_of(request.remote or "", request.headers.get("X-Forwarded-For"), self._proxies)
 
-    async def _identify(self, request: web.Request, *, must_know: bool) -> Identity:
+    async def _identify(self, request: web.Request, path: str, *, must_know: bool) -> Identity:
         """Who is calling. Where nobody needs to be known, a bad token is as good as none."""
         try:
-            return await self._callers.identify(request)
+            return await self._callers.identify(request, path)
         except Unauthenticated:
             if must_know:
                 raise

@@ -31,6 +31,8 @@ _PUBLIC = frozenset(
         ("HEAD", "/api/auth/jwks.json"),
     }
 )
+# These end or prolong what a cookie stands for; no other open call is made in the name of one.
+_OF_A_SESSION = frozenset({"/api/auth/refresh", "/api/auth/logout"})
 # The token in the path says who calls.
 _HOOK = re.compile(r"/api/hooks/[^/]+$")
 # What is given out here is not to be stored: tokens; rows of a source or a sample.
@@ -62,6 +64,11 @@ def service_of(path: str) -> str | None:
 def public(method: str, path: str) -> bool:
     """May it be called without a token? The service decides again; the edge only must not be stricter."""
     return (method, path) in _PUBLIC or (method == "POST" and _HOOK.match(path) is not None)
+
+
+def of_a_session(path: str) -> bool:
+    """Does it speak to auth of the session itself?"""
+    return path in _OF_A_SESSION
 
 
 def keeps_answer(method: str, path: str) -> bool:

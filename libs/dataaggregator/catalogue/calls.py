@@ -20,6 +20,13 @@ CALLS: dict[str, Entry] = {
         "Correct every field named under errors; GET /api/connector-types shows what each type takes.",
     ),
     "conflict": Entry("Not possible in this state", "Look at the present state of the resource, then decide again."),
+    "csrf-token-missing": Entry(
+        "The call may be forged",
+        "Send X-CSRF-Token with what POST /api/auth/login or GET /api/auth/me gave as csrf_token.",
+    ),
+    "csrf-token-wrong": Entry(
+        "The call may be forged", "The token is of another session: take the present one from GET /api/auth/me."
+    ),
     "cursor-invalid": Entry(
         "The cursor is not one of ours", "Begin again without cursor and go on with next_cursor as it is given."
     ),
@@ -72,6 +79,10 @@ CALLS: dict[str, Entry] = {
         "No workspace", "Name one in the X-Workspace header, or ask an administrator to make you a member of one."
     ),
     "not-found": Entry("Not there", "Check the id or name and the workspace; what is not yours looks the same."),
+    "origin-refused": Entry(
+        "A page of another origin calls",
+        "Serve the page from the gateway's own origin, or name its origin in CORS_ORIGINS.",
+    ),
     "password-refused": Entry(
         "The password cannot be taken",
         "Take a longer one that says nothing of you, such as four words drawn by chance. All that is wrong with this "
@@ -105,6 +116,7 @@ CALLS: dict[str, Entry] = {
         "A service account has no password",
         "Make an API key for it with POST /api/api-keys; programs log in with that.",
     ),
+    "session-ended": Entry("The session has ended", "Log in again."),
     "signature-invalid": Entry(
         "The call is not signed as it should be",
         "Sign webhook-id, webhook-timestamp and the body with the present secret, by Standard Webhooks, and send it "

@@ -1,15 +1,17 @@
 """Sessions, HTTP door: login, refresh, logout, who am I, and the public keys of tokens."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, RootModel, SecretStr
 
-from dataaggregator.errors import Denied
+from dataaggregator.errors import Denied, FieldError, Invalid, NotFound, Unauthenticated
+from dataaggregator.http import cookies
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
+from dataaggregator.http.identity import Identity
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission, Role
 from dataaggregator.revocations import RevokedKind
@@ -28,8 +30,16 @@ class LoginBody(Body):
     password: GivenPassword
 
 
+class LoginQuery(BaseModel):
+    session: Literal["cookie"] | None = Field(None, description="A cookie for a browser, instead of tokens.")
+
+
 class RefreshBody(Body):
-    refresh_token: GivenToken
+    refresh_token: GivenToken | None = Field(None, description="Not needed where a cookie stands for it.")
+
+
+class SessionBody(Body):
+    session: GivenToken
 
 
 class PairView(BaseModel):
@@ -37,6 +47,22 @@ class PairView(BaseModel):
     refresh_token: str = Field(description="Good for one refresh; keep it as secret as a password.")
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the kind of token
     expires_in: int = Field(description="Life of the access token, seconds.")
+
+
+class BrowserView(BaseModel):
+    """The session itself is in the cookie that comes with it, which no script can read."""
+
+    csrf_token: str = Field(description="Sent as X-CSRF-Token with everything but GET and HEAD.")
+    expires_in: int = Field(description="How long the session lives without a call, seconds.")
+
+
+class BegunView(RootModel[PairView | BrowserView]):
+    """What was begun, or goes on: tokens, or a browser's session."""
+
+
+class ResumedView(BaseModel):
+    access_token: str
+    expires_at: datetime
 
 
 class MembershipView(BaseModel):
@@ -50,6 +76,7 @@ class MeView(BaseModel):
     email: str
     default_workspace_id: UUID | None
     memberships: list[MembershipView]
+    csrf_token: str | None = Field(description="Of a login in a browser: what X-CSRF-Token has to be.")
     permissions: list[Permission] = Field(description="What this token may do in the workspace of the call.")
 
 
@@ -79,12 +106,28 @@ class RevokedView(BaseModel):
     revoked: list[RevocationView]
 
 
+@dataclass(frozen=True)
+class Browsers:
+    """What a browser is given: a cookie that lives for `life_seconds`, and a token against forged calls."""
+
+    csrf_key: bytes
+    life_seconds: int
+
+    def begun(self, call: Call, pair: Pair) -> Answer:
+        view = BrowserView(csrf_token=self.csrf_token(str(pair.family)), expires_in=self.life_seconds)
+        return Answer(BegunView(view), headers=_cookie(call, pair.refresh_token, self.life_seconds))
+
+    def csrf_token(self, family: str) -> str:
+        return cookies.csrf_token(self.csrf_key, family)
+
+
 class SessionsApi:
     """The routes of sessions."""
 
-    def __init__(self, sessions: Sessions, keys: SigningKeys) -> None:
+    def __init__(self, sessions: Sessions, keys: SigningKeys, browsers: Browsers) -> None:
         self._sessions = sessions
         self._keys = keys
+        self._browsers = browsers
 
     def routes(self) -> list[Route]:
         return [
@@ -96,7 +139,8 @@ class SessionsApi:
                 "identity",
                 None,
                 body=LoginBody,
-                answers={200: PairView},
+                query=LoginQuery,
+                answers={200: BegunView},
                 problems=(401, 403),
             ),
             Route(
@@ -107,9 +151,11 @@ class SessionsApi:
                 "identity",
                 None,
                 body=RefreshBody,
-                answers={200: PairView},
-                problems=(401,),
-                description="The token is spent by it; for 30 seconds it gives the same successor once more.",
+                body_optional=True,
+                answers={200: BegunView},
+                problems=(401, 403),
+                description="The token is spent by it; for 30 seconds it gives the same successor once more. A "
+                "browser's session lives on, and its cookie is given anew.",
             ),
             Route(
                 "POST",
@@ -119,7 +165,9 @@ class SessionsApi:
                 "identity",
                 None,
                 body=RefreshBody,
+                body_optional=True,
                 answers={204: None},
+                problems=(403,),
             ),
             Route(
                 "GET",
@@ -146,6 +194,18 @@ class SessionsApi:
                 answers={200: JwksView},
             ),
             Route(
+                "POST",
+                "/internal/sessions/resume",
+                self.resume,
+                "An access token for a browser's session",
+                "internal",
+                None,
+                body=SessionBody,
+                answers={200: ResumedView},
+                problems=(404,),
+                internal=True,
+            ),
+            Route(
                 "GET",
                 "/internal/revocations",
                 self.revoked,
@@ -159,14 +219,29 @@ class SessionsApi:
 
     async def login(self, call: Call) -> Answer:
         body = call.body_as(LoginBody)
-        return _pair(await self._sessions.login(body.email, body.password.get_secret_value(), actor(call)))
+        browser = call.query_as(LoginQuery).session == "cookie"
+        password = body.password.get_secret_value()
+        pair = await self._sessions.login(body.email, password, actor(call), browser=browser)
+        return self._browsers.begun(call, pair) if browser else _pair(pair)
 
     async def refresh(self, call: Call) -> Answer:
-        return _pair(await self._sessions.refresh(call.body_as(RefreshBody).refresh_token.get_secret_value()))
+        token, session = _shown(call)
+        if token is not None:
+            return _pair(await self._sessions.refresh(token))
+        try:
+            return self._browsers.begun(call, await self._sessions.resume(session))
+        except NotFound as ended:
+            raise Unauthenticated(ended.code, ended.detail) from None
 
     async def logout(self, call: Call) -> Answer:
-        await self._sessions.logout(call.body_as(RefreshBody).refresh_token.get_secret_value(), actor(call))
-        return Answer(status=204)
+        token, session = _shown(call)
+        await self._sessions.logout(token or session, actor(call))
+        return Answer(status=204, headers={} if token else _cookie(call, "", 0))
+
+    async def resume(self, call: Call) -> Answer:
+        """For the gateway, who has the cookie and needs a token to hand on."""
+        pair = await self._sessions.resume(call.body_as(SessionBody).session.get_secret_value())
+        return Answer(ResumedView(access_token=pair.access_token, expires_at=self._sessions.until(pair)))
 
     async def me(self, call: Call) -> Answer:
         identity = call.identity
@@ -181,9 +256,14 @@ class SessionsApi:
                     MembershipView(workspace_id=one.workspace_id, name=one.name, role=one.role)
                     for one in identity.memberships
                 ],
+                csrf_token=self._csrf_token(identity),
                 permissions=sorted(identity.permissions(call.workspace_id)),
             )
         )
+
+    def _csrf_token(self, identity: Identity) -> str | None:
+        login = identity.family is not None and identity.scopes is None
+        return self._browsers.csrf_token(str(identity.family)) if login else None
 
     async def revoked(self, _: Call) -> Answer:
         """For our services, when they may have missed what was told."""
@@ -196,4 +276,21 @@ class SessionsApi:
 
 def _pair(pair: Pair) -> Answer:
     view = PairView(access_token=pair.access_token, refresh_token=pair.refresh_token, expires_in=pair.expires_in)
-    return Answer(view, headers={"Cache-Control": "no-store"})
+    return Answer(BegunView(view), headers={"Cache-Control": "no-store"})
+
+
+def _cookie(call: Call, session: str, life_seconds: int) -> dict[str, str]:
+    host, scheme = call.headers.get("X-Forwarded-Host", ""), call.headers.get("X-Forwarded-Proto", "")
+    cookie = cookies.set_cookie(session, life_seconds, plainly=cookies.plain(host, scheme))
+    return {"Set-Cookie": cookie, "Cache-Control": "no-store"}
+
+
+def _shown(call: Call) -> tuple[str | None, str]:
+    """The refresh token of the body, or else the session of a cookie; raises Invalid where there is neither."""
+    given = call.body_as(RefreshBody).refresh_token
+    session = call.headers.get(cookies.ONWARD)
+    if given is None and session is None:
+        message = "this field is required, unless a cookie stands for it"
+        missing = FieldError("refresh_token", message, "missing-field")
+        raise Invalid("body-invalid", f"refresh_token: {message}.", errors=[missing])
+    return given.get_secret_value() if given else None, session or ""

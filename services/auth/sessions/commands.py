@@ -10,7 +10,7 @@ from dataaggregator.bus import emit
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE
 from dataaggregator.contracts.identity import LoginFailed
 from dataaggregator.db import Connection
-from dataaggregator.errors import Denied, Unauthenticated
+from dataaggregator.errors import Denied, NotFound, Unauthenticated
 from dataaggregator.ids import new_id
 from dataaggregator.ports import Ports
 from dataaggregator.revocations import Revocation
@@ -43,11 +43,15 @@ RECENT_SECONDS = 120
 
 @dataclass(frozen=True)
 class Pair:
-    """What a client holds; `expires_in` is the access token's life in seconds."""
+    """What a client holds; `expires_in` is the access token's life in seconds.
+
+    Of a browser's `family` the refresh token is the session that its cookie carries.
+    """
 
     access_token: str
     refresh_token: str
     expires_in: int
+    family: UUID
 
 
 class Sessions:
@@ -65,7 +69,7 @@ class Sessions:
         self._access_seconds = int(ports.settings.access_token_expire_minutes * 60)
         self._refresh_life = timedelta(days=ports.settings.refresh_token_expire_days)
 
-    async def login(self, email: str, password: str, actor: Actor) -> Pair:
+    async def login(self, email: str, password: str, actor: Actor, *, browser: bool = False) -> Pair:
         """A pair for the right password of an active account.
 
         Raises Unauthenticated `invalid-credentials` alike for wrong e-mail and wrong password, Denied
@@ -81,7 +85,7 @@ class Sessions:
             await self._fail(email, account, "user-inactive", actor)
         outdated = account.password_hash is not None and self._passwords.outdated(account.password_hash)
         rehashed = await self._passwords.hash(password) if outdated else None
-        return await self._begin(account, rehashed, actor)
+        return await self._begin(account, rehashed, actor, browser=browser)
 
     async def refresh(self, token: str) -> Pair:
         """The next pair of a family; raises Unauthenticated `refresh-invalid`, or `refresh-reused` for a stolen one."""
@@ -90,7 +94,7 @@ class Sessions:
             stored = await store.lock_token(tx, digest(token))
             now = self._clock.now()  # under the locks: later than any revocation that has been written down
             use = Use.ENDED if stored is None else judge(stored, now)
-            if stored is None or account is None or not account.active or use is Use.ENDED:
+            if stored is None or account is None or not account.active or use is Use.ENDED or stored.family.browser:
                 raise Unauthenticated("refresh-invalid", "The refresh token is not valid any more; log in again.")
             if use is not Use.REUSE:
                 following = successor(self._successor, token, stored.nonce)
@@ -102,6 +106,22 @@ class Sessions:
         raise Unauthenticated(
             "refresh-reused", "This refresh token was used before; all tokens of its login are void. Log in again."
         )
+
+    async def resume(self, session: str) -> Pair:
+        """An access token for a browser's session, which lives on from now; raises NotFound `session-ended`."""
+        async with self._database.platform() as tx:
+            account = await store.lock_bearer(tx, digest(session))
+            stored = await store.lock_token(tx, digest(session))
+            now = self._clock.now()  # under the locks: later than any revocation that has been written down
+            ended = stored is None or not stored.family.browser or judge(stored, now) is not Use.ROTATE
+            if stored is None or ended or account is None or not account.active:
+                raise NotFound("session-ended", "This session has ended; log in again.")
+            await store.prolong_family(tx, stored.family.id, now + self._refresh_life)
+            return await self._pair(tx, account, stored.family.id, session, now)
+
+    def until(self, pair: Pair) -> datetime:
+        """When an access token given just now ends, or a little before."""
+        return self._clock.now() + timedelta(seconds=pair.expires_in - 1)
 
     async def logout(self, token: str, actor: Actor) -> None:
         """End the family and its access tokens at once; a token that is unknown or ended changes nothing."""
@@ -152,13 +172,13 @@ class Sessions:
             raise Denied(reason, "This account is deactivated; ask an administrator to activate it.")
         raise Unauthenticated(reason, "The e-mail or the password is not right.")
 
-    async def _begin(self, account: Account, rehashed: str | None, actor: Actor) -> Pair:
+    async def _begin(self, account: Account, rehashed: str | None, actor: Actor, *, browser: bool) -> Pair:
         token = first_token()
         async with self._database.platform() as tx:
             # Verifying took its time: what was decided on must still be true, and stay so until the commit.
             present = await store.account_of(tx, account.id, lock=True)
             now = self._clock.now()
-            family = Family(new_id(), account.id, now + self._refresh_life, None)
+            family = Family(new_id(), account.id, now + self._refresh_life, None, browser)
             if present is None or not present.active or present.password_hash != account.password_hash:
                 raise Unauthenticated("invalid-credentials", "The e-mail or the password is not right.")
             await store.note_login(tx, account.id, now, rehashed)
@@ -188,7 +208,7 @@ class Sessions:
         default = account.workspace_id if account.workspace_id in mine or not mine else mine[0]
         grant = Grant(account.id, account.email, family_id, default, memberships)
         signed = self._keys.sign(claims(grant, new_id(), now, self._access_seconds))
-        return Pair(signed, token, self._access_seconds)
+        return Pair(signed, token, self._access_seconds, family_id)
 
 
 def _new(token: str, family: Family) -> RefreshToken:

@@ -41,6 +41,7 @@ class Family:
     user_id: UUID
     expires_at: datetime
     revoked_at: datetime | None
+    browser: bool = False  # its one token is in a cookie, and stays the same
 
 
 @dataclass(frozen=True)

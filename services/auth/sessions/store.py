@@ -70,11 +70,12 @@ async def save_bucket(tx: Connection, account: bytes, bucket: Bucket) -> None:
 
 async def add_family(tx: Connection, family: Family, now: datetime) -> None:
     await tx.execute(
-        "INSERT INTO auth.token_families (id, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO auth.token_families (id, user_id, created_at, expires_at, browser) VALUES ($1, $2, $3, $4, $5)",
         family.id,
         family.user_id,
         now,
         family.expires_at,
+        family.browser,
     )
 
 
@@ -102,14 +103,14 @@ async def lock_bearer(tx: Connection, digest: bytes) -> Account | None:
 async def lock_token(tx: Connection, digest: bytes) -> RefreshToken | None:
     """The refresh token with this digest; its whole family stands still until this transaction ends."""
     row = await tx.fetchrow(
-        """SELECT t.digest, t.nonce, t.spent_at, f.id, f.user_id, f.expires_at, f.revoked_at
+        """SELECT t.digest, t.nonce, t.spent_at, f.id, f.user_id, f.expires_at, f.revoked_at, f.browser
            FROM auth.refresh_tokens t JOIN auth.token_families f ON f.id = t.family_id
            WHERE t.digest = $1 FOR UPDATE""",
         digest,
     )
     if row is None:
         return None
-    family = Family(row["id"], row["user_id"], row["expires_at"], row["revoked_at"])
+    family = Family(row["id"], row["user_id"], row["expires_at"], row["revoked_at"], row["browser"])
     return RefreshToken(row["digest"], family, row["nonce"], row["spent_at"])
 
 
