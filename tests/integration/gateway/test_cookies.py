@@ -93,9 +93,10 @@ async def test_a_change_without_the_token_is_refused_and_changes_nothing(
     assert (status, told["code"]) == (403, "csrf-token-wrong")
     status, told, _ = await browser.call(method, path, body, Origin="http://evil.example")
     assert (status, told["code"]) == (403, "origin-refused")
-    for header, code in (("X_CSRF_Token", "csrf-token-wrong"), ("Origin", "origin-refused")):
-        status, told, _ = await browser.call(method, path, body, **{header: "http://[é"})
-        assert (status, told["code"]) == (403, code)
+    status, told, _ = await browser.call(method, path, body, forged=True, X_CSRF_Token="é")
+    assert (status, told["code"]) == (403, "csrf-token-wrong")
+    status, told, _ = await browser.call(method, path, body, Origin="http://[é")
+    assert (status, told["code"]) == (403, "origin-refused")
     assert (await browser.call("GET", "/api/pipelines"))[0] == 200
 
 
