@@ -24,7 +24,7 @@ from tests.bench.costs import below, bytes_in, peak_bytes, shared_file_bytes
 from tests.bench.jobs import job, through
 from tests.bench.table import show
 
-ROWS = (200_000, 20_000_000)
+ROWS = (200_000, 2_000_000, 20_000_000)
 EVERY_SECONDS = 0.1
 ROLES = ("run process", "sandbox")
 NARROW = (

@@ -82,6 +82,9 @@ async def test_more_refused_rows_than_the_pipeline_allows_fail_the_run_at_once(
     assert (run["status"], run["error"]["code"]) == ("failed", "rejected-over-threshold")
     assert "2 of 40 rows" in run["error"]["detail"], "no more was asked once it was clear"
     assert [one["status"] for one in run["destinations"]] == ["failed"]
+    ledger = await api.get(f"/api/runs/{run['id']}/ledger")
+    stage = next(one for one in ledger["stages"] if one["kind"] == "destination")
+    assert (stage["read"], stage["written"], stage["rejected"]) == (ROWS, ROWS - 2, 2)
 
 
 async def test_an_api_that_refuses_everything_fails_the_run_with_its_words(api: Api, site: Site, shop: Shop) -> None:

@@ -38,6 +38,19 @@ async def test_two_runs_of_a_pipeline_load_at_the_same_time_and_every_row_is_the
     assert await count(empty_database_url) == ROWS * len(runs)
 
 
+async def test_a_run_in_a_lane_is_given_no_cursor_of_its_pipeline(workplace: Place, empty_database_url: str) -> None:
+    """Its fence at the destination is another, and has none; the cursor that the executor knows is not its own."""
+    quick = f"SELECT i::bigint AS id FROM generate_series(1, {ROWS}) i"
+    pipeline, definition = new_id(), crawling(workplace, empty_database_url, quick)
+    for source in definition["sources"].values():
+        source |= {"read": "incremental", "cursor_field": "id"}
+    for lane, there in ((0, ROWS), (0, ROWS), (1, 2 * ROWS)):
+        queued = await workplace.queue(pipeline_id=pipeline, definition=definition, lane=lane)
+        run = await workplace.ended(queued.run_id)
+        assert run.status is Status.SUCCEEDED, await workplace.error_detail(run.run_id)
+        assert await count(empty_database_url) == there
+
+
 def test_a_lane_has_one_fence_for_all_its_runs_and_no_other_lane_has_it() -> None:
     pipeline = new_id()
     jobs = [a_job(a_definition(), pipeline_id=pipeline, lane=lane) for lane in (0, 1, 1, 2)]

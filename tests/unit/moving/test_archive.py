@@ -83,6 +83,19 @@ def test_frames_that_are_left_out_repeated_moved_or_added_are_refused() -> None:
     assert refused(b"".join([*whole, b"more"])) == "archive-damaged"
 
 
+def test_data_that_no_head_announces_is_refused() -> None:
+    file = io.BytesIO()
+    writer = ArchiveWriter(file, KEYS)
+    writer.data(b"{}" * FRAME_BYTES)
+    writer.end()
+    assert refused(file.getvalue()) == "archive-damaged"
+
+
+def test_a_part_that_was_not_read_is_not_passed_over() -> None:
+    with pytest.raises(Invalid, match="not whole"):
+        list(ArchiveReader(io.BytesIO(written()), KEYS).parts())
+
+
 def test_a_byte_that_was_changed_anywhere_is_refused() -> None:
     archive = written([({"part": "a"}, b"content")])
     for at in range(len(archive)):
