@@ -32,6 +32,12 @@ def caller_of(peer: str, forwarded: str | None, proxies: Sequence[Network]) -> s
     return caller if parsed is None else str(parsed)
 
 
+def scheme_of(peer: str, own: str, forwarded: str | None, proxies: Sequence[Network]) -> str:
+    """How the caller came: as this connection did, or as the trusted proxy in front of it says that it did."""
+    told = (forwarded or "").rpartition(",")[2].strip().lower()
+    return told if within(peer, proxies) and told in ("http", "https") else own
+
+
 def _parsed(address: str) -> Address | None:
     try:
         parsed = ip_address(address)

@@ -13,11 +13,11 @@ from dataaggregator.http.identity import ANONYMOUS, Identity
 from dataaggregator.settings import Settings
 
 from . import routing
-from .addresses import caller_of, networks
+from .addresses import caller_of, networks, scheme_of
 from .bodies import read_body
 from .callers import Callers
 from .cors import origin_headers, preflight_headers, security_headers
-from .forward import Upstreams
+from .forward import SCHEME, Upstreams
 from .idempotency.commands import Idempotency
 from .idempotency.domain import Kept, Owner, check_key, fingerprint
 from .limiting.commands import Caller, Limiting, Refused
@@ -60,7 +60,10 @@ class Edge:
     async def _browsers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """CORS and security headers on every answer, whoever gives it."""
         origin = request.headers.get("Origin")
-        request[ANSWER_HEADERS] = security_headers(request.path) | origin_headers(origin, self._origins)
+        forwarded = request.headers.get("X-Forwarded-Proto")
+        request[SCHEME] = scheme_of(request.remote or "", request.scheme, forwarded, self._proxies)
+        secure = security_headers(request.path, over_tls=request[SCHEME] == "https")
+        request[ANSWER_HEADERS] = secure | origin_headers(origin, self._origins)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             request[ROUTE_LABEL] = "preflight"
             return web.Response(status=204, headers=preflight_headers(origin, self._origins))

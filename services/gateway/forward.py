@@ -35,6 +35,9 @@ POOLED = 200
 SMALL_BYTES = 256 * 1024
 EVENTS = "text/event-stream"
 
+#: How the caller came to the outermost proxy that is trusted: http or https.
+SCHEME = web.RequestKey("scheme", str)
+
 Data = BytesIO | aiohttp.StreamReader | None
 
 log = logs.get("gateway")
@@ -267,7 +270,7 @@ def _onward(request: web.Request, address: str) -> CIMultiDict[str]:
         headers[cookies.ONWARD] = session
     headers["X-Forwarded-For"] = address
     headers["X-Forwarded-Host"] = request.host
-    headers["X-Forwarded-Proto"] = request.scheme
+    headers["X-Forwarded-Proto"] = request[SCHEME]
     headers["X-Request-ID"] = request_id(request)
     if traceparent := traces.traceparent():
         headers["traceparent"] = traceparent

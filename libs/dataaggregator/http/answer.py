@@ -7,6 +7,9 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
+#: For answers that show a secret: nobody keeps them, and they are not compressed.
+UNSTORED = {"Cache-Control": "no-store"}
+
 
 @dataclass
 class Answer:

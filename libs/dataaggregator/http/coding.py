@@ -41,8 +41,13 @@ def _weights(accepted: str) -> Mapping[str, float]:
 
 
 async def encoded(accepted: str | None, headers: dict[str, str], body: bytes) -> bytes:
-    """The body as it is sent, and in `headers` how; what is small or is packed already stays as it is."""
-    if len(body) < FROM_BYTES or any(name.lower() == "content-encoding" for name in headers):
+    """The body as it is sent, and in `headers` how; what is small or is packed already stays as it is.
+
+    So does what nobody may store: it may hold a secret, and the length of what is compressed beside a caller's own
+    words tells of it (BREACH).
+    """
+    said = {name.lower(): value for name, value in headers.items()}
+    if len(body) < FROM_BYTES or "content-encoding" in said or "no-store" in said.get("cache-control", ""):
         return body
     held = headers.get("Vary", "")
     if "accept-encoding" not in held.lower():

@@ -31,6 +31,7 @@ from dataaggregator.settings.values import (
     Url,
     checked_scheme,
     is_json_object,
+    is_origin,
     lower,
     split,
     written,
@@ -300,6 +301,14 @@ class Settings(BaseModel):
         for network in networks:
             ip_network(network, strict=False)
         return networks
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not is_origin(origin):
+                raise ValueError("should be scheme://host[:port] without a path, each written out: no * and no null")
+        return origins
 
     @model_validator(mode="after")
     def _check_lease(self) -> "Settings":

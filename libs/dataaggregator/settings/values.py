@@ -76,3 +76,8 @@ def written(value: object) -> str:
             return f"{value:g}"
         case _:
             return str(value)
+
+
+def is_origin(text: str) -> bool:
+    """Is this an origin as browsers send it (RFC 6454)? What is written otherwise would match none of them."""
+    return re.fullmatch(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?", text) is not None

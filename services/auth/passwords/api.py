@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field, SecretStr
 
 from dataaggregator.errors import Denied
-from dataaggregator.http.answer import Answer
+from dataaggregator.http.answer import UNSTORED, Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission
@@ -94,4 +94,4 @@ class PasswordsApi:
     async def allow_reset(self, call: Call) -> Answer:
         user, token, reset = await self._commands.allow_reset(actor(call), call.workspace, call.path["user"])
         view = ResetView(user_id=user.id, email=user.email, token=token, expires_at=reset.expires_at)
-        return Answer(view, headers={"Cache-Control": "no-store"})
+        return Answer(view, headers=UNSTORED)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, RootModel, SecretStr
 
 from dataaggregator.errors import Denied, FieldError, Invalid, NotFound, Unauthenticated
 from dataaggregator.http import cookies
-from dataaggregator.http.answer import Answer
+from dataaggregator.http.answer import UNSTORED, Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.identity import Identity
 from dataaggregator.http.route import Route
@@ -276,13 +276,13 @@ class SessionsApi:
 
 def _pair(pair: Pair) -> Answer:
     view = PairView(access_token=pair.access_token, refresh_token=pair.refresh_token, expires_in=pair.expires_in)
-    return Answer(BegunView(view), headers={"Cache-Control": "no-store"})
+    return Answer(BegunView(view), headers=UNSTORED)
 
 
 def _cookie(call: Call, session: str, life_seconds: int) -> dict[str, str]:
     host, scheme = call.headers.get("X-Forwarded-Host", ""), call.headers.get("X-Forwarded-Proto", "")
     cookie = cookies.set_cookie(session, life_seconds, plainly=cookies.plain(host, scheme))
-    return {"Set-Cookie": cookie, "Cache-Control": "no-store"}
+    return {"Set-Cookie": cookie, **UNSTORED}
 
 
 def _shown(call: Call) -> tuple[str | None, str]:

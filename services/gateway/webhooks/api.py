@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from dataaggregator.db import Database
-from dataaggregator.http.answer import Answer
+from dataaggregator.http.answer import UNSTORED, Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.definition import Models, Titles, author, definition_routes, expect, patching, replacing
 from dataaggregator.http.paging import Page, PageQuery
@@ -64,7 +64,7 @@ class WebhooksApi:
 
     async def create(self, call: Call) -> Answer:
         webhook, secret = await self.commands.create(self._caller(call), call.body_as(WebhookDefinition))
-        headers = {"Location": f"/api/webhooks/{webhook.id}"}
+        headers = {"Location": f"/api/webhooks/{webhook.id}", **UNSTORED}
         return Answer(made(webhook, secret), status=201, headers=headers, etag=webhook.version)
 
     async def get(self, call: Call) -> Answer:
@@ -88,7 +88,7 @@ class WebhooksApi:
         secret = None if wish.secret is None else check_secret(wish.secret, "secret")
         reference = call.path["webhook"]
         secret, ends_at = await self.commands.rotate(self._caller(call), reference, secret, wish.overlap_seconds)
-        return Answer(SecretMade(secret=secret, previous_ends_at=ends_at))
+        return Answer(SecretMade(secret=secret, previous_ends_at=ends_at), headers=UNSTORED)
 
     async def deliveries(self, call: Call) -> Answer:
         query = call.query_as(DeliveryQuery)

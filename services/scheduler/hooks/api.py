@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from dataaggregator.contracts.base import Sent
 from dataaggregator.contracts.document_path import DocumentPath
 from dataaggregator.db import Database
-from dataaggregator.http.answer import Answer
+from dataaggregator.http.answer import UNSTORED, Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.definition import author
 from dataaggregator.http.route import Route
@@ -115,7 +115,7 @@ class HooksApi:
         reference = call.path["pipeline"]
         made = await self.commands.rotate(call.workspace, reference, author(call), secret, wish.overlap_seconds)
         path = f"/api/hooks/{made.token}"
-        return Answer(HookMade.model_validate({**asdict(made), "path": path}))
+        return Answer(HookMade.model_validate({**asdict(made), "path": path}), headers=UNSTORED)
 
     async def revoke(self, call: Call) -> Answer:
         await self.commands.revoke(call.workspace, call.path["pipeline"], author(call))

@@ -7,7 +7,7 @@ import pytest
 
 from dataaggregator.settings import Settings
 
-from .conftest import Platform, started
+from .conftest import ADMIN, Platform, started
 
 
 async def test_a_call_reaches_its_service_with_who_asked_and_the_trace(platform: Platform) -> None:
@@ -174,3 +174,36 @@ async def test_problems_and_answers_alike_carry_cors_and_security_headers(platfo
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert "default-src 'none'" in headers["Content-Security-Policy"]
         assert "Origin" in headers["Vary"]
+
+
+async def test_a_browser_that_came_over_tls_is_told_to_come_by_no_other_way(platform_settings: Settings) -> None:
+    proxied = platform_settings.model_copy(update={"trusted_proxies": ("127.0.0.1/32",)})
+    async with started(proxied) as platform:
+        for path in ("/api/pipelines", "/api/nothing", "/api/docs"):
+            _, _, headers = await platform.call("GET", path, X_Forwarded_Proto="https")
+            assert headers["Strict-Transport-Security"] == "max-age=31536000", path
+        _, told, _ = await platform.call("GET", "/api/pipelines", X_Forwarded_Proto="https")
+        assert {name.lower(): value for name, value in told["headers"].items()}["x-forwarded-proto"] == "https"
+        for plain in ("http", "https, http", "gopher", ""):
+            _, _, headers = await platform.call("GET", "/api/pipelines", X_Forwarded_Proto=plain)
+            assert "Strict-Transport-Security" not in headers, plain
+
+
+async def test_who_is_no_trusted_proxy_cannot_say_that_it_was_tls(platform: Platform) -> None:
+    _, told, headers = await platform.call("GET", "/api/pipelines", X_Forwarded_Proto="https")
+    assert "Strict-Transport-Security" not in headers
+    assert {name.lower(): value for name, value in told["headers"].items()}["x-forwarded-proto"] == "http"
+
+
+async def test_a_token_is_neither_stored_nor_compressed(platform: Platform) -> None:
+    """The answer to a login, and to whatever else shows a secret; others of that size are."""
+    for path, body in (
+        ("/api/auth/login", {"email": ADMIN[0], "password": ADMIN[1]}),
+        ("/api/webhooks", {"name": "w" * 90, "url": f"https://example.org/{'x' * 1500}", "types": ["run.*"]}),
+        (f"/api/webhooks/{'w' * 90}/rotate-secret", {}),
+    ):
+        status, _, headers = await platform.call("POST", path, body, Accept_Encoding="br, gzip")
+        assert status < 300, path
+        assert (headers["Cache-Control"], headers.get("Content-Encoding")) == ("no-store", None), path
+    _, _, headers = await platform.call("GET", "/api/webhooks", Accept_Encoding="br, gzip")
+    assert headers["Content-Encoding"] == "br"

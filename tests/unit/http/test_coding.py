@@ -79,3 +79,13 @@ async def test_what_else_an_answer_depends_on_is_still_said() -> None:
     headers = {"Vary": "accept-encoding"}
     await encoded("gzip", headers, LARGE)
     assert headers["Vary"] == "accept-encoding"
+
+
+@pytest.mark.parametrize("name", ["Cache-Control", "cache-control"])
+async def test_what_nobody_may_store_is_not_compressed(name: str) -> None:
+    """It may hold a secret, whose letters would show in the length."""
+    headers = {name: "private, no-store"}
+    assert await encoded("br", headers, LARGE) == LARGE
+    assert headers == {name: "private, no-store"}
+    stored = {name: "no-cache"}
+    assert await encoded("br", stored, LARGE) != LARGE

@@ -54,6 +54,7 @@ WRONG = {
     "SECRET_KEY": "hunter2",
     "RATE_LIMIT_API": "600",
     "TRUSTED_PROXIES": "10.0.0.0/99",
+    "CORS_ORIGINS": "*",
     "SANDBOX": "loose",
     "LOG_LEVEL": "loud",
     "EXECUTION_TIMEOUT": "-1",
@@ -183,3 +184,14 @@ CONTRACT = [
 
 def test_the_settings_of_the_contract_are_there() -> None:
     assert set(CONTRACT) <= {variable(field) for field in Settings.model_fields}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "null", "https://example.org/", "example.org", "https://*.example.org", "https://Example.org", "file:///x"],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    good = "https://example.org:8443,http://[::1]:3000"
+    assert Settings.load({"CORS_ORIGINS": good}).cors_origins == tuple(good.split(","))
+    with pytest.raises(SettingsError, match="CORS_ORIGINS"):
+        Settings.load({"CORS_ORIGINS": f"{good},{origin}"})
