@@ -15,7 +15,7 @@ _PREFLIGHT_SECONDS = "600"
 
 _TLS_ONLY = "max-age=31536000"
 
-_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_API_POLICY = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
