@@ -14,6 +14,11 @@ MOVING: dict[str, Entry] = {
         "The archive is of another version",
         "Run both installations with one version, migrate both with `dataaggregator db upgrade`, and export again.",
     ),
+    "database-not-owner": Entry(
+        "The database user does not own the tables",
+        "Set DATABASE_URL to the user who ran `dataaggregator db upgrade`, or grant that role to this one as long as the "
+        "command takes; nothing was changed.",
+    ),
     "installation-missing": Entry(
         "There is no installation in this home", "Set DATAAGGREGATOR_HOME to the folder of the one that is meant."
     ),

@@ -16,7 +16,7 @@ from dataaggregator.errors import Conflict, Invalid, Permanent
 from dataaggregator.installed import installed_services
 from dataaggregator.moving.archive import ArchiveReader, ArchiveWriter, Head
 from dataaggregator.moving.folders import Arriving, files
-from dataaggregator.moving.tables import Table, copy_in, copy_out, held, list_sequences, set_sequence
+from dataaggregator.moving.tables import Table, copy_in, copy_out, held, list_sequences, must_own, set_sequence
 from dataaggregator.secrets import KeyRing
 
 
@@ -108,9 +108,12 @@ async def _unpack(url: str, file: BinaryIO, keys: KeyRing, arriving: Arriving) -
 
 
 async def _at_head(url: str) -> dict[str, str]:
-    """The revision of each schema; raises Conflict where one is not the newest that this program knows."""
-    found = {}
-    for service in installed_services():
+    """The revision of each schema; raises Conflict where one is not the newest that this program knows, and before that
+    Permanent where its tables are somebody else's."""
+    found: dict[str, str] = {}
+    services = installed_services()
+    await must_own(url, [service.name for service in services])
+    for service in services:
         if service.migrations is not None:
             found[service.name] = migrate.head(service.migrations)
             if not await migrate.check(url, service.name, service.migrations):

@@ -13,7 +13,7 @@ from dataaggregator.db import migrate
 from dataaggregator.db.connection import Connection
 from dataaggregator.db.errors import connecting, translated
 from dataaggregator.db.identifiers import quote
-from dataaggregator.errors import Conflict
+from dataaggregator.errors import Conflict, Permanent
 
 ALONE_SECONDS = 5.0
 """So long the server may still see sessions whose processes have ended."""
@@ -46,10 +46,18 @@ SEQUENCES = """
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = ANY($1) AND c.relkind = 'S' ORDER BY 1, 2"""
 
-OTHERS = """
+OWNERS = """
+    SELECT c.relowner AS owner, pg_get_userbyid(c.relowner)::text AS name
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = ANY($1) AND c.relkind IN ('r', 'S')"""
+
+STRANGERS = f"""
+    SELECT DISTINCT name FROM ({OWNERS}) owners WHERE NOT pg_has_role(current_user, owner, 'USAGE') ORDER BY name"""
+
+OTHERS = f"""
     SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND usename = current_user AND backend_type = 'client backend'
-        AND pid <> pg_backend_pid()"""
+    WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+        AND (usename = current_user OR usename IN (SELECT name FROM ({OWNERS}) owners))"""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,24 @@ class Table:
         return "workspace_id" in self.columns
 
 
+async def must_own(url: str, schemas: Sequence[str]) -> None:
+    """Raises Permanent where the user of the database may not do with the tables what their owner may."""
+    with connecting():
+        connection = await asyncpg.connect(url, timeout=10)
+    try:
+        user = await connection.fetchval("SELECT current_user")
+        owners = [row["name"] for row in await connection.fetch(STRANGERS, list(schemas))]
+    finally:
+        await connection.close()
+    if owners:
+        granted = "; ".join(f"GRANT {quote(owner)} TO {quote(user)}" for owner in owners)
+        raise Permanent(
+            "database-not-owner",
+            f"The database user {user} is not the owner of the tables ({', '.join(owners)} is), and only an owner can"
+            f" move them: connect as the owner, or let somebody who may run `{granted}` until it is done.",
+        )
+
+
 @asynccontextmanager
 async def held(url: str, schemas: Sequence[str]) -> AsyncIterator[tuple[Connection, list[Table]]]:
     """One transaction that has all tables to itself, open to their owner, those that others need before these.
@@ -84,7 +110,7 @@ async def held(url: str, schemas: Sequence[str]) -> AsyncIterator[tuple[Connecti
         connection = await asyncpg.connect(url, timeout=10)
     try:
         with translated():
-            await _alone(connection)
+            await _alone(connection, schemas)
             async with connection.transaction():
                 await connection.execute(SETTINGS)
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", migrate.LOCK)
@@ -141,12 +167,13 @@ async def set_sequence(connection: Connection, sequence: dict[str, object]) -> N
     )
 
 
-async def _alone(connection: Connection) -> None:
+async def _alone(connection: Connection, schemas: Sequence[str]) -> None:
     deadline = time.monotonic() + ALONE_SECONDS
-    while others := await connection.fetchval(OTHERS):
+    while others := await connection.fetchval(OTHERS, list(schemas)):
         if time.monotonic() > deadline:
             raise Conflict(
-                "installation-running", f"{others} sessions of our user are in the database: stop all services first."
+                "installation-running",
+                f"{others} sessions of our user or the owner are in the database: stop all services first.",
             )
         await asyncio.sleep(0.05)
 
