@@ -16,8 +16,8 @@ MOVING: dict[str, Entry] = {
     ),
     "database-not-owner": Entry(
         "The database user does not own the tables",
-        "Set DATABASE_URL to the user who ran `dataaggregator db upgrade`, or grant that role to this one as long as the "
-        "command takes; nothing was changed.",
+        "Set DATABASE_URL to the user who ran `dataaggregator db upgrade`, or grant that role to this one as long as "
+        "the command takes; nothing was changed.",
     ),
     "installation-missing": Entry(
         "There is no installation in this home", "Set DATAAGGREGATOR_HOME to the folder of the one that is meant."
