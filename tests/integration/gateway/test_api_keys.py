@@ -96,6 +96,7 @@ async def test_a_key_ends_with_its_owner(platform: Platform, what: str) -> None:
     if what == "membership":  # nor does it come back with them
         body = {"user": user["email"], "role": "operator"}
         assert (await platform.call("POST", members, body))[0] == 201
+        platform.clock.forward(1)
         assert (await asked(platform, key))[0] == 401
 
 
