@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from dataaggregator.settings import Settings
-from services.executor.domain import Status
+from services.executor.domain import Status, has_ended
 from tests.faults import invariants
 from tests.faults.rows import TABLE, Files, Warehouse, definition
 from tests.integration.executor.place import Place, open_place
@@ -44,10 +44,12 @@ WANTS = {
 }
 
 
-def little_room(pid: int, count: int) -> None:
-    """From now on this process can write no file longer than this; as a full disk, for any user."""
-    hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (count, hard))
+def room(most_bytes: int | None, *, besides: int | None = None) -> None:
+    """These processes and those they fork now write no file longer than this, as on a full disk: for any user."""
+    for pid in invariants.own_run_processes():
+        if pid != besides:
+            hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard if most_bytes is None else most_bytes, hard))
 
 
 @pytest.mark.tries(4, 40)
@@ -60,11 +62,11 @@ async def test_what_lacks_something_fails_plainly_and_its_neighbour_succeeds(
     files.show(new)
     settings = settings.model_copy(update=SHORT)
     async with open_place(settings, working=True) as place:
-        first = await invariants.first_run_process()
+        await invariants.first_run_process()
         if not want.room:
-            little_room(first, chance.randint(*ROOM_BYTES))
+            room(chance.randint(*ROOM_BYTES))
         lacking = await place.queue(definition=lacking_definition(place, files.folder, warehouse.url, want))
-        await begun(place, lacking.run_id)
+        room(None, besides=await begun(place, lacking.run_id))
         neighbour = await place.queue(definition=definition(place, files.folder, warehouse.url, "append"))
         assert (await place.ended(neighbour.run_id)).status is Status.SUCCEEDED
         ended = await place.ended(lacking.run_id)
@@ -89,9 +91,14 @@ def lacking_definition(place: Place, folder: Path, warehouse: str, want: Want) -
     return made
 
 
-async def begun(place: Place, run_id: UUID) -> None:
-    """It has the run process that was there first."""
+async def begun(place: Place, run_id: UUID) -> int | None:
+    """Its run process; None once it has ended."""
     deadline = time.monotonic() + BEGUN_WITHIN_SECONDS
-    while (await place.run_now(run_id)).process is None:
-        assert time.monotonic() < deadline, "it was not begun"
+    while time.monotonic() < deadline:
+        run = await place.run_now(run_id)
+        if run.process is not None:
+            return int(run.process["pid"])
+        if has_ended(run.status):
+            return None
         await asyncio.sleep(0.01)
+    raise AssertionError("it was not begun")
