@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -25,13 +24,15 @@ from dataaggregator.settings.values import (
     Folders,
     Labels,
     Names,
+    Networks,
+    Origins,
     PerTime,
     Port,
+    RunStore,
     Seconds,
     Url,
     checked_scheme,
     is_json_object,
-    is_origin,
     lower,
     split,
     written,
@@ -66,10 +67,12 @@ class Settings(BaseModel):
         Path.home() / ".dataaggregator",
         description="The one folder in which the embedded composition keeps everything.",
     )
-    cors_origins: Names = Field(
+    cors_origins: Origins = Field(
         ("http://localhost:3000",), description="Origins whose pages may call the API, comma-separated."
     )
-    trusted_proxies: Names = Field((), description="Networks whose X-Forwarded-For is believed, comma-separated CIDR.")
+    trusted_proxies: Networks = Field(
+        (), description="Networks whose X-Forwarded-For is believed, comma-separated CIDR."
+    )
 
     # First start
     bootstrap_admin_email: str | None = Field(None, description="E-mail of the administrator made at first start.")
@@ -154,7 +157,7 @@ class Settings(BaseModel):
     rate_limit_api: PerTime = Field(Rate(600, 60), description="Calls per user, key or address: requests/seconds.")
     rate_limit_login: PerTime = Field(Rate(10, 60), description="Logins per address and per account: requests/seconds.")
     rate_limit_run: PerTime = Field(Rate(60, 60), description="Run starts per workspace: requests/seconds.")
-    rate_limit_trusted_networks: Names = Field(
+    rate_limit_trusted_networks: Networks = Field(
         (), description="Networks whose limits are ten times as high, comma-separated CIDR."
     )
 
@@ -179,7 +182,7 @@ class Settings(BaseModel):
     run_retention_days: Annotated[float, Field(gt=0)] = Field(
         30.0, description="How long logs and rejected rows of an ended run are kept, days; its ledger stays."
     )
-    run_store: str | None = Field(
+    run_store: RunStore | None = Field(
         None,
         description="Where rejected rows outlive the executor that rejected them: file:///path, s3://bucket/prefix, "
         "az://container/prefix or gs://bucket/prefix; without it they stay on its disk.",
@@ -278,37 +281,12 @@ class Settings(BaseModel):
             raise ValueError("should be at least 32 characters; make one with: openssl rand -hex 32")
         return key
 
-    @field_validator("run_store")
-    @classmethod
-    def _check_run_store(cls, root: str | None) -> str | None:
-        if root is None:
-            return None
-        scheme, _, place = root.partition("://")
-        if scheme not in ("file", "s3", "az", "gs") or place.startswith("/") is not (scheme == "file"):
-            raise ValueError("should be file:///path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix")
-        return root
-
     @field_validator("run_store_credentials")
     @classmethod
     def _check_run_store_credentials(cls, credentials: SecretStr | None) -> SecretStr | None:
         if credentials is not None and not is_json_object(credentials.get_secret_value()):
             raise ValueError('should be JSON such as {"access_key_id": "…", "secret_access_key": "…"}')
         return credentials
-
-    @field_validator("trusted_proxies", "rate_limit_trusted_networks")
-    @classmethod
-    def _check_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
-        for network in networks:
-            ip_network(network, strict=False)
-        return networks
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if not is_origin(origin):
-                raise ValueError("should be scheme://host[:port] without a path, each written out: no * and no null")
-        return origins
 
     @model_validator(mode="after")
     def _check_lease(self) -> "Settings":

@@ -2,10 +2,11 @@
 
 import json
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from dataaggregator.rate import Rate
 
@@ -40,10 +41,34 @@ def rate(value: object) -> object:
     return Rate(int(requests), int(seconds))
 
 
+def networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        ip_network(value, strict=False)
+    return values
+
+
+def origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    """As browsers send them (RFC 6454): what is written otherwise would match none of theirs."""
+    for value in values:
+        if not re.fullmatch(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?", value):
+            raise ValueError("should be scheme://host[:port] without a path, each written out: no * and no null")
+    return values
+
+
+def run_store(root: str) -> str:
+    scheme, _, place = root.partition("://")
+    if scheme not in ("file", "s3", "az", "gs") or place.startswith("/") is not (scheme == "file"):
+        raise ValueError("should be file:///path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix")
+    return root
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(split)]
+Networks = Annotated[Names, AfterValidator(networks)]
+Origins = Annotated[Names, AfterValidator(origins)]
 Labels = Annotated[tuple[str, ...], BeforeValidator(labels)]
 Folders = Annotated[tuple[Path, ...], BeforeValidator(split)]
 PerTime = Annotated[Rate, BeforeValidator(rate)]
+RunStore = Annotated[str, AfterValidator(run_store)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Seconds = Annotated[float, Field(gt=0)]
 Url = Annotated[str, Field(pattern=r"^https?://[^/]+$")]
@@ -76,8 +101,3 @@ def written(value: object) -> str:
             return f"{value:g}"
         case _:
             return str(value)
-
-
-def is_origin(text: str) -> bool:
-    """Is this an origin as browsers send it (RFC 6454)? What is written otherwise would match none of them."""
-    return re.fullmatch(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?", text) is not None
