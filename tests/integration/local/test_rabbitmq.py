@@ -120,7 +120,7 @@ async def test_a_paused_broker_answers_nobody_and_then_goes_on(rabbit: PrivateRa
     rabbit.pause()
     try:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(aio_pika.connect(rabbit.url()), 0.5)
+            await asyncio.wait_for(try_to_connect(rabbit.url()), 0.5)
     finally:
         rabbit.resume()
     async with await aio_pika.connect(rabbit.url()) as connection:
