@@ -92,7 +92,7 @@ class Probes:
                 workspace_id=workspace,
                 mask_key=self._mask_key(workspace),
                 folder=str(folder),
-                settings=self._settings,
+                settings=self._settings.of(workspace),
                 **_fields_of(request),
             )
             async with self._pool.take(workspace) as process:

@@ -127,7 +127,7 @@ class Workplace:
             previous_rows={**rows_by_source(claimed.last_ledger), **claimed.rows_before},
             only_ask=run.ending is not None,
             asks_before_commit=self._doors.storing is not None,
-            settings=self._settings,
+            settings=self._settings.of(run.workspace_id),
         )
 
     async def _resolve(self, workspace: UUID, ids: Set[str]) -> Opened:

@@ -44,7 +44,7 @@ def build(ports: Ports) -> Service:
     edge = Edge(ports.settings, upstreams, limiting, idempotency, Callers(services, ports))
     sending = Sending(ports.settings)
     deliverer = Deliverer(ports.database, ports.keys, ports.clock, sending)
-    webhooks = WebhookCommands(ports.database, ports.keys, sending.egress)
+    webhooks = WebhookCommands(ports.database, ports.keys, sending.guard)
     doors = (
         FeedApi(Streams(tail), upstreams),
         StatusApi(ports, upstreams, services),

@@ -74,7 +74,8 @@ RUNS: dict[str, Entry] = {
     ),
     "egress-denied": Entry(
         "This address may not be reached",
-        "Use another address, or ask an operator to name it in EGRESS_ALLOW; metadata addresses stay closed.",
+        "Use another address, or ask an operator to name it in EGRESS_ALLOW; metadata addresses and what EGRESS_DENY "
+        "names stay closed.",
     ),
     "expectation-failed": Entry(
         "A step gave another number of rows than expected",

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from dataaggregator.connector.addresses import IPAddress, Reach, reach
 from dataaggregator.errors import Invalid, Transient
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+EVERYTHING = "*"
+
 
 @dataclass(frozen=True)
 class HostList:
-    """Hosts (`db.internal`, `*.internal`) and networks (`10.0.0.0/8`) an operator has named."""
+    """Hosts (`db.internal`, `*.internal`) and networks (`10.0.0.0/8`) an operator has named; `*` is all the others."""
 
     hosts: frozenset[str] = frozenset()
     networks: tuple[IPNetwork, ...] = ()
@@ -43,14 +46,40 @@ class HostList:
             return True
         return any(address in network for address in addresses for network in self.networks)
 
+    @property
+    def others(self) -> bool:
+        """Does it mean also what nobody has named?"""
+        return EVERYTHING in self.hosts
+
+
+def entries_for(entries: Iterable[str], workspace: UUID | None) -> tuple[str, ...]:
+    """Those that count for a workspace: for all (`db.internal`), and for it alone (`db.internal@<id>`)."""
+    parted = [entry.partition("@") for entry in entries]
+    return tuple(host for host, at, named in parted if not at or (workspace is not None and UUID(named) == workspace))
+
+
+def workspaces_in(entries: Iterable[str]) -> frozenset[UUID]:
+    """The workspaces that have entries of their own."""
+    return frozenset(UUID(named) for _, at, named in (entry.partition("@") for entry in entries) if at)
+
 
 @dataclass(frozen=True)
 class EgressPolicy:
-    """Who may be reached: public addresses always, private ones by `private` or by name, metadata addresses never."""
+    """Who may be reached: public addresses, private ones by `private` or by name, metadata addresses never.
+
+    What `deny` names is closed whatever `allow` says; its `*` closes all that `allow` does not name.
+    """
 
     allow: HostList = field(default_factory=HostList)
     deny: HostList = field(default_factory=HostList)
     private: bool = False
+
+    @classmethod
+    def of(cls, allow: Iterable[str], deny: Iterable[str], workspace: UUID | None) -> "EgressPolicy":
+        """As settings write it, for one workspace, or for what belongs to none."""
+        return cls(
+            allow=HostList.parse(entries_for(allow, workspace)), deny=HostList.parse(entries_for(deny, workspace))
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +131,15 @@ class Egress:
             raise Invalid("egress-denied", f"{address.host!r} leads to {address.ip}, which is never reached.")
         if self._policy.deny.names(address.host, addresses):
             raise Invalid("egress-denied", f"{address.host!r} ({address.ip}) is denied by EGRESS_DENY.")
-        if kind is Reach.PRIVATE and not (self._policy.private or self._policy.allow.names(address.host, addresses)):
+        if self._policy.allow.names(address.host, addresses):
+            return
+        if self._policy.deny.others:
+            raise Invalid(
+                "egress-denied",
+                f"{address.host!r} ({address.ip}) is not among what may be reached; an operator may name it in "
+                "EGRESS_ALLOW.",
+            )
+        if kind is Reach.PRIVATE and not self._policy.private:
             raise Invalid(
                 "egress-denied",
                 f"{address.host!r} leads to the private address {address.ip}; an operator may name it in EGRESS_ALLOW.",

@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from dataaggregator.connector.egress import entries_for
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.dry_run import DryRunAsked
 from dataaggregator.contracts.ledger import Ledger, Receipt
@@ -41,6 +42,15 @@ class JobSettings(_Part):
     egress_deny: tuple[str, ...] = ()
     egress_private: bool = False
     allowed_roots: tuple[str, ...] = ()
+
+    def of(self, workspace: UUID) -> "JobSettings":
+        """With what the operator says of all workspaces and of this one: a job is not told of others."""
+        return self.model_copy(
+            update={
+                "egress_allow": entries_for(self.egress_allow, workspace),
+                "egress_deny": entries_for(self.egress_deny, workspace),
+            }
+        )
 
 
 MaskKey = Annotated[str, Field(repr=False, pattern="^[0-9a-f]{64}$")]

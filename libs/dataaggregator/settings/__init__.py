@@ -20,10 +20,11 @@ from pydantic_core import ErrorDetails
 
 from dataaggregator.rate import Rate
 from dataaggregator.settings.values import (
+    Allowed,
     Bytes,
+    Denied,
     Folders,
     Labels,
-    Names,
     Networks,
     Origins,
     PerTime,
@@ -210,11 +211,15 @@ class Settings(BaseModel):
     files_allowed_roots: Folders = Field(
         (), description="Folders that connectors of type files may use, comma-separated; embedded: its user's disk."
     )
-    egress_allow: Names = Field(
-        (), description="Hosts and networks connectors and webhooks may reach although private, comma-separated."
+    egress_allow: Allowed = Field(
+        (),
+        description="Hosts and networks connectors and webhooks may reach although private, comma-separated; "
+        "`db.internal@<workspace id>` for one workspace.",
     )
-    egress_deny: Names = Field(
-        (), description="Hosts and networks connectors and webhooks may never reach, comma-separated."
+    egress_deny: Denied = Field(
+        (),
+        description="Hosts and networks connectors and webhooks may never reach, comma-separated, also for one "
+        "workspace; `*` is all that EGRESS_ALLOW does not name.",
     )
     sandbox: Literal["strict", "basic"] = Field(
         "strict", description="strict refuses to run where the kernel lacks a part of the sandbox; basic goes on."

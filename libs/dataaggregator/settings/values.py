@@ -5,6 +5,7 @@ import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -55,6 +56,43 @@ def origins(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def allowed(values: tuple[str, ...]) -> tuple[str, ...]:
+    """What the egress guard may open: hosts and networks, each for all workspaces or for one."""
+    return _places(values)
+
+
+def denied(values: tuple[str, ...]) -> tuple[str, ...]:
+    """What it keeps closed; `*` is all that is not allowed by name."""
+    return _places(values, "*")
+
+
+def _places(values: tuple[str, ...], *more: str) -> tuple[str, ...]:
+    for value in values:
+        place, at, workspace = value.partition("@")
+        if not (place in more or _is_place(place)) or (at and not _is_id(workspace)):
+            raise ValueError(
+                "should be hosts such as db.example.org or *.example.org and networks such as 10.0.0.0/8, each for all "
+                f"workspaces or with @ and the id of one, not {value!r}"
+            )
+    return values
+
+
+def _is_place(host: str) -> bool:
+    try:
+        ip_network(host, strict=False)
+    except ValueError:
+        # No name ends in a number: what does was meant as an address.
+        return re.fullmatch(r"(\*\.)?([\w-]+\.)*(?!\d+\.?$)[\w-]+\.?", host) is not None
+    return True
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
 def run_store(root: str) -> str:
     scheme, _, place = root.partition("://")
     if scheme not in ("file", "s3", "az", "gs") or place.startswith("/") is not (scheme == "file"):
@@ -64,6 +102,8 @@ def run_store(root: str) -> str:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(split)]
 Networks = Annotated[Names, AfterValidator(networks)]
+Allowed = Annotated[Names, AfterValidator(allowed)]
+Denied = Annotated[Names, AfterValidator(denied)]
 Origins = Annotated[Names, AfterValidator(origins)]
 Labels = Annotated[tuple[str, ...], BeforeValidator(labels)]
 Folders = Annotated[tuple[Path, ...], BeforeValidator(split)]

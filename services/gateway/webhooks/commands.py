@@ -42,12 +42,13 @@ class Caller:
 class WebhookCommands:
     database: Database
     keys: KeyRing
-    egress: Egress
+    guard: Callable[[UUID], Egress]
+    """The way out of a workspace."""
 
     async def create(self, caller: Caller, definition: WebhookDefinition) -> tuple[Webhook, str]:
         """The webhook and the secret that its calls are signed with."""
         caller.may_hear(definition)
-        await self._judge(definition)
+        await self._judge(caller.workspace, definition)
         secret = signatures.new_secret()
         async with self.database.transaction(caller.workspace) as tx:
             webhook = await store.add(tx, caller.workspace, definition, caller.author, about_people=caller.about_people)
@@ -59,7 +60,7 @@ class WebhookCommands:
         """A new version; one that was given up is tried again. The same definition again changes nothing else."""
         async with self.database.transaction(caller.workspace) as tx:
             proposed = edit.change(await store.get(tx, caller.workspace, reference))
-        await self._judge(proposed)
+        await self._judge(caller.workspace, proposed)
         async with self.database.transaction(caller.workspace) as tx:
             before = await store.get(tx, caller.workspace, reference, lock=True)
             edit.expect(before.version)
@@ -100,11 +101,12 @@ class WebhookCommands:
             await _audit(tx, webhook, caller, "webhook.redelivered", {"event_id": str(again["event_id"])})
             return again
 
-    async def _judge(self, definition: WebhookDefinition) -> None:
+    async def _judge(self, workspace: UUID, definition: WebhookDefinition) -> None:
         """An address that may not be reached is refused at once; a name that leads nowhere now may do so later."""
         split = urlsplit(definition.url)
+        port = split.port or (443 if split.scheme == "https" else 80)
         try:
-            await self.egress.resolve(split.hostname or "", split.port or (443 if split.scheme == "https" else 80))
+            await self.guard(workspace).resolve(split.hostname or "", port)
         except Transient:
             return
         except Invalid as error:

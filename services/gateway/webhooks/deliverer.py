@@ -106,7 +106,7 @@ class Deliverer:
             return Attempt(0, error=error.detail)
         body = orjson.dumps(due.event)
         headers = signatures.sign(secrets, str(due.event_id), self.clock.now(), body)
-        return await self.sending.post(due.url, headers, body)
+        return await self.sending.post(turn.workspace_id, due.url, headers, body)
 
 
 async def _failed(tx: Connection, turn: Turn, due: Due, attempt: Attempt) -> None:

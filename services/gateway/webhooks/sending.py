@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
+from uuid import UUID
 
 import aiohttp
 
-from dataaggregator.connector.egress import Egress, EgressPolicy, HostList
+from dataaggregator.connector.egress import Egress, EgressPolicy, workspaces_in
 from dataaggregator.errors import PlatformError, Transient
 from dataaggregator.settings import Settings
 from dataaggregator.telemetry.redaction import mask_text
@@ -29,32 +30,39 @@ class Sending:
     name = "webhooks"
 
     def __init__(self, settings: Settings) -> None:
-        allow, deny = HostList.parse(settings.egress_allow), HostList.parse(settings.egress_deny)
-        self.egress = Egress(EgressPolicy(allow=allow, deny=deny))
-        self._session: aiohttp.ClientSession | None = None
+        allow, deny = settings.egress_allow, settings.egress_deny
+        # A workspace that is spoken of has its own pool too: a connection that is open is not judged again.
+        workspaces = (None, *workspaces_in((*allow, *deny)))
+        self._guards = {one: Egress(EgressPolicy.of(allow, deny, one)) for one in workspaces}
+        self._sessions: dict[Egress, aiohttp.ClientSession] = {}
+
+    def guard(self, workspace: UUID) -> Egress:
+        """The way out of this workspace."""
+        return self._guards.get(workspace, self._guards[None])
 
     async def open(self) -> None:
         # What comes back is never unpacked: a kilobyte of it could become a gigabyte.
-        self._session = self.egress.session(auto_decompress=False)
+        self._sessions = {guard: guard.session(auto_decompress=False) for guard in self._guards.values()}
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
 
     async def ping(self) -> None:
         """Receivers are others' matter."""
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Attempt:
+    async def post(self, workspace: UUID, url: str, headers: Mapping[str, str], body: bytes) -> Attempt:
         """What came of it; whatever a receiver does is an attempt and no error of ours."""
-        if self._session is None:
+        session = self._sessions.get(self.guard(workspace))
+        if session is None:
             raise Transient("service-unavailable", "The gateway is stopping.")
         started = time.perf_counter()
         status, response, error = None, None, None
         try:
             async with (
                 asyncio.timeout(SECONDS),
-                self._session.post(url, data=body, headers={**HEADERS, **headers}, allow_redirects=False) as answer,
+                session.post(url, data=body, headers={**HEADERS, **headers}, allow_redirects=False) as answer,
             ):
                 status = answer.status
                 response = _text(await answer.content.read(RESPONSE_BYTES))

@@ -253,6 +253,24 @@ async def test_what_may_not_be_reached_is_not(platform: Platform, receiver: Rece
     assert failed["response_status"] is None
 
 
+async def test_a_workspace_has_a_way_out_of_its_own(platform_settings: Settings, receiver: Receiver) -> None:
+    async with started(platform_settings) as before:
+        closed = before.workspace
+        await hooked(before, receiver)
+    narrowed = platform_settings.model_copy(update={"egress_deny": (f"127.0.0.1@{closed}",)})
+    async with started(narrowed) as platform:
+        await happen(platform)
+        assert "EGRESS_DENY" in (await tried(platform, 1))["error"]
+        body = {"name": "more", "url": receiver.url, "types": ["*"]}
+        assert (await platform.call("POST", "/api/webhooks", body))[1]["code"] == "egress-denied"
+        status, other, _ = await platform.call("POST", "/api/workspaces", {"name": "other"})
+        assert status == 201, other
+        there = {"X-Workspace": other["id"]}
+        status, told, _ = await platform.call("POST", "/api/webhooks", body, token=await platform.login(), **there)
+        assert status == 201, told
+    assert receiver.taken == []
+
+
 async def test_a_name_that_leads_somewhere_else_by_now_is_judged_where_it_leads(
     platform: Platform, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -62,6 +63,28 @@ async def test_an_allowed_network_opens_private_addresses_and_a_denied_one_close
     assert (await Egress(EgressPolicy(allow=allow)).resolve("127.0.0.1", 5432)).ip == "127.0.0.1"
     with pytest.raises(Invalid, match="EGRESS_DENY"):
         await Egress(EgressPolicy(allow=allow, deny=HostList.parse("127.0.0.1"))).resolve("127.0.0.1", 5432)
+
+
+async def test_an_entry_of_a_workspace_counts_for_that_one_alone() -> None:
+    one, other = uuid4(), uuid4()
+    allow, deny = (f"127.0.0.0/8@{one}", "db.internal"), (f"1.1.1.1@{str(other).upper()}",)
+    assert (await Egress(EgressPolicy.of(allow, deny, one)).resolve("127.0.0.1", 1)).ip == "127.0.0.1"
+    assert (await Egress(EgressPolicy.of(allow, deny, one)).resolve("1.1.1.1", 1)).ip == "1.1.1.1"
+    for workspace, host in ((other, "127.0.0.1"), (None, "127.0.0.1"), (other, "1.1.1.1")):
+        with pytest.raises(Invalid, match=r"private address|EGRESS_DENY"):
+            await Egress(EgressPolicy.of(allow, deny, workspace)).resolve(host, 1)
+    assert EgressPolicy.of(allow, deny, other).allow.hosts == {"db.internal"}
+
+
+async def test_all_that_is_not_allowed_by_name_can_be_closed() -> None:
+    policy = EgressPolicy(
+        allow=HostList.parse("8.8.8.8,127.0.0.1,1.1.1.1"), deny=HostList.parse("*,1.1.1.1"), private=True
+    )
+    for host in ("8.8.8.8", "127.0.0.1"):
+        assert (await Egress(policy).resolve(host, 443)).ip == host
+    for host in ("9.9.9.9", "10.0.0.1", "1.1.1.1"):
+        with pytest.raises(Invalid, match="EGRESS_"):
+            await Egress(policy).resolve(host, 443)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://[::ffff:127.0.0.1]:9/", "http://localhost:9/"])

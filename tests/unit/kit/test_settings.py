@@ -195,3 +195,35 @@ def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     assert Settings.load({"CORS_ORIGINS": good}).cors_origins == tuple(good.split(","))
     with pytest.raises(SettingsError, match="CORS_ORIGINS"):
         Settings.load({"CORS_ORIGINS": f"{good},{origin}"})
+
+
+ID = "0197a2b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b"
+
+
+@pytest.mark.parametrize("name", ["EGRESS_ALLOW", "EGRESS_DENY"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "db:5432",
+        "http://db.internal",
+        "10.0.0.0/33",
+        "10.0.0.256",
+        f"db@{ID}0",
+        "db@sales",
+        f"@{ID}",
+        "a b",
+        "a.*",
+        "db@",
+    ],
+)
+def test_what_could_name_no_place_is_refused(name: str, entry: str) -> None:
+    good = f"db,db_1.internal.,*.example.org,10.0.0.0/8,fd00::/8,fd00::1@{ID},*.internal@{ID},4me.example"
+    assert len(getattr(Settings.load({name: good}), name.lower())) == 8
+    with pytest.raises(SettingsError, match=f"(?s){name}=.*should be hosts such as"):
+        Settings.load({name: f"{good},{entry}"})
+
+
+def test_only_what_is_kept_closed_may_be_everything() -> None:
+    assert Settings.load({"EGRESS_DENY": f"*,*@{ID}"}).egress_deny == ("*", f"*@{ID}")
+    with pytest.raises(SettingsError, match="EGRESS_ALLOW"):
+        Settings.load({"EGRESS_ALLOW": "*"})
