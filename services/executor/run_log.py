@@ -1,6 +1,7 @@
 """run_log: the lines of one attempt on their way to the store: bounded in size, rate and number, written in batches."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,9 @@ from typing import Any
 import orjson
 
 from services.executor.store.logs import NewLine
+
+# Not the end of an escaped backslash: those stand in twos.
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 Write = Callable[[Sequence[NewLine]], Awaitable[None]]
 
@@ -94,7 +98,7 @@ class RunLog:
         if len(line.message) > self._limits.message_chars:
             line = replace(line, message=line.message[: self._limits.message_chars] + " …")
         # PostgreSQL's text and jsonb hold any character but NUL.
-        fields = orjson.dumps(line.fields, default=str).replace(b"\\u0000", b"\\\\0")
+        fields = _NUL.sub(rb"\1\\\\0", orjson.dumps(line.fields, default=str))
         if len(fields) > self._limits.fields_bytes:
             fields = b'{"dropped": "the fields were larger than a line may be"}'
         return replace(line, message=line.message.replace("\x00", "\\0"), fields=orjson.loads(fields))

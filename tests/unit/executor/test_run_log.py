@@ -68,6 +68,14 @@ async def test_a_line_is_cut_to_its_bounds() -> None:
     assert shelf.lines[1].message == "nul\\0"
 
 
+async def test_a_nul_is_told_as_text_and_what_only_looks_like_one_stays() -> None:
+    shelf = Shelf()
+    log = RunLog(1, shelf.write)
+    log.add(AT, "info", "told", {"nul": "a\0b", "text": r"a\u0000b", "both": "\\\0", "\0": 1})
+    await log.flush()
+    assert shelf.lines[0].fields == {"nul": r"a\0b", "text": r"a\u0000b", "both": r"\\0", r"\0": 1}
+
+
 async def test_what_was_dropped_at_the_end_is_told_where_no_line_is_left_to_tell_it() -> None:
     shelf = Shelf()
     log = RunLog(1, shelf.write, LogLimits(lines=1))
