@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +26,7 @@ def decode_cursor(cursor: str, *types: type[Any]) -> tuple[Any, ...]:
         if not isinstance(values, list) or len(values) != len(types):
             raise ValueError("another number of values")
         return tuple(_READ[kind](value) for kind, value in zip(types, values, strict=True))
-    except (ValueError, TypeError, KeyError, binascii.Error):
+    except (ValueError, TypeError, KeyError, OverflowError, binascii.Error):
         detail = "The cursor is not one that this list gave out."
         raise Invalid(
             "cursor-invalid", detail, errors=[FieldError("cursor", "should be the next_cursor of a page", "cursor")]
@@ -49,7 +49,7 @@ def _time(value: object) -> datetime:
     time = datetime.fromisoformat(_text(value))
     if time.tzinfo is None:
         raise ValueError("not an aware time")
-    return time
+    return time.astimezone(UTC)
 
 
 _READ: dict[type, Callable[[object], Any]] = {

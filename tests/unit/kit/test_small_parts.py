@@ -1,14 +1,15 @@
 """Ids, clock, roles, directory."""
 
 import itertools
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from dataaggregator.clock import SystemClock
 from dataaggregator.directory import Directory
-from dataaggregator.errors import Transient
+from dataaggregator.errors import Invalid, Transient
 from dataaggregator.ids import new_id
+from dataaggregator.page_cursor import decode_cursor, encode_cursor
 from dataaggregator.permissions import ROLE_PERMISSIONS, Permission, Role
 
 
@@ -39,3 +40,10 @@ def test_a_service_that_has_not_started_is_a_passing_trouble() -> None:
         directory.url("auth")
     directory.put("auth", "http://127.0.0.1:1/")
     assert directory.url("auth") == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_cursor_with_a_moment_that_no_calendar_has_is_none_of_ours(moment: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        decode_cursor(encode_cursor(moment), datetime)
+    assert refused.value.code == "cursor-invalid"
