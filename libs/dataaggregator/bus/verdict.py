@@ -74,10 +74,11 @@ def had_its_tries(tries: int, unjudged: int) -> bool:
 
 
 def reason(error: Exception) -> tuple[str, str]:
-    """Code and sentence for the retry or parked row."""
+    """Code and sentence for the retry or parked row, which holds any character but NUL."""
+    code, told = "internal-error", f"{type(error).__name__}: {error}"
     if isinstance(error, PlatformError):
-        return error.code, mask_text(error.detail)[:LONGEST_REASON]
-    return "internal-error", mask_text(f"{type(error).__name__}: {error}")[:LONGEST_REASON]
+        code, told = error.code, error.detail
+    return code, mask_text(told).replace("\0", "\\0")[:LONGEST_REASON]
 
 
 def _pause(tries: int, first: float, longest: float) -> float:

@@ -2,7 +2,7 @@
 
 import builtins
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -16,6 +16,9 @@ PLATFORM_WORKSPACE = UUID(int=0)
 """The workspace of events that belong to none, such as those about users."""
 
 M = TypeVar("M", bound=Message)
+
+Attribute = Annotated[str, Field(max_length=500, pattern="^[^\0]*$")]
+"""Text of an envelope. A stranger may write anything there; what no index of PostgreSQL takes is no event."""
 
 MESSAGES: dict[str, type[Message]] = {
     message.event_type: message
@@ -61,13 +64,13 @@ class Event(Told):
     """One event; `sequence` counts per (source, subject), 0 for ephemeral ones. `data` is the message as JSON."""
 
     id: UUID
-    type: str
-    source: str
-    subject: str
-    sequence: int = Field(ge=0)
+    type: Attribute
+    source: Attribute
+    subject: Attribute
+    sequence: int = Field(ge=0, lt=2**63)
     time: Time
     workspace_id: UUID
-    traceparent: str | None = None
+    traceparent: Attribute | None = None
     data: dict[str, Any]
 
     def read(self, message: builtins.type[M]) -> M:

@@ -1,5 +1,7 @@
 """The RabbitMQ adapter passes the suite of its port; what is its own: returns, redeliveries, bindings, strangers."""
 
+from collections.abc import Callable
+
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
@@ -18,6 +20,22 @@ from tests.integration.bus.conformance import BusConformance
 from tests.integration.bus.rig import LISTENED, LISTENER, ORDERLY, SCHEMAS, SPEAKER, Rig, an_event, eventually
 
 WATCH_SECONDS = 0.5
+
+
+def with_attribute(name: str, value: str) -> aio_pika.Message:
+    message = to_message(an_event())
+    message.headers[f"cloudEvents_{name}"] = value
+    return message
+
+
+STRANGE: tuple[Callable[[], aio_pika.Message], ...] = (
+    lambda: aio_pika.Message(b"no json"),
+    lambda: aio_pika.Message(b"{}"),
+    lambda: aio_pika.Message(b"{}", message_id="nul \0", app_id="nul \0"),
+    lambda: with_attribute("subject", "nul \0"),
+    lambda: with_attribute("subject", "x" * 3_000),  # more than an index takes
+    lambda: with_attribute("sequence", str(2**63)),
+)
 
 
 class TestRabbitBus(BusConformance):
@@ -71,10 +89,10 @@ class TestRabbitBus(BusConformance):
         await rig.say()
         await rig.settled()
         exchange = await channel.get_exchange(topology.EXCHANGES["public"])
-        for body in (b"no json", b"{}"):
-            await exchange.publish(aio_pika.Message(body), routing_key=ConnectorTested.event_type)
+        for strange in STRANGE:
+            await exchange.publish(strange(), routing_key=ConnectorTested.event_type)
         await rig.say()
-        await eventually(lambda: rig.value(f"SELECT count(*) = 2 FROM {LISTENER}.parked"))
+        await eventually(lambda: rig.value(f"SELECT count(*) = {len(STRANGE)} FROM {LISTENER}.parked"))
         codes = await rig.rows(f"SELECT DISTINCT code FROM {LISTENER}.parked")
         assert [row["code"] for row in codes] == ["event-unreadable"]
         await rig.settled()

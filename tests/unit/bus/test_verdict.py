@@ -59,3 +59,8 @@ def test_the_reason_kept_for_a_person_carries_no_password() -> None:
     assert code == "internal-error"
     assert "hunter2" not in why
     assert "ValueError" in why
+
+
+@pytest.mark.parametrize("error", [Invalid("x", "a\0b"), KeyError("a\0b"), ValueError("a\0b")])
+def test_a_reason_can_be_stored_whatever_character_is_in_it(error: Exception) -> None:
+    assert "\0" not in reason(error)[1]

@@ -156,12 +156,16 @@ def _stand_in(message: AbstractIncomingMessage) -> Event:
     return Event.from_cloudevent(
         {
             "id": str(uuid5(UNREADABLE_IDS, f"{message.message_id} {body}")),
-            "type": message.routing_key or "unknown",
-            "source": message.app_id or "unknown",
-            "subject": message.message_id or "unknown",
+            "type": _shown(message.routing_key),
+            "source": _shown(message.app_id),
+            "subject": _shown(message.message_id),
             "sequence": 0,
             "time": "1970-01-01T00:00:00Z" if message.timestamp is None else message.timestamp.isoformat(),
             "workspaceid": str(PLATFORM_WORKSPACE),
             "data": {"body": body},
         }
     )
+
+
+def _shown(text: str | None) -> str:
+    return (text or "unknown").replace("\0", "\N{REPLACEMENT CHARACTER}")
