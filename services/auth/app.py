@@ -16,6 +16,9 @@ from .audit.api import AuditApi
 from .audit.commands import Trail
 from .audit.events import HANDLERS
 from .keys.signing import SigningKeys
+from .oidc.api import OidcApi
+from .oidc.commands import OidcLogins
+from .oidc.provider import Provider
 from .passwords.api import PasswordsApi
 from .passwords.commands import PasswordCommands
 from .passwords.common import is_common
@@ -76,13 +79,13 @@ class Identity:
             await asyncio.sleep(TELL_SECONDS)
 
 
-async def sweep(sessions: Sessions, changes: PasswordCommands) -> None:
+async def sweep(sessions: Sessions, changes: PasswordCommands, logins: OidcLogins) -> None:
     """The loop that forgets what is outlived."""
     while True:
         await asyncio.sleep(SWEEP_EVERY_SECONDS)
         try:
-            await sessions.forget_outlived()
-            await changes.forget_outlived()
+            for each in (sessions, changes, logins):
+                await each.forget_outlived()
         except Transient as error:
             log.warning("sweep_postponed", code=error.code)
 
@@ -96,10 +99,13 @@ def build(ports: Ports) -> Service:
     changes = PasswordCommands(ports, passwords, policy, throttle)
     life_seconds = int(ports.settings.refresh_token_expire_days * 24 * 3600)
     browsers = Browsers(ports.keys.derive(cookies.PURPOSE), life_seconds)
+    provider = Provider(ports.settings, ports.clock)
+    logins = OidcLogins(ports, sessions, provider)
     identity = Identity(ports, keys, passwords, people, sessions)
     trail = Trail(ports.database, ports.keys, ports.clock)
     doors = (
         SessionsApi(sessions, keys, browsers),
+        OidcApi(logins, browsers, ports.settings),
         PasswordsApi(changes),
         UsersApi(people),
         WorkspacesApi(people),
@@ -113,10 +119,10 @@ def build(ports: Ports) -> Service:
         handlers=HANDLERS,
         loops=[
             Loop("keys", lambda: keys.keep_fresh(KEYS_EVERY_SECONDS)),
-            Loop("sweep", lambda: sweep(sessions, changes)),
+            Loop("sweep", lambda: sweep(sessions, changes, logins)),
             Loop("revocations", identity.tell),
             Loop("audit-heads", trail.keep_signed),
         ],
-        resources=[identity, trail],
+        resources=[identity, trail, provider],
         needs=[ports.database, identity, trail],
     )

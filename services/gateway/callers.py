@@ -17,8 +17,8 @@ from dataaggregator.ports import Ports
 from . import routing
 from .exchange import Exchange
 
-#: The session of a browser, where auth itself has to see it.
-SESSION = web.RequestKey("session", str)
+#: A cookie that auth itself has to see: its name and what it carries.
+SHOWN = web.RequestKey("shown", tuple[str, str])
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -33,8 +33,10 @@ class Callers:
 
     async def identify(self, request: web.Request, path: str) -> Identity:
         """Raises Unauthenticated, Denied for a call that may be forged, or Transient when nobody can tell."""
+        if routing.ends_a_login(path) and (login := cookies.shown_by(request, cookies.LOGIN)):
+            request[SHOWN] = cookies.LOGIN, login
         given = request.headers.get("Authorization")
-        session = cookies.session_of(request) if given is None else None
+        session = cookies.shown_by(request) if given is None else None
         if session is not None:
             return await self._by_cookie(request, path, session)
         scheme, _, shown = (given or "").partition(" ")
@@ -50,7 +52,7 @@ class Callers:
     async def _by_cookie(self, request: web.Request, path: str, session: str) -> Identity:
         """A browser sends its cookie with every call, also one that a page of somebody else makes it do."""
         if routing.of_a_session(path):
-            request[SESSION] = session
+            request[SHOWN] = cookies.SESSION, session
         elif routing.public(request.method, path):
             return ANONYMOUS
         identity = await self._instead(request, self._sessions, session)

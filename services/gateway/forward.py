@@ -23,7 +23,7 @@ from dataaggregator.http.bearer import INSTEAD
 from dataaggregator.telemetry import logs, metrics, traces
 
 from .bodies import read_body
-from .callers import SESSION
+from .callers import SHOWN
 from .circuit import FAILURES, Circuit, State
 
 # Also for a free connection of the pool: who hangs takes all of them, and nobody waits behind that without end.
@@ -67,7 +67,7 @@ _NOT_ON = _HOP_BY_HOP | {
     "x-request-id",
     "traceparent",
     "idempotency-id",
-    cookies.ONWARD.lower(),
+    *(header.lower() for header in cookies.ONWARD.values()),
 }
 _NOT_BACK = _HOP_BY_HOP | {"server", "date"}
 _REQUEST_ID = re.compile(r"^[\x21-\x7e]{1,128}$")
@@ -266,8 +266,8 @@ def _onward(request: web.Request, address: str) -> CIMultiDict[str]:
     )
     if (instead := request.get(INSTEAD)) is not None:
         headers["Authorization"] = f"Bearer {instead}"
-    if (session := request.get(SESSION)) is not None:
-        headers[cookies.ONWARD] = session
+    if (shown := request.get(SHOWN)) is not None:
+        headers[cookies.ONWARD[shown[0]]] = shown[1]
     headers["X-Forwarded-For"] = address
     headers["X-Forwarded-Host"] = request.host
     headers["X-Forwarded-Proto"] = request[SCHEME]

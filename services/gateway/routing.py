@@ -27,16 +27,22 @@ _PUBLIC = frozenset(
         ("POST", "/api/auth/refresh"),
         ("POST", "/api/auth/logout"),
         ("POST", "/api/auth/password/reset"),
+        ("GET", "/api/auth/oidc/login"),
+        ("GET", "/api/auth/oidc/callback"),
         ("GET", "/api/auth/jwks.json"),
         ("HEAD", "/api/auth/jwks.json"),
     }
 )
 # These end or prolong what a cookie stands for; no other open call is made in the name of one.
 _OF_A_SESSION = frozenset({"/api/auth/refresh", "/api/auth/logout"})
+_CALLBACK = "/api/auth/oidc/callback"
 # The token in the path says who calls.
 _HOOK = re.compile(r"/api/hooks/[^/]+$")
 # What is given out here is not to be stored: tokens; rows of a source or a sample.
 _NOT_KEPT = re.compile(r"/api/(auth|hooks)/|/api/api-keys$|/api/.+/(test|preview|hook/rotate|password-reset)$")
+_LOGINS = frozenset(
+    {("POST", "/api/auth/login"), ("POST", "/api/auth/password/reset"), ("GET", "/api/auth/oidc/login")}
+)
 _RUN_START = re.compile(
     r"/api/(pipelines/[^/]+/(runs|backfills)|runs/[^/]+/(retry|rejected/replay)|backfills/[^/]+/retry|hooks/[^/]+)$"
 )
@@ -71,6 +77,11 @@ def of_a_session(path: str) -> bool:
     return path in _OF_A_SESSION
 
 
+def ends_a_login(path: str) -> bool:
+    """Does a browser come here from an identity provider?"""
+    return path == _CALLBACK
+
+
 def keeps_answer(method: str, path: str) -> bool:
     """Does an Idempotency-Key count here? It does where something is created or started."""
     return method == "POST" and not _NOT_KEPT.match(path)
@@ -78,7 +89,7 @@ def keeps_answer(method: str, path: str) -> bool:
 
 def limit_class(method: str, path: str) -> str:
     """The rate limit class of a call: api, login or run."""
-    if method == "POST" and path in ("/api/auth/login", "/api/auth/password/reset"):
+    if (method, path) in _LOGINS:
         return "login"
     if method == "POST" and _RUN_START.match(path):
         return "run"

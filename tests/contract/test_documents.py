@@ -32,6 +32,8 @@ PUBLIC = {
     ("auth", "POST", "/api/auth/logout"),  # whoever holds the refresh token may end its family
     ("auth", "POST", "/api/auth/password/reset"),  # the token says who may
     ("auth", "GET", "/api/auth/jwks.json"),
+    ("auth", "GET", "/api/auth/oidc/login"),
+    ("auth", "GET", "/api/auth/oidc/callback"),
     ("scheduler", "POST", "/api/hooks/{token}"),  # the token says who may
     ("gateway", "GET", "/api/docs"),
     ("gateway", "GET", "/api/docs/errors"),

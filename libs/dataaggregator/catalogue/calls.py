@@ -79,9 +79,49 @@ CALLS: dict[str, Entry] = {
         "No workspace", "Name one in the X-Workspace header, or ask an administrator to make you a member of one."
     ),
     "not-found": Entry("Not there", "Check the id or name and the workspace; what is not yours looks the same."),
+    "oidc-email-taken": Entry(
+        "The e-mail is another way's",
+        "Log in with the password; whoever runs the platform can join such users by OIDC_JOIN_BY_EMAIL, or an "
+        "administrator gives that user another e-mail.",
+    ),
+    "oidc-email-unverified": Entry(
+        "The provider has not verified your e-mail",
+        "Let the identity provider verify it, and say email and email_verified to this platform (OIDC_SCOPES).",
+    ),
+    "oidc-login-invalid": Entry(
+        "This login cannot be ended",
+        "Begin again with GET /api/auth/oidc/login, in one window of the browser, and come back within ten minutes.",
+    ),
+    "oidc-not-configured": Entry(
+        "No login by an identity provider", "Log in with e-mail and password; OIDC_ISSUER names a provider."
+    ),
+    "oidc-not-permitted": Entry(
+        "You have no role here",
+        "Ask whoever looks after the identity provider for a group that OIDC_ROLES names, or an administrator here.",
+    ),
+    "oidc-provider-unavailable": Entry(
+        "The identity provider does not answer",
+        "Try again soon; see whether it runs and auth reaches it. Passwords, keys and sessions go on meanwhile.",
+    ),
+    "oidc-provider-unusable": Entry(
+        "The identity provider cannot be used",
+        "Compare what the detail says with OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, OIDC_REDIRECT_URL and "
+        "OIDC_ALGORITHM, and a private address with EGRESS_ALLOW.",
+    ),
+    "oidc-refused": Entry(
+        "The identity provider did not log you in", "Begin again with GET /api/auth/oidc/login; else ask who runs it."
+    ),
+    "oidc-token-invalid": Entry(
+        "The provider's token cannot be believed",
+        "Begin again; if it stays, compare clocks, OIDC_ISSUER, OIDC_CLIENT_ID and OIDC_ALGORITHM with the provider.",
+    ),
     "origin-refused": Entry(
         "A page of another origin calls",
         "Serve the page from the gateway's own origin, or name its origin in CORS_ORIGINS.",
+    ),
+    "password-login-off": Entry(
+        "You log in by the identity provider",
+        "Begin with GET /api/auth/oidc/login. Should the provider be lost, OIDC_ONLY=false lets passwords in again.",
     ),
     "password-refused": Entry(
         "The password cannot be taken",

@@ -1,4 +1,4 @@
-"""Sessions of browsers: the cookie that carries one, and the token that tells the page's own calls from forged ones."""
+"""Browsers: the cookies of a session and of a login under way, and what tells a page's own calls from forged."""
 
 import hashlib
 import hmac
@@ -7,12 +7,14 @@ import re
 
 from aiohttp import web
 
-#: A browser takes the first only over TLS, for this very host and no domain above it (RFC 6265bis, 4.1.3.2).
-NAME = "__Host-dataaggregator"
-PLAIN_NAME = "dataaggregator"
+#: A browser takes such a name only over TLS, for this very host and no domain above it (RFC 6265bis, 4.1.3.2).
+PREFIX = "__Host-"
+SESSION = "dataaggregator"
+#: Of a login at an identity provider that has been begun in this browser.
+LOGIN = "dataaggregator-login"
 CSRF_HEADER = "X-CSRF-Token"
 #: How the gateway hands a cookie on to auth, who alone has to see it.
-ONWARD = "Session-Cookie"
+ONWARD = {SESSION: "Session-Cookie", LOGIN: "Login-Cookie"}
 PURPOSE = "csrf"
 _WRITTEN = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 bytes in base64
 
@@ -28,16 +30,16 @@ def plain(host: str, scheme: str) -> bool:
         return False
 
 
-def session_of(request: web.Request) -> str | None:
-    """The session that a browser shows; one without the prefix only where no other name could be kept."""
-    shown = request.cookies.get(PLAIN_NAME if plain(request.host, request.scheme) else NAME, "")
+def shown_by(request: web.Request, name: str = SESSION) -> str | None:
+    """What a browser shows under this name; without the prefix only where no other name could be kept."""
+    shown = request.cookies.get(name if plain(request.host, request.scheme) else PREFIX + name, "")
     return shown if _WRITTEN.fullmatch(shown) else None
 
 
-def set_cookie(session: str, life_seconds: int, *, plainly: bool) -> str:
+def set_cookie(value: str, life_seconds: int, *, plainly: bool, name: str = SESSION) -> str:
     """A Set-Cookie header; a life of 0 takes the cookie away."""
-    name, secure = (PLAIN_NAME, "") if plainly else (NAME, "; Secure")
-    return f"{name}={session}; Path=/; Max-Age={life_seconds}; HttpOnly; SameSite=Lax{secure}"
+    prefix, secure = ("", "") if plainly else (PREFIX, "; Secure")
+    return f"{prefix}{name}={value}; Path=/; Max-Age={life_seconds}; HttpOnly; SameSite=Lax{secure}"
 
 
 def csrf_token(key: bytes, family: str) -> str:

@@ -42,7 +42,7 @@ _HEADERS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "RateLimit-Reset": ("Seconds until all are there again.", {"type": "integer"}),
     "WWW-Authenticate": ("How to log in.", {"type": "string"}),
     "ETag": ("The version, for If-Match.", {"type": "string"}),
-    "Location": ("Where what was made is.", {"type": "string"}),
+    "Location": ("Where what was made is, or where to go on.", {"type": "string"}),
 }
 _ALWAYS = frozenset({"Retry-After", "WWW-Authenticate"})
 _PROBLEM_HEADERS: dict[int, tuple[str, ...]] = {
@@ -240,7 +240,7 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
         if content:
             answer["content"] = content
         names = ["ETag"] if route.etag and status in (200, 201) and model is not None else []
-        names += ["Location"] if status in (201, 202) else []
+        names += ["Location"] if status in (201, 202, 302, 303) else []
         if names:
             answer["headers"] = {name: _header(name) for name in names}
         responses[str(status)] = answer

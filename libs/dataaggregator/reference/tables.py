@@ -5,6 +5,7 @@ from prometheus_client.metrics_core import Metric
 from dataaggregator.catalogue import CATALOGUE, Entry
 from dataaggregator.reference.markdown import HEAD, table
 from dataaggregator.settings import Settings, is_secret, shown_default, unit, variable
+from dataaggregator.settings.oidc import OidcSettings
 from dataaggregator.telemetry.metrics import LABELS, REGISTRY
 
 
@@ -16,7 +17,9 @@ def settings() -> str:
             unit(name),
             field.description or "",
         )
-        for name, field in Settings.model_fields.items()
+        for name, field in sorted(
+            Settings.model_fields.items(), key=lambda field: field[0] in OidcSettings.model_fields
+        )
     ]
     rows_shown = table(("variable", "default", "unit", ""), rows)
     secrets = ", ".join(f"`{variable(name)}`" for name in Settings.model_fields if is_secret(name))

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -19,6 +18,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from dataaggregator.rate import Rate
+from dataaggregator.settings.oidc import OidcSettings
 from dataaggregator.settings.values import (
     Allowed,
     Bytes,
@@ -44,7 +44,7 @@ class SettingsError(Exception):
     """One line for each variable that is wrong: what is wrong with it, and what would be right."""
 
 
-class Settings(BaseModel):
+class Settings(OidcSettings):
     """All settings. A field is read from the environment variable of the same name in capitals, a secret also from the
     file that the variable with ``_FILE`` behind it names."""
 
@@ -213,12 +213,12 @@ class Settings(BaseModel):
     )
     egress_allow: Allowed = Field(
         (),
-        description="Hosts and networks connectors and webhooks may reach although private, comma-separated; "
+        description="Hosts and networks connectors, webhooks and OIDC may reach although private, comma-separated; "
         "`db.internal@<workspace id>` for one workspace.",
     )
     egress_deny: Denied = Field(
         (),
-        description="Hosts and networks connectors and webhooks may never reach, comma-separated, also for one "
+        description="Hosts and networks connectors, webhooks and OIDC may never reach, comma-separated, also for one "
         "workspace; `*` is all that EGRESS_ALLOW does not name.",
     )
     sandbox: Literal["strict", "basic"] = Field(

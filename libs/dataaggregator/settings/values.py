@@ -9,10 +9,15 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from dataaggregator.permissions import Role
 from dataaggregator.rate import Rate
 
 LABEL = r"[A-Za-z0-9][A-Za-z0-9._/-]*(=[A-Za-z0-9._/-]+)?"
 """What an executor says that it can, and a pipeline that it needs."""
+
+_ROLES = ", ".join(Role)
+GROUP_ROLE = re.compile(rf"(?P<group>.+)=(?P<role>{'|'.join(Role)})(@(?P<workspace>[^@]+))?")
+"""Whose group has which role, and where."""
 
 
 def split(value: object) -> object:
@@ -26,6 +31,14 @@ def labels(value: object) -> object:
     wrong = [one for one in found if not re.fullmatch(LABEL, str(one))] if isinstance(found, tuple) else []
     if wrong:
         raise ValueError(f"should be words such as gpu, or names with a value such as region=eu, not {wrong[0]!r}")
+    return found
+
+
+def group_roles(value: object) -> object:
+    found = split(value)
+    wrong = [one for one in found if not GROUP_ROLE.fullmatch(str(one))] if isinstance(found, tuple) else []
+    if wrong:
+        raise ValueError(f"should be group=role or group=role@workspace, the role one of {_ROLES}, not {wrong[0]!r}")
     return found
 
 
@@ -106,6 +119,7 @@ Allowed = Annotated[Names, AfterValidator(allowed)]
 Denied = Annotated[Names, AfterValidator(denied)]
 Origins = Annotated[Names, AfterValidator(origins)]
 Labels = Annotated[tuple[str, ...], BeforeValidator(labels)]
+GroupRoles = Annotated[tuple[str, ...], BeforeValidator(group_roles)]
 Folders = Annotated[tuple[Path, ...], BeforeValidator(split)]
 PerTime = Annotated[Rate, BeforeValidator(rate)]
 RunStore = Annotated[str, AfterValidator(run_store)]

@@ -115,7 +115,7 @@ class Browsers:
 
     def begun(self, call: Call, pair: Pair) -> Answer:
         view = BrowserView(csrf_token=self.csrf_token(str(pair.family)), expires_in=self.life_seconds)
-        return Answer(BegunView(view), headers=_cookie(call, pair.refresh_token, self.life_seconds))
+        return Answer(BegunView(view), headers=set_cookie(call, pair.refresh_token, self.life_seconds))
 
     def csrf_token(self, family: str) -> str:
         return cookies.csrf_token(self.csrf_key, family)
@@ -222,12 +222,12 @@ class SessionsApi:
         browser = call.query_as(LoginQuery).session == "cookie"
         password = body.password.get_secret_value()
         pair = await self._sessions.login(body.email, password, actor(call), browser=browser)
-        return self._browsers.begun(call, pair) if browser else _pair(pair)
+        return self._browsers.begun(call, pair) if browser else tokens(pair)
 
     async def refresh(self, call: Call) -> Answer:
         token, session = _shown(call)
         if token is not None:
-            return _pair(await self._sessions.refresh(token))
+            return tokens(await self._sessions.refresh(token))
         try:
             return self._browsers.begun(call, await self._sessions.resume(session))
         except NotFound as ended:
@@ -236,7 +236,7 @@ class SessionsApi:
     async def logout(self, call: Call) -> Answer:
         token, session = _shown(call)
         await self._sessions.logout(token or session, actor(call))
-        return Answer(status=204, headers={} if token else _cookie(call, "", 0))
+        return Answer(status=204, headers={} if token else set_cookie(call, "", 0))
 
     async def resume(self, call: Call) -> Answer:
         """For the gateway, who has the cookie and needs a token to hand on."""
@@ -274,21 +274,23 @@ class SessionsApi:
         return Answer(self._keys.jwks(), headers={"Cache-Control": "public, max-age=60"})
 
 
-def _pair(pair: Pair) -> Answer:
+def tokens(pair: Pair) -> Answer:
+    """What a program is given."""
     view = PairView(access_token=pair.access_token, refresh_token=pair.refresh_token, expires_in=pair.expires_in)
     return Answer(BegunView(view), headers=UNSTORED)
 
 
-def _cookie(call: Call, session: str, life_seconds: int) -> dict[str, str]:
+def set_cookie(call: Call, value: str, life_seconds: int, name: str = cookies.SESSION) -> dict[str, str]:
+    """The headers of an answer that gives a browser this cookie, as the caller came to the gateway."""
     host, scheme = call.headers.get("X-Forwarded-Host", ""), call.headers.get("X-Forwarded-Proto", "")
-    cookie = cookies.set_cookie(session, life_seconds, plainly=cookies.plain(host, scheme))
+    cookie = cookies.set_cookie(value, life_seconds, plainly=cookies.plain(host, scheme), name=name)
     return {"Set-Cookie": cookie, **UNSTORED}
 
 
 def _shown(call: Call) -> tuple[str | None, str]:
     """The refresh token of the body, or else the session of a cookie; raises Invalid where there is neither."""
     given = call.body_as(RefreshBody).refresh_token
-    session = call.headers.get(cookies.ONWARD)
+    session = call.headers.get(cookies.ONWARD[cookies.SESSION])
     if given is None and session is None:
         message = "this field is required, unless a cookie stands for it"
         missing = FieldError("refresh_token", message, "missing-field")

@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 from uuid import UUID
 
 from dataaggregator.bus import emit
@@ -18,6 +18,7 @@ from dataaggregator.telemetry import metrics
 from services.auth import SCHEMA, SERVICE
 from services.auth.audit.record import Actor, Deed, record
 from services.auth.keys.signing import SigningKeys
+from services.auth.oidc import store as oidc
 from services.auth.passwords.hashing import Passwords
 
 from . import store
@@ -39,6 +40,10 @@ from .throttle import Throttle
 NONCE_BYTES = 16
 # Far longer than a commit takes, and than the clocks of two replicas differ.
 RECENT_SECONDS = 120
+_AFTER_THE_RIGHT_PASSWORD = {
+    "user-inactive": "This account is deactivated; ask an administrator to activate it.",
+    "password-login-off": "This account logs in by the identity provider: begin with GET /api/auth/oidc/login.",
+}
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,15 @@ class Sessions:
         self._successor = ports.keys.derive("refresh-successor")
         self._access_seconds = int(ports.settings.access_token_expire_minutes * 60)
         self._refresh_life = timedelta(days=ports.settings.refresh_token_expire_days)
+        # Whose people log in there and with no password.
+        self._only_issuer = ports.settings.oidc_issuer if ports.settings.oidc_only else None
 
     async def login(self, email: str, password: str, actor: Actor, *, browser: bool = False) -> Pair:
         """A pair for the right password of an active account.
 
         Raises Unauthenticated `invalid-credentials` alike for wrong e-mail and wrong password, Denied
-        `user-inactive` only after the right password, RateLimited after too many attempts on the account.
+        `user-inactive` or `password-login-off` only after the right password, RateLimited after too many
+        attempts on the account.
         """
         await self._throttle.draw(email)
         async with self._database.platform() as tx:
@@ -83,9 +91,23 @@ class Sessions:
             await self._fail(email, account, "invalid-credentials", actor)
         if not account.active:
             await self._fail(email, account, "user-inactive", actor)
+        if await self._comes_by_provider(account):
+            await self._fail(email, account, "password-login-off", actor)
         outdated = account.password_hash is not None and self._passwords.outdated(account.password_hash)
         rehashed = await self._passwords.hash(password) if outdated else None
         return await self._begin(account, rehashed, actor, browser=browser)
+
+    async def begin(
+        self, tx: Connection, account: Account, actor: Actor, detail: dict[str, Any], now: datetime, *, browser: bool
+    ) -> Pair:
+        """A login of an account that is locked, whichever way it was proved; `detail` is for the audit."""
+        token, family = first_token(), Family(new_id(), account.id, now + self._refresh_life, None, browser)
+        await store.add_family(tx, family, now)
+        await store.add_token(tx, _new(token, family), now)
+        who = Actor(account.id, account.email, actor.address, actor.request_id)
+        deed = Deed("session.begun", "user", str(account.id), detail)
+        await record(tx, who, deed, account.workspace_id, now)
+        return await self._pair(tx, account, family.id, token, now)
 
     async def refresh(self, token: str) -> Pair:
         """The next pair of a family; raises Unauthenticated `refresh-invalid`, or `refresh-reused` for a stolen one."""
@@ -168,26 +190,25 @@ class Sessions:
             await emit(tx, SCHEMA, said, subject=subject, workspace=workspace, source=SERVICE)
             await record(tx, actor, Deed("login.failed", "user", subject, {"reason": reason}), workspace, now)
         metrics.LOGINS.of("inactive" if reason == "user-inactive" else "failed").inc()
-        if reason == "user-inactive":
-            raise Denied(reason, "This account is deactivated; ask an administrator to activate it.")
+        if reason in _AFTER_THE_RIGHT_PASSWORD:
+            raise Denied(reason, _AFTER_THE_RIGHT_PASSWORD[reason])
         raise Unauthenticated(reason, "The e-mail or the password is not right.")
 
+    async def _comes_by_provider(self, account: Account) -> bool:
+        if self._only_issuer is None:
+            return False
+        async with self._database.platform() as tx:
+            return await oidc.is_known(tx, self._only_issuer, account.id)
+
     async def _begin(self, account: Account, rehashed: str | None, actor: Actor, *, browser: bool) -> Pair:
-        token = first_token()
         async with self._database.platform() as tx:
             # Verifying took its time: what was decided on must still be true, and stay so until the commit.
             present = await store.account_of(tx, account.id, lock=True)
             now = self._clock.now()
-            family = Family(new_id(), account.id, now + self._refresh_life, None, browser)
             if present is None or not present.active or present.password_hash != account.password_hash:
                 raise Unauthenticated("invalid-credentials", "The e-mail or the password is not right.")
             await store.note_login(tx, account.id, now, rehashed)
-            await store.add_family(tx, family, now)
-            await store.add_token(tx, _new(token, family), now)
-            who = Actor(account.id, account.email, actor.address, actor.request_id)
-            deed = Deed("session.begun", "user", str(account.id), {})
-            await record(tx, who, deed, account.workspace_id, now)
-            pair = await self._pair(tx, present, family.id, token, now)
+            pair = await self.begin(tx, present, actor, {}, now, browser=browser)
         metrics.LOGINS.of("succeeded").inc()
         return pair
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -37,10 +38,10 @@ async def login(api: Api, password: str) -> int:
     return (await api.call("POST", "/api/auth/login", {"email": ADA, "password": password}))[0]
 
 
-async def audited(api: Api, wanted: str) -> dict[str, Any]:
+async def audited(api: Api, wanted: str, home: UUID | None = None) -> dict[str, Any]:
     """The entry of this action in the chain, as soon as it is there."""
     async with api.database.platform() as tx:
-        home = await tx.fetchval("SELECT id FROM auth.workspaces")
+        home = home or await tx.fetchval("SELECT id FROM auth.workspaces")
     async with asyncio.timeout(10):
         while True:
             async with api.database.transaction(home) as tx:

@@ -52,6 +52,8 @@ def test_what_needs_no_token_is_a_short_list() -> None:
     assert not routing.public("POST", "/api/users")
     assert not routing.public("POST", "/api/auth/password")
     assert routing.public("POST", "/api/auth/password/reset")
+    assert routing.public("GET", "/api/auth/oidc/callback")
+    assert not routing.public("HEAD", "/api/auth/oidc/callback")  # whoever only looks must not spend it
     assert routing.public("POST", "/api/hooks/dah_x")
     assert not routing.public("GET", "/api/hooks/dah_x")
     assert not routing.public("POST", "/api/hooks/dah_x/more")
@@ -69,6 +71,8 @@ def test_what_is_given_out_once_is_not_kept_for_a_key() -> None:
     [
         ("POST", "/api/auth/login", "login"),
         ("GET", "/api/auth/login", "api"),
+        ("GET", "/api/auth/oidc/login", "login"),
+        ("GET", "/api/auth/oidc/callback", "api"),
         ("POST", "/api/auth/password/reset", "login"),
         ("POST", "/api/pipelines/x/runs", "run"),
         ("GET", "/api/pipelines/x/runs", "api"),

@@ -28,6 +28,7 @@ def test_a_cookie_is_for_this_host_over_tls_and_for_no_script() -> None:
     assert cookies.set_cookie("s", 60, plainly=False) == (
         "__Host-dataaggregator=s; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
     )
+    assert cookies.set_cookie("s", 60, plainly=False, name=cookies.LOGIN).startswith("__Host-dataaggregator-login=s;")
     assert cookies.set_cookie("", 0, plainly=True) == "dataaggregator=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"
 
 

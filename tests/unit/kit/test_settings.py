@@ -57,6 +57,11 @@ WRONG = {
     "CORS_ORIGINS": "*",
     "SANDBOX": "loose",
     "LOG_LEVEL": "loud",
+    "OIDC_ISSUER": "http://id.example.org",
+    "OIDC_REDIRECT_URL": "https://data.example.org/api/auth/oidc/callback?x=1",
+    "OIDC_SCOPES": "email",
+    "OIDC_ALGORITHM": "HS256",
+    "OIDC_ROLES": "team=owner",
     "EXECUTION_TIMEOUT": "-1",
     "ACCESS_TOKEN_EXPIRE_MINUTES": "nan",
     "TRACE_SAMPLE_RATIO": "2",
@@ -75,6 +80,14 @@ def test_every_wrong_variable_has_one_line_and_no_secret_is_shown() -> None:
     assert "hunter2" not in str(caught.value)
     assert next(line for line in lines if line.startswith("SECRET_KEY")).count("openssl rand -hex 32") >= 1
     assert "GATEWAY_PORT=70000: should be less than or equal to 65535" in str(caught.value)
+
+
+def test_a_provider_is_named_whole() -> None:
+    with pytest.raises(SettingsError, match="OIDC_CLIENT_ID and OIDC_REDIRECT_URL"):
+        Settings.load({"OIDC_ISSUER": "https://id.example.org/realm"})
+    near = {"OIDC_CLIENT_ID": "us", "OIDC_REDIRECT_URL": "http://localhost:8001/api/auth/oidc/callback"}
+    settings = Settings.load({"OIDC_ISSUER": "http://127.0.0.1:9000", "OIDC_ROLES": "a b=admin, /x=viewer@w", **near})
+    assert settings.oidc_roles == ("a b=admin", "/x=viewer@w")
 
 
 def test_a_secret_can_stand_in_a_file(tmp_path: Path) -> None:
