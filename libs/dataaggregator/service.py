@@ -1,7 +1,7 @@
 """A service as data: what it serves, listens to, keeps open and keeps doing. ``host.py`` runs it."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dataaggregator.http.route import Route
@@ -9,6 +9,7 @@ from dataaggregator.resource import Resource
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
+    from pydantic import BaseModel
 
     from dataaggregator.bus import Handler
 
@@ -31,7 +32,8 @@ class Service:
     ``/health/ready`` asks (a shared database among them), ``wants`` what it asks too and can do without for a while.
     ``schema`` is the Postgres schema it owns, whose outbox is relayed and in which its ``handlers`` keep their inbox.
     ``middlewares`` (aiohttp's, the first outermost) stand between the kit's own (request id, trace, problems) and the
-    routes: the gateway's edge is made of them.
+    routes: the gateway's edge is made of them. ``operator`` holds, by the words of the command line, what whoever has
+    the machine may do without a login; it needs the ports opened, and nothing else of the service.
     """
 
     name: str
@@ -43,3 +45,4 @@ class Service:
     wants: Sequence[Resource] = ()
     schema: str | None = None
     middlewares: "Sequence[Middleware]" = ()
+    operator: "Mapping[str, Callable[[str], Awaitable[BaseModel]]]" = field(default_factory=dict)

@@ -19,6 +19,7 @@ from .keys.signing import SigningKeys
 from .oidc.api import OidcApi
 from .oidc.commands import OidcLogins
 from .oidc.provider import Provider
+from .operator import Operator
 from .passwords.api import PasswordsApi
 from .passwords.commands import PasswordCommands
 from .passwords.common import is_common
@@ -125,4 +126,5 @@ def build(ports: Ports) -> Service:
         ],
         resources=[identity, trail, provider],
         needs=[ports.database, identity, trail],
+        operator={"users reset-password": Operator(keys, changes).reset_password},
     )

@@ -63,7 +63,8 @@ CALLS: dict[str, Entry] = {
     ),
     "invalid-credentials": Entry(
         "Wrong e-mail or password",
-        "Check both; an administrator can let you set a new password with POST /api/users/{user}/password-reset.",
+        "Check both; an administrator can let you set a new password with POST /api/users/{user}/password-reset. If "
+        "there is none who can log in, whoever has the machine can: `dataaggregator users reset-password` on it.",
     ),
     "json-malformed": Entry("The body is not JSON", "Send one JSON document; the detail names the place."),
     "keys-not-ready": Entry(

@@ -30,6 +30,12 @@ class Session:
     workspace: str | None
     json: bool
 
+    @property
+    def says_who(self) -> bool:
+        """Is a login or a gateway named? Else it is whoever has this machine."""
+        login = os.environ.get("DATAAGGREGATOR_EMAIL") and os.environ.get("DATAAGGREGATOR_PASSWORD")
+        return bool(self.token or self.url or login)
+
     def tell(self, found: object, *sentences: str) -> None:
         """What a command did: the document for programs, the sentences for people."""
         if self.json:

@@ -90,6 +90,13 @@ class Home:
         """The key that seals connectors' secrets, made at the first start."""
         return self._kept("secret.key", lambda: secrets.token_urlsafe(48))
 
+    def kept_secret_key(self) -> str | None:
+        """That key, if it was made."""
+        try:
+            return (self.path / "secret.key").read_text().strip()
+        except OSError:
+            return None
+
     def credentials(self) -> tuple[str, str] | None:
         """E-mail and password of the first administrator, where this user may read them."""
         try:

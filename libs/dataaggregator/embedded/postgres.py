@@ -71,7 +71,18 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """Where to log in, password included. Never to be logged."""
-        return f"postgresql://{USER}:{self._password()}@127.0.0.1:{self.port}/{DATABASE}"
+        return _url(self._password(), self.port)
+
+    def running_url(self) -> str | None:
+        """Where a server of another process that runs on this folder takes its owner in; None if none does."""
+        if self._predecessor() is None:
+            return None
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return None  # it has ended just now
+        ready = len(lines) >= 8 and lines[7].strip() == "ready"
+        return _url(self._password(), int(lines[3])) if ready else None
 
     @property
     def pid(self) -> int | None:
@@ -242,6 +253,10 @@ class EmbeddedPostgres:
 
     def _fds(self) -> Sequence[int]:
         return () if self._folder_fd is None else (self._folder_fd,)
+
+
+def _url(password: str, port: int) -> str:
+    return f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
 
 
 def _environment() -> dict[str, str]:

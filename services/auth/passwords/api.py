@@ -12,8 +12,10 @@ from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission
 from services.auth.calls import Body, GivenPassword, Password, actor
+from services.auth.people.domain import User
 
 from .commands import PasswordCommands
+from .domain import Reset
 
 
 class ChangeBody(Body):
@@ -92,6 +94,9 @@ class PasswordsApi:
         return Answer(status=204)
 
     async def allow_reset(self, call: Call) -> Answer:
-        user, token, reset = await self._commands.allow_reset(actor(call), call.workspace, call.path["user"])
-        view = ResetView(user_id=user.id, email=user.email, token=token, expires_at=reset.expires_at)
-        return Answer(view, headers=UNSTORED)
+        allowed = await self._commands.allow_reset(actor(call), call.workspace, call.path["user"])
+        return Answer(reset_view(*allowed), headers=UNSTORED)
+
+
+def reset_view(user: User, token: str, reset: Reset) -> ResetView:
+    return ResetView(user_id=user.id, email=user.email, token=token, expires_at=reset.expires_at)

@@ -7,7 +7,7 @@ from uuid import UUID
 from dataaggregator.bus import emit
 from dataaggregator.contracts.identity import UserUpdated
 from dataaggregator.db import Connection
-from dataaggregator.errors import Denied, Unauthenticated
+from dataaggregator.errors import Denied, NotFound, Unauthenticated
 from dataaggregator.ports import Ports
 from dataaggregator.revocations import Revocation
 from services.auth import SCHEMA, SERVICE
@@ -22,6 +22,8 @@ from services.auth.sessions.throttle import Throttle
 from . import store
 from .domain import Policy, Reset, digest, new_token
 from .hashing import Passwords
+
+OPERATOR = Actor(None, "operator", None, None)
 
 
 class PasswordCommands:
@@ -74,17 +76,20 @@ class PasswordCommands:
 
         The present password stays good until then, and so does everything the user has logged in with.
         """
-        token = new_token()
         async with self._database.platform() as tx:
             user = await people.get_user(tx, workspace, reference, lock=True)
             may_look_after(user, workspace)
-            has_a_password(user)
-            now = self._clock.now()
-            reset = Reset(user.id, digest(token), now + self._reset_life)
-            await store.save_reset(tx, reset, now)
-            deed = Deed("password.reset_allowed", "user", str(user.id), {"expires_at": reset.expires_at.isoformat()})
-            await record(tx, actor, deed, workspace, now)
-        return user, token, reset
+            return await self._allow_reset(tx, actor, user)
+
+    async def allow_reset_as_operator(self, reference: str) -> tuple[User, str, Reset]:
+        """The same for whoever has the machine, and for a user of whatever workspace."""
+        async with self._database.platform() as tx:
+            user_id = await people.find_account_id(tx, reference)
+            account = await sessions.account_of(tx, user_id, lock=True) if user_id else None
+            if account is None:
+                raise NotFound("user-not-found", f"There is no user {reference}.")
+            user = await people.get_user(tx, account.workspace_id, str(account.id))
+            return await self._allow_reset(tx, OPERATOR, user)
 
     async def reset(self, actor: Actor, token: str, new: str) -> None:
         """Spend `token`: its user has the password `new`, and everything they were logged in with has ended.
@@ -114,6 +119,15 @@ class PasswordCommands:
     async def forget_outlived(self) -> None:
         async with self._database.platform() as tx:
             await store.remove_outlived(tx, self._clock.now())
+
+    async def _allow_reset(self, tx: Connection, actor: Actor, user: User) -> tuple[User, str, Reset]:
+        has_a_password(user)
+        token, now = new_token(), self._clock.now()
+        reset = Reset(user.id, digest(token), now + self._reset_life)
+        await store.save_reset(tx, reset, now)
+        deed = Deed("password.reset_allowed", "user", str(user.id), {"expires_at": reset.expires_at.isoformat()})
+        await record(tx, actor, deed, user.workspace_id, now)
+        return user, token, reset
 
     async def _save(self, tx: Connection, account: Account, hashed: str, actor: Actor, action: str) -> None:
         now = self._clock.now()
