@@ -16,7 +16,7 @@ from tests.buckets import AzureEndpoint, S3Endpoint, azure_server, s3_server
 from tests.memory import server_folder
 from tests.sql import execute
 
-pytest_plugins = ["tests.identity_provider", "tests.servers", "tests.sharing"]
+pytest_plugins = ["tests.identity_provider", "tests.servers", "tests.sharing", "tests.templates"]
 
 SERVICES = Path(__file__).parent.parent / "services"
 TEMPLATE = "template_platform"

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from dataaggregator.dataplane.job import (
     SchemaChange,
 )
 from dataaggregator.dataplane.processes import PoolSettings, ProcessPool
+from tests.templates import share
 
 WORKSPACE = UUID(int=7)
 MASK_KEY = "0f" * 32
@@ -87,7 +88,7 @@ class Bench:
     async def run_armed(self, job: RunJob, failpoint: str) -> RunOutcome:
         """The same in a process that was born with a failpoint armed."""
         with armed(failpoint):
-            async with pool_of(self.folder / "armed", warm=0) as pool, pool.take(WORKSPACE) as process:
+            async with shared_pool(self.folder / "armed", warm=0) as pool, pool.take(WORKSPACE) as process:
                 return await process.run(job, self.on_frame)
 
     def again(self, job: RunJob) -> RunJob:
@@ -95,9 +96,18 @@ class Bench:
         return job.model_copy(update={"attempt": job.attempt + 1, "epoch": job.epoch + 1})
 
 
+def pool_of(folder: Path, warm: int = 1) -> AbstractAsyncContextManager[ProcessPool]:
+    """With templates of its own."""
+    return _open(ProcessPool(PoolSettings(warm=warm, folder=folder)))
+
+
+def shared_pool(folder: Path, warm: int = 1) -> AbstractAsyncContextManager[ProcessPool]:
+    """With the templates of all tests."""
+    return _open(share(ProcessPool(PoolSettings(warm=warm, folder=folder))))
+
+
 @asynccontextmanager
-async def pool_of(folder: Path, warm: int = 1) -> AsyncIterator[ProcessPool]:
-    pool = ProcessPool(PoolSettings(warm=warm, folder=folder))
+async def _open(pool: ProcessPool) -> AsyncIterator[ProcessPool]:
     await pool.open()
     try:
         yield pool
@@ -125,7 +135,7 @@ def armed(failpoint: str) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProcessPool]:
-    async with pool_of(tmp_path_factory.mktemp("pool")) as pool:
+    async with shared_pool(tmp_path_factory.mktemp("pool")) as pool:
         yield pool
 
 

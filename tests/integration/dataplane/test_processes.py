@@ -11,8 +11,9 @@ import pytest
 from dataaggregator.dataplane.processes import GROWTH_BYTES, PoolSettings, ProcessPool
 from dataaggregator.errors import Permanent, Transient
 from tests.integration.bus.rig import eventually
+from tests.templates import share
 
-from .conftest import WORKSPACE, Bench, pool_of, sandboxes_of
+from .conftest import WORKSPACE, Bench, pool_of, sandboxes_of, shared_pool
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 
@@ -48,7 +49,7 @@ async def test_a_run_process_knows_nothing_of_the_services_environment(
 
 
 async def test_a_process_works_for_one_workspace_only(tmp_path: Path) -> None:
-    async with pool_of(tmp_path) as pool:
+    async with shared_pool(tmp_path) as pool:
         async with pool.take(ONE) as process:
             first = process.pid
         async with pool.take(OTHER) as process:
@@ -58,7 +59,7 @@ async def test_a_process_works_for_one_workspace_only(tmp_path: Path) -> None:
 
 
 async def test_a_killed_process_is_never_given_out_again(tmp_path: Path) -> None:
-    async with pool_of(tmp_path) as pool:
+    async with shared_pool(tmp_path) as pool:
         async with pool.take(ONE) as process:
             first = process.pid
             process.kill()
@@ -70,7 +71,7 @@ async def test_a_killed_process_is_never_given_out_again(tmp_path: Path) -> None
 async def test_a_process_that_holds_more_and_more_memory_is_given_out_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with pool_of(tmp_path) as pool:
+    async with shared_pool(tmp_path) as pool:
         async with pool.take(ONE) as process:
             first = process.pid
         async with pool.take(ONE) as process:
@@ -87,7 +88,7 @@ async def test_more_memory_than_declared_ends_the_process_and_says_so(
 ) -> None:
     await orders(1)
     job = bench.job({"orders": {"connector": "pg", "stream": "orders"}}, [_copy("public.a")])
-    pool = ProcessPool(PoolSettings(warm=0, folder=tmp_path, memory_bytes=1024 * 1024))
+    pool = share(ProcessPool(PoolSettings(warm=0, folder=tmp_path, memory_bytes=1024 * 1024)))
     await pool.open()
     try:
         async with pool.take(WORKSPACE) as process, asyncio.timeout(10):
@@ -159,7 +160,7 @@ async def test_a_process_killed_in_a_later_job_leaves_no_half_load(
 ) -> None:
     await orders(10)
     sources, destinations = {"orders": {"connector": "pg", "stream": "orders"}}, [_copy("public.a")]
-    async with pool_of(tmp_path / "own", warm=0) as pool:
+    async with shared_pool(tmp_path / "own", warm=0) as pool:
         bench.pool = pool
         assert (await bench.run(bench.job(sources, destinations))).status == "succeeded"
         await orders(300_000)

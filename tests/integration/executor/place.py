@@ -35,6 +35,7 @@ from services.executor.app import build as build_executor
 from services.executor.domain import has_ended
 from services.executor.store import runs
 from services.executor.store.runs import Run
+from tests.templates import share_in
 
 
 def a_definition(**changes: Any) -> dict[str, Any]:
@@ -196,7 +197,7 @@ async def open_place(
         keys=KeyRing(SECRET_KEY),
         clock=clock,
     )
-    executor = build_executor(ports)
+    executor = share_in(build_executor(ports))
     if not working:
         executor = replace(executor, loops=(), resources=())
     services = [build_auth(ports), executor, stand_in_for_connectors(connectors)]

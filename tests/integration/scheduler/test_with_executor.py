@@ -10,6 +10,7 @@ import pytest
 from dataaggregator.settings import Settings
 from services.executor import app as executor
 from tests.integration.control import Control, control_platform
+from tests.templates import share_in
 
 ROWS = "id,delay\n1,5\n2,-3\n3,20\n"
 
@@ -23,7 +24,7 @@ async def control(settings: Settings, database_url: str, tmp_path: Path) -> Asyn
         update={"files_allowed_roots": (tmp_path / "in",), "egress_allow": (server.hostname or "",), "run_slots": 1}
     )
     async with AsyncExitStack() as held:
-        control = await control_platform(changed, database_url, held, executor.build)
+        control = await control_platform(changed, database_url, held, lambda ports: share_in(executor.build(ports)))
         root = (tmp_path / "in").as_uri()
         await control.good("POST", "/api/connectors", {"name": "disk", "type": "files", "config": {"root": root}})
         yield control
