@@ -1,4 +1,7 @@
-"""One platform for all end-to-end tests of a worker, what it is connected to, and those who call it."""
+"""One platform for all end-to-end tests of a worker, what it is connected to, and those who call it.
+
+It ends with them: a platform at rest costs the tests that come after a part of a core.
+"""
 
 import asyncio
 import secrets
@@ -24,7 +27,7 @@ from tests.sql import execute
 LIMITS = {"RATE_LIMIT_API": "1000000/60", "RATE_LIMIT_LOGIN": "10000/60", "RATE_LIMIT_RUN": "10000/60"}
 
 
-@pytest.fixture(scope="session", params=["embedded", "full"])
+@pytest.fixture(scope="package", params=["embedded", "full"])
 def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform that is up, in each of the two compositions."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -49,7 +52,7 @@ def servers(request: pytest.FixtureRequest, folder: Path) -> Iterator[Servers]:
     broker.drop_vhost(name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform as `make up` starts it: with the demo's sources and pipelines."""
     started = Platform(tmp_path_factory.mktemp("demo"), demo=True)
@@ -74,7 +77,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def api(platform: Platform, http: aiohttp.ClientSession) -> Api:
     """The administrator, in the workspace `default`."""
     async with http.get(f"{platform.url}/api/openapi.json") as answer:
@@ -84,19 +87,19 @@ async def api(platform: Platform, http: aiohttp.ClientSession) -> Api:
     return await Api(http, platform.url, document).logged_in(*credentials)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def viewer(api: Api) -> Api:
     """Somebody who may only look at the workspace `default`."""
     return await api.newcomer("viewer")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def operator(api: Api) -> Api:
     """Somebody who may run things in the workspace `default`."""
     return await api.newcomer("operator")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def stranger(api: Api) -> Api:
     """The administrator of another workspace, who is nothing in `default`."""
     await api.post("/api/workspaces", {"name": "elsewhere"})
@@ -108,7 +111,7 @@ async def stranger(api: Api) -> Api:
     return stranger
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def disk(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     """A folder, and the connector `disk` to it."""
     folder = tmp_path_factory.mktemp("disk")
@@ -116,7 +119,7 @@ async def disk(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     return Disk(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def warehouse(api: Api, postgres_server: EmbeddedPostgres) -> Warehouse:
     """A database on a server of its own, and the connector `warehouse` to it."""
     name = f"warehouse_{secrets.token_hex(4)}"

@@ -78,8 +78,8 @@ def nursery(settings: Settings, rabbitmq_url: str) -> Nursery:
     return Nursery(settings, rabbitmq_url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FullPlatform]:
-    """The whole platform as separate processes, on servers of its own that may be killed; made once a worker."""
+    """The whole platform as separate processes, on servers of its own that may be killed; ended with these tests."""
     with full_platform(tmp_path_factory.mktemp("full")) as full:
         yield full

@@ -1,0 +1,1 @@
+"""End-to-end tests: a package, so that the platform they share is ended with the last of them."""

@@ -1,0 +1,1 @@
+"""Fault tests: a package, so that the platform they share is ended with the last of them."""
