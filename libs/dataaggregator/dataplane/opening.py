@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,8 @@ class Opening:
 
     def __init__(self, settings: JobSettings, folder: Path, log: logging.Logger, kept: Kept | None = None) -> None:
         self._made_of = settings, folder, log, kept
-        policy = EgressPolicy(
-            allow=HostList.parse(settings.egress_allow),
-            deny=HostList.parse(settings.egress_deny),
-            private=settings.egress_private,
-        )
         self._context = Context(
-            egress=Egress(policy),
+            egress=Egress(_policy(settings.egress_allow, settings.egress_deny, settings.egress_private)),
             folder=folder,
             allowed_roots=tuple(Path(root) for root in settings.allowed_roots),
             log=log,
@@ -67,6 +63,12 @@ class Opening:
 
     async def close(self) -> None:
         await self._closing.aclose()
+
+
+@lru_cache(maxsize=8)
+def _policy(allow: tuple[str, ...], deny: tuple[str, ...], private: bool) -> EgressPolicy:
+    """What the operator has set, read once and not for each job."""
+    return EgressPolicy(HostList.parse(allow), HostList.parse(deny), private)
 
 
 async def _closed(made: Source | Destination) -> None:

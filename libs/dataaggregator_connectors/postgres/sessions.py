@@ -7,13 +7,10 @@ and only after the server has put it back to how it was right after the log-in.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Hashable
-from dataclasses import astuple
-from weakref import WeakSet
 
 import asyncpg
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.egress import Address
 from dataaggregator_connectors.postgres.config import PostgresConfig, Target, target
 from dataaggregator_connectors.postgres.connection import (
     LOST,
@@ -44,12 +41,13 @@ class Sessions:
         self._egress = context.egress
         self._idle: Connection | None = None
         self._keys: dict[Connection, Hashable] = {}
-        self._tainted: WeakSet[Connection] = WeakSet()
+        self._tainted: set[Connection] = set()
+        self._judged = _judged(self._to)
 
     async def open(self, name: str, **settings: str) -> Connection:
         """A session named so at the server, to be given back; `name` and `settings` are ours: plain words."""
         address = await self._egress.resolve(self._to.host, self._to.port)
-        key = _key(self._to, address)
+        key = "postgres", address, self._judged
         connection = await self._left(key, name, settings)
         if connection is None:
             connection = await connect_to(self._to, address, name, **settings)
@@ -118,7 +116,7 @@ class Sessions:
         return None
 
 
-def _key(to: Target, address: Address) -> Hashable:
-    """All that the server judged: where, as whom, with which password, how secured, with which settings."""
-    options = tuple(sorted(to.options.items()))
-    return "postgres", address, options, tuple(part for part in astuple(to) if not isinstance(part, dict))
+def _judged(to: Target) -> Hashable:
+    """All that the server at an address judges: as whom, with which password, how secured, with which settings."""
+    parts = {**vars(to), "options": tuple(sorted(to.options.items()))}
+    return tuple(parts.values())
