@@ -63,8 +63,8 @@ class Discoverer:
         while True:
             self._wake.clear()
             try:
-                async with self.database.platform() as tx:
-                    discovery = await discoveries.claim(tx, CLAIM_SECONDS)
+                async with self.database.glance() as connection:
+                    discovery = await discoveries.claim(connection, CLAIM_SECONDS)
                 if discovery is not None:
                     await self._discover(discovery)
                     continue

@@ -69,8 +69,8 @@ class CapacityApi:
 
     async def waiting(self, call: Call) -> Answer:
         wish = call.body_as(WaitingWish)
-        async with self.database.platform() as tx:
-            held = await executors.list_held(tx, call.workspace, wish.run_ids)
+        async with self.database.glance() as connection:
+            held = await executors.list_held(connection, call.workspace, wish.run_ids)
         return Answer(WaitingRuns(runs={one.run_id: _told(one) for one in held}))
 
 

@@ -46,7 +46,7 @@ def build(ports: Ports) -> Service:
     deliverer = Deliverer(ports.database, ports.keys, ports.clock, sending)
     webhooks = WebhookCommands(ports.database, ports.keys, sending.guard)
     doors = (
-        FeedApi(Streams(tail), upstreams),
+        FeedApi(Streams(tail), services),
         StatusApi(ports, upstreams, services),
         ParkedApi(Parked(services), edge.address),
         RateLimitsApi(ports.database, limiting, edge.address),

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from dataaggregator.bus import EmbeddedBus, Handler, emit, ephemeral
 from dataaggregator.clock import SystemClock
 from dataaggregator.contracts.base import Message
+from dataaggregator.contracts.capacity import WAITING_PATH, WaitingRuns, WaitingWish
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.contracts.run import (
     RunCancelRequested,
@@ -108,14 +109,19 @@ class SpokenExecutor:
     cancelled: list[UUID] = field(default_factory=list)
     probed: list[Mapping[str, Any]] = field(default_factory=list)
     answers: dict[str, Any] = field(default_factory=dict)
+    waits_asked: int = 0
 
     def service(self) -> Service:
         route = Route(
             "POST", "/internal/probe", self._probe, "Probe", "internal", None, body=Told, answers={200: Told},
             problems=(502,), internal=True,
         )  # fmt: skip
+        waits = Route(
+            "POST", WAITING_PATH, self._waits, "What runs wait for", "internal", None, body=WaitingWish,
+            answers={200: WaitingRuns}, internal=True,
+        )  # fmt: skip
         handlers = [Handler("executor", RunQueued, self._queued), Handler("executor", RunCancelRequested, self._cancel)]
-        return Service("executor", [route], handlers=handlers, schema="executor")
+        return Service("executor", [route, waits], handlers=handlers, schema="executor")
 
     async def say(self, message: Message, run_id: object) -> None:
         async with self.database.transaction(WORKSPACE) as tx:
@@ -126,6 +132,10 @@ class SpokenExecutor:
 
     async def _cancel(self, event: Event, _tx: Connection) -> None:
         self.cancelled.append(event.read(RunCancelRequested).run_id)
+
+    async def _waits(self, _: Call) -> Answer:
+        self.waits_asked += 1
+        return Answer(WaitingRuns(runs={}))
 
     async def _probe(self, call: Call) -> Answer:
         asked = call.body_as(Told).model_dump()

@@ -26,8 +26,8 @@ async def retry_loop(database: Database, consumer: Consumer) -> None:
         try:
             if await consumer.retry_due():
                 continue
-            async with database.platform() as tx:
-                seconds = await inbox.next_due_seconds(tx, consumer.schema)
+            async with database.glance() as connection:
+                seconds = await inbox.next_due_seconds(connection, consumer.schema)
         except PlatformError as error:
             log.warning("retries_wait", schema=consumer.schema, code=error.code, reason=error.detail)
             seconds = PAUSE_SECONDS

@@ -17,6 +17,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Attempt = Annotated[int, Field(description="Counted from 1.")]
 
 
+class RunStanding(Told):
+    """How a run stands, as far as the scheduler knows: for the gateway, when somebody follows it."""
+
+    status: RunStatus
+
+    @staticmethod
+    def path(run: str) -> str:
+        return f"/internal/runs/{run}/standing"
+
+
 class RunError(Told):
     """Why an attempt or a run did not succeed; `help` is the section of the guide that cures it."""
 

@@ -81,8 +81,8 @@ class Database:
 
     async def ping(self) -> None:
         """One round trip."""
-        async with self.platform() as tx:
-            await tx.fetchval("SELECT 1")
+        async with self.glance() as connection:
+            await connection.fetchval("SELECT 1")
 
     @asynccontextmanager
     async def transaction(self, workspace: UUID, *, durable: bool = True) -> AsyncIterator[Connection]:
@@ -112,7 +112,7 @@ class Database:
 
     @asynccontextmanager
     async def glance(self) -> AsyncIterator[Connection]:
-        """For one statement that reads across workspaces: alone it is a transaction by itself."""
+        """For one statement across workspaces: alone it is a transaction by itself, and saves the words around one."""
         pool = self._pool("platform")
         connection = await self._acquire(pool)
         try:

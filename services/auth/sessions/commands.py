@@ -161,8 +161,8 @@ class Sessions:
 
     async def revoked(self) -> list[Revocation]:
         """All that is written down and still matters."""
-        async with self._database.platform() as tx:
-            return await store.list_revocations(tx, self._clock.now())
+        async with self._database.glance() as connection:
+            return await store.list_revocations(connection, self._clock.now())
 
     async def load_revocations(self) -> None:
         """Hand what is written down to the port: an emptied one would un-revoke tokens."""
@@ -171,8 +171,8 @@ class Sessions:
     async def tell_revocations(self) -> None:
         """Hand over what was written down lately, by whichever replica; one that was slow to commit is found later."""
         now = self._clock.now()
-        async with self._database.platform() as tx:
-            recent = await store.list_revocations(tx, now, now - timedelta(seconds=RECENT_SECONDS))
+        async with self._database.glance() as connection:
+            recent = await store.list_revocations(connection, now, now - timedelta(seconds=RECENT_SECONDS))
         await self._revocations.tell(recent)
 
     async def forget_outlived(self) -> None:

@@ -2,19 +2,16 @@
 
 from typing import Annotated
 
-import orjson
 from pydantic import Field
 
-from dataaggregator.errors import NotFound
+from dataaggregator.contracts.run import RunStanding
 from dataaggregator.http.answer import Answer
-from dataaggregator.http.bearer import authorization
 from dataaggregator.http.call import Call
+from dataaggregator.http.client import ServiceClient
 from dataaggregator.http.paging import Query
-from dataaggregator.http.problems import error_from
 from dataaggregator.http.route import Route
 from dataaggregator.http.sse import stream
 from dataaggregator.permissions import Permission
-from services.gateway.forward import Upstreams
 
 from .domain import TERMINAL_STATUSES, Wanted, check_types, position_of
 from .streams import Streams
@@ -40,9 +37,9 @@ class EventsQuery(Query):
 class FeedApi:
     """The routes of the feed."""
 
-    def __init__(self, streams: Streams, upstreams: Upstreams) -> None:
+    def __init__(self, streams: Streams, services: ServiceClient) -> None:
         self._streams = streams
-        self._upstreams = upstreams
+        self._services = services
 
     def routes(self) -> list[Route]:
         return [
@@ -89,23 +86,11 @@ class FeedApi:
 
     async def _ended(self, call: Call, run: str) -> bool:
         """Has the run ended, as far as the scheduler knows? Raises what the scheduler says about a wrong one."""
-        headers = {"Authorization": authorization(call.request) or "", "X-Workspace": str(call.workspace)}
-        fetched = await self._upstreams.get("scheduler", f"/api/runs/{run}", headers, ASK_SECONDS)
-        told = _object(fetched.body)
-        if fetched.status == 404:
-            raise NotFound("run-not-found", f"There is no run {run} in this workspace.")
-        if fetched.status != 200:
-            raise error_from(told, fetched.status, None)
-        return told.get("status") in TERMINAL_STATUSES
+        told = await self._services.get(
+            "scheduler", RunStanding.path(run), workspace=call.workspace, timeout_seconds=ASK_SECONDS
+        )
+        return RunStanding.model_validate(told).status in TERMINAL_STATUSES
 
 
 def _last_position(call: Call) -> int | None:
     return position_of(call.headers.get("Last-Event-ID"))
-
-
-def _object(body: bytes) -> dict[str, object]:
-    try:
-        told = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return told if isinstance(told, dict) else {}

@@ -10,6 +10,7 @@ from dataaggregator.contracts.envelope import PUBLIC, Event
 from dataaggregator.db import Connection, after_commit
 from services.gateway import SERVICE
 from services.gateway.webhooks import deliveries
+from services.gateway.webhooks.domain import TOPIC as DELIVERIES
 
 from . import store
 from .domain import TOPIC
@@ -30,5 +31,6 @@ class FeedEvents:
 
     async def append(self, events: Sequence[Event], tx: Connection) -> None:
         await store.append(tx, events, self._clock.now())
-        await deliveries.fan_out(tx, events)
+        if await deliveries.fan_out(tx, events):
+            after_commit(tx, waker(DELIVERIES))
         after_commit(tx, waker(TOPIC))

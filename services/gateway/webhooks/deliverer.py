@@ -16,11 +16,10 @@ from dataaggregator.errors import PlatformError
 from dataaggregator.secrets import KeyRing
 from dataaggregator.telemetry import logs, metrics, traces
 from services.gateway import SCHEMA
-from services.gateway.feed.domain import TOPIC
 from services.gateway.feed.tail import RETENTION_SECONDS
 
 from . import deliveries, store
-from .domain import PURPOSE, After, Attempt, Due, Turn, aad, after_failure
+from .domain import PURPOSE, TOPIC, After, Attempt, Due, Turn, aad, after_failure
 from .sending import Sending
 
 log = logs.get("webhooks")
@@ -41,7 +40,7 @@ class Deliverer:
     _free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RECEIVERS_AT_ONCE))
 
     async def run(self) -> None:
-        """Until cancelled; woken when this process appends to the feed, and looking by itself."""
+        """Until cancelled; woken when this process has made deliveries, and looking by itself."""
         signal = Signal(TOPIC)
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -63,8 +62,8 @@ class Deliverer:
         await self._free.acquire()
         turn = None
         try:
-            async with self.database.platform() as tx:
-                turn = await deliveries.claim(tx)
+            async with self.database.glance() as connection:
+                turn = await deliveries.claim(connection)
         finally:
             if turn is None:
                 self._free.release()

@@ -23,9 +23,10 @@ _SHOWN = """
     duration_ms"""
 
 
-async def fan_out(tx: Connection, events: Sequence[Event]) -> None:
-    """A delivery of each event for each webhook that wants it, in the transaction that appends it to the feed."""
-    await tx.execute(
+async def fan_out(tx: Connection, events: Sequence[Event]) -> int:
+    """A delivery of each event for each webhook that wants it, in the transaction that appends it to the feed; answers
+    how many."""
+    done = await tx.execute(
         """INSERT INTO gateway.deliveries
             (id, webhook_id, workspace_id, event_id, type, subject, event, status, created_at, next_at)
         SELECT gen_random_uuid(), w.id, w.workspace_id, e.event_id, e.type, e.subject, e.event::jsonb, 'pending',
@@ -45,6 +46,7 @@ async def fan_out(tx: Connection, events: Sequence[Event]) -> None:
         json_texts(event.cloudevent() for event in events),
         list(ABOUT_PEOPLE),
     )
+    return int(done.rpartition(" ")[2])
 
 
 async def claim(tx: Connection) -> Turn | None:

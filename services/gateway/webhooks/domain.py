@@ -18,6 +18,8 @@ from services.gateway.feed.domain import fits
 Status = Literal["pending", "delivered", "failed"]
 
 PURPOSE = "webhook"
+TOPIC = "deliveries"
+"""What is signalled in this process when deliveries were made."""
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 24 * 3600.0
 MOST_ATTEMPTS = 11

@@ -58,8 +58,8 @@ class Watcher:
     async def look(self) -> bool:
         """Take the look that is due longest; False if none is."""
         with traces.continue_from(None, "look"):
-            async with self.database.platform() as tx:
-                look = await store.claim(tx, CLAIM_SECONDS)
+            async with self.database.glance() as connection:
+                look = await store.claim(connection, CLAIM_SECONDS)
             if look is None:
                 return False
             every_seconds = UNREADABLE_SECONDS

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dataaggregator.contracts.run import Replay
+from dataaggregator.contracts.run import Replay, RunStanding
 from dataaggregator.db import Database
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
@@ -60,6 +60,10 @@ class RunsApi:
                 "POST", f"{one}/retry", self.retry, "Run again what has ended, as a new run", TAG, operate,
                 answers=accepted, problems=(409,), idempotent=True,
             ),
+            Route(
+                "GET", RunStanding.path("{run:id}"), self.standing, "How a run stands", "internal", None,
+                answers={200: RunStanding}, internal=True,
+            ),
         )  # fmt: skip
 
     async def start(self, call: Call) -> Answer:
@@ -84,6 +88,12 @@ class RunsApi:
         async with self.database.transaction(call.workspace) as tx:
             run = await store.get(tx, call.workspace, call.id("run"))
         return Answer(shown(run, (await self.waiting.of(call.workspace, [run])).get(run.id)))
+
+    async def standing(self, call: Call) -> Answer:
+        """What it waits for is left out: no executor is asked."""
+        async with self.database.transaction(call.workspace) as tx:
+            run = await store.get(tx, call.workspace, call.id("run"))
+        return Answer(RunStanding(status=run.status.value))
 
     async def list_page(self, call: Call) -> Answer:
         query = call.query_as(RunQuery)

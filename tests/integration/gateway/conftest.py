@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from dataaggregator.bus import EmbeddedBus, emit
 from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE
+from dataaggregator.contracts.run import RunStanding
 from dataaggregator.db import Database
 from dataaggregator.directory import Directory
 from dataaggregator.errors import NotFound
@@ -99,7 +100,9 @@ class Upstream:
                     body_optional=True,
                     answers={202: Anything},
                 ),
-                Route("GET", "/api/runs/{run:id}", self.run, "run", "t", read, answers=any_answer),
+                Route(
+                    "GET", RunStanding.path("{run:id}"), self.run, "run", "t", None, answers=any_answer, internal=True
+                ),
             ],
         )
 

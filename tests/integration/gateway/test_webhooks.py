@@ -14,13 +14,16 @@ from aiohttp import web
 
 from dataaggregator.contracts.connector import ConnectorCreated
 from dataaggregator.contracts.identity import LoginFailed
+from dataaggregator.contracts.run import RunSkipped
+from dataaggregator.db import Connection
 from dataaggregator.ids import new_id
 from dataaggregator.settings import Settings
 from dataaggregator.signatures import new_secret, verify
 from dataaggregator.telemetry import logs, metrics
 from services.gateway.feed.tail import RETENTION_SECONDS
-from services.gateway.webhooks import sending
-from services.gateway.webhooks.deliveries import remove_older
+from services.gateway.webhooks import deliverer, sending
+from services.gateway.webhooks import deliveries as rows
+from services.gateway.webhooks.domain import Turn
 from tests.sql import stored
 
 from .conftest import Platform, started
@@ -134,6 +137,38 @@ async def test_an_event_arrives_as_a_signed_cloudevent(platform: Platform, recei
     assert b'"type":"connector.created.v1"' in body
     assert headers["Content-Type"].startswith("application/cloudevents+json")
     assert (delivery["event_id"], delivery["response_status"]) == (receiver.ids("/ops")[0], 204)
+
+
+async def test_a_delivery_is_sent_at_once_and_what_nobody_wants_wakes_nobody(
+    platform: Platform, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, claim = 0, rows.claim
+
+    async def counted(connection: Connection) -> Turn | None:
+        nonlocal looks
+        looks += 1
+        return await claim(connection)
+
+    async def looked() -> bool:
+        return looks > 0
+
+    async def free() -> bool:
+        async with platform.ports.database.glance() as connection:
+            return not await connection.fetch("SELECT FROM gateway.webhooks WHERE lease IS NOT NULL")
+
+    monkeypatch.setattr(rows, "claim", counted)
+    monkeypatch.setattr(deliverer, "POLL_SECONDS", 10 * SECONDS)
+    await until(looked, "the last short wait")
+    await hooked(platform, receiver)
+    before = looks
+    for count in (1, 2):
+        await happen(platform)
+        await delivered(platform, count)
+        await until(free, "the receiver is let go")
+        async with platform.events("/api/events?type=run.*") as events:
+            await platform.say(RunSkipped(run_id=new_id(), pipeline_id=new_id(), reason="paused"), str(new_id()))
+            await anext(events)
+    assert looks - before == 4, "each delivery: the receiver, and that there is no other"
 
 
 async def test_only_what_is_wanted_is_sent_and_people_only_to_administrators(
@@ -362,7 +397,7 @@ async def test_what_was_delivered_is_forgotten_after_a_week(platform: Platform, 
         await tx.execute(
             "UPDATE gateway.deliveries SET created_at = now() - interval '8 days' WHERE id = $1", old["id"]
         )
-        await remove_older(tx, RETENTION_SECONDS)
+        await rows.remove_older(tx, RETENTION_SECONDS)
     assert [one["id"] for one in await deliveries(platform)] == [young["id"]]
 
 

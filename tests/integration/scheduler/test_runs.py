@@ -14,7 +14,9 @@ from dataaggregator.contracts.run import (
     RunCancelled,
     RunError,
     RunFailed,
+    RunStanding,
 )
+from dataaggregator.errors import NotFound
 from dataaggregator.permissions import Role
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.runs import commands, store
@@ -59,6 +61,18 @@ async def test_a_run_is_asked_for_handed_over_and_mirrored(control: Control, war
     assert ended["duration_ms"] >= 0
     shown = await control.good("GET", f"/api/pipelines/{pipeline['id']}")
     assert shown["last_run"]["status"] == "succeeded"
+
+
+async def test_how_a_run_stands_is_told_to_services_without_asking_executors(control: Control, warehouse: str) -> None:
+    await control.pipeline()
+    run = await control.good("POST", "/api/pipelines/copy/runs")
+    path = RunStanding.path(run["id"])
+    assert await control.services.get("scheduler", path, workspace=WORKSPACE) == {"status": "queued"}
+    assert control.executor.waits_asked == 0
+    assert (await control.good("GET", f"/api/runs/{run['id']}"))["status"] == "queued"
+    assert control.executor.waits_asked == 1
+    with pytest.raises(NotFound):
+        await control.services.get("scheduler", path, workspace=OTHER_WORKSPACE)
 
 
 async def test_an_attempt_that_failed_leads_back_to_the_queue(control: Control, warehouse: str) -> None:
