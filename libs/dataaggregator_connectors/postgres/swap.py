@@ -127,7 +127,9 @@ async def build_beside(connection: Connection, load: LoadRequest, table: Table) 
     beside = Table(table.schema, f"_dataaggregator_{load.run_id.hex}")
     await connection.execute(await connection.fetchval(CREATE, table.sql, beside.sql))
     for row in await connection.fetch(IDENTITIES, table.sql, beside.sql):
-        await connection.execute(f"SELECT setval('{row['made']}', last_value, is_called) FROM {row['old']}")
+        await connection.execute(
+            f"SELECT setval($1::text::regclass, last_value, is_called) FROM {row['old']}", row["made"]
+        )
     return beside
 
 
