@@ -165,6 +165,8 @@ class PostgresSource:
             if not task.done():
                 self._sessions.hang_up(connection)  # the reader left: the COPY ends with its session
                 task.cancel()
+                while not queue.empty():  # room for its end, which nobody takes any more
+                    queue.get_nowait()
             await asyncio.wait([task])
             if not task.cancelled():
                 task.exception()

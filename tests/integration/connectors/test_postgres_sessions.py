@@ -147,6 +147,21 @@ async def test_a_session_that_ran_somebodys_own_query_is_ended(
     await _until_there_are(0, db)
 
 
+async def test_a_reader_that_leaves_in_the_middle_of_a_copy_waits_for_nothing(
+    config: PostgresConfig, context: Context, db: asyncpg.Connection
+) -> None:
+    source = PostgresSource(config, context)
+    query = "SELECT repeat('x', 10000) AS x FROM generate_series(1, 5000)"
+    copy = await source.copy_binary(ReadRequest(query=query, mode=ReadMode.FULL_REFRESH))
+    chunks = aiter(copy.chunks)
+    await anext(chunks)
+    await asyncio.sleep(0.5)  # by now as much is read ahead as may be
+    async with asyncio.timeout(5):
+        await chunks.aclose()  # type: ignore[attr-defined]
+    await source.close()
+    await _until_there_are(0, db)
+
+
 async def test_a_session_that_died_meanwhile_is_replaced_without_a_word(
     config: PostgresConfig, keeping: Context, db: asyncpg.Connection
 ) -> None:
