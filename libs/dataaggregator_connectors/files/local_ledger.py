@@ -38,7 +38,7 @@ class LocalLedger:
     async def begin(self, load: LoadRequest) -> Manifest:
         """The manifest with this load's fence in it, under the lock until `release`."""
         deadline = asyncio.get_running_loop().time() + LOCK_WAIT_SECONDS
-        while (lock := await asyncio.to_thread(self._try_lock)) is None:
+        while (lock := await self._look()) is None:
             if asyncio.get_running_loop().time() > deadline:
                 raise Transient("destination-locked", f"Another load has held {load.stream} for {LOCK_WAIT_SECONDS} s.")
             await asyncio.sleep(LOCK_LOOK_SECONDS)
@@ -101,6 +101,15 @@ class LocalLedger:
     def _path(self, name: str) -> Path:
         return self._tree.path(joined(self._place.folder, name))
 
+    async def _look(self) -> int | None:
+        """One look for the lock. A thread cannot be cancelled: what it takes after we left is given back."""
+        look = asyncio.ensure_future(asyncio.to_thread(self._try_lock))
+        try:
+            return await asyncio.shield(look)
+        except asyncio.CancelledError:
+            look.add_done_callback(_give_back)
+            raise
+
     def _try_lock(self) -> "int | None":
         """Hold the stream until `release`; None if another process holds it."""
         self.prepare()
@@ -111,6 +120,11 @@ class LocalLedger:
             os.close(handle)
             return None
         return handle
+
+
+def _give_back(look: "asyncio.Future[int | None]") -> None:
+    if not look.cancelled() and look.exception() is None and (handle := look.result()) is not None:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

@@ -57,10 +57,12 @@ class CopyIn:
             self._pieces.put_nowait(piece)
             return
         put = asyncio.ensure_future(self._pieces.put(piece))
-        await asyncio.wait({put, self._task}, return_when=asyncio.FIRST_COMPLETED)
-        if not put.done():
+        try:
+            await asyncio.wait({put, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            if not put.done():
+                await self._task
+        finally:
             put.cancel()
-            await self._task
 
     async def _feed(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:
