@@ -14,7 +14,7 @@ import aiohttp
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.documents import DoubledKeyError, loads
 from dataaggregator.dataplane.redaction import Redaction
-from dataaggregator.errors import Denied, Invalid, NotFound, RateLimited, Transient
+from dataaggregator.errors import Denied, Invalid, NotFound, PlatformError, RateLimited, Transient
 from dataaggregator_connectors.http.config import (
     ApiKeyAuth,
     BasicAuth,
@@ -26,7 +26,10 @@ from dataaggregator_connectors.http.config import (
 LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
 POLITE_TRIES = 5
 POLITE_SECONDS = 60.0
+DAY_SECONDS = 86_400.0
 TOKEN_MARGIN_SECONDS = 30.0
+TOKEN_SECONDS = 300.0
+"""How long a token lives of which nobody says it."""
 SHOWN_CHARS = 300
 
 
@@ -169,11 +172,12 @@ class Client:
         ) as response:
             content = await _bounded(response, "token")
             if response.status != 200:
-                raise Denied("connector-login-failed", f"The token was refused ({response.status}): {_shown(content)}")
+                words = Redaction([auth.client_secret.get_secret_value()]).text(_shown(content))
+                raise _no_token(response.status, f"The token was refused ({response.status}): {words}")
             document, _ = _document(content, "token")
         if not isinstance(document, dict) or not isinstance(document.get("access_token"), str):
             raise Denied("connector-login-failed", "The token endpoint's answer has no access_token.")
-        life = float(document.get("expires_in") or 300)
+        life = _life(document.get("expires_in"))
         self._token = (document["access_token"], now + max(0.0, life - TOKEN_MARGIN_SECONDS))
         return self._token[0]
 
@@ -203,13 +207,29 @@ def _document(content: bytes, where: str) -> tuple[Any, bool]:
 def _retry_after(text: str | None) -> float | None:
     if text is None:
         return None
-    if text.strip().isdigit():
-        return float(text)
+    if text.strip().isdecimal():
+        return min(float(text), DAY_SECONDS)
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+    if moment.tzinfo is None:  # "-0000": the time is UTC, and the place unknown
+        moment = moment.replace(tzinfo=datetime.UTC)
     return max(0.0, (moment - datetime.datetime.now(datetime.UTC)).total_seconds())
+
+
+def _life(told: Any) -> float:
+    try:
+        return float(told or TOKEN_SECONDS)
+    except (TypeError, ValueError, OverflowError):
+        return TOKEN_SECONDS
+
+
+def _no_token(status: int, said: str) -> PlatformError:
+    """What passes by itself is tried again, as at any other address of the API."""
+    if status >= 500 or status in (408, 429):
+        return Transient("connector-unreachable", said)
+    return Denied("connector-login-failed", said)
 
 
 def _meaning(status: int, words: str, where: str, location: str | None) -> Exception:
