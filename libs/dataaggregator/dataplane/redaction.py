@@ -10,7 +10,7 @@ from dataaggregator.connector.spec import map_secrets
 from dataaggregator.contracts.secret import MASK
 from dataaggregator.dataplane.job import ConnectorUse
 
-_USERINFO = re.compile(r"(?<=://)[^/\s@]*:[^/\s]*(?=@)")
+_USERINFO = re.compile(r"(?<=://)[^/\s:]*:[^/\s]*(?=@)")
 SHORTEST = 4  # masking every "a" would hide nothing and garble everything
 
 

@@ -14,10 +14,11 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 MASK = "********"
 
-#: scheme://user:password@host, and scheme://token@host
-_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>[^\s/:@?#]*)(?::[^\s@/]*)?@")
+#: scheme://user:password@host, and scheme://token@host; the last @ ends either, as for those who read the address.
+_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>[^\s/:@?#]*)(?:[:@][^\s/]*)?@")
 _PAIR = re.compile(
-    r"(?i)(?P<name>\b[\w-]*(?:password|passwd|secret|token|api[_-]?key|signature|credential)[\w-]*)(?P<sep>=)[^\s&;,'\"]+"
+    r"(?i)(?P<name>\b[\w-]*(?:password|passwd|secret|token|api[_-]?key|signature|credential)[\w-]*)(?P<sep>=)"
+    r"(?:'[^']*'|\"[^\"]*\"|[^\s&;,'\"]+)"
 )
 _BEARER = re.compile(r"(?i)\b(?P<kind>bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 #: What the platform gives out itself, recognized by how it begins.

@@ -17,6 +17,7 @@ def test_the_key_a_run_masks_with_is_masked_itself() -> None:
     assert Redaction.of([], "0f" * 32).text("keyed by " + "0f" * 32) == f"keyed by {MASK}"
 
 
-def test_a_password_in_a_url_is_masked_though_nobody_knows_it() -> None:
-    text = Redaction([]).text("cannot reach postgresql://someone:unheard-of@db:5432/x, see https://db/docs")
+@pytest.mark.parametrize("login", ["someone:unheard-of", "someone@server:unheard-of", "someone:un@heard-of"])
+def test_a_password_in_a_url_is_masked_though_nobody_knows_it(login: str) -> None:
+    text = Redaction([]).text(f"cannot reach postgresql://{login}@db:5432/x, see https://db/docs")
     assert text == f"cannot reach postgresql://{MASK}@db:5432/x, see https://db/docs"

@@ -32,6 +32,10 @@ class Config(BaseModel):
         f"basic {CANARY}==",
         f"password={CANARY} host=db",
         f"amqp://guest:{CANARY}@mq//",
+        f"postgresql://u:p@{CANARY}@h/d",
+        f"postgresql://u@server:{CANARY}@h/d",
+        f"host=db password='{CANARY} and more'",
+        f'password="a {CANARY}"',
     ],
 )
 def test_text_is_masked(text: str) -> None:
