@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataaggregator.durable import write_private
 from dataaggregator.errors import Conflict, Permanent
 
 ROOT_HOME = Path("/var/lib/dataaggregator")
@@ -135,8 +136,5 @@ class Home:
     def _kept(self, name: str, make: Callable[[], str]) -> str:
         path = self.path / name
         if not path.exists():
-            draft = path.with_suffix(".draft")
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(make())
-            draft.rename(path)
+            write_private(path, make())
         return path.read_text().strip()

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from dataaggregator.durable import sync_folder, write_private
 from dataaggregator.embedded import launch
 from dataaggregator.embedded.binaries import NEWEST, ServerUser, postgres_programs
 from dataaggregator.errors import Permanent
@@ -142,11 +144,10 @@ class EmbeddedPostgres:
         """Make the data folder; an attempt that was cut off leaves nothing that a later start would trust."""
         shutil.rmtree(self.data, ignore_errors=True)
         password = self.folder / "password"
-        password.touch(mode=0o600)
-        password.write_text(secrets.token_urlsafe(32) + "\n")
+        write_private(password, secrets.token_urlsafe(32) + "\n")
         if self._user is not None:
             os.chown(password, self._user.uid, self._user.gid)
-        draft = self._inside("draft")
+        draft, unsafe = self._inside("draft"), [] if self._durable else ["--no-sync"]
         shutil.rmtree(self.folder / "draft", ignore_errors=True)
         options = [
             "-D",
@@ -161,7 +162,7 @@ class EmbeddedPostgres:
             "UTF8",
         ]
         made = subprocess.run(
-            self._command("initdb", [*options, "--locale=C.UTF-8", "--no-sync", "--no-instructions"]),
+            self._command("initdb", [*options, "--locale=C.UTF-8", "--no-instructions", *unsafe]),
             pass_fds=self._fds(),
             env=_environment(),
             capture_output=True,
@@ -170,11 +171,13 @@ class EmbeddedPostgres:
         )
         if made.returncode != 0:
             raise Permanent("postgres-start-failed", f"initdb failed in {self.folder}: {made.stderr.strip()[-500:]}")
+        self._run_single_user(draft, f"CREATE DATABASE {DATABASE};\n")
         (self.folder / "draft").rename(self.data)
-        self._run_single_user(f"CREATE DATABASE {DATABASE};\n")
+        sync_folder(self.folder)
 
-    def _run_single_user(self, statement: str) -> None:
-        command = self._command("postgres", ["--single", "-D", self._inside("data"), "-F", "postgres"])
+    def _run_single_user(self, data: str, statement: str) -> None:
+        unsafe = [] if self._durable else ["-F"]
+        command = self._command("postgres", ["--single", "-D", data, *unsafe, "postgres"])
         done = subprocess.run(
             command,
             input=statement,
@@ -193,7 +196,8 @@ class EmbeddedPostgres:
         if pid is None:
             return
         deadline = time.monotonic() + START_SECONDS
-        os.kill(pid, signal.SIGINT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
         if not _wait(lambda: self._predecessor() is None, deadline):
             raise Permanent(
                 "postgres-start-failed", f"An older PostgreSQL (pid {pid}) still runs on {self.data}: end it."

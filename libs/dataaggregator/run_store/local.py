@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from dataaggregator.durable import sync_folder
 from dataaggregator.errors import Transient
 
 
@@ -56,7 +57,7 @@ class LocalRunStore:
         finally:
             beside.unlink(missing_ok=True)
         for folder in path.parents:
-            _flush(folder)
+            sync_folder(folder)
             if folder == self._root:
                 break
 
@@ -88,11 +89,3 @@ class LocalRunStore:
 def _remove(folder: Path) -> None:
     if folder.is_dir():
         shutil.rmtree(folder)
-
-
-def _flush(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

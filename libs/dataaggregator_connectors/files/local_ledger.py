@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dataaggregator.connector.destination import LoadRequest
 from dataaggregator.dataplane.batch import Cursor
+from dataaggregator.durable import sync_folder
 from dataaggregator.errors import Transient
 from dataaggregator_connectors.files.ledger import Placed
 from dataaggregator_connectors.files.local import MANIFEST, LocalTree
@@ -124,13 +125,4 @@ class LocalLedger:
 
 def _give_back(look: "asyncio.Future[int | None]") -> None:
     if not look.cancelled() and look.exception() is None and (handle := look.result()) is not None:
-        os.close(handle)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in the folder survive a crash."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
         os.close(handle)

@@ -6,8 +6,9 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import asyncpg
 import pytest
@@ -103,3 +104,33 @@ async def test_a_first_start_that_was_cut_off_is_made_again(tmp_path: Path) -> N
     (tmp_path / "postgres" / "draft" / "half").write_text("half of a data folder")
     with EmbeddedPostgres(tmp_path / "postgres") as server:
         assert await ask(server.url, "select 1") == 1
+
+
+async def test_a_first_start_that_was_cut_off_before_its_database_was_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as cut:
+        cut.setattr(EmbeddedPostgres, "_run_single_user", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            EmbeddedPostgres(tmp_path / "postgres", durable=False).start()
+    with EmbeddedPostgres(tmp_path / "postgres", durable=False) as server:
+        assert await ask(server.url, "select 1") == 1
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_a_first_start_makes_is_on_the_disk_unless_that_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    commands: list[str] = []
+    command = EmbeddedPostgres._command
+
+    def noted(server: EmbeddedPostgres, program: str, arguments: Sequence[str]) -> list[str]:
+        commands.extend(arguments)
+        return command(server, program, arguments)
+
+    monkeypatch.setattr(EmbeddedPostgres, "_command", noted)
+    with EmbeddedPostgres(tmp_path / "postgres", durable=durable):
+        pass
+    assert {"--no-sync", "-F", "fsync=off"}.intersection(commands) == (
+        set() if durable else {"--no-sync", "-F", "fsync=off"}
+    )

@@ -1,5 +1,6 @@
 """The embedded home: closed to others, kept between starts, never shared by two platforms."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -60,3 +61,12 @@ def test_a_home_that_cannot_be_made_is_named_with_its_cure(tmp_path: Path) -> No
 def test_the_environment_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATAAGGREGATOR_HOME", str(tmp_path / "named"))
     assert Home.default().path == tmp_path / "named"
+
+
+def test_a_key_that_was_told_is_on_the_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    home = Home(tmp_path / "home")
+    home.make()
+    home.secret_key()
+    assert {path.stat().st_ino for path in (home.path, home.path / "secret.key")} <= synced
