@@ -39,6 +39,9 @@ RULES: tuple[tuple[pa.DataType, str], ...] = (
 )
 EXACT_DIGITS = 15
 
+# Longer than any row that Arrow lets pass; Python's own bound is 128 KiB, and for the whole process.
+csv.field_size_limit(4 * BLOCK_BYTES)
+
 
 class CsvFile:
     """One CSV file; opened anew for each reading."""

@@ -109,6 +109,12 @@ async def test_a_row_of_csv_that_is_longer_than_what_is_read_at_once_is_refused_
         await read(folder, context, "a.csv")
 
 
+async def test_the_line_of_a_row_that_is_refused_is_told_behind_long_rows(folder: Path, context: Context) -> None:
+    csv(folder / "a.csv", [*LARGER, "one,too many"])
+    rejected = [row for batch in await read(folder, context, "a.csv") for row in batch.rejected]
+    assert [(row.position, row.reason) for row in rejected] == [("a.csv:5", "3 fields instead of 2")]
+
+
 @pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.parquet", "a.xlsx"])
 async def test_no_more_is_read_at_once_than_a_batch_is_to_be(
     folder: Path, context: Context, name: str, monkeypatch: pytest.MonkeyPatch
