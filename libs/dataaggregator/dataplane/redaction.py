@@ -12,6 +12,8 @@ from dataaggregator.dataplane.job import ConnectorUse
 
 _USERINFO = re.compile(r"(?<=://)[^/\s:]*:[^/\s]*(?=@)")
 SHORTEST = 4  # masking every "a" would hide nothing and garble everything
+FREE_TEXTS = frozenset({"detail", "reason", "reasons", "position", "warnings"})
+"""Where an outcome speaks in words. The rest of it names, counts and decides: a password may be a word of it."""
 
 
 class Redaction:
@@ -27,19 +29,31 @@ class Redaction:
         return cls([mask_key, *(secret for use in uses for secret in _secrets(use))])
 
     def text(self, text: str) -> str:
+        text = _storable(text)
         if self._known is not None:
             text = self._known.sub(MASK, text)
         return _USERINFO.sub(MASK, text)
 
     def value(self, value: Any) -> Any:
-        """The same for every text inside a JSON value; keys are ours and stay."""
+        """The same for every text inside a JSON value; keys are ours and stay, but for what nobody could store."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {key: self.value(item) for key, item in value.items()}
+            return {_storable(key): self.value(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(item) for item in value]
         return value
+
+    def outcome(self, value: Any) -> Any:
+        """The same for what an outcome says in words."""
+        if isinstance(value, dict):
+            return {key: self.value(item) if key in FREE_TEXTS else self.outcome(item) for key, item in value.items()}
+        return [self.outcome(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _storable(text: str) -> str:
+    """A name of a file may hold half a character, a row a NUL: no wire takes the one, no table the other."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
 def _secrets(use: ConnectorUse) -> list[str]:

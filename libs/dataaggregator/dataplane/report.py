@@ -86,15 +86,31 @@ class Reporter:
             self.tell(LogLine(at=self._clock.now(), level=level, message=message, fields=fields))
 
     async def flush(self) -> None:
-        await self._frames.join()
+        """Raises what a frame could not be sent for."""
+        joined = asyncio.ensure_future(self._frames.join())
+        try:
+            await asyncio.wait({joined, self._sender}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            joined.cancel()
+        if self._sender.done():
+            self._sender.result()
+
+    def _redacted(self, frame: AnyFrame) -> AnyFrame:
+        match frame:
+            case LogLine():
+                fields = self._redaction.value(frame.model_dump(mode="json")["fields"])
+                return frame.model_copy(update={"message": self._redaction.text(frame.message), "fields": fields})
+            case Finished():
+                return Finished.model_validate(self._redaction.outcome(frame.model_dump(mode="json")))
+            case Answered():
+                return Answered.model_validate(self._redaction.value(frame.model_dump(mode="json")))
+        return frame
 
     async def _send_all(self) -> None:
         while True:
             frame = await self._frames.get()
             try:
-                if isinstance(frame, LogLine | Finished | Answered):
-                    frame = type(frame).model_validate(self._redaction.value(frame.model_dump(mode="json")))
-                await self._wire.send(encode(frame))
+                await self._wire.send(encode(self._redacted(frame)))
             except WireClosedError:
                 return  # the executor is gone: the reading side of the wire ends this process
             finally:
