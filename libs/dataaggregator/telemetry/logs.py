@@ -58,10 +58,6 @@ class Logger:
         """A bug of ours: the event with the stack of ``error``."""
         self._write(logging.ERROR, event, fields, error)
 
-    def enabled_for(self, level: int) -> bool:
-        """Would a line of this level be written?"""
-        return self._log.isEnabledFor(level)
-
     def _write(self, level: int, event: str, fields: dict[str, Any], error: BaseException | None = None) -> None:
         if self._log.isEnabledFor(level):
             stack = None if error is None else (type(error), error, error.__traceback__)

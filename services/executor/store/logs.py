@@ -88,7 +88,3 @@ async def list_lines(
         limit,
     )
     return [StoredLine(r["line"], r["attempt"], r["at"], LEVELS[r["level"]], r["message"], r["fields"]) for r in rows]
-
-
-async def remove_lines(tx: Connection, run_id: UUID) -> None:
-    await tx.execute("DELETE FROM executor.logs WHERE run_id = $1", run_id)

@@ -353,13 +353,6 @@ async def what_next(
     return seconds, set(row["cancelled"])
 
 
-async def find_progress(tx: Connection, workspace: UUID, run_id: UUID) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = await tx.fetchval(
-        "SELECT progress FROM executor.runs WHERE run_id = $1 AND workspace_id = $2", run_id, workspace
-    )
-    return found
-
-
 def run_of(row: Any) -> Run:
     return Run(
         run_id=row["run_id"],

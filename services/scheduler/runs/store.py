@@ -268,12 +268,6 @@ async def of_pipeline(
     return [_run(row) for row in page], cursor
 
 
-async def count_by_state(tx: Connection) -> Mapping[str, int]:
-    """Over all workspaces, of the runs that have not ended."""
-    rows = await tx.fetch("SELECT status, count(*) AS n FROM scheduler.runs WHERE finished_at IS NULL GROUP BY status")
-    return {"queued": 0, "running": 0} | {row["status"]: row["n"] for row in rows}
-
-
 def _unknown() -> NotFound:
     return NotFound("run-unknown", "There is no such run in this workspace.")
 

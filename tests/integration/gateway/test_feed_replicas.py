@@ -16,7 +16,6 @@ from .conftest import Platform, Sent, started, take
 from .test_feed import connector, names, positions, say_many
 
 QUIET_SECONDS = 0.3
-MOVES = 60
 
 
 @pytest.fixture
