@@ -1,7 +1,7 @@
 """Connectors, commands: create, save, delete, open for the executor; each one transaction."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
@@ -37,7 +37,7 @@ class Opened:
     """A connector with everything needed to connect; never stored, logged or shown."""
 
     connector: Connector
-    use: Mapping[str, Any]
+    use: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -252,10 +252,10 @@ class Settings(OidcSettings):
             return given
         password = given.get("postgres_password") or ""
         secret = password.get_secret_value() if isinstance(password, SecretStr) else str(password)
-        user = quote(str(given.get("postgres_user", "dataaggregator")), safe="")
+        user, name = (quote(str(given.get(f"postgres_{of}", "dataaggregator")), safe="") for of in ("user", "db"))
         login = f"{user}:{quote(secret, safe='')}" if secret else user
         place = f"{given['postgres_host']}:{given.get('postgres_port', 5432)}"
-        return {**given, "database_url": f"postgresql://{login}@{place}/{given.get('postgres_db', 'dataaggregator')}"}
+        return {**given, "database_url": f"postgresql://{login}@{place}/{name}"}
 
     @field_validator("database_url")
     @classmethod

@@ -43,6 +43,8 @@ def test_the_database_is_named_whole_or_in_parts() -> None:
     parts = {"POSTGRES_HOST": "db", "POSTGRES_PORT": "5433", "POSTGRES_USER": "u@x", "POSTGRES_PASSWORD": "p:w/d"}
     url = Settings.load(parts).database_url
     assert url == SecretStr("postgresql://u%40x:p%3Aw%2Fd@db:5433/dataaggregator")
+    named = Settings.load({**parts, "POSTGRES_DB": "a/b?c"}).database_url
+    assert named == SecretStr("postgresql://u%40x:p%3Aw%2Fd@db:5433/a%2Fb%3Fc")
     whole = "postgresql://u:p@h/d?sslmode=require"
     assert Settings.load({**parts, "DATABASE_URL": whole}).database_url == SecretStr(whole)
 
