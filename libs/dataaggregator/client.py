@@ -44,7 +44,7 @@ class ApiError(Exception):
 
 
 class UnreachableError(Exception):
-    """Nothing answers at this address: the platform is not up, or the address is wrong."""
+    """Nothing answers at this address: the platform is not up, went away, or the address is wrong."""
 
 
 @dataclass(frozen=True)
@@ -296,6 +296,11 @@ class Client:
             raise UnreachableError(
                 f"Nothing answers at {self.url}: start the platform with `dataaggregator up`, "
                 "or name its address with --url or DATAAGGREGATOR_URL."
+            ) from error
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
+            raise UnreachableError(
+                f"{self.url} went away before it had answered {method} {path}: "
+                "whether that was carried out is not known."
             ) from error
 
     async def _renew(self, spent: str | None) -> None:

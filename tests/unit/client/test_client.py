@@ -27,6 +27,7 @@ class Gateway:
         self.application.router.add_get("/api/things", self.things)
         self.application.router.add_post("/api/things", self.create)
         self.application.router.add_put("/api/things/{name}", self.replace)
+        self.application.router.add_post("/api/gone", self.gone)
         self.application.router.add_get("/api/events", self.events)
         self.application.router.add_get("/api/files/{how}", self.file)
 
@@ -43,6 +44,12 @@ class Gateway:
             return web.json_response({"status": 401, "code": "token-expired", "detail": "Log in again."}, status=401)
         place = int(request.query.get("cursor", "0"))
         return web.json_response({"items": [{"n": place}], "next_cursor": str(place + 1) if place < 2 else None})
+
+    async def gone(self, request: web.Request) -> web.Response:
+        """Killed before it could answer."""
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """As the gateway does: one that is not whole is cut."""
@@ -171,6 +178,12 @@ async def test_a_download_is_written_as_it_comes_and_one_that_is_cut_is_told(tmp
         assert (tmp_path / "file").read_bytes() == b"halfwhole"
         with (tmp_path / "file").open("wb") as into, pytest.raises(UnreachableError, match="not all"):
             await client.download("/api/files/cut", into)
+
+
+async def test_a_gateway_that_goes_away_before_it_answers_is_told_as_what_is_not_known() -> None:
+    async with serving(Gateway()) as url, Client(url, token="ended") as client:
+        with pytest.raises(UnreachableError, match="POST /api/gone: whether that was carried out is not known"):
+            await client.post("/api/gone")
 
 
 async def test_an_address_where_nothing_answers_is_told_with_its_cure() -> None:
