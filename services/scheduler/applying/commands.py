@@ -54,6 +54,7 @@ class ApplyCommands:
 
     async def apply(self, asked: Asked) -> Applied:
         """All of it, or nothing; only what breaks off between the two services leaves a half, which is told."""
+        await self._tidy(asked.workspace)
         token = new_id()
         async with self.database.transaction(asked.workspace) as tx:
             broke_off_at = await store.claim(tx, asked.workspace, token, asked.author.name)
@@ -62,6 +63,17 @@ class ApplyCommands:
             saved = await self._save_connectors(asked, planned, token)
             own = await self._save_own(asked, saved, token)
         return Applied(_in_order([*saved, *own]), broke_off_at)
+
+    async def _tidy(self, workspace: UUID) -> None:
+        """Connectors that an apply which broke off has not brought about never were; the others stay."""
+        async with self.database.transaction(workspace) as tx:
+            expected = await store.expected_in_vain(tx, workspace)
+        if not expected:
+            return
+        there = await self.pipelines.keep(workspace, expected)
+        async with self.database.transaction(workspace) as tx:
+            await connectors.stay(tx, workspace, {id_: token for id_, token in expected.items() if id_ in there})
+            await connectors.forget(tx, workspace, {id_: token for id_, token in expected.items() if id_ not in there})
 
     @asynccontextmanager
     async def _turn(self, workspace: UUID, token: UUID) -> AsyncIterator[None]:
@@ -106,7 +118,7 @@ class ApplyCommands:
         except (Invalid, Conflict):
             async with self.database.transaction(asked.workspace) as tx:
                 new = [one.id for one in checked.values() if one.outcome == "created" and one.id is not None]
-                await connectors.forget(tx, asked.workspace, new, token)
+                await connectors.forget(tx, asked.workspace, dict.fromkeys(new, token))
                 await store.set_saving(tx, asked.workspace, token, False)
             raise
 

@@ -42,6 +42,14 @@ async def broke_off(tx: Connection, workspace: UUID) -> datetime | None:
     return found
 
 
+async def expected_in_vain(tx: Connection, workspace: UUID) -> dict[UUID, UUID]:
+    """Connectors that an apply was about to have saved when it broke off: id → its token."""
+    statement = """
+        SELECT c.id, c.leaving FROM scheduler.connectors c JOIN scheduler.applies a ON a.token = c.leaving
+        WHERE a.workspace_id = $1 AND c.workspace_id = $1 AND a.ends_at <= clock_timestamp()"""
+    return {row["id"]: row["leaving"] for row in await tx.fetch(statement, workspace)}
+
+
 async def set_saving(tx: Connection, workspace: UUID, token: UUID, saving: bool) -> None:
     """Whether the other service may have saved its part while ours is not."""
     statement = "UPDATE scheduler.applies SET saving = $3 WHERE workspace_id = $1 AND token = $2"

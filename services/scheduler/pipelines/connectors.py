@@ -98,10 +98,12 @@ async def expect(tx: Connection, workspace: UUID, connectors: Collection[Connect
     )
 
 
-async def forget(tx: Connection, workspace: UUID, connectors: Collection[UUID], token: UUID) -> None:
-    """Expected ones that their owner has refused: they never were."""
-    statement = "DELETE FROM scheduler.connectors WHERE workspace_id = $1 AND id = ANY($2) AND leaving = $3"
-    await tx.execute(statement, workspace, list(connectors), token)
+async def forget(tx: Connection, workspace: UUID, tokens: Mapping[UUID, UUID]) -> None:
+    """Expected ones that their owner has refused, or does not have: they never were."""
+    await tx.executemany(
+        "DELETE FROM scheduler.connectors WHERE workspace_id = $1 AND id = $2 AND leaving = $3",
+        [(workspace, id_, token) for id_, token in tokens.items()],
+    )
 
 
 async def stay(tx: Connection, workspace: UUID, tokens: Mapping[UUID, UUID]) -> None:

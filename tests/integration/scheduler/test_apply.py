@@ -243,6 +243,45 @@ async def test_what_breaks_off_between_the_services_is_told_and_completed_by_the
     assert (await applied(control, definitions()))["broke_off_at"] is None
 
 
+async def test_what_an_apply_expected_when_it_broke_off_is_not_left_behind(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died before the connectors were saved: the next one gives them other ids."""
+
+    async def silence() -> None:
+        raise Transient("service-unavailable", "The service connectors did not answer within 30 seconds.")
+
+    with monkeypatch.context() as patched:
+        between(patched, silence, after=False)
+        assert (await apply(control, definitions())).status == 503
+    assert await everything(control) == []
+    assert await known(control) == [("warehouse", True)]
+    assert outcomes(await applied(control, definitions())) == ["created"] * 4
+    assert await known(control) == [("warehouse", False)]
+
+
+async def test_one_that_is_refused_its_turn_leaves_alone_what_another_expects(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    async def another_comes() -> None:
+        assert (await apply(control, definitions())).status == 409
+        seen.append(await known(control))
+
+    with monkeypatch.context() as patched:
+        between(patched, another_comes, after=False)
+        await applied(control, definitions())
+    assert seen == [[("warehouse", True)]]
+
+
+async def known(control: Control) -> list[tuple[str, bool]]:
+    """The connectors that the scheduler knows, and whether they are leaving."""
+    async with control.ports.database.transaction(control.workspace) as tx:
+        rows = await tx.fetch("SELECT name, leaving IS NOT NULL AS leaving FROM scheduler.connectors")
+    return [(row["name"], row["leaving"]) for row in rows]
+
+
 async def test_an_apply_that_somebody_spoils_between_the_services_says_what_is_saved(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
