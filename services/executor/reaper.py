@@ -11,6 +11,7 @@ from services.executor.commands import AttemptEnd, run_error, settle, time_out_q
 from services.executor.domain import End
 from services.executor.limiting import move_up
 from services.executor.store import lanes
+from services.executor.store import logs as log_store
 from services.executor.store import runs as store
 from services.executor.store.runs import Run
 from services.executor.whereabouts import ProcessIdentity, end_orphan, is_provably_gone
@@ -18,6 +19,9 @@ from services.executor.whereabouts import ProcessIdentity, end_orphan, is_provab
 _log = logs.get(__name__)
 
 BATCH = 20
+
+GAP = "The executor of this attempt died or was cut off: lines of its last moment may be missing here."
+"""Lines wait half a second before they are stored; who follows the log is told that some may have gone."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class Reaper:
             end_orphan(ProcessIdentity.from_json(run.process))
         detail = "The executor of the attempt died or was cut off; what it committed is asked from the destination."
         error = run_error("executor-lost", detail, retryable=True)
+        await log_store.add_warning(tx, run.workspace_id, run.run_id, run.attempt, GAP)
         verdict = await settle(tx, run, AttemptEnd(End.LOST, error))
         _log.warning(why, run_id=str(run.run_id), lease_epoch=run.epoch, status=verdict.status)
 

@@ -69,6 +69,19 @@ async def add_lines(tx: Connection, workspace: UUID, told: Sequence[RunLines]) -
     )
 
 
+async def add_warning(tx: Connection, workspace: UUID, run_id: UUID, attempt: int, message: str) -> None:
+    """In the place of an attempt that cannot speak any more; the caller holds the run's row."""
+    await tx.execute(
+        """INSERT INTO executor.logs (run_id, workspace_id, attempt, at, level, message, fields)
+           VALUES ($1, $2, $3, clock_timestamp(), $4, $5, '{}')""",
+        run_id,
+        workspace,
+        attempt,
+        LEVELS.index("warning"),
+        message,
+    )
+
+
 async def count_lines(tx: Connection, run_id: UUID) -> int:
     found: int = await tx.fetchval("SELECT count(*) FROM executor.logs WHERE run_id = $1", run_id)
     return found
