@@ -10,10 +10,8 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dataaggregator.bus.rabbitmq.topology import lasting
 from dataaggregator.client import Client
 from dataaggregator.composition import compose
-from dataaggregator.contracts.platform import BusResendRequested
 from dataaggregator.installed import installed_services
 from dataaggregator.settings import Settings
 from deploy.local.process import free_ports
@@ -22,8 +20,8 @@ from tests.faults.invariants import Bus
 START_SECONDS = 90.0
 STOP_SECONDS = 40.0
 SERVICES = ("auth", "connectors", "executor", "gateway", "scheduler")
-PROGRAM = Path(sys.executable).with_name("dataaggregator")
-EVERYBODYS = (BusResendRequested.event_type,)
+ROOT = Path(__file__).parents[2]
+PROGRAM = (str(Path(sys.executable).with_name("dataaggregator")),)
 EMAIL, PASSWORD = "ada@example.org", "correct horse battery staple"
 SETTINGS = {
     "SECRET_KEY": "only-for-tests-only-for-tests-only-for-tests",
@@ -76,18 +74,19 @@ class Cluster:
         """Run `dataaggregator` with these words, as a deployment does before its services start."""
         (self.folder / "home").mkdir(parents=True, exist_ok=True, mode=0o700)
         done = subprocess.run(
-            [str(PROGRAM), *words], env=self.environment, capture_output=True, text=True, timeout=120, check=False
+            [*PROGRAM, *words], env=self.environment, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, f"{words}: {done.stdout} {done.stderr}"
         return done.stdout
 
-    def start(self, *groups: Sequence[str]) -> None:
+    def start(self, *groups: Sequence[str], program: Sequence[str] = PROGRAM) -> None:
         """Start these, or all, and wait until they are ready."""
         chosen = [tuple(group) for group in groups] or self.groups
         for group in chosen:
             with self.log(group).open("ab") as sink:
                 self._processes[group] = subprocess.Popen(
-                    [str(PROGRAM), "serve", *group],
+                    [*program, "serve", *group],
+                    cwd=ROOT,
                     env=self.environment,
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
@@ -123,6 +122,12 @@ class Cluster:
         process.kill()
         process.wait(STOP_SECONDS)
 
+    def bury(self, group: Sequence[str], within_seconds: float) -> None:
+        """Wait until a process has died as if it had been killed."""
+        code = self._processes[tuple(group)].wait(within_seconds)
+        assert code == -signal.SIGKILL, f"{group} ended with {code}:\n{self.printed()}"
+        del self._processes[tuple(group)]
+
     def stop(self) -> list[int]:
         """Ask all to stop; returns their exit codes."""
         for process in self._processes.values():
@@ -139,13 +144,7 @@ class Cluster:
         return client
 
 
-def bus_of(cluster: Cluster) -> Bus:
-    """What the invariants look at on the bus of the whole platform."""
-    settings = Settings.load(cluster.environment)
-    services = [service.build(compose(settings)) for service in installed_services()]
-    handled = {
-        service.schema: [*lasting(handler.message.event_type for handler in service.handlers), *EVERYBODYS]
-        for service in services
-        if service.schema is not None
-    }
-    return Bus(handled, {"gateway": "gateway.feed"})
+def bus_of(environment: Mapping[str, str]) -> Bus:
+    """What the invariants look at on the bus of a whole platform with these settings."""
+    ports = compose(Settings.load(environment))
+    return Bus.of(service.build(ports) for service in installed_services())

@@ -8,18 +8,25 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
 from dataaggregator.db import Database
 from dataaggregator.settings import Settings
+from deploy.local.rabbitmq import Broker
+from tests.faults import invariants
+from tests.faults.at_rest import SmallBus
 from tests.faults.full import FullPlatform, full_platform
 from tests.faults.invariants import Connection
 from tests.faults.mortal import Nursery
 from tests.faults.rows import Files, Warehouse
 from tests.faults.small_bus import small_services
 from tests.integration.bus.rig import Rig
+
+EVERYTHING = os.environ.get("FAULTS") == "all"
+FIRST_SEED = int(os.environ.get("FAULT_SEED", "1"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,9 +35,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if marker is None:
         return
     few, many = marker.args
-    first = int(os.environ.get("FAULT_SEED", "1"))
-    times = many if os.environ.get("FAULTS") == "all" else few
-    metafunc.parametrize("seed", range(first, first + times))
+    times = many if EVERYTHING else few
+    metafunc.parametrize("seed", range(FIRST_SEED, FIRST_SEED + times))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
+    """A row of the fault matrix that does not look at the invariants proves little: it fails."""
+    before = len(invariants.checked)
+    called = yield
+    row = pyfuncitem.get_closest_marker("faults") is not None
+    if row and pyfuncitem.path.stem not in invariants.NO_ROWS:
+        assert len(invariants.checked) > before, "a row of the fault matrix ends with `invariants.check`"
+    return called
 
 
 @pytest.fixture
@@ -70,6 +87,14 @@ async def rig(database: Database, settings: Settings, rabbitmq_url: str) -> Asyn
     """The bus's three small services on RabbitMQ, declared, and not yet at work in this process."""
     async with small_services(database, settings, rabbitmq_url) as rig:
         yield rig
+
+
+@pytest.fixture
+def small_bus(connection: Connection, rabbit_server: Broker, rabbitmq_url: str, seed: int) -> SmallBus:
+    """What a row on the bus ends with. In `make test` the broker is asked after the first try of each, for its figures
+    are some seconds old."""
+    asked = EVERYTHING or seed == FIRST_SEED
+    return SmallBus(connection, (rabbit_server, rabbitmq_url.rpartition("/")[2]) if asked else None)
 
 
 @pytest.fixture

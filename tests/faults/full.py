@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,14 @@ from dataaggregator.embedded.postgres import EmbeddedPostgres
 from deploy.local.rabbitmq import PrivateRabbit
 from deploy.local.redis import PrivateRedis
 from tests.faults import invariants
+from tests.faults.at_rest import connected
 from tests.faults.cluster import Cluster, bus_of
+from tests.faults.invariants import Connection, Copied, Healed, Loaded
+from tests.faults.rows import Warehouse
 from tests.private import VHOST, PrivateServers
 
 GROUPS = (("gateway", "auth"), ("connectors", "scheduler"), ("executor",))
+_, SCHEDULER, EXECUTOR = GROUPS
 SETTINGS = {
     "BUS_WATCH_SECONDS": "5",
     "RUN_SLOTS": "4",
@@ -62,21 +66,40 @@ class FullPlatform:
             assert time.monotonic() < deadline, f"of {family} some still run"
             time.sleep(0.01)
 
-    async def check(self, secrets: Sequence[str] = ()) -> None:
+    async def check(
+        self, *, warehouse: Warehouse | None = None, loaded: Sequence[Loaded] = (), copied: Sequence[Copied] = ()
+    ) -> None:
         """The invariants; then whether all processes are those that were started."""
-        connection = await asyncpg.connect(self.postgres.url)
-        try:
-            platform = invariants.Platform(
+        secrets = [self.rabbit.broker.password, self.cluster.environment["SECRET_KEY"]]
+        async with self.connection() as connection:
+            healed = Healed(
+                "the whole platform" if loaded or copied else "the whole platform, about events",
                 connection,
-                bus_of(self.cluster),
-                secrets=[self.rabbit.broker.password, self.cluster.environment["SECRET_KEY"], *secrets],
+                bus_of(self.cluster.environment),
+                warehouse=None if warehouse is None else warehouse.connection,
+                loaded=loaded,
+                copied=copied,
+                home=self.cluster.folder / "home",
+                pid=self.cluster.pid(EXECUTOR),
+                secrets=secrets if warehouse is None else [*secrets, warehouse.password],
                 files=[self.cluster.log(group) for group in self.cluster.groups],
                 broker=(self.rabbit.broker, VHOST),
             )
-            await invariants.check_platform(platform)
-        finally:
-            await connection.close()
+            await invariants.check(healed)
         assert self.cluster.alive(), self.cluster.printed()
+
+    async def move_away(self, pid: int) -> list[asyncpg.Record]:
+        """Let it seem that this executor died on another machine: its leases have to end. What it held."""
+        async with self.connection() as connection:
+            return await connection.fetch(
+                """UPDATE executor.runs SET owner = owner || '{"pid_namespace": "elsewhere"}', process = NULL
+                   WHERE status = 'running' AND (owner->>'pid')::int = $1 RETURNING run_id, lease_until""",
+                pid,
+            )
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """To the platform's database, as its owner."""
+        return connected(self.postgres.url)
 
 
 @contextmanager
@@ -95,6 +118,23 @@ def full_platform(folder: Path) -> Iterator[FullPlatform]:
         finally:
             codes = cluster.stop()
         assert set(codes) == {0}, cluster.printed()
+
+
+async def make_replication(client: Client, name: str, folder: Path, streams: int) -> list[Copied]:
+    """A pipeline of this name over so many small files, one after the other; what it is to write."""
+    (folder / "in").mkdir(parents=True)
+    copied = [Copied(folder / "in" / f"t{n}.csv", folder / "out" / f"t{n}") for n in range(streams)]
+    for one in copied:
+        one.source.write_text("id\n1\n2\n")
+    config = {"root": folder.as_uri(), "format": "csv"}
+    await client.post("/api/connectors", {"name": name, "type": "files", "config": config})
+    replicate = {
+        "from": {"connector": name, "streams": ["in/*"]},
+        "to": {"connector": name, "schema": "out", "write": "replace"},
+        "parallelism": 1,
+    }
+    await client.post("/api/pipelines", {"name": name, "replicate": replicate})
+    return copied
 
 
 async def back(client: Client, pipeline: str, within_seconds: float = BACK_WITHIN_SECONDS) -> None:

@@ -14,6 +14,7 @@ import aiohttp
 
 from dataaggregator.client import Client
 from dataaggregator.ids import new_id
+from tests.faults.invariants import Copied
 
 ANSWER_SECONDS = 15.0
 PAUSE_SECONDS = 0.02
@@ -54,6 +55,13 @@ async def make_pipelines(client: Client, folder: Path) -> list[str]:
         sources = {"rows": {"connector": source.name, "stream": "rows.csv"}}
         await client.post("/api/pipelines", {"name": each, "sources": sources, "destinations": [destination]})
     return names
+
+
+def copies(folder: Path, pipelines: list[str]) -> list[Copied]:
+    """What these pipelines have written, beside what they read; the first of them has had a run."""
+    name = pipelines[0].rpartition("-")[0]
+    found = [Copied(folder / f"{name}-in" / "rows.csv", folder / f"{name}-out" / f"{each}.csv") for each in pipelines]
+    return [found[0], *(one for one in found[1:] if one.target.exists())]
 
 
 @asynccontextmanager

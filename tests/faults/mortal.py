@@ -33,7 +33,8 @@ PARENTS = (__name__, "tests.faults.schedulers")
 Die = Callable[[], Awaitable[None]]
 
 
-def _around(owner: type[Any], name: str, *, before: Die | None = None, after: Die | None = None) -> None:
+def around(owner: type[Any], name: str, *, before: Die | None = None, after: Die | None = None) -> None:
+    """Let every call of a method pass these places."""
     original = getattr(owner, name)
 
     async def wrapped(*words: Any, **named: Any) -> Any:
@@ -61,12 +62,12 @@ def _while_sending(die: Die) -> None:
 
 
 PLACES: dict[str, Callable[[Die], None]] = {
-    "relay, before it sends": lambda die: _around(Publisher, "publish", before=die),
+    "relay, before it sends": lambda die: around(Publisher, "publish", before=die),
     "relay, before all is confirmed": _while_sending,
-    "relay, confirmed and not marked": lambda die: _around(Publisher, "publish", after=die),
-    "consumer, before it applies": lambda die: _around(Receiver, "_judge", before=die),
-    "consumer, applied and not acknowledged": lambda die: _around(IncomingMessage, "ack", before=die),
-    "consumer, just acknowledged": lambda die: _around(IncomingMessage, "ack", after=die),
+    "relay, confirmed and not marked": lambda die: around(Publisher, "publish", after=die),
+    "consumer, before it applies": lambda die: around(Receiver, "_judge", before=die),
+    "consumer, applied and not acknowledged": lambda die: around(IncomingMessage, "ack", before=die),
+    "consumer, just acknowledged": lambda die: around(IncomingMessage, "ack", after=die),
 }
 
 

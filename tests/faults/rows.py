@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -56,6 +57,11 @@ def _lines(ids: list[int], salt: int) -> Iterator[str]:
 class Warehouse:
     url: str
     connection: Connection
+
+    @property
+    def password(self) -> str:
+        """What nobody may ever see."""
+        return urlsplit(self.url).password or ""
 
     async def fill(self, table: str, write: WriteMode, file: Path) -> None:
         """A table as somebody left it before the first run."""

@@ -1,6 +1,5 @@
 """A slot of a backfill whose run process is killed is loaded once, and the pipeline's own cursor stays where it is."""
 
-import os
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +12,7 @@ from dataaggregator.dataplane.failpoints import KILLS, VARIABLE
 from dataaggregator.settings import Settings
 from services.executor.domain import Status
 from tests.faults import invariants
+from tests.faults.at_rest import check_place
 from tests.faults.invariants import Loaded
 from tests.faults.rows import TABLE, Warehouse
 from tests.integration.executor.place import Place, open_place
@@ -82,6 +82,6 @@ async def test_a_slot_killed_at_a_failpoint_is_loaded_once(
             assert ended.lost == 1, "the failpoint was not passed"
             ledger = await place.client.get(f"/api/runs/{run.run_id}/ledger")
             assert ledger["receipts"][0]["committed"] == behind - first
+            assert await warehouse.connection.fetch(STATE, pipeline) == before
             loaded = Loaded(TABLE, oracle, str(run.run_id), slot_of(backfill, start, end).id)
-            await invariants.check(warehouse.connection, loaded, ledger, settings.home, os.getpid())
-    assert await warehouse.connection.fetch(STATE, pipeline) == before
+            await check_place(place, warehouse, loaded)

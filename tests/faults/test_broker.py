@@ -9,7 +9,7 @@ import pytest
 
 from deploy.local.rabbitmq import PrivateRabbit
 from tests.faults.full import FullPlatform, back, is_green, until
-from tests.faults.load import load, make_pipelines
+from tests.faults.load import copies, load, make_pipelines
 from tests.private import VHOST
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
@@ -46,7 +46,7 @@ async def test_a_broker_that_is_away_costs_no_call_and_no_event(
             await back(client, pipelines[0])
     failed = sum(answers.failed.values())
     assert failed <= answers.asked * (1 - SHARE_ANSWERED), f"{answers.failed} of {answers.asked}"
-    await full.check()
+    await full.check(copied=copies(full.cluster.folder, pipelines))
 
 
 async def delete_queue(rabbit: PrivateRabbit, service: str) -> None:
@@ -75,4 +75,4 @@ async def test_what_the_broker_lost_is_seen_mended_and_made_up_for(
                 await remove_bindings(full.rabbit, service)
                 await until(client, lambda status: not is_green(status), RED_WITHIN_SECONDS, "nobody saw it")
             await back(client, pipelines[0])
-    await full.check()
+    await full.check(copied=copies(full.cluster.folder, pipelines))

@@ -8,7 +8,7 @@ import pytest
 
 from dataaggregator.settings import Settings
 from services.executor.domain import Status
-from tests.faults import invariants
+from tests.faults.at_rest import check_place
 from tests.faults.invariants import Loaded
 from tests.faults.rows import MODES, TABLE, Files, Warehouse, definition
 from tests.integration.executor.place import open_place
@@ -35,11 +35,6 @@ async def test_a_cancel_at_any_moment_leaves_the_destination_before_or_after(
         ended = await place.ended(run.run_id, OBEYED_WITHIN_SECONDS)
         assert time.monotonic() - began < OBEYED_WITHIN_SECONDS
         assert ended.status in {Status.CANCELLED, Status.SUCCEEDED}, await place.error_detail(run.run_id)
-        ledger = await place.client.get(f"/api/runs/{run.run_id}/ledger") if ended.status is Status.SUCCEEDED else None
-    oracle = await warehouse.make_oracle(TABLE, write, old, *([] if ledger is None else [new]))
-    if ledger is None:
-        await invariants.check_destination(warehouse.connection, TABLE, oracle)
-        await invariants.check_nothing_left(warehouse.connection, settings.home, None)
-    else:
-        loaded = Loaded(TABLE, oracle, str(run.run_id))
-        await invariants.check(warehouse.connection, loaded, ledger, settings.home, None)
+        committed = ended.status is Status.SUCCEEDED
+        oracle = await warehouse.make_oracle(TABLE, write, old, *([new] if committed else []))
+        await check_place(place, warehouse, Loaded(TABLE, oracle, str(run.run_id) if committed else None))

@@ -1,6 +1,5 @@
 """A load in chunks whose run process is killed again and again: every row once, every chunk whole, each count once."""
 
-import os
 import random
 from typing import Any
 
@@ -10,6 +9,7 @@ from dataaggregator.dataplane.failpoints import CHUNK_KILLS, KILLS, VARIABLE
 from dataaggregator.settings import Settings
 from services.executor.domain import Status
 from tests.faults import invariants
+from tests.faults.at_rest import check_place
 from tests.faults.invariants import Loaded
 from tests.faults.rows import TABLE, Warehouse
 from tests.integration.executor.place import Place, open_place
@@ -69,8 +69,6 @@ async def test_a_load_in_chunks_killed_at_a_failpoint_has_every_row_once(
             (receipt,) = ledger["receipts"]
             assert 4 <= receipt["chunks"] <= -(-ROWS // chunk_rows)
             assert sum(stage["rejected"] for stage in ledger["stages"]) == ROWS // 50
-            await invariants.check(
-                warehouse.connection, Loaded(TABLE, oracle, str(run.run_id)), ledger, settings.home, os.getpid()
-            )
             aside = await place.client.get(f"/api/runs/{run.run_id}/rejected/summary")
             assert aside["rows"] == ROWS // 50
+            await check_place(place, warehouse, Loaded(TABLE, oracle, str(run.run_id)))

@@ -1,7 +1,6 @@
 """A disk without room, a bomb or an endless loop ends its own run with a plain word, and nobody else's."""
 
 import asyncio
-import os
 import random
 import resource
 import time
@@ -15,6 +14,8 @@ import pytest
 from dataaggregator.settings import Settings
 from services.executor.domain import Status, has_ended
 from tests.faults import invariants
+from tests.faults.at_rest import check_place
+from tests.faults.invariants import Loaded
 from tests.faults.rows import TABLE, Files, Warehouse, definition
 from tests.integration.executor.place import Place, open_place
 
@@ -73,8 +74,7 @@ async def test_what_lacks_something_fails_plainly_and_its_neighbour_succeeds(
         assert ended.status in {Status.FAILED, Status.TIMED_OUT}, await place.error_detail(lacking.run_id)
         assert await place.error(lacking.run_id) in want.codes, await place.error_detail(lacking.run_id)
         oracle = await warehouse.make_oracle(TABLE, "append", old, new)
-        await invariants.check_destination(warehouse.connection, TABLE, oracle)
-        await invariants.check_nothing_left(warehouse.connection, settings.home, os.getpid())
+        await check_place(place, warehouse, Loaded(TABLE, oracle, str(neighbour.run_id)))
 
 
 def lacking_definition(place: Place, folder: Path, warehouse: str, want: Want) -> dict[str, Any]:

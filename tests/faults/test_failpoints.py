@@ -1,9 +1,7 @@
 """The run process is killed at each step of the loading protocol, once; the next attempt ends the run rightly."""
 
 import asyncio
-import os
 import random
-from uuid import UUID
 
 import pytest
 
@@ -11,9 +9,10 @@ from dataaggregator.dataplane.failpoints import KILLS, VARIABLE
 from dataaggregator.settings import Settings
 from services.executor.domain import Status
 from tests.faults import invariants
+from tests.faults.at_rest import check_place
 from tests.faults.invariants import Loaded
 from tests.faults.rows import MODES, TABLE, Files, Warehouse, WriteMode, definition
-from tests.integration.executor.place import Place, open_place
+from tests.integration.executor.place import open_place
 
 pytestmark = pytest.mark.faults
 
@@ -51,7 +50,8 @@ async def _killed(settings: Settings, warehouse: Warehouse, files: Files, failpo
             ended = await place.ended(run.run_id)
             assert ended.status is Status.SUCCEEDED, await place.error_detail(run.run_id)
             assert ended.lost == 1, "the failpoint was not passed"
-            await check(place, settings, warehouse, run.run_id, await warehouse.make_oracle(TABLE, write, old, new))
+            oracle = await warehouse.make_oracle(TABLE, write, old, new)
+            await check_place(place, warehouse, Loaded(TABLE, oracle, str(run.run_id)))
 
 
 @pytest.mark.tries(2, 60)
@@ -68,10 +68,4 @@ async def test_a_run_process_killed_at_random_is_followed_by_an_attempt_that_end
         ended = await place.ended(run.run_id)
         assert ended.status is Status.SUCCEEDED, await place.error_detail(run.run_id)
         oracle = await warehouse.make_oracle(TABLE, write, files.write("nothing before", range(0)), rows)
-        await check(place, settings, warehouse, run.run_id, oracle)
-
-
-async def check(place: Place, settings: Settings, warehouse: Warehouse, run_id: UUID, oracle: str) -> None:
-    ledger = await place.client.get(f"/api/runs/{run_id}/ledger")
-    loaded = Loaded(TABLE, oracle, str(run_id))
-    await invariants.check(warehouse.connection, loaded, ledger, settings.home, os.getpid())
+        await check_place(place, warehouse, Loaded(TABLE, oracle, str(run.run_id)))

@@ -7,10 +7,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
 from aiohttp import web
@@ -18,7 +16,8 @@ from aiohttp import web
 from dataaggregator.client import Client
 from dataaggregator.ids import new_id
 from tests.faults.cluster import Cluster
-from tests.faults.full import FullPlatform
+from tests.faults.follower import Follower
+from tests.faults.full import FullPlatform, make_replication
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
@@ -64,46 +63,6 @@ async def happen(client: Client, mark: str, count: int) -> None:
         await client.post("/api/connectors", body)
 
 
-@dataclass
-class Follower:
-    """Comes to one gateway after the other, each time with the id of what it heard last."""
-
-    urls: list[str]
-    path: str
-    headers: dict[str, str]
-    chance: random.Random
-    heard: list[tuple[str | None, str | None, Json]] = field(default_factory=list)
-    moves: int = 0
-
-    async def follow(self, over: asyncio.Event) -> None:
-        async with aiohttp.ClientSession() as session:
-            while not over.is_set():
-                self.moves += 1
-                try:
-                    async with asyncio.timeout(self.chance.uniform(0.05, LONGEST_STAY_SECONDS)):
-                        await self._stay(session, over)
-                except (aiohttp.ClientError, TimeoutError):
-                    continue
-
-    async def _stay(self, session: aiohttp.ClientSession, over: asyncio.Event) -> None:
-        last = next((id_ for id_, _, _ in reversed(self.heard) if id_ is not None), "0")
-        headers = {**self.headers, "Accept": "text/event-stream", "Last-Event-ID": last}
-        async with session.get(self.chance.choice(self.urls) + self.path, headers=headers) as answer:
-            assert answer.status in {200, 502, 503}, await answer.text()
-            fields: dict[str, str] = {}
-            async for raw in answer.content:
-                line = raw.decode().rstrip("\n")
-                if line:
-                    name, _, value = line.partition(": ")
-                    fields[name] = value
-                elif "data" in fields:
-                    self.heard.append((fields.get("id"), fields.get("event"), orjson.loads(fields["data"])))
-                    fields = {}
-                    if self.heard[-1][1] == "end":
-                        over.set()
-                        return
-
-
 def follower(full: FullPlatform, replicas: list[Cluster], client: Client, path: str, chance: random.Random) -> Follower:
     urls = [full.cluster.url, *(one.url for one in replicas)]
     return Follower(urls, path, {"Authorization": f"Bearer {client.tokens[0]}"}, chance)
@@ -138,6 +97,7 @@ async def test_a_listener_that_moves_between_gateways_that_die_hears_everything_
     assert positions == sorted(set(positions))
     names = [told["data"]["name"] for _, _, told in listener.heard if told["data"]["name"].startswith(mark)]
     assert sorted(names) == sorted(f"{mark}-{number}" for number in range(EVENTS)), listener.moves
+    await full.check()
 
 
 @dataclass
@@ -203,6 +163,7 @@ async def test_every_event_reaches_every_receiver_under_its_id_although_gateways
                 assert one["response_status"] == 204, one
             await client.delete(f"/api/webhooks/{name}")
         assert sum(receivers.calls.values()) >= RECEIVERS * EVENTS // 4
+    await full.check()
 
 
 @pytest.mark.tries(1, 20)
@@ -210,17 +171,8 @@ async def test_who_follows_a_log_through_gateways_that_die_reads_each_line_once_
     full: FullPlatform, replicas: list[Cluster], chance: random.Random
 ) -> None:
     mark, over = f"log-{new_id().hex}", asyncio.Event()
-    folder = full.cluster.folder / mark
-    _write(folder)
     async with full.client() as client:
-        config = {"root": folder.as_uri()}
-        await client.post("/api/connectors", {"name": mark, "type": "files", "config": config})
-        replicate = {
-            "from": {"connector": mark, "streams": ["in/*"]},
-            "to": {"connector": mark, "schema": "out"},
-            "parallelism": 1,
-        }
-        await client.post("/api/pipelines", {"name": mark, "replicate": replicate})
+        copied = await make_replication(client, mark, full.cluster.folder / mark, STREAMS)
         run = await client.start_run(mark)
         reader = follower(full, replicas, client, f"/api/runs/{run['id']}/logs", chance)
         killing = asyncio.create_task(kill_some(replicas, chance, over))
@@ -231,9 +183,4 @@ async def test_who_follows_a_log_through_gateways_that_die_reads_each_line_once_
     assert (kind, end["status"]) == ("end", "succeeded")
     assert len(lines) >= STREAMS
     assert [one["line"] for _, _, one in told] == lines
-
-
-def _write(folder: Path) -> None:
-    (folder / "in").mkdir(parents=True)
-    for number in range(STREAMS):
-        (folder / "in" / f"t{number}.csv").write_text("id\n1\n2\n")
+    await full.check(copied=copied)

@@ -1,11 +1,15 @@
 """The invariants see what they are there to see: each turns red when what it watches over is broken."""
 
 import asyncio
+import sys
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import aio_pika
+import asyncpg
 import pytest
 
 from dataaggregator.bus import EmbeddedBus
@@ -13,7 +17,7 @@ from dataaggregator.db import Database
 from dataaggregator.settings import Settings
 from deploy.local.rabbitmq import Broker
 from tests.faults import invariants
-from tests.faults.invariants import Bus, Connection, events, runs
+from tests.faults.invariants import Bus, Connection, Copied, Healed, events, leftovers, runs
 from tests.integration.bus.rig import CONNECTOR_MESSAGES, LISTENER, ORDERLY, OTHER_MESSAGES, Rig, make_schemas
 
 TYPES = [message.event_type for message in CONNECTOR_MESSAGES]
@@ -54,6 +58,7 @@ async def spoken(database_url: str, database: Database, settings: Settings) -> N
 class TestEvents:
     async def test_all_is_well(self, connection: Connection) -> None:
         await invariants.check_events(connection, BUS)
+        await invariants.check_versions(connection)
         await invariants.check_order(connection, "orderly.effects")
 
     @pytest.mark.parametrize(
@@ -67,14 +72,24 @@ class TestEvents:
             ("DELETE FROM orderly.effects WHERE sequence = 4", "I3: inbox and effects of orderly differ: 1"),
             (f"INSERT INTO listener.effects ({APPLIED}) SELECT {APPLIED} FROM listener.effects", TWICE),
             (f"INSERT INTO listener.parked ({PARKED}) SELECT {TO_PARK} FROM speaker.outbox", BOTH),
-            ("UPDATE speaker.subject_sequences SET last_sequence = 9", "I4: holes in what speaker says: 2"),
-            ("UPDATE orderly.subject_positions SET last_sequence = 9", "I4: holes in what orderly heard: 2"),
         ],
     )
     async def test_harm_is_seen(self, connection: Connection, harm: str, seen: str) -> None:
         await connection.execute(harm)
         with pytest.raises(AssertionError, match=seen):
             await invariants.check_events(connection, BUS, within_seconds=1.0)
+
+    @pytest.mark.parametrize(
+        ("harm", "seen"),
+        [
+            ("UPDATE speaker.subject_sequences SET last_sequence = 9", "I4: holes in what speaker says: 2"),
+            ("UPDATE orderly.subject_positions SET last_sequence = 9", "I4: holes in what orderly heard: 2"),
+        ],
+    )
+    async def test_holes_are_seen(self, connection: Connection, harm: str, seen: str) -> None:
+        await connection.execute(harm)
+        with pytest.raises(AssertionError, match=seen):
+            await invariants.check_versions(connection)
 
     async def test_what_never_arrives_is_seen(self, connection: Connection) -> None:
         await connection.execute("UPDATE speaker.outbox SET published_at = NULL WHERE sequence = 1")
@@ -138,6 +153,108 @@ class TestRuns:
         await connection.execute("UPDATE executor.runs SET status = 'queued', finished_at = NULL")
         with pytest.raises(AssertionError, match="I7: stuck"):
             await runs.check_runs_end(connection, within_seconds=0.2)
+
+
+GOOD = '{"balanced": true, "edges": [{"handed_over": 2, "taken": 2}], "stages": [], "receipts": []}'
+WON = f"""
+    UPDATE executor.runs SET lease_epoch = 2;
+    INSERT INTO executor.attempts (run_id, workspace_id, lease_epoch, number, executor, started_at, ended, ledger)
+        SELECT run_id, workspace_id, 1, 1, 'a', now(), 'lost', NULL::json FROM executor.runs UNION ALL
+        SELECT run_id, workspace_id, 2, 2, 'b', now(), 'succeeded', '{GOOD}' FROM executor.runs"""
+ORPHAN = ("-c", "import time; time.sleep(60)", "dataaggregator.dataplane")
+
+
+class TestCheck:
+    """The one check that every row ends with, on a whole platform in which a run has copied a file."""
+
+    @pytest.fixture
+    async def healed(self, connection: Connection, tmp_path: Path) -> Healed:
+        await connection.execute(PIPELINE + ";" + WON)
+        for name in ("in.csv", "out.csv", "some.log"):
+            (tmp_path / name).write_text("id\n1\n2\n")
+        copied = [Copied(tmp_path / "in.csv", tmp_path / "out.csv")]
+        logs = [tmp_path / "some.log"]
+        return Healed(
+            "the whole platform", connection, warehouse=connection, copied=copied, home=tmp_path, secrets=[SECRET],
+            files=logs,
+        )  # fmt: skip
+
+    async def test_all_is_well(self, healed: Healed) -> None:
+        before = len(invariants.checked)
+        await invariants.check(healed)
+        assert invariants.checked[before:] == ["the whole platform"]
+
+    @pytest.mark.parametrize(
+        ("harm", "seen"),
+        [
+            ("UPDATE executor.runs SET status = 'failed'", "I3: runs of the scheduler"),
+            ("INSERT INTO scheduler.subject_sequences VALUES ('s', 'p', gen_random_uuid(), 1)", "I4: holes in what"),
+            ("DELETE FROM scheduler.slots", "I5"),
+            ("UPDATE executor.attempts SET ledger = replace(ledger::text, '2}', '3}')::json", "I2"),
+            ("UPDATE executor.attempts SET ended = 'succeeded'", "I6"),
+            ("UPDATE executor.attempts SET ended = 'lost'", "I6"),
+            ("UPDATE executor.attempts SET lease_epoch = 3 WHERE number = 1", "I6"),
+            (f"CREATE TABLE gateway.leak AS SELECT '{SECRET}' AS kept", "I9"),
+            ("CREATE TABLE public._dataaggregator_stage_1 (id int)", "I10: staging left behind"),
+        ],
+    )
+    async def test_harm_in_the_database_is_seen(self, healed: Healed, harm: str, seen: str) -> None:
+        await healed.connection.execute(harm)
+        with pytest.raises(AssertionError, match=seen):
+            await invariants.check(healed)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "seen"),
+        [
+            ("out.csv", "id\n1\n2\n2\n", "I1: .* too many"),
+            ("out.csv", "id\n1\n", "I1: .* lacks"),
+            ("some.log", f"password={SECRET}", "I9"),
+        ],
+    )
+    async def test_harm_in_a_file_is_seen(self, healed: Healed, name: str, content: str, seen: str) -> None:
+        assert healed.home is not None
+        (healed.home / name).write_text(content)
+        with pytest.raises(AssertionError, match=seen):
+            await invariants.check(healed)
+
+    async def test_a_run_process_that_nobody_owns_is_seen(
+        self, healed: Healed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(leftovers, "GONE_WITHIN_SECONDS", 0.2)
+        orphan = await asyncio.create_subprocess_exec(sys.executable, *ORPHAN, cwd=healed.home)
+        with pytest.raises(AssertionError, match=rf"I10: processes \[{orphan.pid}\]"):
+            await invariants.check(healed)
+        orphan.kill()
+        await orphan.wait()
+        await invariants.check(healed)
+
+    async def test_a_transaction_that_nobody_ends_is_seen(
+        self, healed: Healed, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(leftovers, "GONE_WITHIN_SECONDS", 0.2)
+        other = await asyncpg.connect(database_url)
+        await other.execute("BEGIN")
+        with pytest.raises(AssertionError, match=r"I10: .*idle in transaction"):
+            await invariants.check(healed)
+        await other.close()
+
+    @pytest.mark.parametrize("lacking", [{"copied": ()}, {"secrets": ()}, {"home": None}])
+    async def test_a_row_that_does_not_say_where_to_look_is_refused(
+        self, healed: Healed, lacking: dict[str, Any]
+    ) -> None:
+        with pytest.raises(AssertionError):
+            await invariants.check(replace(healed, **lacking))
+
+
+def test_what_cannot_apply_is_an_invariant_and_has_a_reason() -> None:
+    for made_of, reasons in invariants.CANNOT.items():
+        assert set(reasons) < set(invariants.CHECKS), made_of
+        assert all(reasons.values()), made_of
+    assert invariants.CANNOT["the whole platform"] == {}
+
+
+def test_modules_that_are_no_rows_are_there() -> None:
+    assert all(Path(__file__).with_name(f"{name}.py").exists() for name in invariants.NO_ROWS)
 
 
 class TestCanaries:

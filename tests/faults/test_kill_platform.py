@@ -13,7 +13,7 @@ import pytest
 
 from dataaggregator.client import TERMINAL, Client
 from tests.e2e.platform import Platform
-from tests.faults import invariants
+from tests.faults.at_rest import check_embedded
 from tests.faults.invariants import Loaded
 from tests.faults.rows import Files, Warehouse, WriteMode
 
@@ -95,7 +95,5 @@ async def test_a_killed_platform_ends_its_run_after_a_restart(
     async with administrator(platform) as client:
         final = await ended(client, run["id"])
         assert final["status"] == "succeeded", f"killed after {pause:.3f} s: {final['error']}"
-        ledger = await client.get(f"/api/runs/{run['id']}/ledger")
     oracle = await warehouse.make_oracle(table, write, old, new)
-    loaded = Loaded(table, oracle, run["id"])
-    await invariants.check(warehouse.connection, loaded, ledger, platform.home.path, platform.pid)
+    await check_embedded(platform, warehouse, Loaded(table, oracle, run["id"]))

@@ -9,10 +9,8 @@ from dataaggregator.bus import verdict
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection as Transaction
 from dataaggregator.errors import Invalid, Permanent, Transient
-from tests.faults import invariants
-from tests.faults.invariants import Connection
+from tests.faults.at_rest import SmallBus
 from tests.faults.mortal import POISON, Fate, Mortal, Nursery
-from tests.faults.small_bus import BUS
 from tests.integration.bus.rig import LISTENER, ORDERLY, Rig, eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -43,7 +41,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.tries(5, 100)
 async def test_a_poison_message_is_set_aside_and_no_innocent_one(
-    rig: Rig, connection: Connection, nursery: Nursery, seed: int, chance: random.Random
+    rig: Rig, small_bus: SmallBus, nursery: Nursery, seed: int, chance: random.Random
 ) -> None:
     kind = list(KINDS)[seed % len(KINDS)]
     before = [event for n in range(INNOCENT) for event in await rig.say(f"s{n}", times=chance.randint(1, 10))]
@@ -55,8 +53,7 @@ async def test_a_poison_message_is_set_aside_and_no_innocent_one(
         tries = await failures(rig, KINDS[kind])
     assert tries <= MOST_TRIES
     assert await rig.value(f"SELECT tries FROM {LISTENER}.parked") <= MOST_TRIES
-    await invariants.check_events(connection, BUS)
-    await invariants.check_order(connection, f"{ORDERLY}.effects")
+    await small_bus.check()
     parked = f"SELECT event_id FROM {LISTENER}.parked UNION ALL SELECT event_id FROM {ORDERLY}.parked"
     assert [row["event_id"] for row in await rig.rows(parked)] == [poison]
     assert {effect["event_id"] for effect in await rig.effects(LISTENER)} == {*before, *after}

@@ -14,7 +14,7 @@ import pytest
 
 from dataaggregator.db import Database
 from dataaggregator.settings import Settings
-from tests.faults import invariants
+from tests.faults.at_rest import check_schedulers
 from tests.faults.invariants import Connection
 from tests.faults.schedulers import Schedulers, save_pipelines, save_trigger, schedulers
 from tests.integration.control import until
@@ -56,8 +56,7 @@ async def test_three_schedulers_decide_each_slot_once_and_in_time_though_they_di
     gone = [slot for slot in slots if slot["outcome"] == "skipped"]
     assert {slot["reason"] for slot in gone} <= {"trigger-removed"}
     assert all(slot["decided_at"] >= lives[slot["schedule_id"]]["retired_at"] for slot in gone)
-    await invariants.check_slots(connection)
-    await invariants.check_sequences(connection, "scheduler")
+    await check_schedulers(connection)
     late = sorted(slot["decided_at"] - slot["slot_at"] for slot in slots)[int(len(slots) * 0.99)]
     assert late <= timedelta(seconds=LAG_SECONDS), f"one in a hundred of {len(slots)} is late by {late}"
 

@@ -7,15 +7,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import asyncpg
 import pytest
 
 from dataaggregator.client import TERMINAL, Client
 from dataaggregator.settings import Settings
 from deploy.local.rabbitmq import PrivateRabbit
-from tests.faults import invariants
 from tests.faults.bounds import FORMULAS, bound_seconds
-from tests.faults.full import GROUPS, FullPlatform, Json, answered
+from tests.faults.full import EXECUTOR, SCHEDULER, FullPlatform, Json, answered
 from tests.faults.invariants import Loaded
 from tests.faults.rows import Warehouse
 from tests.integration.bus.rig import eventually
@@ -25,7 +23,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 ROWS = 40
 QUERY = f"SELECT i::bigint AS id FROM generate_series(1, {ROWS}) i, LATERAL (SELECT pg_sleep(0.1 + i * 0)) s ORDER BY i"
 LONGEST_DOWN_SECONDS = 5.0
-_, SCHEDULER, EXECUTOR = GROUPS
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,14 @@ class Death:
 
     kill: Callable[[], None]
     start: Callable[[], object]
-    bury: Callable[[], Awaitable[None]] | None = None
+    bury: Callable[[], Awaitable[object]] | None = None
 
 
 def death_of(what: str, full: FullPlatform) -> Death:
     match what:
         case "an executor":
-            cluster = full.cluster
-            return Death(lambda: cluster.kill(EXECUTOR), lambda: cluster.start(EXECUTOR), lambda: move_away(full))
+            cluster, pid = full.cluster, full.cluster.pid(EXECUTOR)
+            return Death(lambda: cluster.kill(EXECUTOR), lambda: cluster.start(EXECUTOR), lambda: full.move_away(pid))
         case "a scheduler":
             return Death(lambda: full.cluster.kill(SCHEDULER), lambda: full.cluster.start(SCHEDULER))
         case "the broker":
@@ -54,18 +51,6 @@ def death_of(what: str, full: FullPlatform) -> Death:
 def begin(rabbit: PrivateRabbit) -> None:
     rabbit.launch()
     rabbit.wait()
-
-
-async def move_away(full: FullPlatform) -> None:
-    """It died on another machine: nobody can see that it is gone, its lease has to end."""
-    connection = await asyncpg.connect(full.postgres.url)
-    try:
-        elsewhere = """owner || '{"pid_namespace": "elsewhere"}'"""
-        await connection.execute(
-            f"UPDATE executor.runs SET owner = {elsewhere}, process = NULL WHERE owner IS NOT NULL"
-        )
-    finally:
-        await connection.close()
 
 
 @pytest.mark.tries(1, 5)
@@ -89,16 +74,12 @@ async def test_a_run_ends_within_the_published_bound_after_a_death(
         down = time.monotonic() - died_at
         took, ended = await end_of(client, run, died_at)
         assert ended["status"] == "succeeded", ended["error"]
-        ledger = await client.get(f"/api/runs/{run['id']}/ledger")
     bound = bound_seconds(what, Settings.load(full.cluster.environment), down)
     said = f"{what} was down for {down:.1f} s: the run ended after {took:.1f} s of {bound:.1f} and {work:.1f} of work"
     print(said)  # noqa: T201 - the figure that was measured
     assert took <= bound + work, said
     await warehouse.connection.execute(f"CREATE TABLE oracle AS SELECT generate_series(1, {ROWS})::bigint AS id")
-    loaded = Loaded("public.rows", "oracle", run["id"])
-    home, pid = full.cluster.folder / "home", full.cluster.pid(EXECUTOR)
-    await invariants.check(warehouse.connection, loaded, ledger, home, pid)
-    await full.check()
+    await full.check(warehouse=warehouse, loaded=[Loaded("public.rows", "oracle", run["id"])])
 
 
 async def make_pipeline(client: Client, warehouse: Warehouse) -> str:

@@ -9,8 +9,11 @@ import pytest
 
 from dataaggregator.settings import Settings
 from deploy.local.redis import PrivateRedis
+from services.auth.app import build
+from tests.faults import invariants
+from tests.faults.invariants import Bus, Connection, Healed
 from tests.faults.proxy import Proxy, Side
-from tests.integration.auth.conftest import auth_settings
+from tests.integration.auth.conftest import ADMIN, auth_settings
 from tests.integration.redis.installation import BOUND_SECONDS, OTHERS, PROCESSES, Installation, open_installation
 
 __all__ = ["auth_settings"]
@@ -71,10 +74,15 @@ def heal(redis_server: PrivateRedis, proxies: list[Proxy]) -> None:
 
 @pytest.mark.tries(2, 20)
 async def test_revoked_stays_revoked(
-    installation: Installation, redis_server: PrivateRedis, proxies: list[Proxy], chance: random.Random
+    installation: Installation,
+    redis_server: PrivateRedis,
+    proxies: list[Proxy],
+    connection: Connection,
+    chance: random.Random,
 ) -> None:
     living = await installation.auths[0].token()
     ended: list[str] = []
+    refreshing: list[str] = []
     for _ in range(ROUNDS):
         auth = chance.choice(installation.auths)
         auth.clock.forward(60)  # or the account had too many logins
@@ -89,6 +97,7 @@ async def test_revoked_stays_revoked(
             trouble(redis_server, proxies, chance)
         await installation.all_answer(pair["access_token"], 401, BOUND_SECONDS)
         ended.append(pair["access_token"])
+        refreshing.append(pair["refresh_token"])
         for token in ended:
             assert await installation.statuses(token) == [401] * OTHERS
         assert await installation.statuses(living) == [200] * OTHERS
@@ -102,3 +111,5 @@ async def test_revoked_stays_revoked(
             await asyncio.sleep(0.05)
     for token in ended:
         assert await installation.statuses(token) == [401] * OTHERS
+    bus, secrets = Bus.of([build(installation.auths[0].ports)]), [ADMIN[1], living, *ended, *refreshing]
+    await invariants.check(Healed("auth and who asks it", connection, bus, secrets=secrets))

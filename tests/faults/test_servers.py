@@ -13,7 +13,7 @@ import pytest
 from dataaggregator.client import ApiError, Client
 from tests.faults.cluster import EMAIL, PASSWORD
 from tests.faults.full import FullPlatform, back
-from tests.faults.load import load, make_pipelines
+from tests.faults.load import copies, load, make_pipelines
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
@@ -35,7 +35,7 @@ async def test_a_database_that_was_killed_is_used_again_in_half_a_minute(
             await asyncio.sleep(chance.uniform(0.5, LONGEST_FAULT_SECONDS))
             full.postgres.start()
             await back(client, pipelines[0])
-    await full.check()
+    await full.check(copied=copies(full.cluster.folder, pipelines))
 
 
 @dataclass
@@ -114,7 +114,7 @@ async def test_without_redis_who_was_sent_away_stays_away(full: FullPlatform, se
                     await back(client, pipelines[0])
             await back(client, pipelines[0])
             await asyncio.sleep(chance.uniform(0, 2.0))
-    await full.check()
+    await full.check(copied=copies(full.cluster.folder, pipelines))
 
 
 async def work_goes_on(full: FullPlatform, client: Client, pipeline: str) -> None:

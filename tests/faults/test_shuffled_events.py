@@ -15,9 +15,7 @@ from dataaggregator.bus.rabbitmq.wire import to_message
 from dataaggregator.bus.relay import EVENT_COLUMNS
 from dataaggregator.contracts.connector import ConnectorTested
 from dataaggregator.contracts.envelope import Event
-from tests.faults import invariants
-from tests.faults.invariants import Connection
-from tests.faults.small_bus import BUS
+from tests.faults.at_rest import SmallBus
 from tests.integration.bus.rig import LISTENER, ORDERLY, SPEAKER, WORKSPACE, Rig
 
 pytestmark = pytest.mark.faults
@@ -29,7 +27,7 @@ TWICE = 0.1
 
 @pytest.mark.tries(1, 20)
 async def test_doubled_and_shuffled_events_are_applied_once_in_their_order(
-    rig: Rig, connection: Connection, rabbitmq_url: str, chance: random.Random
+    rig: Rig, small_bus: SmallBus, rabbitmq_url: str, chance: random.Random
 ) -> None:
     message = ConnectorTested(connector_id=uuid4(), ok=True)
     async with rig.database.transaction(WORKSPACE) as tx:
@@ -41,8 +39,7 @@ async def test_doubled_and_shuffled_events_are_applied_once_in_their_order(
     chance.shuffle(copies)
     rig.start(LISTENER, ORDERLY)
     await publish(rabbitmq_url, copies)
-    await invariants.check_events(connection, BUS)
-    await invariants.check_order(connection, f"{ORDERLY}.effects")
+    await small_bus.check()
     assert len(await rig.effects(ORDERLY)) == SUBJECTS * EACH
 
 

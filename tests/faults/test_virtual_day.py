@@ -13,7 +13,7 @@ import pytest
 from dataaggregator.db import Database
 from dataaggregator.settings import Settings
 from services.scheduler.pipelines.domain import Pipeline
-from tests.faults import invariants
+from tests.faults.at_rest import check_schedulers
 from tests.faults.day import (
     LONGEST_DELAY,
     Day,
@@ -134,8 +134,7 @@ async def test_each_slot_of_a_day_is_fired_once_or_skipped_with_a_reason(
     endings = Counter(slot["reason"] or slot["outcome"] for slot in slots)
     print(f"{len(slots)} slots, {racing.killed} schedulers killed: {dict(endings)}")  # noqa: T201 - what was tried
     assert {"fired", "skipped"} == {slot["outcome"] for slot in slots}
-    await invariants.check_slots(connection)
-    await invariants.check_sequences(connection, "scheduler")
+    await check_schedulers(connection)
 
 
 async def live(world: World, racing: Schedulers, clock: VirtualClock, chance: random.Random) -> None:

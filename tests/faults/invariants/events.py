@@ -2,17 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import asyncpg
 
+from dataaggregator.bus.rabbitmq.topology import lasting
+from dataaggregator.contracts.platform import BusResendRequested
+from dataaggregator.service import Service
 from deploy.local.rabbitmq import Broker
 
 SETTLED_WITHIN_SECONDS = 60.0
 HELD_AT_MOST_SECONDS = 30.0
-WITHOUT_EFFECT = "bus.resend_requested.v1"
+WITHOUT_EFFECT = BusResendRequested.event_type
+"""Every bus heeds it by itself."""
 # The broker's figures are so old at most.
 FIGURES_SECONDS = 6.0
 
@@ -29,9 +33,19 @@ class Bus:
     handled: Mapping[str, Collection[str]]
     effects: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, services: Iterable[Service]) -> "Bus":
+        """What these services listen to."""
+        handled = {
+            service.schema: [*lasting(handler.message.event_type for handler in service.handlers), WITHOUT_EFFECT]
+            for service in services
+            if service.schema is not None
+        }
+        return cls(handled, {"gateway": "gateway.feed"} if "gateway" in handled else {})
+
 
 async def check_events(connection: Connection, bus: Bus, within_seconds: float = SETTLED_WITHIN_SECONDS) -> None:
-    """I3 and I4, once everything that is on its way has arrived."""
+    """I3, once everything that is on its way has arrived."""
     await settled(connection, bus, within_seconds)
     said = await _said(connection)
     for schema, types in bus.handled.items():
@@ -39,6 +53,10 @@ async def check_events(connection: Connection, bus: Bus, within_seconds: float =
         await _check_applied(connection, schema, wanted)
         if schema in bus.effects:
             await _check_effects(connection, schema, bus.effects[schema])
+
+
+async def check_versions(connection: Connection) -> None:
+    """I4, of whoever speaks and whoever hears in order."""
     for schema in await schemas(connection):
         await check_sequences(connection, schema)
         await _check_positions(connection, schema)

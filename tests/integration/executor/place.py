@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -84,6 +84,7 @@ class Place:
     client: Client
     workspace: UUID
     connectors: dict[str, dict[str, Any]]
+    services: Sequence[Service]
 
     def connect(self, connector_type: str, **config: Any) -> dict[str, str]:
         """A connector as a definition names it."""
@@ -208,4 +209,4 @@ async def open_place(
         async with Client(auth, token=token) as me:
             workspace = UUID((await me.get("/api/auth/me"))["default_workspace_id"])
         async with Client(ports.directory.url("executor"), token=token) as client:
-            yield Place(ports, client, workspace, connectors)
+            yield Place(ports, client, workspace, connectors, services)
