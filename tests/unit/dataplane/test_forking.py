@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import uvloop
 
 from dataaggregator.dataplane.forking import host
 from dataaggregator.dataplane.forking.host import Forked, Forks, Lent, Template, last_words
+from dataaggregator.dataplane.forking.template import _Template
 from dataaggregator.errors import Transient
 
 ROOT = Path(__file__).parents[3]
@@ -273,3 +275,16 @@ async def test_a_process_that_cannot_be_started_says_why(
         await template.close()
     assert refused.value.code == "run-process-lost"
     assert ("No module named" in caplog.text) is (why == "its template has ended")
+
+
+def test_a_template_outlives_who_asked_for_what_it_cannot_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more() -> int:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    channel, asking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    status, left = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with channel, asking, status, Path(os.devnull).open() as stderr:
+        socket.send_fds(asking, [b"{}"], (status.fileno(), stderr.fileno()))
+        left.close()
+        monkeypatch.setattr(os, "fork", no_more)
+        assert _Template(channel)._answer() is None

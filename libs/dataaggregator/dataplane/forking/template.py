@@ -96,8 +96,8 @@ class _Template:
         try:
             pid = os.fork()
         except OSError as error:
-            told.send(str(-(error.errno or 1)).encode())
-            told.close()
+            with told, contextlib.suppress(OSError):  # nobody may want to know any more
+                told.send(str(-(error.errno or 1)).encode())
         else:
             if pid == 0:
                 return self._born(json.loads(request), told, stderr, held)
