@@ -69,8 +69,11 @@ class Extract(BaseModel):
 def extracts(run_folder: Path) -> Iterator[Extract]:
     """All complete ones of earlier attempts, the newest first."""
     for record in sorted(run_folder.glob(f"pass-*/{RECORD}"), reverse=True):
-        if data := record.read_bytes():  # the machine may have stopped before the counts were on its disk
-            yield Extract.model_validate_json(data)
+        try:
+            extract = Extract.model_validate_json(record.read_bytes())
+        except ValueError:  # the machine stopped before the counts were on its disk
+            continue
+        yield extract
 
 
 def pass_folder(run_folder: Path, attempt: int, number: int) -> Path:

@@ -17,7 +17,7 @@ from dataaggregator.contracts.transformation import TransformationDefinition
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class ConnectorUse(_Part):
