@@ -22,6 +22,8 @@ EXACT_CHARS = 16
 DIGITS = bytes(ord("0") if chr(sign) in "0123456789." else ord(" ") for sign in range(256))
 MANY = b"0" * EXACT_CHARS
 STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+TOO_DEEP = "it is nested too deeply to be read"
 BEFORE_COLONS = (b'":', b" :", b"\n:", b"\r:", b"\t:")
 
 
@@ -47,9 +49,23 @@ def loads(text: bytes) -> Any:
     ValueError where it is not JSON, DoubledKeyError where an object has a key twice: parsers keep the last one.
     """
     long = MANY in text.translate(DIGITS) and LONG.search(text) is not None
-    document = DECODER.decode(text.decode()) if long else orjson.loads(text)
-    see_no_key_doubled(text, document)
+    try:
+        document = DECODER.decode(text.decode()) if long else orjson.loads(text)
+        see_no_half_character(text, document)
+        see_no_key_doubled(text, document)
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
     return document
+
+
+def see_no_half_character(text: bytes, document: Any) -> None:
+    """Raises ValueError, as the quick parser does: no column and no file holds half of a surrogate pair."""
+    if HALF.search(text) is None:
+        return
+    try:
+        json.dumps(document, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a text has half of a surrogate pair") from error
 
 
 def see_no_key_doubled(text: bytes, document: Any) -> None:

@@ -7,7 +7,14 @@ from io import TextIOWrapper
 from itertools import islice
 from typing import Any, NamedTuple
 
-from dataaggregator.connector.documents import DECODER, DoubledKeyError, loads, see_no_key_doubled
+from dataaggregator.connector.documents import (
+    DECODER,
+    TOO_DEEP,
+    DoubledKeyError,
+    loads,
+    see_no_half_character,
+    see_no_key_doubled,
+)
 from dataaggregator.connector.records import SAMPLE_ROWS, Broken, Shaper
 from dataaggregator.dataplane.batch import Batch, portion
 from dataaggregator.errors import Invalid
@@ -117,6 +124,8 @@ class _Text:
             except json.JSONDecodeError:
                 if self._ended:
                     raise
+            except RecursionError as error:
+                raise ValueError(TOO_DEEP) from error
             else:
                 # A number at the very end of what is read could go on.
                 if end < len(self._text) or self._ended:
@@ -132,7 +141,10 @@ class _Text:
 
 def _of_element(text: str, value: Any) -> Any:
     try:
+        see_no_half_character(text.encode(), value)
         see_no_key_doubled(text.encode(), value)
-    except DoubledKeyError as error:
+    except RecursionError:
+        return Broken(text, TOO_DEEP)
+    except ValueError as error:
         return Broken(text, str(error))
     return value

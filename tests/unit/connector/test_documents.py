@@ -3,6 +3,7 @@
 import base64
 import json
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataaggregator.connector.documents import DoubledKeyError, as_written, loads, plain_text, records
-from dataaggregator.connector.records import Shaper, infer_schema
+from dataaggregator.connector.records import Broken, Shaper, infer_schema
 from dataaggregator.connector.typenames import parse_type
 from dataaggregator.errors import Invalid
-from dataaggregator_connectors.files.json_reading import JsonFile
+from dataaggregator_connectors.files.json_reading import JsonFile, elements
 
 NUMBERS = st.one_of(
     st.integers(-(10**30), 10**30).map(str),
@@ -140,3 +141,24 @@ def test_a_moment_no_reader_has_a_type_for_is_refused_by_column() -> None:
     rows = pa.record_batch({"day": pa.array([2_000_000_000], pa.int32()).cast(pa.date32())})
     with pytest.raises(Invalid, match="day"):
         records(rows)
+
+
+@pytest.mark.parametrize("number", ["1", "12345678901234567890123"])
+@pytest.mark.parametrize("text", [r"\ud800", r"a\uDFFFb", r"\ude00\ud83d"])
+def test_half_a_character_is_refused_whatever_stands_beside_it(number: str, text: str) -> None:
+    for broken in (f'{{"a": "{text}", "n": {number}}}', f'{{"{text}": {number}}}'):
+        with pytest.raises(ValueError, match="surrogate"):
+            loads(broken.encode())
+        (found,) = [element for _, element in elements(StringIO(f"[{broken}]"))]
+        assert isinstance(found, Broken)
+        assert found.text == broken
+    assert loads(f'{{"a": "\\ud83d\\ude00 \\u00dc", "n": {number}}}'.encode())["a"] == "\U0001f600 \u00dc"
+
+
+@pytest.mark.parametrize("inside", ["", "12345678901234567890123", '{"a": 1, "a": 2}'])
+def test_what_is_nested_too_deeply_is_refused(inside: str) -> None:
+    deep = "[" * 100_000 + inside + "]" * 100_000
+    with pytest.raises(ValueError, match=r"deeply|depth"):
+        loads(deep.encode())
+    with pytest.raises(ValueError, match="deeply"):
+        list(elements(StringIO(f"[{deep}]")))
