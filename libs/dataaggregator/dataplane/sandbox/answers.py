@@ -54,7 +54,7 @@ def decode_output(frame: wire.Frame) -> Output:
                 return _counts(header["counts"])
             case "done":
                 return Done()
-    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration, pa.ArrowException) as error:
         raise Permanent("sandbox-killed", f"the sandbox sent a {frame.kind} that cannot be read") from error
     raise Permanent("sandbox-killed", f"the sandbox sent a {frame.kind}, which no sandbox sends")
 
