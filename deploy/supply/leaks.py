@@ -29,7 +29,7 @@ _RULES: Mapping[str, re.Pattern[str]] = {
     "key of Stripe": re.compile(r"\b(?P<secret>[rs]k_live_[0-9A-Za-z]{20,})"),
     "key of an Azure account": re.compile(r"AccountKey=(?P<secret>[A-Za-z0-9+/]{86}==)"),
     "signed token": re.compile(r"\b(?P<secret>eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,})"),
-    "what the platform gives out": re.compile(r"\b(?P<secret>(?:dah?_|whsec_)[A-Za-z0-9_+/=-]{32,})"),
+    "what the platform gives out": re.compile(r"\b(?P<secret>(?:da[hr]?_|whsec_)[A-Za-z0-9_+/=-]{32,})"),
 }
 _NAMED = re.compile(
     r"(?i)(?:password|passwd|secret|token|(?:api|access|private)[_-]?key|credential)[\w-]*[\"']?\s*(?:=|:)\s*"

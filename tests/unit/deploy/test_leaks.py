@@ -55,6 +55,12 @@ def test_a_made_up_value_behind_a_secrets_name_is_found(name: str, written: str)
         assert list(leaks.leaks("a.yaml", written.format(name, value))), value
 
 
+@pytest.mark.parametrize("prefix", ["da_", "dah_", "dar_", "whsec_"])
+def test_each_kind_of_token_that_the_platform_gives_out_is_found(prefix: str) -> None:
+    token = prefix + base64.urlsafe_b64encode(DICE.randbytes(32)).decode()
+    assert [leak.rule for leak in leaks.leaks("a.md", f"use {token} here")] == ["what the platform gives out"]
+
+
 def test_what_every_rule_is_tried_with() -> None:
     assert set(PLANTED) == {*leaks._RULES, "value of a secret's name"}
 
