@@ -44,7 +44,7 @@ async def try_out(
     with at(STEPS):
         schemas = {name: table.schema for name, table in tables.items()}
         outputs = await sandbox.load((node,), schemas, (node.name,), samples=limit, mask_key=mask_key)
-    kept, refused = _Kept(), Refused(limit)
+    kept, refused = Output(limit), Refused(limit)
     flow = Flow(
         plan=plan,
         readers={name: _reader(name, table) for name, table in tables.items()},
@@ -57,7 +57,7 @@ async def try_out(
     await flow.run()
     written = write_up(plan, flow.tally)
     return {
-        "output": kept.rows[:limit],
+        "output": kept.rows,
         "schema": schema_as_json(outputs[node.name]),
         "steps": [
             _step(stage, node, flow, sandbox.stage_schemas) for stage in written.stages if stage.kind != "source"
@@ -121,14 +121,17 @@ class SampleSource:
             yield batch
 
 
-class _Kept:
-    def __init__(self) -> None:
+class Output:
+    """All rows counted, and the first of them kept: a step may make millions of a few."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
         self.rows: list[dict[str, Any]] = []
         self.count = 0
 
     async def write(self, batch: pa.RecordBatch) -> None:
         self.count += batch.num_rows
-        self.rows += rows_as_json(batch)
+        self.rows += rows_as_json(batch.slice(0, self._most - len(self.rows)))
 
 
 class Refused:
