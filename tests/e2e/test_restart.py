@@ -1,6 +1,7 @@
 """A stop and a start on the same home: nothing is lost, and what was under way goes on by itself."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -24,6 +25,12 @@ async def administrator(platform: Platform, http: aiohttp.ClientSession) -> Api:
     return await Api(http, platform.url, document).logged_in(*credentials)
 
 
+def _settled(platform: Platform) -> int:
+    """How many objects the platform has set apart as there for good, once it was up."""
+    said = [json.loads(line) for line in platform.log.read_text().splitlines() if '"event":"settled"' in line]
+    return int(said[-1]["objects"])
+
+
 @pytest.fixture
 async def second_warehouse(postgres_server: EmbeddedPostgres, empty_database_url: str) -> Warehouse:
     return Warehouse(empty_database_url)
@@ -45,6 +52,7 @@ async def test_a_stop_in_the_middle_of_a_run_loses_nothing(
         paths = ("/api/connectors", "/api/pipelines", "/api/users", "/api/workspaces")
         before = [await api.get(path) for path in paths]
         assert before[1]["items"][0]["last_run"]["status"] == "running"
+        assert _settled(platform) > 100_000
 
         assert await asyncio.to_thread(platform.stop) == 0, platform.printed()
         held.let_go.set()

@@ -16,7 +16,7 @@ from dataaggregator.client import ApiError, Client
 from dataaggregator.composition import addresses, compose, require_migrated, require_servers
 from dataaggregator.embedded.composition import EmbeddedPlatform
 from dataaggregator.errors import PlatformError
-from dataaggregator.host import Host, LoopEndedError
+from dataaggregator.host import Host, LoopEndedError, settle
 from dataaggregator.installed import installed
 from dataaggregator.settings import Settings, SettingsError
 from dataaggregator.telemetry import logs
@@ -68,6 +68,7 @@ def serve(services: tuple[str, ...]) -> None:
         async with Host(
             [service.build(ports) for service in chosen], ports, addresses=addresses(settings, services)
         ) as host:
+            settle()
             await host.stopped()
 
     telling(lambda: uvloop.run(work()))
@@ -114,6 +115,7 @@ def telling(act: Callable[[], T]) -> T:
 async def _run(platform: EmbeddedPlatform, work: Work, began: float) -> None:
     """The work goes on until it is done, a signal asks for the end, or a part of the platform fails."""
     async with platform.running():
+        settle()
         click.echo(f"The platform is up after {time.monotonic() - began:.1f} s: {platform.url}/api/docs")
         email, password = platform.administrator
         if platform.made_administrator:
