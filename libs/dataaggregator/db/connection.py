@@ -18,9 +18,13 @@ else:
     Connection = asyncpg.Connection
 
 
+# OIDs of pg_type.dat, the same on every PostgreSQL.
+_JSON = {"json": 114, "jsonb": 3802}
+
+
 class PooledConnection(asyncpg.Connection):
     """The driver's connection, whose transactions can begin with settings of their own in the same round trip, and
-    which knows the arrays that are sent over it."""
+    which knows the arrays that are sent over it, and JSON."""
 
     def begin(self, settings: str = "") -> Transaction:
         """A transaction to be entered once; `settings` are statements of ours, never of anybody else."""
@@ -29,6 +33,12 @@ class PooledConnection(asyncpg.Connection):
     async def _introspect_types(self, typeoids: Collection[int], timeout: float | None) -> Any:
         """What the driver asks before it can send or read types that are new to it."""
         return known(typeoids) or await super()._introspect_types(typeoids, timeout)  # type: ignore[misc]
+
+    async def _introspect_type(self, typename: str, schema: str) -> Any:
+        """What the driver asks before a type can have a codec of ours."""
+        if schema == "pg_catalog" and typename in _JSON:
+            return {"oid": _JSON[typename], "elemtype": 0, "kind": b"b"}
+        return await super()._introspect_type(typename, schema)  # type: ignore[misc]
 
 
 class _BegunWith(Transaction):
@@ -81,5 +91,5 @@ def json_texts(values: Iterable[Any]) -> list[str]:
 
 async def prepare(connection: Connection) -> None:
     """What each new connection gets: jsonb and json as Python values."""
-    for name in ("jsonb", "json"):
+    for name in _JSON:
         await connection.set_type_codec(name, schema="pg_catalog", encoder=_encode, decoder=orjson.loads, format="text")

@@ -37,7 +37,12 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] ",
     "timezone": "UTC",
     "lc_messages": "C",
+    "scram_iterations": "4096",  # of the passwords that people choose
 }
+SINCE = {"io_method": 18, "scram_iterations": 16}
+"""The first version of PostgreSQL that knows a setting."""
+OWN_ITERATIONS = 1
+"""The server's own password is 32 bytes of chance: nobody guesses it, and each connection pays for each iteration."""
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -160,6 +165,8 @@ class EmbeddedPostgres:
             "scram-sha-256",
             "-E",
             "UTF8",
+            "--set",
+            f"scram_iterations={OWN_ITERATIONS}",
         ]
         made = subprocess.run(
             self._command("initdb", [*options, "--locale=C.UTF-8", "--no-instructions", *unsafe]),
@@ -216,7 +223,7 @@ class EmbeddedPostgres:
         settings = {**SETTINGS, **({} if self._durable else UNSAFE_BUT_FAST), **own}
         arguments = ["-D", self._inside("data")]
         for name, value in settings.items():
-            if name != "io_method" or self._major() >= 18:
+            if self._major() >= SINCE.get(name, 0):
                 arguments += ["-c", f"{name}={value}"]
         log = self.folder / "postgres.log"
         with log.open("ab") as sink:

@@ -56,6 +56,23 @@ async def _fill(database: Database) -> tuple[UUID, UUID]:
     return one, other
 
 
+async def test_a_new_connection_asks_nothing_and_takes_json_as_values(
+    database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two questions of each connection, of which a platform opens dozens."""
+
+    async def asked(*_: object) -> None:
+        raise AssertionError("the server was asked for a type")
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_type", asked)
+    database = Database(database_url, settings)
+    await database.open()
+    async with database.platform() as tx:
+        for name in ("json", "jsonb"):
+            assert await tx.fetchval(f"SELECT $1::{name}", {"a": [1, None]}) == {"a": [1, None]}
+    await database.close()
+
+
 async def test_a_workspace_sees_only_its_own_rows(shop: Database) -> None:
     one, other = await _fill(shop)
     async with shop.transaction(one) as tx:

@@ -57,6 +57,15 @@ async def test_only_the_password_lets_one_in_and_only_its_owner_reads_it(tmp_pat
         assert stat.S_IMODE((tmp_path / "postgres").stat().st_mode) == 0o700
 
 
+async def test_a_guess_at_its_own_password_is_cheap_and_at_those_that_people_choose_is_not(tmp_path: Path) -> None:
+    """Its own cannot be guessed, and is checked for each connection of the platform."""
+    with EmbeddedPostgres(tmp_path / "postgres") as server:
+        await ask(server.url, "create role somebody password 'chosen by a person'")
+        stored = "select rolpassword from pg_authid where rolname = "
+        assert str(await ask(server.url, f"{stored} current_user")).startswith("SCRAM-SHA-256$1:")
+        assert str(await ask(server.url, f"{stored} 'somebody'")).startswith("SCRAM-SHA-256$4096:")
+
+
 async def test_it_starts_below_a_folder_that_is_closed_to_others_and_leaves_it_closed(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
