@@ -16,6 +16,7 @@ pytestmark = pytest.mark.security
 
 MEMORY = 512 << 20
 LIMIT_SECONDS = 3
+LOOP_SECONDS = 1
 STARTING_SECONDS = 3  # importing the engines, before the limit counts
 
 
@@ -50,9 +51,9 @@ async def test_a_memory_bomb_ends_in_its_limit(run: Any, neighbour: None, steps:
 async def test_an_endless_loop_ends_in_its_limit(run: Any, neighbour: None, steps: Any) -> None:
     spent = Spent()
     with pytest.raises(PlatformError) as caught:
-        await run(steps, memory_bytes=8 << 30, cpu_seconds=LIMIT_SECONDS, spent=spent)
+        await run(steps, memory_bytes=8 << 30, cpu_seconds=LOOP_SECONDS, spent=spent)
     assert caught.value.code == "sandbox-timeout", caught.value
-    assert LIMIT_SECONDS <= spent.seconds < STARTING_SECONDS + LIMIT_SECONDS + 1
+    assert LOOP_SECONDS <= spent.seconds < STARTING_SECONDS + LOOP_SECONDS + 1
 
 
 async def test_answers_start_the_processor_time_again(run: Any) -> None:
