@@ -33,7 +33,7 @@ class PrivateServers:
         self.rabbit.launch()
         self.redis.start()
         url = self._database_url or self.postgres.start()
-        return Servers(url, self.rabbit.url(VHOST), self.rabbit.broker, self.redis.url)
+        return Servers(url, self.rabbit.url(VHOST), self.rabbit.broker, self.redis)
 
     def wait(self) -> None:
         """Until the broker takes connections too."""

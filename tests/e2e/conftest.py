@@ -48,7 +48,7 @@ def servers(request: pytest.FixtureRequest, folder: Path) -> Iterator[Servers]:
     name = f"platform_{secrets.token_hex(4)}"
     asyncio.run(execute(postgres.url, f"CREATE DATABASE {name}"))
     with PrivateRedis(folder / "redis") as redis:
-        yield Servers(postgres.url.rpartition("/")[0] + f"/{name}", broker.make_vhost(name), broker, redis.url)
+        yield Servers(postgres.url.rpartition("/")[0] + f"/{name}", broker.make_vhost(name), broker, redis)
     broker.drop_vhost(name)
 
 

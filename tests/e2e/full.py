@@ -14,6 +14,7 @@ from pathlib import Path
 from dataaggregator.client import Client
 from deploy.local.process import free_ports
 from deploy.local.rabbitmq import Broker
+from deploy.local.redis import PrivateRedis
 from tests.e2e.platform import PROGRAM, STOP_SECONDS, Platform
 
 SERVICES = ("auth", "connectors", "executor", "scheduler", "gateway")
@@ -29,7 +30,7 @@ class Servers:
     database_url: str
     rabbitmq_url: str
     broker: Broker
-    redis_url: str
+    redis: PrivateRedis
 
     def environment(self) -> dict[str, str]:
         """The settings that name them."""
@@ -38,7 +39,7 @@ class Servers:
             "DATABASE_URL": self.database_url,
             "RABBITMQ_URL": self.rabbitmq_url,
             "RABBITMQ_MANAGEMENT_URL": self.broker.management_url.replace("://", f"://{login}@"),
-            "REDIS_URL": self.redis_url,
+            "REDIS_URL": self.redis.url,
         }
 
 
@@ -87,6 +88,11 @@ class FullPlatform(Platform):
     def pid(self) -> int:
         """The executor's process."""
         return self.processes["executor", 0].pid
+
+    @property
+    def redis(self) -> PrivateRedis:
+        """What its processes tell each other over, and keep nothing in."""
+        return self._servers.redis
 
     def gateway(self, number: int) -> str:
         """Where the gateway of a slice answers."""
