@@ -5,7 +5,7 @@ from prometheus_client.metrics_core import Metric
 from dataaggregator.catalogue import CATALOGUE, Entry
 from dataaggregator.reference.markdown import HEAD, table
 from dataaggregator.settings import Settings, is_secret, shown_default, unit, variable
-from dataaggregator.settings.oidc import OidcSettings
+from dataaggregator.settings.logins import LoginSettings
 from dataaggregator.telemetry.metrics import LABELS, REGISTRY
 
 
@@ -18,7 +18,7 @@ def settings() -> str:
             field.description or "",
         )
         for name, field in sorted(
-            Settings.model_fields.items(), key=lambda field: field[0] in OidcSettings.model_fields
+            Settings.model_fields.items(), key=lambda field: field[0] in LoginSettings.model_fields
         )
     ]
     rows_shown = table(("variable", "default", "unit", ""), rows)

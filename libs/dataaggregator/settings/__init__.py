@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from dataaggregator.rate import Rate
-from dataaggregator.settings.oidc import OidcSettings
+from dataaggregator.settings.logins import LoginSettings
 from dataaggregator.settings.values import (
     Allowed,
     Bytes,
@@ -44,7 +44,7 @@ class SettingsError(Exception):
     """One line for each variable that is wrong: what is wrong with it, and what would be right."""
 
 
-class Settings(OidcSettings):
+class Settings(LoginSettings):
     """All settings. A field is read from the environment variable of the same name in capitals, a secret also from the
     file that the variable with ``_FILE`` behind it names."""
 
@@ -131,27 +131,12 @@ class Settings(OidcSettings):
         86_400.0, description="How long a run may wait in the queue before it is timed out, seconds."
     )
 
-    # Secrets and tokens
+    # Secrets
     secret_key: SecretStr | None = Field(
         None, description="Key all stored secrets are sealed with, at least 32 characters; `openssl rand -hex 32`."
     )
     secret_key_previous: Annotated[tuple[SecretStr, ...], BeforeValidator(split)] = Field(
         (), description="Earlier values of SECRET_KEY that may still open what they sealed, comma-separated."
-    )
-    access_token_expire_minutes: Annotated[float, Field(gt=0, le=1440)] = Field(
-        30, description="Life of an access token, minutes."
-    )
-    refresh_token_expire_days: Annotated[float, Field(gt=0, le=365)] = Field(
-        7, description="Life of a refresh token, days."
-    )
-    bcrypt_cost: Annotated[int, Field(ge=4, le=18)] = Field(
-        12, description="Cost of a password hash; one more doubles the time."
-    )
-    password_min_length: Annotated[int, Field(ge=8, le=128)] = Field(
-        8, description="Characters a new password needs at least."
-    )
-    password_reset_expire_minutes: Annotated[float, Field(gt=0, le=10_080)] = Field(
-        60, description="Life of a token that sets a new password, minutes."
     )
 
     # Rate limits

@@ -108,14 +108,13 @@ class RevokedView(BaseModel):
 
 @dataclass(frozen=True)
 class Browsers:
-    """What a browser is given: a cookie that lives for `life_seconds`, and a token against forged calls."""
+    """What a browser is given: a cookie that lives as long as the session, and a token against forged calls."""
 
     csrf_key: bytes
-    life_seconds: int
 
     def begun(self, call: Call, pair: Pair) -> Answer:
-        view = BrowserView(csrf_token=self.csrf_token(str(pair.family)), expires_in=self.life_seconds)
-        return Answer(BegunView(view), headers=set_cookie(call, pair.refresh_token, self.life_seconds))
+        view = BrowserView(csrf_token=self.csrf_token(str(pair.family)), expires_in=pair.goes_on)
+        return Answer(BegunView(view), headers=set_cookie(call, pair.refresh_token, pair.goes_on))
 
     def csrf_token(self, family: str) -> str:
         return cookies.csrf_token(self.csrf_key, family)

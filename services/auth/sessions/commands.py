@@ -26,6 +26,7 @@ from .domain import (
     Account,
     Family,
     Grant,
+    Lives,
     RefreshToken,
     Use,
     claims,
@@ -48,7 +49,7 @@ _AFTER_THE_RIGHT_PASSWORD = {
 
 @dataclass(frozen=True)
 class Pair:
-    """What a client holds; `expires_in` is the access token's life in seconds.
+    """What a client holds; `expires_in` is the access token's life in seconds, `goes_on` the login's without a use.
 
     Of a browser's `family` the refresh token is the session that its cookie carries.
     """
@@ -56,6 +57,7 @@ class Pair:
     access_token: str
     refresh_token: str
     expires_in: int
+    goes_on: int
     family: UUID
 
 
@@ -72,7 +74,8 @@ class Sessions:
         # Foresees refresh tokens.
         self._successor = ports.keys.derive("refresh-successor")
         self._access_seconds = int(ports.settings.access_token_expire_minutes * 60)
-        self._refresh_life = timedelta(days=ports.settings.refresh_token_expire_days)
+        idle, whole = ports.settings.refresh_token_expire_days, ports.settings.session_expire_days
+        self._lives = Lives(timedelta(days=idle), timedelta(days=whole))
         # Whose people log in there and with no password.
         self._only_issuer = ports.settings.oidc_issuer if ports.settings.oidc_only else None
 
@@ -101,13 +104,14 @@ class Sessions:
         self, tx: Connection, account: Account, actor: Actor, detail: dict[str, Any], now: datetime, *, browser: bool
     ) -> Pair:
         """A login of an account that is locked, whichever way it was proved; `detail` is for the audit."""
-        token, family = first_token(), Family(new_id(), account.id, now + self._refresh_life, None, browser)
-        await store.add_family(tx, family, now)
+        token = first_token()
+        family = self._lives.prolonged(Family(new_id(), account.id, now, now, None, browser), now)
+        await store.add_family(tx, family)
         await store.add_token(tx, _new(token, family), now)
         who = Actor(account.id, account.email, actor.address, actor.request_id)
         deed = Deed("session.begun", "user", str(account.id), detail)
         await record(tx, who, deed, account.workspace_id, now)
-        return await self._pair(tx, account, family.id, token, now)
+        return await self._pair(tx, account, family, token, now)
 
     async def refresh(self, token: str) -> Pair:
         """The next pair of a family; raises Unauthenticated `refresh-invalid`, or `refresh-reused` for a stolen one."""
@@ -115,14 +119,14 @@ class Sessions:
             account = await store.lock_bearer(tx, digest(token))
             stored = await store.lock_token(tx, digest(token))
             now = self._clock.now()  # under the locks: later than any revocation that has been written down
-            use = Use.ENDED if stored is None else judge(stored, now)
+            use = Use.ENDED if stored is None else judge(stored, self._lives, now)
             if stored is None or account is None or not account.active or use is Use.ENDED or stored.family.browser:
                 raise Unauthenticated("refresh-invalid", "The refresh token is not valid any more; log in again.")
             if use is not Use.REUSE:
-                following = successor(self._successor, token, stored.nonce)
+                following, family = successor(self._successor, token, stored.nonce), stored.family
                 if use is Use.ROTATE:
-                    await self._rotate(tx, stored, following, now)
-                return await self._pair(tx, account, stored.family.id, following, now)
+                    family = await self._rotate(tx, stored, following, now)
+                return await self._pair(tx, account, family, following, now)
             revocation = await self._end(tx, stored.family, account.workspace_id, "reused", now)
         await self._revocations.revoke(revocation)
         raise Unauthenticated(
@@ -135,11 +139,11 @@ class Sessions:
             account = await store.lock_bearer(tx, digest(session))
             stored = await store.lock_token(tx, digest(session))
             now = self._clock.now()  # under the locks: later than any revocation that has been written down
-            ended = stored is None or not stored.family.browser or judge(stored, now) is not Use.ROTATE
+            ended = stored is None or not stored.family.browser or judge(stored, self._lives, now) is not Use.ROTATE
             if stored is None or ended or account is None or not account.active:
                 raise NotFound("session-ended", "This session has ended; log in again.")
-            await store.prolong_family(tx, stored.family.id, now + self._refresh_life)
-            return await self._pair(tx, account, stored.family.id, session, now)
+            family = await self._prolong(tx, stored.family, now)
+            return await self._pair(tx, account, family, session, now)
 
     def until(self, pair: Pair) -> datetime:
         """When an access token given just now ends, or a little before."""
@@ -212,10 +216,15 @@ class Sessions:
         metrics.LOGINS.of("succeeded").inc()
         return pair
 
-    async def _rotate(self, tx: Connection, spent: RefreshToken, following: str, now: datetime) -> None:
+    async def _rotate(self, tx: Connection, spent: RefreshToken, following: str, now: datetime) -> Family:
         await store.spend_token(tx, spent.digest, now)
         await store.add_token(tx, _new(following, spent.family), now)
-        await store.prolong_family(tx, spent.family.id, now + self._refresh_life)
+        return await self._prolong(tx, spent.family, now)
+
+    async def _prolong(self, tx: Connection, family: Family, now: datetime) -> Family:
+        longer = self._lives.prolonged(family, now)
+        await store.prolong_family(tx, longer)
+        return longer
 
     async def _end(self, tx: Connection, family: Family, workspace: UUID, reason: str, now: datetime) -> Revocation:
         await store.revoke_family(tx, family.id, reason, now)
@@ -223,13 +232,16 @@ class Sessions:
             tx, family.id, family.user_id, workspace, now=now, lifetime_seconds=self._access_seconds
         )
 
-    async def _pair(self, tx: Connection, account: Account, family_id: UUID, token: str, now: datetime) -> Pair:
+    async def _pair(self, tx: Connection, account: Account, family: Family, token: str, now: datetime) -> Pair:
+        """No access token outlives its login."""
         memberships = await store.memberships(tx, account.id)
         mine = [membership.workspace_id for membership in memberships]
         default = account.workspace_id if account.workspace_id in mine or not mine else mine[0]
-        grant = Grant(account.id, account.email, family_id, default, memberships)
-        signed = self._keys.sign(claims(grant, new_id(), now, self._access_seconds))
-        return Pair(signed, token, self._access_seconds, family_id)
+        grant = Grant(account.id, account.email, family.id, default, memberships)
+        goes_on = int((self._lives.end_of(family) - now).total_seconds())
+        seconds = min(self._access_seconds, goes_on)
+        signed = self._keys.sign(claims(grant, new_id(), now, seconds))
+        return Pair(signed, token, seconds, goes_on, family.id)
 
 
 def _new(token: str, family: Family) -> RefreshToken:

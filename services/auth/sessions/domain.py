@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -39,9 +39,25 @@ class Family:
 
     id: UUID
     user_id: UUID
+    begun_at: datetime
     expires_at: datetime
     revoked_at: datetime | None
     browser: bool = False  # its one token is in a cookie, and stays the same
+
+
+@dataclass(frozen=True)
+class Lives:
+    """How long a login goes on: `idle` without being used, `whole` however often it is."""
+
+    idle: timedelta
+    whole: timedelta
+
+    def prolonged(self, family: Family, now: datetime) -> Family:
+        return replace(family, expires_at=min(now + self.idle, family.begun_at + self.whole))
+
+    def end_of(self, family: Family) -> datetime:
+        """As it was written down, or sooner where less is allowed by now."""
+        return min(family.expires_at, family.begun_at + self.whole)
 
 
 @dataclass(frozen=True)
@@ -63,9 +79,9 @@ class Use(StrEnum):
     ENDED = "ended"
 
 
-def judge(token: RefreshToken, now: datetime) -> Use:
+def judge(token: RefreshToken, lives: Lives, now: datetime) -> Use:
     """A fresh token is rotated; a spent one repeats its successor for 30 s; later it betrays a theft."""
-    if token.family.revoked_at is not None or now >= token.family.expires_at:
+    if token.family.revoked_at is not None or now >= lives.end_of(token.family):
         return Use.ENDED
     if token.spent_at is None:
         return Use.ROTATE

@@ -68,12 +68,12 @@ async def save_bucket(tx: Connection, account: bytes, bucket: Bucket) -> None:
     )
 
 
-async def add_family(tx: Connection, family: Family, now: datetime) -> None:
+async def add_family(tx: Connection, family: Family) -> None:
     await tx.execute(
         "INSERT INTO auth.token_families (id, user_id, created_at, expires_at, browser) VALUES ($1, $2, $3, $4, $5)",
         family.id,
         family.user_id,
-        now,
+        family.begun_at,
         family.expires_at,
         family.browser,
     )
@@ -103,14 +103,17 @@ async def lock_bearer(tx: Connection, digest: bytes) -> Account | None:
 async def lock_token(tx: Connection, digest: bytes) -> RefreshToken | None:
     """The refresh token with this digest; its whole family stands still until this transaction ends."""
     row = await tx.fetchrow(
-        """SELECT t.digest, t.nonce, t.spent_at, f.id, f.user_id, f.expires_at, f.revoked_at, f.browser
+        """SELECT t.digest, t.nonce, t.spent_at, f.id, f.user_id, f.created_at AS begun_at, f.expires_at, f.revoked_at,
+                  f.browser
            FROM auth.refresh_tokens t JOIN auth.token_families f ON f.id = t.family_id
            WHERE t.digest = $1 FOR UPDATE""",
         digest,
     )
     if row is None:
         return None
-    family = Family(row["id"], row["user_id"], row["expires_at"], row["revoked_at"], row["browser"])
+    family = Family(
+        **{name: row[name] for name in ("id", "user_id", "begun_at", "expires_at", "revoked_at", "browser")}
+    )
     return RefreshToken(row["digest"], family, row["nonce"], row["spent_at"])
 
 
@@ -118,8 +121,8 @@ async def spend_token(tx: Connection, digest: bytes, now: datetime) -> None:
     await tx.execute("UPDATE auth.refresh_tokens SET spent_at = $2 WHERE digest = $1", digest, now)
 
 
-async def prolong_family(tx: Connection, family_id: UUID, expires_at: datetime) -> None:
-    await tx.execute("UPDATE auth.token_families SET expires_at = $2 WHERE id = $1", family_id, expires_at)
+async def prolong_family(tx: Connection, family: Family) -> None:
+    await tx.execute("UPDATE auth.token_families SET expires_at = $2 WHERE id = $1", family.id, family.expires_at)
 
 
 async def revoke_family(tx: Connection, family_id: UUID, reason: str, now: datetime) -> bool:

@@ -152,6 +152,32 @@ async def test_a_refresh_token_runs_out_after_seven_days_without_use(api: Api) -
     assert (await refreshed(api, pair["refresh_token"]))[0] == 401
 
 
+async def test_a_login_ends_after_thirty_days_however_often_it_is_refreshed(api: Api) -> None:
+    pair = await api.login()
+    for _ in range(5):
+        api.clock.forward(5.9 * 86_400)
+        status, pair = await refreshed(api, pair["refresh_token"])
+        assert (status, pair["expires_in"]) == (200, 1800)
+    api.clock.forward(0.5 * 86_400 - 600)
+    status, pair = await refreshed(api, pair["refresh_token"])
+    assert (status, pair["expires_in"]) == (200, 600)  # no token outlives its login
+    api.clock.forward(599)
+    assert (await api.call("GET", "/api/auth/me", token=pair["access_token"]))[0] == 200
+    api.clock.forward(1)
+    assert (await api.call("GET", "/api/auth/me", token=pair["access_token"]))[0] == 401
+    status, told = await refreshed(api, pair["refresh_token"])
+    assert (status, told["code"]) == (401, "refresh-invalid")
+
+
+async def test_a_shorter_life_counts_for_logins_that_have_begun(auth_settings: Settings, clock: SetClock) -> None:
+    async with started(auth_settings, clock) as api:
+        pair = await api.login()
+    clock.forward(86_400)
+    async with started(auth_settings.model_copy(update={"session_expire_days": 1}), clock) as api:
+        assert (await refreshed(api, pair["refresh_token"]))[0] == 401
+        assert (await api.login())["expires_in"] == 1800
+
+
 async def test_logout_ends_the_family_and_its_access_token_at_once(api: Api) -> None:
     pair, other = await api.login(), await api.login()
     status, _, _ = await api.call("POST", "/api/auth/logout", {"refresh_token": pair["refresh_token"]})

@@ -152,6 +152,19 @@ async def test_a_session_lives_on_with_every_call_and_ends_without(platform: Pla
     assert (await browser.call("GET", "/api/pipelines"))[0] == 401
 
 
+async def test_a_session_ends_after_thirty_days_whoever_uses_it(platform: Platform, browser: Browser) -> None:
+    for _ in range(5):
+        platform.clock.forward(5.9 * 24 * 3600)
+        assert (await browser.call("GET", "/api/pipelines"))[0] == 200
+    status, told, headers = await browser.call("POST", "/api/auth/refresh")
+    assert (status, told["expires_in"], "Max-Age=43200" in headers["Set-Cookie"]) == (200, 43_200, True)
+    platform.clock.forward(43_199)
+    assert (await browser.call("GET", "/api/pipelines"))[0] == 200
+    platform.clock.forward(1)
+    status, problem, _ = await browser.call("GET", "/api/pipelines")
+    assert (status, problem["code"]) == (401, "session-ended")
+
+
 async def test_a_session_is_no_refresh_token_and_a_refresh_token_no_session(
     platform: Platform, browser: Browser
 ) -> None:

@@ -1,12 +1,14 @@
 """What a refresh token may do, when it is judged by the clock."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from services.auth.sessions import domain
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-FAMILY = domain.Family(UUID(int=1), UUID(int=2), NOW + timedelta(days=7), None)
+LIVES = domain.Lives(timedelta(days=7), timedelta(days=30))
+FAMILY = domain.Family(UUID(int=1), UUID(int=2), NOW, NOW + timedelta(days=7), None)
 
 
 def token(spent_at: datetime | None = None, family: domain.Family = FAMILY) -> domain.RefreshToken:
@@ -14,21 +16,36 @@ def token(spent_at: datetime | None = None, family: domain.Family = FAMILY) -> d
 
 
 def test_a_fresh_token_is_rotated() -> None:
-    assert domain.judge(token(), NOW) is domain.Use.ROTATE
+    assert domain.judge(token(), LIVES, NOW) is domain.Use.ROTATE
 
 
 def test_a_spent_token_repeats_its_successor_for_thirty_seconds() -> None:
-    assert domain.judge(token(spent_at=NOW), NOW + timedelta(seconds=30)) is domain.Use.REPEAT
+    assert domain.judge(token(spent_at=NOW), LIVES, NOW + timedelta(seconds=30)) is domain.Use.REPEAT
 
 
 def test_a_spent_token_is_a_theft_after_the_grace() -> None:
-    assert domain.judge(token(spent_at=NOW), NOW + timedelta(seconds=30.1)) is domain.Use.REUSE
+    assert domain.judge(token(spent_at=NOW), LIVES, NOW + timedelta(seconds=30.1)) is domain.Use.REUSE
 
 
 def test_a_revoked_or_expired_family_is_ended_whatever_its_token() -> None:
-    revoked = domain.Family(FAMILY.id, FAMILY.user_id, FAMILY.expires_at, NOW)
-    assert domain.judge(token(family=revoked), NOW) is domain.Use.ENDED
-    assert domain.judge(token(), FAMILY.expires_at) is domain.Use.ENDED
+    revoked = replace(FAMILY, revoked_at=NOW)
+    assert domain.judge(token(family=revoked), LIVES, NOW) is domain.Use.ENDED
+    assert domain.judge(token(), LIVES, FAMILY.expires_at) is domain.Use.ENDED
+
+
+def test_a_use_prolongs_a_login_and_never_beyond_its_whole_life() -> None:
+    used = LIVES.prolonged(FAMILY, NOW + timedelta(days=5))
+    assert used.expires_at == NOW + timedelta(days=12)
+    late = LIVES.prolonged(FAMILY, NOW + timedelta(days=25))
+    assert late.expires_at == NOW + timedelta(days=30)
+    assert domain.judge(token(family=late), LIVES, NOW + timedelta(days=30)) is domain.Use.ENDED
+
+
+def test_a_shorter_life_counts_for_the_logins_there_are() -> None:
+    shorter = domain.Lives(timedelta(days=7), timedelta(days=2))
+    assert shorter.end_of(FAMILY) == NOW + timedelta(days=2)
+    assert domain.judge(token(), shorter, NOW + timedelta(days=2)) is domain.Use.ENDED
+    assert domain.judge(token(), LIVES, NOW + timedelta(days=2)) is domain.Use.ROTATE
 
 
 def test_a_successor_needs_key_nonce_and_token() -> None:
