@@ -24,6 +24,10 @@ class Author:
     request_id: str | None = None
 
 
+#: Whoever has the machine, and needs no login.
+OPERATOR = Author(None, "operator")
+
+
 @dataclass(frozen=True)
 class Saved(Generic[D]):
     """A definition under its id; `written` is as its author wrote it, and as it is stored.
@@ -98,7 +102,7 @@ class Audited:
 
     action: str
     resource_type: str
-    resource_id: UUID
+    resource_id: UUID | str
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -32,6 +32,11 @@ class KeyRing:
         self._by_id = {_key_id(key.encode()): key.encode() for key in (*previous, secret_key)}
         self._id = _key_id(self._key)
 
+    @property
+    def present_id(self) -> bytes:
+        """The id of the present SECRET_KEY, by which what it has sealed begins (after the format)."""
+        return self._id
+
     def derive(self, purpose: str) -> bytes:
         """32 bytes for one purpose, always the same for the present SECRET_KEY."""
         return _derive(self._key, purpose)

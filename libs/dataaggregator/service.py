@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from dataaggregator.bus import Handler
+    from dataaggregator.resealing import Sealed
 
 __all__ = ["Loop", "Resource", "Service"]
 
@@ -33,7 +34,8 @@ class Service:
     ``schema`` is the Postgres schema it owns, whose outbox is relayed and in which its ``handlers`` keep their inbox.
     ``middlewares`` (aiohttp's, the first outermost) stand between the kit's own (request id, trace, problems) and the
     routes: the gateway's edge is made of them. ``operator`` holds, by the words of the command line, what whoever has
-    the machine may do without a login; it needs the ports opened, and nothing else of the service.
+    the machine may do without a login; it needs the ports opened, and nothing else of the service. ``sealed`` names
+    every table with secrets that SECRET_KEY has sealed.
     """
 
     name: str
@@ -46,3 +48,4 @@ class Service:
     schema: str | None = None
     middlewares: "Sequence[Middleware]" = ()
     operator: "Mapping[str, Callable[[str], Awaitable[BaseModel]]]" = field(default_factory=dict)
+    sealed: "Sequence[Sealed]" = ()

@@ -15,7 +15,7 @@ from .apikeys.commands import ApiKeys
 from .audit.api import AuditApi
 from .audit.commands import Trail
 from .audit.events import HANDLERS
-from .keys.signing import SigningKeys
+from .keys.signing import SEALED, SigningKeys
 from .oidc.api import OidcApi
 from .oidc.commands import OidcLogins
 from .oidc.provider import Provider
@@ -125,5 +125,6 @@ def build(ports: Ports) -> Service:
         ],
         resources=[identity, trail, provider],
         needs=[ports.database, identity, trail],
+        sealed=SEALED,
         operator={"users reset-password": Operator(keys, changes).reset_password},
     )

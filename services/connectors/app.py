@@ -8,7 +8,7 @@ from dataaggregator.service import Loop, Service
 from services.connectors import events
 from services.connectors.api import ConnectorsApi
 from services.connectors.applying import ApplyingApi
-from services.connectors.commands import ConnectorCommands
+from services.connectors.commands import SEALED, ConnectorCommands
 from services.connectors.discoverer import Discoverer
 from services.connectors.outbox import NAME
 from services.connectors.pipelines import Pipelines
@@ -37,4 +37,5 @@ def build(ports: Ports) -> Service:
         resources=(services,),
         needs=(database,),
         schema=NAME,
+        sealed=(SEALED,),
     )

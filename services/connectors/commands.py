@@ -21,12 +21,18 @@ from dataaggregator.db import Connection, Database
 from dataaggregator.definition import Audited, Author, Edit
 from dataaggregator.errors import Conflict, FieldError, Invalid, NotFound
 from dataaggregator.ids import new_id
+from dataaggregator.resealing import Sealed
 from dataaggregator.secrets import KeyRing
 from services.connectors import outbox, store
 from services.connectors.domain import Connector, Parted, filled, part, secret_aad
 from services.connectors.references import References
 
 PURPOSE = "connector-secret"
+SEALED = Sealed(
+    "connectors.secrets",
+    ("connector_id", "field"),
+    lambda row: (secret_aad(row["workspace_id"], row["connector_id"], row["field"]), PURPOSE),
+)
 
 LetGo = Callable[[Connector], Awaitable[None]]
 """Asks whoever owns the pipelines; raises Conflict if one uses the connector, else none can from then on."""

@@ -26,7 +26,7 @@ from .parked.api import ParkedApi
 from .parked.asking import Parked
 from .status import StatusApi
 from .webhooks.api import WebhooksApi
-from .webhooks.commands import WebhookCommands
+from .webhooks.commands import SEALED, WebhookCommands
 from .webhooks.deliverer import Deliverer
 from .webhooks.sending import Sending
 
@@ -69,6 +69,7 @@ def build(ports: Ports) -> Service:
         resources=[services, upstreams, tail, sending],
         needs=[ports.database],
         middlewares=edge.middlewares(),
+        sealed=[SEALED],
     )
 
 

@@ -13,7 +13,7 @@ from services.scheduler.backfills.api import BackfillsApi
 from services.scheduler.backfills.commands import BackfillCommands
 from services.scheduler.freshness import Freshness
 from services.scheduler.hooks.api import HooksApi
-from services.scheduler.hooks.commands import HookCommands
+from services.scheduler.hooks.commands import SEALED, HookCommands
 from services.scheduler.outbox import NAME
 from services.scheduler.pipelines import events as pipeline_events
 from services.scheduler.pipelines.api import PipelinesApi
@@ -67,4 +67,5 @@ def build(ports: Ports) -> Service:
         resources=(services,),
         needs=(database,),
         schema=NAME,
+        sealed=(SEALED,),
     )

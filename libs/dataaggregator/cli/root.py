@@ -34,6 +34,7 @@ ROOMS = {
     "replay": "rejected",
     "run": "runs",
     "runs": "runs",
+    "secrets": "secrets",
     "serve": "platform",
     "transform": "definitions",
     "up": "platform",

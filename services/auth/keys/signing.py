@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dataaggregator.clock import Clock
 from dataaggregator.db import Database
 from dataaggregator.errors import Transient
+from dataaggregator.resealing import Sealed
 from dataaggregator.secrets import KeyRing
 
 from . import store
@@ -16,6 +17,16 @@ from .domain import ALGORITHM, Policy, SigningKey, expired, jwks, next_active_at
 
 PURPOSE = "signing-key"
 PEPPER = "password"
+PEPPER_PURPOSE = "pepper"
+#: What is kept beside the pepper has its own name for a purpose.
+SEALED = (
+    Sealed("auth.signing_keys", ("kid",), lambda row: (row["kid"], PURPOSE)),
+    Sealed(
+        "auth.peppers",
+        ("purpose",),
+        lambda row: (row["purpose"], PEPPER_PURPOSE if row["purpose"] == PEPPER else row["purpose"]),
+    ),
+)
 
 
 class SigningKeys:
@@ -71,9 +82,9 @@ class SigningKeys:
             await store.lock(tx)
             sealed = await store.find_pepper(tx, PEPPER)
             if sealed is not None:
-                return self._ring.open(sealed, aad=PEPPER, purpose="pepper")
+                return self._ring.open(sealed, aad=PEPPER, purpose=PEPPER_PURPOSE)
             pepper = secrets.token_bytes(32)
-            await store.add_pepper(tx, PEPPER, self._ring.seal(pepper, aad=PEPPER, purpose="pepper"))
+            await store.add_pepper(tx, PEPPER, self._ring.seal(pepper, aad=PEPPER, purpose=PEPPER_PURPOSE))
             return pepper
 
     def _signer(self) -> SigningKey:

@@ -15,12 +15,15 @@ from dataaggregator.db import Connection, Database
 from dataaggregator.definition import Audited, Author, Edit
 from dataaggregator.errors import Conflict, Denied, FieldError, Invalid, Transient
 from dataaggregator.permissions import Permission
+from dataaggregator.resealing import Sealed
 from dataaggregator.secrets import KeyRing
 from services.gateway import SCHEMA
 from services.gateway.feed.domain import ABOUT_PEOPLE
 
 from . import deliveries, store
 from .domain import PURPOSE, Webhook, WebhookDefinition, aad
+
+SEALED = Sealed("gateway.webhook_secrets", ("id",), lambda row: (aad(row["webhook_id"]), PURPOSE))
 
 
 @dataclass(frozen=True)

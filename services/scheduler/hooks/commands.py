@@ -9,6 +9,7 @@ from dataaggregator.db import Connection, Database
 from dataaggregator.definition import Audited, Author
 from dataaggregator.errors import NotFound, RateLimited
 from dataaggregator.limits import Limits
+from dataaggregator.resealing import Sealed
 from dataaggregator.secrets import KeyRing
 from dataaggregator.telemetry import metrics
 from services.scheduler import outbox
@@ -21,6 +22,10 @@ from services.scheduler.pipelines.schedules import Slot
 from services.scheduler.runs import commands as runs
 from services.scheduler.runs import store as run_store
 from services.scheduler.runs.domain import Asked, Run
+
+SEALED = Sealed(
+    "scheduler.hook_tokens", ("hash",), lambda row: (aad(row["schedule_id"]), PURPOSE), column="sealed_secret"
+)
 
 
 @dataclass(frozen=True)
