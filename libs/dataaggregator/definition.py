@@ -15,6 +15,14 @@ D = TypeVar("D", bound=BaseModel)
 
 
 @dataclass(frozen=True)
+class KeyUsed:
+    """The API key by which somebody acts, as it was called then."""
+
+    id: UUID
+    name: str
+
+
+@dataclass(frozen=True)
 class Author:
     """Who asks for a change, as the audit trail names them."""
 
@@ -22,6 +30,12 @@ class Author:
     name: str | None = None
     address: str | None = None
     request_id: str | None = None
+    key: KeyUsed | None = None
+
+
+def by_key(detail: Mapping[str, Any], key: KeyUsed | None) -> dict[str, Any]:
+    """The detail of a line of the audit, with the key by which it was done."""
+    return dict(detail) if key is None else {**detail, "api_key": {"id": str(key.id), "name": key.name}}
 
 
 #: Whoever has the machine, and needs no login.

@@ -24,7 +24,8 @@ class Body(BaseModel):
 
 
 def actor(call: Call) -> Actor:
-    return Actor(call.identity.user_id, call.identity.email, call.address, call.headers.get("X-Request-ID"))
+    identity = call.identity
+    return Actor(identity.user_id, identity.email, call.address, call.headers.get("X-Request-ID"), identity.key)
 
 
 def administrator(call: Call) -> Actor:

@@ -9,7 +9,7 @@ from dataaggregator import api_keys
 from dataaggregator.errors import Denied, Unauthenticated
 from dataaggregator.http import cookies
 from dataaggregator.http.app import VERIFIER
-from dataaggregator.http.bearer import INSTEAD
+from dataaggregator.http.bearer import CALLER, INSTEAD
 from dataaggregator.http.client import ServiceClient
 from dataaggregator.http.identity import ANONYMOUS, Identity
 from dataaggregator.ports import Ports
@@ -44,7 +44,7 @@ class Callers:
         if scheme.lower() != "bearer" or not shown:
             raise Unauthenticated("token-missing", "You are not logged in.")
         if not shown.startswith(api_keys.PREFIX):
-            return await request.app[VERIFIER].verify(shown)
+            return await self._verified(request, shown)
         if not api_keys.well_formed(shown):
             raise _no_key()
         return await self._instead(request, self._keys, shown)
@@ -61,14 +61,17 @@ class Callers:
         return identity
 
     async def _instead(self, request: web.Request, exchange: Exchange, shown: str) -> Identity:
-        verifier = request.app[VERIFIER]
         request[INSTEAD] = await exchange.token(shown)
         try:
-            return await verifier.verify(request[INSTEAD])
+            return await self._verified(request, request[INSTEAD])
         except Unauthenticated:
             # Something changed since the token was given: what lets in now is what auth says now.
             request[INSTEAD] = await exchange.token(shown, anew=True)
-            return await verifier.verify(request[INSTEAD])
+            return await self._verified(request, request[INSTEAD])
+
+    async def _verified(self, request: web.Request, token: str) -> Identity:
+        request[CALLER] = identity = await request.app[VERIFIER].verify(token)
+        return identity
 
     def _refuse_forged(self, request: web.Request, identity: Identity) -> None:
         origin = request.headers.get("Origin")

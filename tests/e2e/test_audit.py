@@ -1,6 +1,7 @@
 """The audit of all services: what each did stands in it, and the command line reads, exports and verifies it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,24 @@ async def test_what_each_service_does_stands_in_one_audit(api: Api, disk: Disk) 
         found = await entry(api, f"{kind}.created", made["id"])
         assert (found["service"], found["resource_type"], found["actor_id"]) == (service, kind, me["id"])
         assert (found["address"], found["detail"]["name"]) == ("127.0.0.1", "audited")
+
+
+async def test_what_a_key_did_names_the_key_beside_its_owner(api: Api) -> None:
+    scopes = ["definitions:write", "identity:admin"]
+    key = await api.post("/api/api-keys", {"name": "nightly", "scopes": scopes})
+    program, me = replace(api, token=key["key"]), await api.get("/api/auth/me")
+    transformation = await program.post("/api/transformations", {"name": "by-key", "steps": [{"filter": "true"}]})
+    webhook = {"name": "by-key", "url": "https://example.org/", "types": ["run.*"]}
+    made = {
+        "transformation.created": transformation,
+        "webhook.created": await program.post("/api/webhooks", webhook),
+        "user.created": await program.new_user("viewer"),
+    }
+    for action, one in made.items():
+        found = await entry(api, action, one["id"])
+        assert (found["actor_id"], found["actor"]) == (me["id"], me["email"])
+        assert found["detail"]["api_key"] == {"id": key["id"], "name": "nightly"}
+    assert "api_key" not in (await entry(api, "api_key.created", key["id"]))["detail"]
 
 
 async def test_a_change_is_told_with_what_was_before_and_no_secret(api: Api) -> None:

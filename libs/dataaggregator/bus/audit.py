@@ -9,7 +9,7 @@ from dataaggregator.bus.emit import Said, emit_all
 from dataaggregator.contracts.apply import FieldChange
 from dataaggregator.contracts.identity import AuditEntry
 from dataaggregator.db import Connection
-from dataaggregator.definition import Audited, Author, Saved
+from dataaggregator.definition import Audited, Author, Saved, by_key
 from dataaggregator.ids import new_id
 
 
@@ -52,7 +52,7 @@ def audited(schema: str, workspace: UUID, author: Author, line: Audited, at: dat
         actor=author.name,
         address=author.address,
         request_id=author.request_id,
-        detail=dict(line.detail),
+        detail=by_key(line.detail, author.key),
         at=at,
     )
     return Said(entry, entry.entry_id, workspace)

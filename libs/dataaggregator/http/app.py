@@ -14,6 +14,7 @@ from aiohttp.typedefs import Middleware
 from dataaggregator.errors import Invalid, NotFound, PlatformError
 from dataaggregator.http import health, openapi, parked, parse, problems
 from dataaggregator.http.answer import Answer, TextAnswer
+from dataaggregator.http.bearer import CALLER
 from dataaggregator.http.call import Call
 from dataaggregator.http.door import Door
 from dataaggregator.http.route import Route
@@ -162,7 +163,17 @@ def _tell(service: str, request: web.Request, route: str, status: int, seconds: 
         route=route,
         status=status,
         duration_ms=round(seconds * 1000, 1),
+        **(_who(request) if status == 403 else {}),
     )
+
+
+def _who(request: web.Request) -> dict[str, str]:
+    """Whom a refused call came from, by ids: an e-mail would go wherever logs go."""
+    caller = request.get(CALLER)
+    if caller is None:
+        return {}
+    told = {"user_id": caller.user_id, "service_id": caller.service, "api_key_id": caller.key and caller.key.id}
+    return {name: str(value) for name, value in told.items() if value is not None}
 
 
 async def _answered(request: web.Request, handler: RawHandler, trace_id: str) -> web.StreamResponse:

@@ -3,9 +3,13 @@
 from aiohttp import web
 
 from dataaggregator.http import parse
+from dataaggregator.http.identity import Identity
 
 #: The access token of a caller who showed something else; for middlewares.
 INSTEAD = web.RequestKey("bearer_instead", str)
+
+#: Who a call comes from, once that is known; for the line that tells of it.
+CALLER = web.RequestKey("caller", Identity)
 
 
 def authorization(request: web.Request) -> str | None:

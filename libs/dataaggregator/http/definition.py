@@ -85,7 +85,8 @@ def definition_routes(
 
 def author(call: Call) -> Author:
     identity = call.identity
-    return Author(identity.user_id, identity.email or identity.service, call.address, call.headers.get("X-Request-ID"))
+    name, request_id = identity.email or identity.service, call.headers.get("X-Request-ID")
+    return Author(identity.user_id, name, call.address, request_id, identity.key)
 
 
 def expect(call: Call) -> Callable[[int], None]:

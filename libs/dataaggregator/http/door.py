@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from dataaggregator.errors import Denied, Unauthenticated
 from dataaggregator.http import coding, parse
 from dataaggregator.http.answer import Answer, StreamAnswer, TextAnswer
-from dataaggregator.http.bearer import authorization
+from dataaggregator.http.bearer import CALLER, authorization
 from dataaggregator.http.call import Call
 from dataaggregator.http.etag import format_etag
 from dataaggregator.http.identity import ANONYMOUS, Identity
@@ -67,7 +67,8 @@ class Door:
         scheme, _, token = given.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("token-missing", "The Authorization header should be: Bearer and an access token.")
-        return await self._verifier.verify(token.strip())
+        request[CALLER] = identity = await self._verifier.verify(token.strip())
+        return identity
 
     def _enter(self, identity: Identity, wanted: str | None) -> UUID | None:
         """The workspace of the call, if the caller may do this there; raises Denied."""

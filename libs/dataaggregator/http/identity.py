@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from dataaggregator.definition import KeyUsed
 from dataaggregator.permissions import ROLE_PERMISSIONS, Permission, Role
 
 
@@ -28,6 +29,8 @@ class Identity:
     family: str | None = None
     #: Of an API key: what it lets do, of what the role does; None for one who logged in.
     scopes: frozenset[Permission] | None = None
+    #: That key.
+    key: KeyUsed | None = None
 
     def membership(self, workspace: str) -> Membership | None:
         """The membership in the workspace with this id or name."""

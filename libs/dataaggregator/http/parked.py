@@ -15,7 +15,7 @@ from dataaggregator.bus.backlog import backlog
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE
 from dataaggregator.db import Connection, Database
-from dataaggregator.definition import Audited, Author
+from dataaggregator.definition import Audited, Author, KeyUsed
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.paging import Query, decode_cursor, encode_cursor
@@ -72,6 +72,7 @@ class ReplayedBy(BaseModel):
     name: str | None
     address: str | None
     request_id: str | None
+    key: KeyUsed | None = None
 
 
 def cursor_after(item: ParkedItem) -> str:
@@ -141,7 +142,7 @@ class _Door:
 
     async def replay(self, call: Call) -> Answer:
         by, event_id = call.body_as(ReplayedBy), call.id("event")
-        author = Author(by.user_id, by.name, by.address, by.request_id)
+        author = Author(by.user_id, by.name, by.address, by.request_id, by.key)
         async with self._transaction(call.workspace) as tx:
             found = await parked.show(tx, self.schema, event_id, workspace=call.workspace)
             await parked.replay(tx, self.schema, event_id, workspace=call.workspace)

@@ -12,6 +12,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from dataaggregator.clock import Clock
+from dataaggregator.definition import KeyUsed
 from dataaggregator.directory import Directory
 from dataaggregator.errors import Transient, Unauthenticated
 from dataaggregator.http.identity import Identity, Membership
@@ -210,13 +211,13 @@ class ServiceTokens:
 
 
 def _user_identity(claims: Mapping[str, Any], key_id: str) -> _Verified:
-    """The identity in the claims of an access token (sub, email, ws, dws, fam, jti; scp of an API key)."""
+    """The identity in the claims of an access token (sub, email, ws, dws, fam, jti; of a key: key, key_name, scp)."""
     user_id = UUID(claims["sub"])
     workspaces = claims["ws"]
     if not isinstance(workspaces, list):
         raise TypeError("ws is a list")
     memberships = tuple(Membership(UUID(one["id"]), str(one["name"]), Role(one["role"])) for one in workspaces)
-    default, family, scopes = claims.get("dws"), claims.get("fam"), claims.get("scp")
+    default, family, scopes, key = (claims.get(name) for name in ("dws", "fam", "scp", "key"))
     identity = Identity(
         user_id=user_id,
         email=claims.get("email"),
@@ -226,6 +227,7 @@ def _user_identity(claims: Mapping[str, Any], key_id: str) -> _Verified:
         token_id=str(claims["jti"]),
         family=None if family is None else str(family),
         scopes=None if scopes is None else frozenset(Permission(scope) for scope in scopes),
+        key=None if key is None else KeyUsed(UUID(key), str(claims.get("key_name", ""))),
     )
     facts = TokenFacts(str(user_id), identity.family, identity.token_id, _time(claims["iat"]))
     return _Verified(identity, facts, _time(claims["exp"]), key_id)

@@ -108,7 +108,11 @@ class ApiKeys:
             await store.note_use(tx, kept.id, now)
         seconds = min(self._access_seconds, int((kept.expires_at - now).total_seconds()))
         grant = Grant(account.id, account.email, kept.id, kept.workspace_id, memberships)
-        said = claims(grant, new_id(), now, seconds) | {"key": str(kept.id), "scp": list(kept.scopes)}
+        said = claims(grant, new_id(), now, seconds) | {
+            "key": str(kept.id),
+            "key_name": kept.name,
+            "scp": list(kept.scopes),
+        }
         return self._signing.sign(said), datetime.fromtimestamp(int(now.timestamp()) + seconds, now.tzinfo)
 
 

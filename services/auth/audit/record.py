@@ -8,6 +8,7 @@ from uuid import UUID
 from dataaggregator.bus import emit
 from dataaggregator.contracts.identity import AuditEntry
 from dataaggregator.db import Connection
+from dataaggregator.definition import KeyUsed, by_key
 from dataaggregator.ids import new_id
 from services.auth import SCHEMA, SERVICE
 
@@ -20,6 +21,7 @@ class Actor:
     email: str | None
     address: str | None
     request_id: str | None
+    key: KeyUsed | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ async def record(tx: Connection, actor: Actor, deed: Deed, workspace: UUID, now:
         actor=actor.email,
         address=actor.address,
         request_id=actor.request_id,
-        detail=deed.detail,
+        detail=by_key(deed.detail, actor.key),
         at=now,
     )
     await emit(tx, SCHEMA, entry, subject=str(entry.entry_id), workspace=workspace, source=SERVICE)

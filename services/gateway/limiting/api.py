@@ -120,7 +120,7 @@ class RateLimitsApi:
         key = _key(call, query)
         cleared = await self._limiting.clear(query.limit_class, key)
         identity, by = call.identity, self._address(call.request)
-        author = Author(identity.user_id, identity.email, by, request_id(call.request))
+        author = Author(identity.user_id, identity.email, by, request_id(call.request), identity.key)
         detail = {"class": query.limit_class, "key": key, "cleared": cleared}
         async with self._database.platform() as tx:
             if query.limit_class in (None, "login"):

@@ -143,6 +143,7 @@ class ParkedApi:
             name=call.identity.email,
             address=self._address(call.request),
             request_id=request_id(call.request),
+            key=call.identity.key,
         )
         found = await self._parked.replay(asked, call.id("event"), by)
         told = ReplayedView(id=call.id("event"), services=list(found.answers), unanswered=list(found.unanswered))
