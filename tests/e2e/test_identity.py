@@ -1,8 +1,11 @@
 """Identity: who is logged in, who may do what, and tokens that end when they should."""
 
+from http.cookies import SimpleCookie
+
 import pytest
 
-from tests.e2e.api import PASSWORD, Api, Json
+from dataaggregator.ids import new_id
+from tests.e2e.api import NOTHING, PASSWORD, Api, Json
 
 
 async def pair_of(api: Api, email: str, password: str = PASSWORD) -> Json:
@@ -84,6 +87,42 @@ async def test_a_user_is_made_shown_listed_changed_and_removed(api: Api) -> None
     assert (await api.put(f"/api/users/{user['id']}", replaced))["role"] == "editor"
     await api.delete(f"/api/users/{user['id']}")
     assert (await api.refused("GET", f"/api/users/{user['id']}"))["status"] == 404
+
+
+async def shown_by(api: Api) -> dict[str, dict[str, str]]:
+    """An administrator's headers for each way in that the document declares."""
+    schemes = api.document["components"]["securitySchemes"]
+    scopes = ["definitions:read", "definitions:write", "identity:admin"]
+    user = await api.new_user("admin")
+    login = {"email": user["email"], "password": PASSWORD}
+    administrator = await api.logged_in(**login)
+    key = await administrator.post("/api/api-keys", {"name": "ways-in", "scopes": scopes})
+    begun = await api.anonymous().call("POST", "/api/auth/login", login, query={"session": "cookie"})
+    name = schemes["session"]["name"].removeprefix("__Host-")  # as on any machine's loopback
+    return {
+        "bearer": {"Authorization": f"Bearer {administrator.token}"},
+        "apiKey": {"Authorization": f"Bearer {key['key']}"},
+        "session": {"Cookie": f"{name}={SimpleCookie(begun.headers['Set-Cookie'])[name].value}"},
+        "csrfToken": {schemes["csrfToken"]["name"]: begun.body["csrf_token"]},
+    }
+
+
+async def test_the_ways_in_that_the_document_declares_are_those_that_let_in(api: Api) -> None:
+    shown, anybody = await shown_by(api), api.anonymous()
+    bodies = {
+        "/api/transformations": lambda name: {"name": name, "steps": [{"filter": "true"}]},
+        "/api/api-keys": lambda name: {"name": name, "scopes": ["definitions:read"]},
+    }
+    every = {("bearer",), ("apiKey",), ("session",), ("session", "csrfToken")}
+    for path, method in ((path, method) for path in bodies for method in ("GET", "POST")):
+        declared = {tuple(way) for way in api.document["paths"][path][method.lower()]["security"]}
+        assert ("bearer",) in declared
+        for way in every:
+            body = bodies[path](new_id().hex) if method == "POST" else NOTHING
+            headers = {name: value for each in way for name, value in shown[each].items()}
+            answer = await anybody.call(method, path, body, headers=headers)
+            lets_in = way in declared or (method == "GET" and way == ("session", "csrfToken"))
+            assert answer.status in ({200, 201} if lets_in else {403}), (method, path, way, answer)
 
 
 async def test_an_email_is_taken_once(api: Api) -> None:

@@ -90,6 +90,8 @@ class Door:
             if identity.scopes is not None:
                 held = f"{held}, and the key's scopes are {', '.join(sorted(identity.scopes))}"
             raise Denied("permission-denied", f"This needs the permission {route.permission}; {held}.")
+        if route.by_login and identity.scopes is not None:
+            raise Denied("permission-denied", "No API key may do this: log in to do it.")
         return workspace
 
     async def _respond(self, request: web.Request, answer: Answer) -> web.StreamResponse:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
+from dataaggregator.http import cookies
 from dataaggregator.http.parse import IDEMPOTENCY_KEY_PATTERN, IF_MATCH_PATTERN, NAME_PATTERN
 from dataaggregator.http.problems import CONTENT_TYPE, Problem
 from dataaggregator.http.route import Route
@@ -51,6 +52,34 @@ _PROBLEM_HEADERS: dict[int, tuple[str, ...]] = {
     503: ("Retry-After",),
 }
 
+_WAYS_IN: dict[str, dict[str, str]] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The access token of a login.",
+    },
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "da_…",
+        "description": "An API key, which lets do what its scopes and its owner's role hold.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": f"{cookies.PREFIX}{cookies.SESSION}",
+        "description": "The cookie of a login with `?session=cookie`. It has no prefix where the gateway is called by "
+        "plain HTTP on this machine.",
+    },
+    "csrfToken": {
+        "type": "apiKey",
+        "in": "header",
+        "name": cookies.CSRF_HEADER,
+        "description": "The `csrf_token` of that login, without which a cookie changes nothing.",
+    },
+}
+
 
 def document(routes: Sequence[Route], title: str, *, internal: bool = False) -> dict[str, Any]:
     """The document of the public routes, or with ``internal`` of all of them."""
@@ -66,7 +95,7 @@ def document(routes: Sequence[Route], title: str, *, internal: bool = False) -> 
         "components": {
             "schemas": schemas.components,
             "responses": {_problem_name(status): _problem(status) for status in _PROBLEMS},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": _WAYS_IN,
         },
         "tags": [{"name": tag} for tag in sorted({route.tag for route in shown})],
     }
@@ -140,11 +169,20 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     if route.description:
         operation["description"] = route.description
     if route.permission is not None or route.internal:
-        operation["security"] = [{"bearer": []}]
+        operation["security"] = _security(route)
         operation["x-permission"] = "service" if route.internal else str(route.permission)
     if route.body is not None:
         operation["requestBody"] = _request_body(route, route.body, schemas)
     return operation
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    """The ways in, each enough by itself; a browser's cookie needs a token beside it where something is changed."""
+    if route.internal:
+        return [{"bearer": []}]
+    key = [] if route.by_login else [("apiKey",)]
+    cookie = ("session",) if route.method == "GET" else ("session", "csrfToken")
+    return [{name: [] for name in together} for together in (("bearer",), *key, cookie)]
 
 
 def _path_parameters(route: Route) -> Iterable[dict[str, Any]]:

@@ -48,6 +48,8 @@ class Route:
     if_match: bool = False
     #: Takes Idempotency-Key (the gateway keeps the answers).
     idempotent: bool = False
+    #: Only for who has logged in: no API key may do it.
+    by_login: bool = False
     #: Content types of a good answer that is not JSON, or not always.
     produces: tuple[str, ...] = ()
     description: str = ""

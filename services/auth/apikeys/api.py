@@ -7,7 +7,6 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field, SecretStr
 
 from dataaggregator.contracts.base import Name
-from dataaggregator.errors import Denied
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.paging import Page, PageQuery, decode_cursor, encode_cursor, page_of
@@ -79,6 +78,7 @@ class ApiKeysApi:
                 answers={201: KeyMade},
                 problems=(404, 409),
                 idempotent=True,
+                by_login=True,
                 description="For yourself or a service account. The key is shown in this answer only.",
             ),
             Route("GET", one, self.get_key, "Get an API key by id or name", tag, admin, answers={200: KeyView}),
@@ -104,8 +104,6 @@ class ApiKeysApi:
         return Answer(page_of(views, query.limit, lambda view: encode_cursor(view.id)))
 
     async def create_key(self, call: Call) -> Answer:
-        if call.identity.scopes is not None:
-            raise Denied("permission-denied", "A key makes no keys: log in to make one.")
         body = call.body_as(KeyBody)
         new = NewKey(body.name, tuple(dict.fromkeys(body.scopes)), body.owner, body.expires_at)
         kept, key = await self._keys.create_key(actor(call), call.workspace, new)

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, SecretStr
 
-from dataaggregator.errors import Denied
 from dataaggregator.http.answer import UNSTORED, Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.route import Route
@@ -52,6 +51,7 @@ class PasswordsApi:
                 Permission.SELF,
                 body=ChangeBody,
                 answers={204: None},
+                by_login=True,
                 description="Every other login of yours ends at once; the one that calls goes on.",
             ),
             Route(
@@ -81,8 +81,6 @@ class PasswordsApi:
         ]
 
     async def change_password(self, call: Call) -> Answer:
-        if call.identity.scopes is not None:
-            raise Denied("permission-denied", "A key changes no password: log in to change yours.")
         body = call.body_as(ChangeBody)
         current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
         await self._commands.change(actor(call), call.identity.family, current, new)

@@ -1,5 +1,7 @@
 """The document is valid OpenAPI 3.1 and says what the routes do."""
 
+from dataclasses import replace
+
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from pydantic import BaseModel
@@ -19,6 +21,24 @@ def test_the_document_is_valid() -> None:
 def test_internal_routes_stand_in_the_internal_document_only() -> None:
     assert "/internal/thing" not in document(ROUTES, "trial")["paths"]
     assert "/internal/thing" in document(ROUTES, "trial", internal=True)["paths"]
+
+
+def test_who_is_let_in_is_said_for_each_route() -> None:
+    told = document(ROUTES, "trial", internal=True)
+    ways = {
+        (path, method): [set(way) for way in operation.get("security", [])]
+        for path, item in told["paths"].items()
+        for method, operation in item.items()
+    }
+    key, cookie = {"apiKey"}, {"session", "csrfToken"}
+    assert ways["/api/things/{thing}", "get"] == [{"bearer"}, key, {"session"}]
+    assert ways["/api/things/{thing}", "patch"] == [{"bearer"}, key, cookie]
+    assert ways["/internal/thing", "post"] == [{"bearer"}]
+    assert ways["/api/fail/{how}", "get"] == []
+    by_login = document([replace(route, by_login=True) for route in ROUTES], "trial")
+    assert {"apiKey": []} not in by_login["paths"]["/api/things/{thing}"]["get"]["security"]
+    named = {name for each in ways.values() for way in each for name in way}
+    assert named == set(told["components"]["securitySchemes"])
 
 
 def test_every_status_a_route_may_answer_with_is_declared() -> None:
@@ -63,8 +83,6 @@ def test_documents_of_services_are_put_together_without_mixing_up_names() -> Non
         colour: str
 
     Other.__name__ = "Kept"
-    from dataclasses import replace
-
     moved = replace(ROUTES[2], path="/api/others/{other}", answers={200: Other})
     one, two = document(ROUTES, "one"), document([moved], "two")
     two_schema = two["paths"]["/api/others/{other}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
