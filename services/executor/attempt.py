@@ -91,9 +91,9 @@ class Attempt:
             self._stop = why
             self._nudge.set()
 
-    def last_lines(self) -> Sequence[NewLine]:
-        """What of the log is not stored yet, to be stored with the end."""
-        return self._report.take_lines()
+    async def last_lines(self) -> Sequence[NewLine]:
+        """What of the log is not stored yet, to be stored with the end; Transient while that is not known."""
+        return await self._report.take_lines()
 
     async def perform(self) -> AttemptEnd | None:
         async with self._report:

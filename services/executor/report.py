@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -38,7 +38,7 @@ class Report:
         self._database = database
         self._bus = bus
         self._clock = clock
-        self._lines = RunLog(run.attempt, self._store_lines)
+        self._lines = RunLog(run.attempt, self)
         self._counted = run.first_claim
         self._schema_changes: list[SchemaChange] = []
         self._progress: RunProgressed | None = None
@@ -74,9 +74,9 @@ class Report:
         """Which process is at work, for a successor that finds an orphan: a hint, told of runs that take a while."""
         self._pid = pid
 
-    def take_lines(self) -> Sequence[NewLine]:
+    async def take_lines(self) -> Sequence[NewLine]:
         """The lines not stored yet, now the caller's."""
-        return self._lines.take()
+        return await self._lines.take()
 
     async def frame(self, frame: Frame) -> None:
         if isinstance(frame, LogLine):
@@ -105,8 +105,7 @@ class Report:
         await self._bus.publish_ephemeral(event)
 
     async def _flush_often(self) -> None:
-        """Until the attempt is over, and once more then if there is more than lines. Never cut off in the middle:
-        nothing is stored twice."""
+        """Until the attempt is over, and once more then if there is more than lines."""
         while not self._done.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._done.wait(), FLUSH_SECONDS)
@@ -145,10 +144,17 @@ class Report:
             await runs.save_progress(tx, self._run.run_id, self._run.epoch, progress.model_dump(mode="json"))
         self._saved_at = time.monotonic()
 
-    async def _store_lines(self, lines: Sequence[NewLine]) -> None:
+    async def store(self, lines: Sequence[NewLine], committing: Callable[[str], None]) -> None:
+        """As the shelf of its log."""
         async with self._database.transaction(self._run.workspace_id) as tx:
             if not self._counted:
                 self._lines.count_stored(await logs.count_lines(tx, self._run.run_id))
                 self._counted = True
             told = logs.RunLines(self._run.run_id, self._run.epoch, lines)
-            await logs.add_lines(tx, self._run.workspace_id, [told])
+            if (transaction := await logs.add_lines(tx, self._run.workspace_id, [told])) is not None:
+                committing(transaction)
+
+    async def has_committed(self, transaction: str) -> bool:
+        """As the shelf of its log."""
+        async with self._database.transaction(self._run.workspace_id) as tx:
+            return await logs.has_committed(tx, transaction)

@@ -3,10 +3,10 @@
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -15,7 +15,15 @@ from services.executor.store.logs import NewLine
 # Not the end of an escaped backslash: those stand in twos.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
-Write = Callable[[Sequence[NewLine]], Awaitable[None]]
+
+class Shelf(Protocol):
+    """Where lines go."""
+
+    async def store(self, lines: Sequence[NewLine], committing: Callable[[str], None]) -> None:
+        """All of them or none; `committing` is told which transaction is about to commit them."""
+
+    async def has_committed(self, transaction: str) -> bool:
+        """Of one whose COMMIT was not answered; Transient while that is not known."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +37,17 @@ class LogLimits:
 
 
 class RunLog:
-    """Takes lines without waiting; `flush` hands them to the store. What the limits drop is counted and said."""
+    """Takes lines without waiting; `flush` hands them to the store, each once. What the limits drop is counted and
+    said."""
 
-    def __init__(self, attempt: int, write: Write, limits: LogLimits | None = None) -> None:
+    def __init__(self, attempt: int, shelf: Shelf, limits: LogLimits | None = None) -> None:
         self._limits = limits or LogLimits()
         self._attempt = attempt
         self._taken = 0
-        self._write = write
+        self._shelf = shelf
         self._pending: list[NewLine] = []
+        self._doubtful: tuple[str, int] | None = None
+        """A transaction that may have stored so many of the first lines that wait."""
         self._dropped = 0
         self._dropped_at: datetime | None = None
         self._tokens = float(self._limits.burst_lines)
@@ -59,18 +70,33 @@ class RunLog:
         """Forget the lines that wait."""
         self._dropped += len(self._pending)
         self._pending.clear()
+        self._doubtful = None
 
     async def flush(self) -> None:
         """Hand the lines over; what could not be stored stays for the next time."""
         async with self._turn:
+            await self._settle()
             self._note_dropped()
             if lines := list(self._pending):
-                await self._write(lines)
+                await self._shelf.store(lines, lambda transaction: self._doubt(transaction, len(lines)))
+                self._doubtful = None
                 del self._pending[: len(lines)]
 
-    def take(self) -> Sequence[NewLine]:
+    def _doubt(self, transaction: str, lines: int) -> None:
+        self._doubtful = transaction, lines
+
+    async def _settle(self) -> None:
+        """A COMMIT that was not answered may have been obeyed: lines are neither lost by it nor stored twice."""
+        if self._doubtful is not None:
+            transaction, lines = self._doubtful
+            if await self._shelf.has_committed(transaction):
+                del self._pending[:lines]
+            self._doubtful = None
+
+    async def take(self) -> Sequence[NewLine]:
         """The lines that wait, for somebody else to store; not while a flush is under way. They are the last ones, so
         that what was dropped is told even where nothing waits."""
+        await self._settle()
         self._note_dropped(at_the_end=True)
         lines, self._pending = self._pending, []
         return lines

@@ -16,6 +16,7 @@ from services.executor.domain import End, Verdict, has_ended
 from services.executor.lease import LeaseKeeper
 from services.executor.recorder import Recorder
 from services.executor.room import Room
+from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
 from services.executor.storing import Storing
 from services.executor.workplace import SharedCall, Workplace
@@ -166,16 +167,18 @@ class Worker:
 
     async def _record(self, attempt: Attempt, ended: AttemptEnd) -> Verdict | None:
         """As long as the lease is ours the end is told again and again: the work may be long, telling it is short."""
-        lines = attempt.last_lines()
+        lines: Sequence[NewLine] | None = None
         while not attempt.lease_lost:
             try:
+                if lines is None:
+                    lines = await attempt.last_lines()
                 return await self._doors.recorder.record(Ended(attempt.run, ended, lines), at_once=not self._crowded)
             except Transient as error:
                 _log.warning("outcome_not_recorded", detail=error.detail)
                 await asyncio.sleep(RECORD_PAUSE_SECONDS)
             except Exception as bug:
                 _log.bug("outcome_refused", bug)
-                if lines:
+                if lines is None or lines:
                     lines = ()  # it may have been they, and they are not worth an outcome
                     continue
                 if ended.outcome is None:

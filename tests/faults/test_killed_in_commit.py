@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from dataaggregator.dataplane.failpoints import VARIABLE
@@ -17,46 +16,15 @@ from services.executor.domain import Status
 from tests.faults import invariants
 from tests.faults.at_rest import check_place
 from tests.faults.invariants import Loaded
-from tests.faults.rows import MODES, TABLE, Connection, Files, Warehouse, WriteMode, definition
+from tests.faults.rows import MODES, TABLE, Files, Warehouse, WriteMode, definition
+from tests.integration.commits import Held, commits_held
 from tests.integration.control import until
 from tests.integration.executor.place import Place, open_place
 
 pytestmark = pytest.mark.faults
 
 OLD, NEW = range(1, 51), range(31, 101)
-LOCK = 77
 TIMEOUT_SECONDS = 12.0
-HOLD_COMMITS = f"""
-    CREATE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NULL; END $$;
-    CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON {TABLE} DEFERRABLE INITIALLY DEFERRED
-        FOR EACH ROW EXECUTE FUNCTION public.hold()"""
-"""A COMMIT with new rows waits for whoever holds the lock."""
-
-
-class Held:
-    """COMMITs into the table wait until `release`."""
-
-    def __init__(self, owner: Connection) -> None:
-        self._owner = owner
-
-    async def waiting(self) -> bool:
-        statement = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory' AND query = 'COMMIT'"
-        return await self._owner.fetchval(statement) is not None
-
-    async def release(self) -> None:
-        await self._owner.execute("SELECT pg_advisory_unlock_all()")
-
-
-@asynccontextmanager
-async def commits_held(warehouse: Warehouse) -> AsyncIterator[Held]:
-    await warehouse.connection.execute(HOLD_COMMITS)
-    owner = await asyncpg.connect(warehouse.url)
-    try:
-        await owner.execute(f"SELECT pg_advisory_lock({LOCK})")
-        yield Held(owner)
-    finally:
-        await owner.close()
 
 
 @dataclass(frozen=True)
@@ -115,7 +83,7 @@ class Scene:
 
 @asynccontextmanager
 async def at_commit(setting: Setting, *, timeout: float | None = None, failpoint: str = "") -> AsyncIterator[Scene]:
-    async with commits_held(setting.warehouse) as held:
+    async with commits_held(setting.warehouse.url, TABLE) as held:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv(VARIABLE, failpoint)
             async with open_place(setting.settings, working=True) as place:

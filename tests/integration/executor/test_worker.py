@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from dataaggregator.errors import Transient
 from dataaggregator.ids import new_id
 from dataaggregator.settings import Settings
 from services.executor.domain import Status
 from services.executor.folders import RunFolders
+from services.executor.report import Report
 from tests.integration.executor.place import Place, open_place
 
 SLOW = "SELECT i::bigint AS id FROM generate_series(1, 1000) i, LATERAL (SELECT pg_sleep(0.05 + i * 0)) s"
@@ -206,6 +208,27 @@ async def test_a_stopping_executor_hands_its_run_back_and_the_next_one_ends_it(
         assert (await second.ended(run_id)).status is Status.SUCCEEDED, await second.error_detail(run_id)
         assert await second.said(run_id) == ["started", "attempt_failed", "started", "succeeded"]
     assert await count(empty_database_url) == 60
+
+
+@pytest.mark.parametrize(
+    "doubt", [Transient("database-busy", "Not known yet."), RuntimeError("a bug of the log's own")]
+)
+async def test_an_end_waits_for_its_lines_as_long_as_they_are_in_doubt_and_never_fails_by_them(
+    doubt: Exception, workplace: Place, file: Path, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, doubts = Report.take_lines, [doubt]
+
+    async def doubtful(report: Report) -> Any:
+        if doubts:
+            raise doubts.pop()
+        return await take(report)
+
+    monkeypatch.setattr(Report, "take_lines", doubtful)
+    queued = await workplace.queue(definition=copying(workplace, file, empty_database_url))
+    assert (await workplace.ended(queued.run_id, 30)).status is Status.SUCCEEDED
+    lines = (await workplace.client.get(f"/api/runs/{queued.run_id}/logs"))["items"]
+    told = [line["message"] for line in lines].count("Attempt 1 ended: succeeded.")
+    assert told == isinstance(doubt, Transient)
 
 
 async def test_a_folder_that_cannot_be_cleaned_stops_nobody(

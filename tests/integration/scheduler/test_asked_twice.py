@@ -2,27 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 
 from dataaggregator.ids import new_id
 from dataaggregator.settings import Settings
 from tests.faults.proxy import Proxy, Side
+from tests.integration.commits import commits_held
 from tests.integration.control import Control, control_platform, until
 
 START = "/api/pipelines/copy/runs"
-LOCK = 77
-
-HOLD_COMMITS = f"""
-    CREATE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NULL; END $$;
-    CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON scheduler.runs DEFERRABLE INITIALLY DEFERRED
-        FOR EACH ROW EXECUTE FUNCTION public.hold()"""
-"""A COMMIT with a new run waits for whoever holds the lock."""
 
 
 @pytest.fixture
@@ -40,23 +31,6 @@ async def control(settings: Settings, database_url: str, proxy: Proxy) -> AsyncI
         yield await control_platform(settings, url, held)
 
 
-@asynccontextmanager
-async def commits_held(database_url: str) -> AsyncIterator[Any]:
-    """Gives a question: does a COMMIT wait? They go on when the block ends."""
-    owner = await asyncpg.connect(database_url)
-    try:
-        await owner.execute(HOLD_COMMITS)
-        await owner.execute(f"SELECT pg_advisory_lock({LOCK})")
-
-        async def waiting() -> bool:
-            statement = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory' AND query ILIKE 'COMMIT%'"
-            return await owner.fetchval(statement) is not None
-
-        yield waiting
-    finally:
-        await owner.close()
-
-
 async def _runs(control: Control) -> list[str]:
     return [run["id"] for run in (await control.good("GET", START))["items"]]
 
@@ -66,9 +40,9 @@ async def test_a_commit_without_an_answer_is_asked_about_and_not_repeated(
 ) -> None:
     await control.pipeline()
     headers = {"Idempotency-Id": str(new_id())}
-    async with commits_held(database_url) as waiting:
+    async with commits_held(database_url, "scheduler.runs") as held:
         first = asyncio.create_task(control.call("POST", START, headers=headers))
-        await until(waiting, "the commit to be under way")
+        await until(held.waiting, "the commit to be under way")
         proxy.half_open(Side.CLIENT)  # the platform loses its connections, the server goes on with the commit
         reply = await first
         assert (reply.status, reply.json["code"]) == (503, "database-unavailable")
