@@ -87,7 +87,7 @@ async def accept_all(tx: Connection, workspace: UUID, asked: Mapping[UUID, tuple
     for one in await runs.add(tx, workspace, list(asked.values())):
         if one.cancel_requested:
             run = await runs.get(tx, workspace, one.run_id)
-            await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost))
+            await _end(tx, [(run, Verdict(Status.CANCELLED, run.attempt, run.lost))])
 
 
 async def request_cancel(tx: Connection, workspace: UUID, run_id: UUID, requested_at: datetime) -> None:
@@ -105,7 +105,7 @@ async def request_cancel(tx: Connection, workspace: UUID, run_id: UUID, requeste
             await runs.save_ending(tx, run_id, run.ending or CANCELLED)
             await runs.wake(tx)
         else:
-            await _end(tx, run, Verdict(Status.CANCELLED, run.attempt, run.lost))
+            await _end(tx, [(run, Verdict(Status.CANCELLED, run.attempt, run.lost))])
     elif run.status is Status.RUNNING:
         await runs.save_cancel_request(tx, run_id, requested_at)
         await runs.wake(tx)
@@ -320,11 +320,11 @@ def _json(error: RunError | None) -> dict[str, Any] | None:
     return None if error is None else error.model_dump(mode="json")
 
 
-async def time_out_queued(tx: Connection, run: Run, limit_seconds: float) -> None:
-    """End a run that nobody began; the caller holds the row's lock and has seen it queued."""
+async def time_out_queued(tx: Connection, waiting: Sequence[Run], limit_seconds: float) -> None:
+    """End runs that nobody began; the caller holds the rows' locks and has seen them queued."""
     detail = f"No executor began the run within {limit_seconds:g} seconds."
     error = run_error("run-not-started", detail, retryable=False)
-    await _end(tx, run, Verdict(Status.TIMED_OUT, run.attempt, run.lost, error))
+    await _end(tx, [(run, Verdict(Status.TIMED_OUT, run.attempt, run.lost, error)) for run in waiting])
 
 
 async def _queue_again(tx: Connection, run: Run, verdict: Verdict, ended: AttemptEnd) -> Message:
@@ -369,8 +369,9 @@ def _told(run: Run, verdict: Verdict, finished_at: datetime, outcome: RunOutcome
     return message.model_copy(update=told)
 
 
-async def _end(tx: Connection, run: Run, verdict: Verdict) -> None:
-    """End a run that no attempt is at work on."""
-    finished_at = await runs.save_ended(tx, run, verdict.status, _json(verdict.error), verdict.lost)
-    message = _told(run, verdict, finished_at)
-    await emit(tx, SCHEMA, message, subject=str(run.run_id), workspace=run.workspace_id, source=SOURCE)
+async def _end(tx: Connection, ends: Sequence[tuple[Run, Verdict]]) -> None:
+    """End runs that no attempt is at work on."""
+    saved = [(run.run_id, verdict.status, _json(verdict.error)) for run, verdict in ends]
+    finished_at = await runs.save_ended(tx, saved)
+    said = [Said(_told(run, verdict, finished_at), run.run_id, run.workspace_id) for run, verdict in ends]
+    await emit_all(tx, SCHEMA, said, source=SOURCE)

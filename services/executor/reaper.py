@@ -19,6 +19,7 @@ from services.executor.whereabouts import ProcessIdentity, end_orphan, is_provab
 _log = logs.get(__name__)
 
 BATCH = 20
+OVERDUE_AT_ONCE = 200
 
 GAP = "The executor of this attempt died or was cut off: lines of its last moment may be missing here."
 """Lines wait half a second before they are stored; who follows the log is told that some may have gone."""
@@ -108,9 +109,14 @@ class Reaper:
                 return
 
     async def time_out_waiting(self) -> None:
-        async with self._database.platform() as tx:
-            for run in await store.list_overdue(tx, self._times.queue_limit_seconds, BATCH):
-                await time_out_queued(tx, run, self._times.queue_limit_seconds)
+        """All of a burst as far as there is time: leases that end meanwhile are not to wait for it."""
+        until = time.monotonic() + self._times.slow_seconds
+        while True:
+            async with self._database.platform() as tx:
+                overdue = await store.list_overdue(tx, self._times.queue_limit_seconds, OVERDUE_AT_ONCE)
+                await time_out_queued(tx, overdue, self._times.queue_limit_seconds)
+            if len(overdue) < OVERDUE_AT_ONCE or time.monotonic() > until:
+                return
 
     async def _lose(self, tx: Connection, run: Run, why: str) -> None:
         if run.process is not None:

@@ -53,11 +53,13 @@ class Ticker:
             try:
                 while await self.tick():
                     pass
-                await self.expire()
+                more = await self.expire()
                 await self.start_slots()
             except PlatformError as error:
+                more = False
                 log.warning("ticker_waits", code=error.code, reason=error.detail)
-            await asyncio.sleep(self.settings.tick_seconds)
+            if not more:
+                await asyncio.sleep(self.settings.tick_seconds)
 
     async def tick(self) -> bool:
         """Decide what is due longest; False if nothing is due, or others are deciding on all of it."""
@@ -77,12 +79,15 @@ class Ticker:
                     await _set_aside(tx, pipeline, due, error)
                 return True
 
-    async def expire(self) -> None:
-        """Runs that waited too long for the one before them are skipped, so that none waits for ever."""
+    async def expire(self) -> bool:
+        """Runs that waited too long for the one before them are skipped, so that none waits for ever; True if more
+        may have."""
         limit = self.settings.queue_limit_seconds
         async with self.database.platform() as tx:
-            for run in await run_store.waiting_too_long(tx, limit, EXPIRED_AT_ONCE):
+            late = await run_store.waiting_too_long(tx, limit, EXPIRED_AT_ONCE)
+            for run in late:
                 await runs.skip(tx, run, "run-waited-too-long", f"It waited {limit:g} seconds for the run before it.")
+        return len(late) == EXPIRED_AT_ONCE
 
     async def start_slots(self) -> None:
         """Those of backfills that could not begin when it was their turn, because their pipeline rested."""

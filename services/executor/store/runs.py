@@ -197,16 +197,18 @@ async def lock_all_leased(tx: Connection, leases: Sequence[tuple[UUID, int]]) ->
     return {row["run_id"]: run_of(row) for row in rows}
 
 
-async def save_ended(tx: Connection, run: Run, status: Status, error: dict[str, Any] | None, lost: int) -> datetime:
-    """Write a terminal state; the caller holds the row's lock and has checked epoch and state."""
+async def save_ended(tx: Connection, ended: Sequence[tuple[UUID, Status, dict[str, Any] | None]]) -> datetime:
+    """Write terminal states and errors of runs that wait; the caller holds the rows' locks and has seen them queued.
+    Returns when they ended."""
+    errors = [None if error is None else json_texts([error])[0] for _, _, error in ended]
     finished_at: datetime = await tx.fetchval(
-        """UPDATE executor.runs SET status = $2, error = $3, lost = $4, finished_at = now(),
-               lease_until = NULL, owner = NULL, process = NULL
-           WHERE run_id = $1 RETURNING finished_at""",
-        run.run_id,
-        status,
-        error,
-        lost,
+        """WITH ended AS (
+               UPDATE executor.runs r SET status = t.status, error = t.error::jsonb, finished_at = now()
+               FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t (run_id, status, error) WHERE r.run_id = t.run_id)
+           SELECT now()""",
+        [run_id for run_id, _, _ in ended],
+        [status.value for _, status, _ in ended],
+        errors,
     )
     return finished_at
 

@@ -277,6 +277,21 @@ async def test_a_run_that_nobody_begins_is_timed_out(queue: Queue, database: Dat
     assert await said(queued.run_id) == ["run.timed_out.v1"]
 
 
+@pytest.mark.parametrize(("slow_seconds", "ended"), [(60.0, 5), (0.0, 2)])
+async def test_a_burst_that_nobody_begins_is_timed_out_in_one_look_unless_leases_would_wait_for_it(
+    slow_seconds: float, ended: int, queue: Queue, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "OVERDUE_AT_ONCE", 2)
+    for _ in range(5):
+        await queue()
+    async with database.platform() as tx:
+        await tx.execute("UPDATE executor.runs SET due_at = now() - interval '2 hours'")
+    await Reaper(database, ReaperTimes(0.0, 3600.0, slow_seconds=slow_seconds)).time_out_waiting()
+    async with database.platform() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM executor.runs WHERE status = 'timed_out'") == ended
+        assert await tx.fetchval("SELECT count(*) FROM executor.outbox WHERE type = 'run.timed_out.v1'") == ended
+
+
 async def test_a_failed_attempt_waits_by_its_policy(claimed: Claim, attempts: Attempts, run_now: RunNow) -> None:
     run = await claimed()
     error = run_error("connector-unreachable", "refused", retryable=True)

@@ -16,6 +16,7 @@ from dataaggregator.db import Database
 from dataaggregator.definition import Author, Edit
 from dataaggregator.ids import new_id
 from dataaggregator.settings import Settings
+from services.scheduler import ticker as ticker_module
 from services.scheduler.pipelines import store
 from services.scheduler.pipelines.commands import PipelineCommands
 from services.scheduler.pipelines.domain import Pipeline
@@ -23,7 +24,7 @@ from services.scheduler.runs import mirror
 from services.scheduler.runs.domain import Fact
 from services.scheduler.ticker import Ticker
 from services.scheduler.transformations.commands import TransformationCommands
-from tests.integration.control import a_pipeline
+from tests.integration.control import a_pipeline, until
 
 SOMEBODY = Author(None, "ada@example.org")
 WORKSPACE = new_id()
@@ -210,6 +211,25 @@ async def test_a_run_that_waits_too_long_is_skipped(database: Database, warehous
     at_work, waited = await _runs(database)
     assert (at_work["status"], waited["status"]) == ("queued", "skipped")
     assert waited["error"]["code"] == "run-waited-too-long"
+
+
+async def test_a_burst_that_waits_too_long_is_skipped_without_a_pause(
+    database: Database, warehouse: UUID, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ticker_module, "EXPIRED_AT_ONCE", 2)
+    await _pipeline(database, {"every": "1m", "catch_up": "all"}, 300)
+    ticker = Ticker(database, settings.model_copy(update={"queue_limit_seconds": 30.0, "tick_seconds": 600.0}))
+    await _tick(ticker)
+    async with database.platform() as tx:
+        await tx.execute("UPDATE scheduler.runs SET queued_at = queued_at - interval '1 minute'")
+
+    async def all_skipped() -> bool:
+        return [run["status"] for run in await _runs(database)][1:5] == ["skipped"] * 4
+
+    ticking = asyncio.create_task(ticker.run())
+    await until(all_skipped, "the runs that wait to be skipped")
+    ticking.cancel()
+    await asyncio.gather(ticking, return_exceptions=True)
 
 
 async def _spoil(database: Database, pipeline: Pipeline, statement: str) -> None:
