@@ -1,6 +1,7 @@
 """The command line against a platform with the demo's pipelines, as a user types it."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,38 @@ def test_runs_logs_and_rejected_tell_about_a_run(demo: Platform) -> None:
     assert summary["rows"] == len(rejected)
     assert demo.command("logs", run["id"]).returncode == 0
     assert demo.command("logs", "--follow", run["id"]).returncode == 0
+
+
+def test_runs_that_wait_for_more_than_a_free_slot_say_for_what(demo: Platform, tmp_path: Path) -> None:
+    file = tmp_path / "moon.yaml"
+    file.write_text("""
+pipelines:
+  - name: moon
+    runs_on: [region=moon]
+    sources: {cities: {connector: demo-files, stream: cities.csv}}
+    destinations: [{connector: demo-files, stream: moon.csv, write: replace}]
+""")
+    assert demo.command("apply", "-f", str(file)).returncode == 0
+    started = demo.command("run", "moon").stdout.split()[0]
+
+    def waits() -> bool:
+        shown = demo.command("runs", "--pipeline", "moon")
+        assert shown.returncode == 0, shown.stderr
+        return f"{started} waits: No executor that is alive has all of these labels: region=moon." in shown.stdout
+
+    deadline = time.monotonic() + 30
+    while not waits():
+        assert time.monotonic() < deadline, "nothing says why the run waits"
+    assert demo.command("cancel", started).returncode == 0
+    assert not waits()
+
+
+def test_a_workspace_is_given_a_limit_of_runs_and_freed_of_it(demo: Platform) -> None:
+    assert json_of(demo, "run-limits", "set", "3") == {"runs": 3, "installation": None, "effective": 3}
+    shown = demo.command("run-limits", "show")
+    assert shown.stdout == "workspace: 3, installation: no limit, counts: 3\n"
+    assert json_of(demo, "run-limits", "clear") == {"runs": None, "installation": None, "effective": None}
+    assert demo.command("run-limits", "set", "0").returncode == 2
 
 
 def test_rejected_rows_are_written_to_a_file_by_its_ending_or_replayed(demo: Platform, tmp_path: Path) -> None:

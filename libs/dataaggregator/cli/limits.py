@@ -1,4 +1,4 @@
-"""Commands about rate limits: who has used them up, and letting them call again."""
+"""Commands about limits: who has used up which rate, and how many runs of a workspace may be at work at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -56,4 +56,39 @@ async def clear(session: Session, /, limit_class: str | None, **of: str | None) 
     session.tell(told, f"{told['cleared']} cleared")
 
 
-COMMANDS = {"rate-limits": rate_limits}
+@click.group("run-limits")
+def run_limits() -> None:
+    """Show and set how many runs of the workspace may be at work at once."""
+
+
+@run_limits.command("show")
+@command
+async def show_runs(session: Session, /) -> None:
+    """What the workspace's admins say, what the installation says, and the lesser of the two."""
+    async with session.client() as client:
+        _tell_runs(session, await client.get("/api/run-limits"))
+
+
+@run_limits.command("set")
+@click.argument("runs", type=click.IntRange(min=1))
+@command
+async def set_runs(session: Session, /, runs: int) -> None:
+    """Let so many RUNS be at work at once; those at work go on, further ones wait."""
+    async with session.client() as client:
+        _tell_runs(session, await client.put("/api/run-limits", {"runs": runs}))
+
+
+@run_limits.command("clear")
+@command
+async def clear_runs(session: Session, /) -> None:
+    """Let the workspace have as many as the installation allows."""
+    async with session.client() as client:
+        _tell_runs(session, await client.put("/api/run-limits", {"runs": None}))
+
+
+def _tell_runs(session: Session, told: dict[str, int | None]) -> None:
+    said = {name: "no limit" if most is None else str(most) for name, most in told.items()}
+    session.tell(told, f"workspace: {said['runs']}, installation: {said['installation']}, counts: {said['effective']}")
+
+
+COMMANDS = {"rate-limits": rate_limits, "run-limits": run_limits}

@@ -33,6 +33,7 @@ ROOMS = {
     "rejected": "rejected",
     "replay": "rejected",
     "run": "runs",
+    "run-limits": "limits",
     "runs": "runs",
     "secrets": "secrets",
     "serve": "platform",

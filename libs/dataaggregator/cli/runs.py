@@ -15,6 +15,8 @@ from dataaggregator.contracts.policies import PLACES
 
 Json = dict[str, Any]
 
+SHOWN = ("id", "status", "queued_at", "duration_ms", "rows_read", "rows_written", "rows_rejected", "balanced")
+
 
 @click.command("run")
 @click.argument("pipeline")
@@ -100,15 +102,17 @@ async def _show_outcome(client: Client, run: Json) -> None:
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500))
 @command
 async def list_runs(session: Session, pipeline: str | None, status: str | None, limit: int) -> None:
-    """List the newest runs."""
+    """List the newest runs; of those that wait for more than a free slot, what they wait for."""
     async with session.client() as client:
         path = f"/api/pipelines/{pipeline}/runs" if pipeline else "/api/runs"
         page = await client.get(path, status=status, limit=limit)
-        if session.json:
-            emit_json(page)
-            return
-        columns = ("id", "status", "queued_at", "duration_ms", "rows_read", "rows_written", "rows_rejected", "balanced")
-        console().print(table(columns, ([run[name] for name in columns] for run in page["items"])))
+    if session.json:
+        emit_json(page)
+        return
+    console().print(table(SHOWN, ([run[name] for name in SHOWN] for run in page["items"])))
+    for run in page["items"]:
+        if run["waiting_for"]:
+            click.echo(f"{run['id']} waits: {run['waiting_for']['detail']}")
 
 
 @click.command("logs")
