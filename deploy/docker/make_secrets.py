@@ -9,6 +9,7 @@ Only the standard library: it runs in the services' image, but belongs to no ser
 """
 
 import json
+import os
 import secrets
 import sys
 import tarfile
@@ -152,7 +153,10 @@ def _write(folder: Path, texts: dict[str, str]) -> None:
         draft = path.with_name(f".{path.name}.draft")
         draft.unlink(missing_ok=True)
         draft.touch(mode=0o600)
-        draft.write_text(text)
+        with draft.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         draft.chmod(0o444 if shared else 0o400)
         draft.rename(path)
 

@@ -1,5 +1,6 @@
 """An installation's secrets are made once, all or none, and never over data that they would not open."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def test_a_new_installation_gets_secrets_that_the_settings_take(folder: Path, da
     assert settings.secret_key is not None
     assert settings.database_url is not None
     assert settings.redis_url is not None
+
+
+def test_secrets_are_on_the_disk_before_they_have_their_names(
+    folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    make(folder, data)
+    assert {(folder / name).stat().st_ino for name in contents()} <= synced
 
 
 def test_a_second_start_changes_nothing(folder: Path, data: Path) -> None:
