@@ -45,10 +45,15 @@ class Redaction:
         return value
 
     def outcome(self, value: Any) -> Any:
-        """The same for what an outcome says in words."""
+        """The same for what an outcome says in words; its other texts are as they are, where anybody can store them."""
         if isinstance(value, dict):
-            return {key: self.value(item) if key in FREE_TEXTS else self.outcome(item) for key, item in value.items()}
-        return [self.outcome(item) for item in value] if isinstance(value, list | tuple) else value
+            return {
+                _storable(key): self.value(item) if key in FREE_TEXTS else self.outcome(item)
+                for key, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self.outcome(item) for item in value]
+        return _storable(value) if isinstance(value, str) else value
 
 
 def _storable(text: str) -> str:

@@ -100,8 +100,8 @@ class Reporter:
             case LogLine():
                 fields = self._redaction.value(frame.model_dump(mode="json")["fields"])
                 return frame.model_copy(update={"message": self._redaction.text(frame.message), "fields": fields})
-            case Finished():
-                return Finished.model_validate(self._redaction.outcome(frame.model_dump(mode="json")))
+            case Finished() | SchemaChange() | CursorCommitted():
+                return type(frame).model_validate(self._redaction.outcome(frame.model_dump(mode="json")))
             case Answered():
                 return Answered.model_validate(self._redaction.value(frame.model_dump(mode="json")))
         return frame

@@ -8,9 +8,18 @@ from uuid import UUID
 
 import pytest
 
+from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.run import RunError
 from dataaggregator.contracts.secret import MASK
-from dataaggregator.dataplane.job import Answered, Finished, LogLine, RunOutcome, read_frame
+from dataaggregator.dataplane.job import (
+    Answered,
+    CursorCommitted,
+    Finished,
+    LogLine,
+    RunOutcome,
+    SchemaChange,
+    read_frame,
+)
 from dataaggregator.dataplane.redaction import Redaction
 from dataaggregator.dataplane.report import Reporter
 from dataaggregator.dataplane.wire import LIMIT_BYTES, Wire
@@ -58,6 +67,19 @@ async def test_a_text_that_no_wire_or_table_takes_is_told_escaped(
     ends[0].tell(Answered(error=RunError(code="file-malformed", detail=said)))
     answered = await heard(ends)
     assert answered.error.detail == told
+
+
+@pytest.mark.parametrize(("said", "told"), [("caf\udce9", r"caf\udce9"), ("a\0b", r"a\0b")])
+async def test_a_name_that_no_wire_or_table_takes_is_told_escaped(
+    ends: tuple[Reporter, Wire], said: str, told: str
+) -> None:
+    added = SchemaDifference(kind="added", field=said, after="string")
+    ends[0].tell(SchemaChange(connector_id=UUID(int=1), stream="orders", changes=(added,)))
+    change = await heard(ends)
+    assert change.changes[0].field == told
+    ends[0].tell(CursorCommitted(destination=said, source="orders", cursor={"value": said}))
+    committed = await heard(ends)
+    assert (committed.destination, committed.cursor) == (told, {"value": told})
 
 
 async def test_an_outcome_keeps_its_names_though_a_password_is_a_word_of_them(ends: tuple[Reporter, Wire]) -> None:
