@@ -23,6 +23,7 @@ def portions_of(size_bytes: int | None) -> Iterator[None]:
         if size_bytes is not None:
             patched.setattr(gathered, "WHOLE_BYTES", 2 * size_bytes)
             patched.setattr(gathered, "PORTION_BYTES", size_bytes)
+            patched.setattr(gathered, "BATCH_BYTES", size_bytes)
         yield
 
 

@@ -16,9 +16,10 @@ import pytest
 from dataaggregator.contracts.steps import JoinStep
 from dataaggregator.dataplane.sandbox.messages import InputCounts
 from dataaggregator.dataplane.steps.base import Setting
-from dataaggregator.dataplane.steps.engine import Engine
+from dataaggregator.dataplane.steps.engine import Engine, Place
 from dataaggregator.dataplane.steps.gathered import Gathered
 from dataaggregator.dataplane.steps.node import Graph, NodeSpec
+from dataaggregator.dataplane.steps.rowfile import RowFile
 from dataaggregator.errors import Invalid, Permanent
 from tests.graphs import Outcome
 
@@ -207,6 +208,52 @@ def test_a_key_of_most_rows_is_not_parted_for_ever(setting: Setting, monkeypatch
         portions = found(setting, gathered)
     assert max(len(portion) for portion in portions) >= 18_000
     assert sum(len(portion) for portion in portions) == 20_000
+
+
+def test_no_more_than_a_portion_is_in_a_table_once_there_are_many(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, put, held = setting.engine, setting.engine.append, list[int]()
+
+    def append(table: str, rows: pa.RecordBatch, place: Place) -> None:
+        put(table, rows, place)
+        held.append(engine.row(f"SELECT count(*) FROM {table}", place)[0])
+
+    monkeypatch.setattr(engine, "append", append)
+    with portions_of(8_000):
+        gathered = gathered_by(setting)
+        fill(gathered, range(200_000))  # so many that each part is parted again
+        assert (len(held), max(held)) == (3, 3_000)  # the last of them were one batch too many
+        del held[:]
+        found(setting, gathered)
+    assert 0 < max(held) <= 1_000
+
+
+def test_a_row_that_is_in_no_portion_fails_a_join(transform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    divide, lost = RowFile.divide, cycle([True, *[False] * 9])
+
+    def losing(file: RowFile, rows: pa.RecordBatch, parts: Any) -> None:
+        kept = rows.num_rows - next(lost)
+        divide(file, rows.slice(0, kept), parts.slice(0, kept))
+
+    monkeypatch.setattr(RowFile, "divide", losing)
+    table, other = pa.table({"k": range(ROWS)}), pa.table({"k": range(ROWS), "v": range(ROWS)})
+    with portions_of(PORTION), pytest.raises(Permanent, match="rows were in a portion") as caught:
+        transform([{"join": {"with": "other", "on": ["k"]}}], table, other=other)
+    assert caught.value.code == "unbalanced"
+
+
+def test_rows_that_wait_to_be_parted_do_not_hold_the_fields_that_nobody_looks_at(setting: Setting) -> None:
+    texts = ["a text that is long and that no key needs " * 100] * 1_000
+    gathered = gathered_by(setting)
+    before = pa.total_allocated_bytes()
+    with portions_of(PORTION):
+        fill(gathered, range(20_000))
+    for first in range(20):
+        rows = pa.table({"k": range(first, first + 1_000), "text": texts}).combine_chunks().to_batches()[0]
+        gathered.add("rows", rows.select(["k"]))
+    del rows
+    assert pa.total_allocated_bytes() - before < 2 << 20  # with their texts they are 80 MB
 
 
 def test_few_rows_are_in_no_file_and_in_one_portion(setting: Setting, tmp_path: Path) -> None:
