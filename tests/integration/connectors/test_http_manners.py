@@ -1,6 +1,6 @@
 """http: pages that break, servers that are busy, logins, and batches that carry a key."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ from aiohttp import web
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import LoadRequest, WriteKind
 from dataaggregator.connector.source import ReadRequest
+from dataaggregator.dataplane import batch as batches
 from dataaggregator.dataplane.batch import BATCH_BYTES
 from dataaggregator.errors import PlatformError
 from dataaggregator.ids import new_id
@@ -32,6 +33,7 @@ STREAMS = {
     "doubled": {"path": "doubled", "pagination": {"type": "page"}},
     "said_twice": {"path": "said_twice", "records": "$.of"},
     "long": {"path": "long"},
+    "even": {"path": "even"},
     "busy": {"path": "busy"},
     "half": {"path": "half"},
     "login": {"path": "login"},
@@ -55,6 +57,7 @@ class Api:
             "doubled",
             "said_twice",
             "long",
+            "even",
             "busy",
             "half",
             "login",
@@ -90,6 +93,9 @@ class Api:
         """One record is larger by itself than a batch is to be, and the long ones stand together."""
         sizes = (BATCH_BYTES + 1, *[100_000] * 50, *[1] * 5000)
         return web.json_response([{"a": number, "text": "x" * size} for number, size in enumerate(sizes)])
+
+    async def even(self, _: web.Request) -> web.Response:
+        return web.json_response([{"a": number, "text": "x" * 100_000} for number in range(60)])
 
     async def busy(self, _: web.Request) -> web.Response:
         self.asked += 1
@@ -175,11 +181,29 @@ async def test_a_page_of_long_records_comes_in_batches_of_bounded_size(
     api: tuple[Api, HttpConfig], context: Context
 ) -> None:
     source = HttpSource(api[1], context)
-    batches = [batch async for batch in source.read(ReadRequest(stream="long"))]
+    found = [batch async for batch in source.read(ReadRequest(stream="long"))]
     await source.close()
-    assert [row for batch in batches for row in batch.rows.column("a").to_pylist()] == list(range(5051))
-    assert sum(batch.read for batch in batches) == 5051
-    assert all(batch.rows.nbytes <= BATCH_BYTES or batch.rows.num_rows == 1 for batch in batches)
+    assert [row for batch in found for row in batch.rows.column("a").to_pylist()] == list(range(5051))
+    assert sum(batch.read for batch in found) == 5051
+    assert all(batch.rows.nbytes <= BATCH_BYTES or batch.rows.num_rows == 1 for batch in found)
+
+
+async def test_of_a_page_no_more_records_are_shaped_at_once_than_a_batch_is_to_have(
+    api: tuple[Api, HttpConfig], context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shaped into one batch and parted afterwards would have been in memory twice all the same."""
+    shaped: list[int] = []
+    parts = batches.parts
+
+    def seen(rows: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:
+        shaped.append(rows.nbytes)
+        return parts(rows, most_bytes)
+
+    monkeypatch.setattr(batches, "parts", seen)
+    rows, _ = await read(api[1], context, "even")
+    assert len(rows) == 60
+    assert shaped
+    assert max(shaped) <= BATCH_BYTES
 
 
 async def test_a_field_that_appears_later_rejects_its_rows_by_position(

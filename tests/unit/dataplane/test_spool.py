@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from dataaggregator.dataplane.batch import BATCH_BYTES
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.spool import SpoolWriter, batches_of, schema_of
 
@@ -31,6 +32,16 @@ async def spool(tmp_path: Path) -> Path:
 async def test_rows_come_back_as_they_were_written(spool: Path) -> None:
     assert schema_of(spool).equals(TABLE.schema)
     assert await _read(spool) == TABLE
+
+
+async def test_long_rows_come_back_in_batches_of_bounded_size(tmp_path: Path) -> None:
+    long = pa.table({"n": range(60), "t": [f"{n:04}" + "x" * 100_000 for n in range(60)]})
+    writer = SpoolWriter(tmp_path / "spool.parquet", long.schema)
+    await writer.write(long.to_batches()[0])
+    writer.close()
+    found = [batch async for batch in batches_of(writer.path, Failpoints())]
+    assert pa.Table.from_batches(found) == long
+    assert max(batch.nbytes for batch in found) <= BATCH_BYTES
 
 
 def _each_damaged(path: Path) -> Iterator[int]:

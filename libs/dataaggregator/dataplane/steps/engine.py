@@ -178,7 +178,7 @@ class Engine:
         self._connection.unregister(ROWS)
         return name
 
-    def append(self, table: str, rows: pa.RecordBatch | pa.Table, place: "Place") -> None:
+    def append(self, table: str, rows: pa.RecordBatch, place: "Place") -> None:
         """Keep rows in a table; it spills when it outgrows its share of the memory."""
         self._connection.register(ROWS, rows)
         try:
