@@ -31,6 +31,13 @@ def cpu_seconds(root: int) -> dict[str, float]:
     return found
 
 
+def spent_seconds(pid: int) -> float:
+    """User and system time of one process that lives."""
+    fields = _stat(pid)
+    assert fields is not None, f"process {pid} has ended"
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
 def resident_bytes(root: int, aside: Set[int] = frozenset()) -> dict[str, int]:
     """Proportional set size by role: a page that several processes share counts once in all."""
     found: dict[str, int] = {}
