@@ -1,10 +1,14 @@
 """Addresses: who is really calling, when proxies stand between. Pure."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
+
+# An address of IPv6 with a zone; what is longer is none, and is not worth remembering.
+LONGEST = 64
 
 
 def networks(written: Sequence[str]) -> tuple[Network, ...]:
@@ -39,6 +43,11 @@ def scheme_of(peer: str, own: str, forwarded: str | None, proxies: Sequence[Netw
 
 
 def _parsed(address: str) -> Address | None:
+    return _read(address) if len(address) <= LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _read(address: str) -> Address | None:
     try:
         parsed = ip_address(address)
     except ValueError:

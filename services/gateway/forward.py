@@ -128,6 +128,10 @@ class Upstreams:
             data = BytesIO(await read_body(request, SMALL_BYTES)) if small else request.content
         headers = _onward(request, address)
         async with self._send(service, request.method, target, headers, data) as answer:
+            if request.method != "HEAD" and (answer.content_length or SMALL_BYTES) < SMALL_BYTES:
+                # Head and body leave together, and an answer that breaks off can still be told as a problem.
+                whole = await _whole(service, answer)
+                return web.Response(status=whole.status, reason=answer.reason, headers=whole.headers, body=whole.body)
             return await _hand_back(request, answer)
 
     async def fetch(
