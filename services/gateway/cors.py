@@ -14,6 +14,7 @@ _TOLD = (
 _PREFLIGHT_SECONDS = "600"
 
 _TLS_ONLY = "max-age=31536000"
+_BELOW_TOO = "; includeSubDomains"
 
 _API_POLICY = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 _PAGE_POLICY = (
@@ -45,9 +46,10 @@ def preflight_headers(origin: str | None, allowed: Sequence[str]) -> dict[str, s
     }
 
 
-def security_headers(path: str, *, over_tls: bool) -> dict[str, str]:
+def security_headers(path: str, *, over_tls: bool, below_too: bool = False) -> dict[str, str]:
     """Over TLS a browser is told to come by no other way; who comes in the clear cannot be told so (RFC 6797, 7.2)."""
-    headers = {"Strict-Transport-Security": _TLS_ONLY} if over_tls else {}
+    told = _TLS_ONLY + (_BELOW_TOO if below_too else "")
+    headers = {"Strict-Transport-Security": told} if over_tls else {}
     return headers | {
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",

@@ -40,6 +40,7 @@ class Edge:
         callers: Callers,
     ) -> None:
         self._origins = settings.cors_origins
+        self._below_too = settings.hsts_subdomains
         self._proxies = networks(settings.trusted_proxies)
         self._upstreams = upstreams
         self._limiting = limiting
@@ -62,7 +63,8 @@ class Edge:
         origin = request.headers.get("Origin")
         forwarded = request.headers.get("X-Forwarded-Proto")
         request[SCHEME] = scheme_of(request.remote or "", request.scheme, forwarded, self._proxies)
-        secure = security_headers(request.path, over_tls=request[SCHEME] == "https")
+        over_tls = request[SCHEME] == "https"
+        secure = security_headers(request.path, over_tls=over_tls, below_too=self._below_too)
         request[ANSWER_HEADERS] = secure | origin_headers(origin, self._origins)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             request[ROUTE_LABEL] = "preflight"

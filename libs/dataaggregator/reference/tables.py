@@ -4,7 +4,7 @@ from prometheus_client.metrics_core import Metric
 
 from dataaggregator.catalogue import CATALOGUE, Entry
 from dataaggregator.reference.markdown import HEAD, table
-from dataaggregator.settings import Settings, is_secret, shown_default, unit, variable
+from dataaggregator.settings import Settings, is_secret, shown_default, variable
 from dataaggregator.settings.logins import LoginSettings
 from dataaggregator.telemetry.metrics import LABELS, REGISTRY
 
@@ -14,7 +14,7 @@ def settings() -> str:
         (
             f"`{variable(name)}`",
             f"`{default}`" if (default := shown_default(name)) else "",
-            unit(name),
+            _unit(name),
             field.description or "",
         )
         for name, field in sorted(
@@ -68,3 +68,13 @@ def cures() -> str:
 
 def _cure(code: str, entry: Entry) -> str:
     return f"\n## {code}\n\n**{entry.title}.** {entry.cure}\n"
+
+
+def _unit(field: str) -> str:
+    """What a field's number counts; empty if it is no number."""
+    ending = field.rpartition("_")[2]
+    if field == "execution_timeout":
+        return "seconds"
+    if field.startswith("rate_limit_") and field != "rate_limit_trusted_networks":
+        return "requests/seconds"
+    return ending if ending in ("seconds", "minutes", "days", "bytes") else ""

@@ -71,6 +71,9 @@ class Settings(LoginSettings):
     cors_origins: Origins = Field(
         ("http://localhost:3000",), description="Origins whose pages may call the API, comma-separated."
     )
+    hsts_subdomains: bool = Field(
+        False, description="Whether browsers that came over TLS are told to use it for all hosts below this one too."
+    )
     trusted_proxies: Networks = Field(
         (), description="Networks whose X-Forwarded-For is believed, comma-separated CIDR."
     )
@@ -354,16 +357,6 @@ def variable(field: str) -> str:
 def is_secret(field: str) -> bool:
     """Whether a field of Settings is never to be shown."""
     return "SecretStr" in str(Settings.model_fields[field].annotation)
-
-
-def unit(field: str) -> str:
-    """What a field's number counts; empty if it is no number."""
-    ending = field.rpartition("_")[2]
-    if field == "execution_timeout":
-        return "seconds"
-    if field.startswith("rate_limit_") and field != "rate_limit_trusted_networks":
-        return "requests/seconds"
-    return ending if ending in ("seconds", "minutes", "days", "bytes") else ""
 
 
 def shown_default(field: str) -> str:

@@ -189,6 +189,15 @@ async def test_a_browser_that_came_over_tls_is_told_to_come_by_no_other_way(plat
             assert "Strict-Transport-Security" not in headers, plain
 
 
+async def test_hosts_below_are_spoken_of_only_where_an_operator_says_so(platform_settings: Settings) -> None:
+    changed = {"trusted_proxies": ("127.0.0.1/32",), "hsts_subdomains": True}
+    async with started(platform_settings.model_copy(update=changed)) as platform:
+        _, _, headers = await platform.call("GET", "/api/docs", X_Forwarded_Proto="https")
+        assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+        _, _, headers = await platform.call("GET", "/api/docs")
+        assert "Strict-Transport-Security" not in headers
+
+
 async def test_who_is_no_trusted_proxy_cannot_say_that_it_was_tls(platform: Platform) -> None:
     _, told, headers = await platform.call("GET", "/api/pipelines", X_Forwarded_Proto="https")
     assert "Strict-Transport-Security" not in headers
