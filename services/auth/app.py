@@ -1,6 +1,7 @@
 """Auth, composition root: keys, passwords, sessions, people, audit, put together by hand."""
 
 import asyncio
+from datetime import timedelta
 
 from dataaggregator.errors import Transient
 from dataaggregator.http import cookies
@@ -102,7 +103,8 @@ def build(ports: Ports) -> Service:
     provider = Provider(ports.settings, ports.clock)
     logins = OidcLogins(ports, sessions, provider)
     identity = Identity(ports, keys, passwords, people, sessions)
-    trail = Trail(ports.database, ports.keys, ports.clock)
+    days = ports.settings.audit_retention_days
+    trail = Trail(ports.database, ports.keys, ports.clock, None if days is None else timedelta(days=days))
     doors = (
         SessionsApi(sessions, keys, browsers),
         OidcApi(logins, browsers, ports.settings),
@@ -122,6 +124,7 @@ def build(ports: Ports) -> Service:
             Loop("sweep", lambda: sweep(sessions, changes, logins)),
             Loop("revocations", identity.tell),
             Loop("audit-heads", trail.keep_signed),
+            Loop("audit-retention", trail.keep_young),
         ],
         resources=[identity, trail, provider],
         needs=[ports.database, identity, trail],

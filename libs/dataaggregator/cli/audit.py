@@ -86,7 +86,8 @@ def _told(chain: Json) -> str:
     if broken is not None:
         return f"{workspace}: broken at entry {broken['position']}: {broken['reason']}"
     signed = "none of them signed yet" if head is None else f"signed up to {head['position']} at {head['signed_at']}"
-    return f"{workspace}: {chain['entries']} entries, whole, {signed}"
+    behind = "" if chain["dropped"] is None else f" behind {chain['dropped']['position']} that were dropped"
+    return f"{workspace}: {chain['entries']} entries{behind}, whole, {signed}"
 
 
 COMMANDS = {"audit": audit}

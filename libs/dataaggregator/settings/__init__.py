@@ -141,6 +141,9 @@ class Settings(LoginSettings):
     secret_key_previous: Annotated[tuple[SecretStr, ...], BeforeValidator(split)] = Field(
         (), description="Earlier values of SECRET_KEY that may still open what they sealed, comma-separated."
     )
+    audit_retention_days: Annotated[float, Field(ge=30)] | None = Field(
+        None, description="How long entries of the audit are kept, days, at least 30; without it for ever."
+    )
 
     # Rate limits
     rate_limit_api: PerTime = Field(Rate(600, 60), description="Calls per user, key or address: requests/seconds.")

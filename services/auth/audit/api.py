@@ -24,7 +24,7 @@ from services.auth.calls import Body
 
 from . import store
 from .commands import Trail, Verified
-from .domain import Entry
+from .domain import Entry, Head
 from .store import Place, Wanted
 
 NDJSON = "application/x-ndjson"
@@ -98,6 +98,9 @@ class ChainView(BaseModel):
     entries: int
     end: HeadView | None = Field(description="The last entry: keep it elsewhere, and send it with the next call.")
     head: HeadView | None = Field(description="The last head that was signed; what was added since is not covered.")
+    dropped: HeadView | None = Field(
+        description="The last entry that was dropped because its time was over; what is kept goes on from its digest."
+    )
     broken: BrokenView | None
 
 
@@ -222,19 +225,29 @@ def _shown(entry: Entry) -> dict[str, Any]:
 
 
 def _verified(chain: Verified) -> ChainView:
-    workspace, end, head, signature = chain.workspace_id, chain.end, chain.head, chain.signature
-    last, signed = None, None
+    end, last, signed = chain.end, None, None
     if end is not None:
-        last = HeadView(workspace_id=workspace, position=end.position, digest=end.digest.hex())
-    if head is not None and signature is not None:
-        signed = HeadView(
-            workspace_id=workspace,
-            position=head.position,
-            digest=head.digest.hex(),
-            signed_at=head.signed_at,
-            signature=base64.b64encode(signature).decode(),
-        )
+        last = HeadView(workspace_id=chain.workspace_id, position=end.position, digest=end.digest.hex())
+    if chain.head is not None and chain.signature is not None:
+        signed = _head(chain.head, chain.signature)
     broken = None
     if chain.broken is not None:
         broken = BrokenView(position=chain.broken.position, reason=chain.broken.reason)
-    return ChainView(workspace_id=workspace, entries=chain.entries, end=last, head=signed, broken=broken)
+    return ChainView(
+        workspace_id=chain.workspace_id,
+        entries=chain.entries,
+        end=last,
+        head=signed,
+        dropped=None if chain.anchor is None else _head(*chain.anchor),
+        broken=broken,
+    )
+
+
+def _head(head: Head, signature: bytes) -> HeadView:
+    return HeadView(
+        workspace_id=head.workspace_id,
+        position=head.position,
+        digest=head.digest.hex(),
+        signed_at=head.signed_at,
+        signature=base64.b64encode(signature).decode(),
+    )

@@ -13,6 +13,7 @@ from dataaggregator.contracts.envelope import rfc3339
 
 FIRST = bytes(32)
 HEAD_KIND = "dataaggregator.audit-head.v1"
+ANCHOR_KIND = "dataaggregator.audit-anchor.v1"
 #: What an entry is found by: columns beside what is hashed, which `misfiled` holds against it.
 FILED = ("service", "action", "resource_type", "resource_id", "actor_id", "actor")
 
@@ -56,19 +57,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Head:
-    """How far a chain had come at a time."""
+    """How far a chain had come at a time; of the other kind, how far it was dropped: it goes on from there."""
 
     workspace_id: UUID
     position: int
     digest: bytes
     signed_at: datetime
+    kind: str = HEAD_KIND
 
     @property
     def signed(self) -> bytes:
         """The bytes that are signed."""
         return canonical(
             {
-                "kind": HEAD_KIND,
+                "kind": self.kind,
                 "workspace_id": str(self.workspace_id),
                 "position": self.position,
                 "digest": self.digest.hex(),

@@ -9,10 +9,17 @@ from asyncpg import Record
 
 from dataaggregator.db import Connection
 
-from .domain import FILED, Entry, Head, Link
+from .domain import ANCHOR_KIND, FILED, HEAD_KIND, Entry, Head, Link
 
 _LOCK = 0x61756469  # "audi": one appender at a time, else two links would follow the same one
 _COLUMNS = f"workspace_id, at, position, previous, content, digest, {', '.join(FILED)}"
+
+_CHAINS = """WITH RECURSIVE chains AS (
+               (SELECT workspace_id FROM auth.audit ORDER BY workspace_id LIMIT 1)
+               UNION ALL
+               SELECT (SELECT workspace_id FROM auth.audit a WHERE a.workspace_id > c.workspace_id
+                       ORDER BY workspace_id LIMIT 1)
+               FROM chains c WHERE c.workspace_id IS NOT NULL)"""
 
 
 @dataclass(frozen=True)
@@ -104,12 +111,7 @@ async def newest(
 async def ends(tx: Connection) -> Sequence[tuple[UUID, int, bytes]]:
     """Where each chain ends that has gone on since its last head: workspace, position, digest."""
     rows = await tx.fetch(
-        """WITH RECURSIVE chains AS (
-               (SELECT workspace_id FROM auth.audit ORDER BY workspace_id LIMIT 1)
-               UNION ALL
-               SELECT (SELECT workspace_id FROM auth.audit a WHERE a.workspace_id > c.workspace_id
-                       ORDER BY workspace_id LIMIT 1)
-               FROM chains c WHERE c.workspace_id IS NOT NULL)
+        f"""{_CHAINS}
            SELECT c.workspace_id, e.position, e.digest FROM chains c
            CROSS JOIN LATERAL (SELECT position, digest FROM auth.audit a WHERE a.workspace_id = c.workspace_id
                                ORDER BY position DESC LIMIT 1) e
@@ -117,6 +119,37 @@ async def ends(tx: Connection) -> Sequence[tuple[UUID, int, bytes]]:
                              WHERE h.workspace_id = c.workspace_id AND h.position >= e.position)"""
     )
     return [(row["workspace_id"], row["position"], row["digest"]) for row in rows]
+
+
+async def outlived(tx: Connection, before: datetime, limit: int) -> Sequence[tuple[UUID, int, bytes]]:
+    """The last of the first entries of each chain that are older, so many of one at most; never its end."""
+    rows = await tx.fetch(
+        f"""{_CHAINS}
+           SELECT c.workspace_id, e.position, e.digest FROM chains c
+           CROSS JOIN LATERAL (
+               SELECT position, digest FROM (
+                   SELECT position, digest, bool_and(at < $1) OVER (ORDER BY position) AS old FROM (
+                       SELECT position, digest, at FROM auth.audit a WHERE a.workspace_id = c.workspace_id
+                       ORDER BY position LIMIT $2) first) beginning
+               WHERE old AND position < (SELECT max(position) FROM auth.audit a WHERE a.workspace_id = c.workspace_id)
+               ORDER BY position DESC LIMIT 1) e""",
+        before,
+        limit,
+    )
+    return [(row["workspace_id"], row["position"], row["digest"]) for row in rows]
+
+
+async def drop(tx: Connection, anchor: Head, signature: bytes) -> int:
+    """Drop a chain's beginning, the anchor's entry included; how many there were."""
+    dropped: int = await tx.fetchval(
+        "SELECT auth.drop_audit($1, $2, $3, $4, $5)",
+        anchor.workspace_id,
+        anchor.position,
+        anchor.digest,
+        anchor.signed_at,
+        signature,
+    )
+    return dropped
 
 
 async def add_head(tx: Connection, head: Head, signature: bytes) -> bool:
@@ -135,22 +168,32 @@ async def add_head(tx: Connection, head: Head, signature: bytes) -> bool:
 
 async def last_head(tx: Connection, workspace: UUID) -> tuple[Head, bytes] | None:
     """The newest head and its signature."""
+    return await _newest(tx, workspace, "audit_heads", HEAD_KIND)
+
+
+async def last_anchor(tx: Connection, workspace: UUID) -> tuple[Head, bytes] | None:
+    """What the chain goes on from and its signature; None where nothing of it was dropped."""
+    return await _newest(tx, workspace, "audit_anchors", ANCHOR_KIND)
+
+
+async def _newest(tx: Connection, workspace: UUID, table: str, kind: str) -> tuple[Head, bytes] | None:
     row = await tx.fetchrow(
-        """SELECT workspace_id, position, digest, signed_at, signature FROM auth.audit_heads
+        f"""SELECT workspace_id, position, digest, signed_at, signature FROM auth.{table}
            WHERE workspace_id = $1 ORDER BY position DESC LIMIT 1""",
         workspace,
     )
     if row is None:
         return None
-    return Head(row["workspace_id"], row["position"], row["digest"], row["signed_at"]), row["signature"]
+    return Head(row["workspace_id"], row["position"], row["digest"], row["signed_at"], kind), row["signature"]
 
 
-async def contradicted(tx: Connection, workspace: UUID) -> int | None:
-    """The first position at which a head was signed and the chain is not, or not as it was."""
+async def contradicted(tx: Connection, workspace: UUID, after: int) -> int | None:
+    """The first position behind `after` at which a head was signed and the chain is not, or not as it was."""
     found: int | None = await tx.fetchval(
         """SELECT min(h.position) FROM auth.audit_heads h LEFT JOIN auth.audit a USING (workspace_id, position)
-           WHERE workspace_id = $1 AND a.digest IS DISTINCT FROM h.digest""",
+           WHERE workspace_id = $1 AND h.position > $2 AND a.digest IS DISTINCT FROM h.digest""",
         workspace,
+        after,
     )
     return found
 

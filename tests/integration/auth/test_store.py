@@ -14,7 +14,7 @@ from services.auth.audit.domain import Entry, first_broken, link
 from tests.sql import execute
 
 
-@pytest.mark.parametrize("table", ["audit", "audit_heads"])
+@pytest.mark.parametrize("table", ["audit", "audit_heads", "audit_anchors"])
 async def test_the_audit_is_append_only(database: Database, database_url: str, table: str) -> None:
     """For the platform by its rights, and for the owner of the tables by a trigger."""
     for statement in (f"DELETE FROM auth.{table}", f"UPDATE auth.{table} SET position = 2"):
