@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -16,7 +17,7 @@ from dataaggregator.contracts.run import (
     RunFailed,
     RunStanding,
 )
-from dataaggregator.errors import NotFound
+from dataaggregator.errors import Conflict, NotFound
 from dataaggregator.permissions import Role
 from services.scheduler.pipelines import store as pipelines
 from services.scheduler.runs import commands, store
@@ -36,6 +37,23 @@ async def _queued(control: Control, run: dict[str, Any]) -> Any:
         return next((queued for queued in control.executor.queued if str(queued.run_id) == run["id"]), None)
 
     return await until(look, "run.queued")
+
+
+async def test_what_is_saved_of_a_run_that_has_ended_meanwhile_is_refused_and_changes_nothing(
+    control: Control, warehouse: str
+) -> None:
+    """By somebody who had read it before, without its lock."""
+    await control.pipeline()
+    run = (await control.call("POST", "/api/pipelines/copy/runs")).json
+    async with control.ports.database.transaction(WORKSPACE) as tx:
+        before = await store.get(tx, WORKSPACE, UUID(run["id"]))
+    await control.start(run)
+    await control.succeed(run)
+    ended = await control.run_is(run["id"], "succeeded")
+    async with control.ports.database.transaction(WORKSPACE) as tx:
+        with pytest.raises(Conflict, match="already ended"):
+            await store.save(tx, before.cancel_requested(datetime.now(UTC)))
+    assert await control.run_is(run["id"], "succeeded") == ended
 
 
 async def test_a_run_is_asked_for_handed_over_and_mirrored(control: Control, warehouse: str) -> None:

@@ -232,6 +232,26 @@ async def test_a_burst_that_waits_too_long_is_skipped_without_a_pause(
     await asyncio.gather(ticking, return_exceptions=True)
 
 
+@pytest.mark.parametrize("edited", [True, False])
+async def test_a_slot_that_is_decided_stays_as_it_is_where_its_schedule_comes_to_it_again(
+    database: Database, warehouse: UUID, ticker: Ticker, edited: bool
+) -> None:
+    await _pipeline(database, {"every": "1h", "catch_up": "all"}, 7200)
+    await _tick(ticker)
+    decided = await _slots(database)
+    async with database.platform() as tx:
+        await tx.execute("UPDATE scheduler.schedules SET next_slot_at = $1", decided[0]["slot_at"])
+    if edited:
+        changed = {"triggers": [{"cron": "0 3 * * *"}]}
+        edit = Edit[PipelineDefinition](
+            lambda _: None, lambda now: PipelineDefinition.model_validate({**now.written, **changed})
+        )
+        await _commands(database).save(WORKSPACE, "copy", SOMEBODY, edit)
+    else:
+        await _tick(ticker)
+    assert await _slots(database) == decided
+
+
 async def _spoil(database: Database, pipeline: Pipeline, statement: str) -> None:
     async with database.platform() as tx:
         await tx.execute(statement, pipeline.id)
