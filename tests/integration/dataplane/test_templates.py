@@ -1,6 +1,7 @@
 """The templates of an executor: nothing in them that a fork would leave half done, and nothing that is anybody's."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,4 +45,9 @@ def environment_of(process: Path) -> dict[str, str]:
 
 
 def opened_by(process: Path) -> list[str]:
-    return [str(link.readlink()) for link in (process / "fd").iterdir()]
+    """What it holds open, but for what it closes while we look."""
+    opened = []
+    for link in (process / "fd").iterdir():
+        with suppress(FileNotFoundError):
+            opened.append(str(link.readlink()))
+    return opened
