@@ -112,6 +112,9 @@ class Sessions:
             except (asyncpg.PostgresError, asyncpg.InternalClientError, *LOST):  # it ended, or is about to
                 connection.terminate()
                 continue
+            except BaseException:  # whoever wanted it was cancelled, and nobody else knows of it
+                connection.terminate()
+                raise
             return connection  # type: ignore[no-any-return]  # left by give_back
         return None
 

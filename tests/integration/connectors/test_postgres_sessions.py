@@ -1,6 +1,8 @@
 """postgres, sessions: left open for the next job of the same workspace, and to that one like new."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from urllib.parse import urlsplit, urlunsplit
@@ -129,6 +131,26 @@ async def test_a_session_in_the_middle_of_something_is_ended(
     connection = await sessions.open("dataaggregator")
     await connection.execute("BEGIN")
     await sessions.give_back(connection)
+    await _until_there_are(0, db)
+
+
+async def test_a_session_that_is_put_back_as_its_taker_is_cancelled_is_ended(
+    config: PostgresConfig, keeping: Context, db: asyncpg.Connection
+) -> None:
+    sessions = Sessions(config, keeping)
+    left = await sessions.open("dataaggregator")
+    server = left.get_server_pid()
+    await sessions.give_back(left)
+    os.kill(server, signal.SIGSTOP)
+    try:
+        taking = asyncio.create_task(sessions.open("dataaggregator"))
+        await asyncio.wait([taking], timeout=0.2)
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert left.is_closed()
     await _until_there_are(0, db)
 
 
