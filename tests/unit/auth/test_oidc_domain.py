@@ -201,11 +201,11 @@ def test_what_is_no_email_is_none(email: object) -> None:
 
 @pytest.mark.parametrize(
     ("said", "groups"),
-    [(["a", "b", "a"], {"a", "b"}), ("a", {"a"}), (None, set()), ({"a": 1}, set()), (["a", 7, None, ["b"]], {"a"})],
+    [(["a", "b", "a"], ["a", "b"]), ("a", ["a"]), (None, []), ({"a": 1}, []), (["a", 7, None, ["b"]], ["a"])],
     ids=repr,
 )
-def test_groups_are_what_is_text(said: object, groups: set[str]) -> None:
-    assert person_of({**GOOD, "roles": said, "name": "Ada\x1b[31m\n"}, "roles").groups == groups
+def test_groups_are_what_is_text(said: object, groups: list[str]) -> None:
+    assert person_of({**GOOD, "roles": said, "name": "Ada\x1b[31m\n"}, "roles").groups == frozenset(groups)
 
 
 def test_a_name_has_no_control_characters() -> None:
