@@ -1,5 +1,6 @@
 """Identity: who is logged in, who may do what, and tokens that end when they should."""
 
+from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 
 import pytest
@@ -89,8 +90,9 @@ async def test_a_user_is_made_shown_listed_changed_and_removed(api: Api) -> None
     assert (await api.refused("GET", f"/api/users/{user['id']}"))["status"] == 404
 
 
-async def shown_by(api: Api) -> dict[str, dict[str, str]]:
-    """An administrator's headers for each way in that the document declares."""
+@pytest.fixture
+async def shown(api: Api) -> AsyncIterator[dict[str, dict[str, str]]]:
+    """A second administrator's headers for each way in that the document declares; the first is soon the last again."""
     schemes = api.document["components"]["securitySchemes"]
     scopes = ["definitions:read", "definitions:write", "identity:admin"]
     user = await api.new_user("admin")
@@ -99,16 +101,19 @@ async def shown_by(api: Api) -> dict[str, dict[str, str]]:
     key = await administrator.post("/api/api-keys", {"name": "ways-in", "scopes": scopes})
     begun = await api.anonymous().call("POST", "/api/auth/login", login, query={"session": "cookie"})
     name = schemes["session"]["name"].removeprefix("__Host-")  # as on any machine's loopback
-    return {
+    yield {
         "bearer": {"Authorization": f"Bearer {administrator.token}"},
         "apiKey": {"Authorization": f"Bearer {key['key']}"},
         "session": {"Cookie": f"{name}={SimpleCookie(begun.headers['Set-Cookie'])[name].value}"},
         "csrfToken": {schemes["csrfToken"]["name"]: begun.body["csrf_token"]},
     }
+    await api.delete(f"/api/users/{user['id']}")
 
 
-async def test_the_ways_in_that_the_document_declares_are_those_that_let_in(api: Api) -> None:
-    shown, anybody = await shown_by(api), api.anonymous()
+async def test_the_ways_in_that_the_document_declares_are_those_that_let_in(
+    api: Api, shown: dict[str, dict[str, str]]
+) -> None:
+    anybody = api.anonymous()
     bodies = {
         "/api/transformations": lambda name: {"name": name, "steps": [{"filter": "true"}]},
         "/api/api-keys": lambda name: {"name": name, "scopes": ["definitions:read"]},
