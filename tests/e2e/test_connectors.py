@@ -128,11 +128,26 @@ async def test_a_failed_test_names_its_step_its_code_and_its_cure(api: Api, ware
         assert failed["detail"]
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "metadata.google.internal"])
+METADATA = (
+    "169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.254.43518", "[::ffff:a9fe:a9fe]",
+    "[64:ff9b::a9fe:a9fe]", "[2002:a9fe:a9fe::]", "[fd00:ec2::254]", "100.100.100.200", "0.0.0.0",  # noqa: S104
+)  # fmt: skip
+KEY = {"access_key_id": "a", "secret_access_key": "b"}
+
+
+@pytest.mark.security
+@pytest.mark.parametrize("host", METADATA)
 async def test_the_address_of_cloud_metadata_is_never_reached(api: Api, host: str) -> None:
-    body = {"type": "http", "config": {"base_url": f"http://{host}/", "streams": {"s": {"path": "/"}}}}
-    tested = await api.post("/api/connectors/test", body, expect=200)
-    assert not tested["ok"]
+    ways: dict[str, Json] = {
+        "http": {"base_url": f"http://{host}/", "streams": {"s": {"path": "/"}}},
+        "postgres": {"host": host.strip("[]"), "user": "u", "database": "d"},
+        "files": {"root": "s3://bucket/", "endpoint": f"http://{host}", "credentials": KEY},
+    }
+    for kind, config_ in ways.items():
+        tested = await api.post("/api/connectors/test", {"type": kind, "config": config_}, expect=200)
+        assert not tested["ok"]
+        failed = next(check for check in tested["checks"] if not check["ok"])
+        assert failed["code"] == "egress-denied", (kind, tested)
 
 
 async def test_discovery_finds_streams_with_schema_and_keys(api: Api, warehouse: Warehouse) -> None:
