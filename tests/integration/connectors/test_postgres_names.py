@@ -11,6 +11,7 @@ from dataaggregator.connector.destination import WriteKind
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.postgres.sql import Table, parse_table, quote
 from tests.integration.connectors.test_postgres_loads import destination, fill, load
+from tests.names import NAMES
 
 pytestmark = pytest.mark.security
 
@@ -35,6 +36,30 @@ async def test_a_hostile_name_makes_the_round_trip(empty_database_url: str, cont
     assert row is not None
     assert dict(row) == {"key": 1, name: "x"}
     await connection.close()
+
+
+async def test_whatever_is_quoted_is_one_name_to_the_server(empty_database_url: str) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute("CREATE TABLE held (id int)")
+    refused = []
+    for name in NAMES:
+        try:
+            quoted = quote(name)
+        except Invalid:
+            refused.append(name)
+            continue
+        await connection.execute(f"CREATE TABLE {quoted} ({quoted} int); INSERT INTO {quoted} ({quoted}) VALUES (1)")
+        row = await connection.fetchrow(f"SELECT {quoted} FROM {quoted} WHERE {quoted} = 1")
+        assert row is not None
+        assert dict(row) == {name: 1}
+        there = (
+            "SELECT array_agg(relname::text ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        )
+        assert set(await connection.fetchval(there)) == {"held", name}
+        await connection.execute(f"DROP TABLE {quoted}")
+    await connection.close()
+    assert set(refused) == {"", "\0", "a\0b", "\ud800", "a" * 64, "\u00e9" * 32}
+    assert len(NAMES) >= 300
 
 
 @given(st.text(max_size=70))
