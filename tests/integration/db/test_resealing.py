@@ -17,7 +17,7 @@ from dataaggregator.composition import compose
 from dataaggregator.db import Database
 from dataaggregator.ids import new_id
 from dataaggregator.installed import installed_services
-from dataaggregator.resealing import BATCH, Sealed
+from dataaggregator.resealing import BATCH, Resealed, Sealed, reseal
 from dataaggregator.secrets import KeyRing
 from dataaggregator.settings import Settings
 from tests.e2e.api import until
@@ -174,3 +174,30 @@ async def test_without_the_old_key_nothing_is_changed(both: Settings, database: 
     told = await rotated(both, expect=1, previous="another-key-" * 4)
     assert (told["resealed"], len(told["unreadable"])) == (0, 3)
     assert await lines(database) == []
+
+
+async def test_a_secret_that_somebody_saves_meanwhile_stays(
+    both: Settings, database: Database, database_url: str
+) -> None:
+    """Whoever has begun to save is waited for, and what they saved needs nothing any more."""
+    sealed = sealed_of(both)["connectors.secrets"]
+    await kept(database, sealed, 1)
+    saver = await asyncpg.connect(database_url)
+    begun = saver.transaction()
+    await begun.start()
+    row = await saver.fetchrow("SELECT * FROM connectors.secrets")
+    assert row is not None
+    aad, purpose = sealed.bound(dict(row))
+    saved = KeyRing(NEW).seal(b"saved meanwhile", aad=aad, purpose=purpose)
+    await saver.execute("UPDATE connectors.secrets SET sealed = $1", saved)
+    resealing = asyncio.create_task(reseal(database, KeyRing(NEW, [OLD]), "connectors", sealed))
+
+    async def waits() -> bool | None:
+        query = "SELECT true FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%connectors.secrets%'"
+        return await saver.fetchval(query) or None
+
+    await until(waits, "it to come to the row that is being saved")
+    await begun.commit()
+    await saver.close()
+    assert await resealing == Resealed("connectors.secrets", 0, ())
+    assert await opened(database, sealed, NEW) == ["saved meanwhile"]
