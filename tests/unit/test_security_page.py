@@ -10,7 +10,8 @@ LINE = re.compile(
     r"\| (?P<name>(?:API)?[0-9.]+) \| (?P<what>[^|]+) \| (?P<state>[a-z ]+) \| (?P<how>[^|]+) \| (?P<test>[^|]+) \|"
 )
 LINK = re.compile(r'\[test\]\(\.\./(?P<file>tests/[^ )]+) "(?P<test>\w+)"\)')
-ROWS = [line for line in PAGE.read_text().splitlines() if re.match(r"\| (API)?[0-9]", line)]
+TEXT = PAGE.read_text()
+ROWS = [line for line in TEXT.splitlines() if re.match(r"\| (API)?[0-9]", line)]
 FOUND = [match for row in ROWS if (match := LINE.fullmatch(row))]
 
 
@@ -25,6 +26,17 @@ def test_what_is_covered_names_a_test_that_is_there(line: re.Match[str]) -> None
     link = LINK.fullmatch(line["test"])
     assert (link is None) == (line["state"] == "not yet")
     assert line["state"] in {"covered", "partly", "not yet"}
-    if link is not None:
-        text = (PAGE.parent.parent / link["file"]).read_text()
-        assert re.search(rf"^ *(async )?def {link['test']}\(", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("file", "test"), sorted({link.group("file", "test") for link in LINK.finditer(TEXT)}))
+def test_each_test_that_is_named_is_there(file: str, test: str) -> None:
+    text = (PAGE.parent.parent / file).read_text()
+    assert re.search(rf"^ *(async )?def {test}\(", text, re.MULTILINE)
+
+
+def test_each_attack_has_a_test() -> None:
+    _, told, tried = TEXT.partition("\n## What is tried\n")
+    attacks = [line for line in tried.splitlines() if line.startswith("| ") and not line.startswith("| attack |")]
+    assert told
+    assert len(attacks) >= 12
+    assert all(LINK.search(line) for line in attacks)
