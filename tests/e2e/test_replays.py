@@ -132,6 +132,36 @@ async def test_a_replay_moves_no_cursor(api: Api, warehouse: Warehouse) -> None:
     assert sorted(await warehouse.rows("SELECT id FROM replay_cursor")) == [(1,), (2,), (3,)]
 
 
+async def test_a_cursor_set_by_hand_neither_stops_a_replay_nor_is_spent_by_it(api: Api, warehouse: Warehouse) -> None:
+    """Set back while rows were merged, which are appended since: the next run is stopped, a replay reads nothing."""
+    await warehouse.execute("CREATE TABLE by_hand_source (id bigint PRIMARY KEY, name text)")
+    await warehouse.execute("INSERT INTO by_hand_source VALUES (1, 'a'), (2, NULL)")
+    called, rule = "replay-by-hand", {"rule": "named", "check": {"not_null": "name"}}
+    source = {"connector": "warehouse", "stream": "public.by_hand_source", "read": "incremental", "cursor_field": "id"}
+
+    def definition(on_fail: str, **to: Any) -> Json:
+        steps = [{"validate": [{**rule, "on_fail": on_fail}]}]
+        return {
+            "name": called,
+            "sources": {"people": source},
+            "transformations": [{"name": "clean", "steps": steps}],
+            "destinations": [{"connector": "warehouse", "stream": "public.replay_by_hand", **to}],
+        }
+
+    await api.post("/api/pipelines", definition("reject", write="merge", key=["id"]))
+    run = await api.run(called)
+    assert (run["rows_written"], run["rows_rejected"]) == (1, 1), run["error"]
+    await api.put(f"/api/pipelines/{called}/state", {"cursors": [{"source": "people", "cursor": None}]})
+    await api.put(f"/api/pipelines/{called}", definition("warn"))
+    again = await replayed(api, run)
+    assert (again["status"], again["rows_written"]) == ("succeeded", 1), again["error"]
+    assert (await api.run(called))["error"]["code"] == "state-append"
+    await api.put(f"/api/pipelines/{called}", definition("warn", write="merge", key=["id"]))
+    obeyed = await api.run(called)
+    assert (obeyed["status"], obeyed["rows_read"]) == ("succeeded", 2), obeyed["error"]
+    assert sorted(await warehouse.rows("SELECT id FROM replay_by_hand")) == [(1,), (2,)]
+
+
 async def test_older_rows_overwrite_newer_ones_only_where_that_is_wished(
     api: Api, warehouse: Warehouse, disk: Disk
 ) -> None:

@@ -54,6 +54,7 @@ async def canary() -> AsyncIterator[Canary]:
 async def tell(way: str, config: dict[str, Any], context: Context) -> str:
     """How reading a stream of such a connector ends: the code of the error, or that there was none."""
     connector = connector_types()[way.partition(" ")[0]]
+    assert connector.source is not None
     try:
         source = connector.source(connector.config.model_validate(config), context)
         try:
