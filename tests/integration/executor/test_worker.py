@@ -228,7 +228,9 @@ async def test_an_end_waits_for_its_lines_as_long_as_they_are_in_doubt_and_never
     assert (await workplace.ended(queued.run_id, 30)).status is Status.SUCCEEDED
     lines = (await workplace.client.get(f"/api/runs/{queued.run_id}/logs"))["items"]
     told = [line["message"] for line in lines].count("Attempt 1 ended: succeeded.")
-    assert told == isinstance(doubt, Transient)
+    # What a bug took may have been stored before it, when the half second of the lines was over just then.
+    assert told in ([1] if isinstance(doubt, Transient) else [0, 1])
+    assert not doubts
 
 
 async def test_a_folder_that_cannot_be_cleaned_stops_nobody(
