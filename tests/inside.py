@@ -2,14 +2,18 @@
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 INSIDE = (
     "127.0.0.1", "127.8.9.10", "10.1.2.3", "172.16.5.4", "192.168.1.1", "100.64.0.1", "169.254.169.254",
     "100.100.100.200", "0.0.0.0",  # noqa: S104  (nothing is bound)
 )  # fmt: skip
+OPEN_HOST = "127.0.0.2"
+"""Of this machine, and open to who is let there."""
+LOOPBACK = ("127.0.0.1", "127.8.9.10", OPEN_HOST)
 DOTS = ("\u3002", "\uff0e", "\uff61")
 ZEROS = {"fullwidth": 0xFF10, "Arabic-Indic": 0x0660, "mathematical": 0x1D7CE}
 
@@ -55,7 +59,7 @@ class Canary:
 
 @asynccontextmanager
 async def listening() -> AsyncIterator[Canary]:
-    """On this machine alone."""
+    """On this machine alone: at one port of several addresses of its loopback."""
     canary = Canary()
 
     async def hear(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,6 +67,19 @@ async def listening() -> AsyncIterator[Canary]:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         writer.close()
 
-    async with await asyncio.start_server(hear, "127.0.0.1", 0) as server:
-        canary.port = server.sockets[0].getsockname()[1]
-        yield canary
+    with ExitStack() as opened:
+        sockets = at_one_port(opened)
+        canary.port = sockets[0].getsockname()[1]
+        async with AsyncExitStack() as servers:
+            for one in sockets:
+                await servers.enter_async_context(await asyncio.start_server(hear, sock=one))
+            yield canary
+
+
+def at_one_port(opened: ExitStack) -> list[socket.socket]:
+    """Bound sockets; a port that is free at the first address is so at the others, but for a rare chance."""
+    sockets = [opened.enter_context(socket.socket()) for _ in LOOPBACK]
+    sockets[0].bind((LOOPBACK[0], 0))
+    for host, one in zip(LOOPBACK[1:], sockets[1:], strict=True):
+        one.bind((host, sockets[0].getsockname()[1]))
+    return sockets

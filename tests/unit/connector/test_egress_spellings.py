@@ -15,11 +15,10 @@ from aiohttp import web
 from dataaggregator.connector.addresses import Reach, reach
 from dataaggregator.connector.egress import Egress, EgressPolicy, HostList
 from dataaggregator.errors import Invalid, PlatformError
-from tests.inside import INSIDE, Canary, listening, spelled
+from tests.inside import INSIDE, OPEN_HOST, Canary, listening, spelled
 
 pytestmark = pytest.mark.security
 
-OPEN_HOST = "127.0.0.2"
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
