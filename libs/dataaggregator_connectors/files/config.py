@@ -33,6 +33,12 @@ PACKED: dict[str, Compression] = {
     ".lz4": "lz4",
 }
 TABBED = re.compile(r"\.tsv(\.[a-z0-9]+)?$", re.IGNORECASE)
+# The libraries below end the process at an address, a bucket or a key that HTTP cannot carry.
+ENDPOINT = re.compile(
+    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?", re.ASCII
+)
+BUCKET = re.compile(r"[A-Za-z0-9$._:-]+", re.ASCII)
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 TEXTS: tuple[Format, ...] = ("csv", "json", "ndjson")
 
 
@@ -100,6 +106,13 @@ OF_SCHEME = {
     "az": {"account", "account_key", "sas_token"},
     "gs": {"service_account_key"},
 }
+IN_HEADERS = {"access_key_id", "session_token", "account", "sas_token"}
+
+
+def _is_address(endpoint: str) -> bool:
+    """Can HTTP carry it?"""
+    match = ENDPOINT.fullmatch(endpoint)
+    return match is not None and int((match[2] or ":0")[1:]) < 65_536
 
 
 class FilesConfig(Config):
@@ -147,27 +160,29 @@ class FilesConfig(Config):
             raise ValueError(
                 "root should be file:///…, s3://bucket/…, az://container/…, gs://bucket/… or https://host/…"
             )
+        if self.scheme in OF_SCHEME and not BUCKET.fullmatch(split.netloc):
+            raise ValueError("root should name a bucket of letters, digits and . _ - $ : alone")
         if split.username or split.password or split.query or split.fragment:
             raise ValueError("root should have no user, password, ? or #; credentials have their own fields")
         return self
 
     @model_validator(mode="after")
     def _credible(self) -> Self:
-        given = self.credentials.given.keys()
-        if odd := sorted(given - OF_SCHEME.get(self.scheme, set())):
+        given = self.credentials.given
+        if odd := sorted(given.keys() - OF_SCHEME.get(self.scheme, set())):
             raise ValueError(f"credentials: {', '.join(odd)} are not of a root that begins with {self.scheme}:")
-        if ("access_key_id" in given) != ("secret_access_key" in given) or given == {"session_token"}:
+        if ("access_key_id" in given) != ("secret_access_key" in given) or given.keys() == {"session_token"}:
             raise ValueError("credentials: access_key_id and secret_access_key belong together")
-        if self.scheme == "az" and ("account" not in given or {"account_key", "sas_token"} <= given):
+        if self.scheme == "az" and ("account" not in given or {"account_key", "sas_token"} <= given.keys()):
             raise ValueError("credentials: az wants account, and account_key or sas_token or neither")
-        if self.endpoint is not None and (
-            self.scheme not in ("s3", "az") or urlsplit(self.endpoint).scheme not in ("http", "https")
-        ):
-            raise ValueError("endpoint should be http(s)://…, and stands with s3 and az only")
+        if broken := sorted(name for name, value in given.items() if name in IN_HEADERS and CONTROL.search(value)):
+            raise ValueError(f"credentials: {', '.join(broken)} should have no line breaks or other control characters")
+        if self.endpoint is not None and (self.scheme not in ("s3", "az") or not _is_address(self.endpoint)):
+            raise ValueError("endpoint should be http(s)://host[:port][/path] in ASCII, and stands with s3 and az only")
         if self.sslrootcert is not None and self.endpoint is None:
             raise ValueError("sslrootcert stands with endpoint only")
-        if self.region is not None and self.scheme != "s3":
-            raise ValueError("region stands with s3 only")
+        if self.region is not None and (self.scheme != "s3" or CONTROL.search(self.region)):
+            raise ValueError("region stands with s3 only, and has no control characters")
         return self
 
     @property

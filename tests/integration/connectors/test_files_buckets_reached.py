@@ -80,6 +80,29 @@ async def test_a_bucket_that_is_not_there_is_named(bucket: BucketRig) -> None:
         ({"root": "file:///a", "credentials": S3Endpoint.key}, "are not of a root that begins with file:"),
         ({"root": "gs://bucket", "endpoint": "https://a"}, "endpoint should be"),
         ({"root": "s3://bucket", "endpoint": "minio:9000"}, "endpoint should be"),
+        *(
+            ({"root": "s3://bucket", "endpoint": f"http://{address}"}, "endpoint should be")
+            for address in (
+                "\uff11.2.3.4",
+                "\u00e4.example",
+                "a b",
+                'a"b',
+                "a{b}",
+                "a%zz",
+                ":1",
+                "a:99999",
+                "a:x",
+                "",
+                "a/b c",
+            )
+        ),
+        *(({"root": f"{scheme}://b c"}, "bucket of letters") for scheme in ("s3", "gs")),
+        ({"root": "s3://bucket", "region": "a\nb"}, "region stands with s3"),
+        (
+            {"root": "s3://b", "credentials": {"access_key_id": "a\n", "secret_access_key": "b"}},
+            "access_key_id should have no",
+        ),
+        ({"root": "az://c", "credentials": {"account": "a\n"}}, "account should have no"),
         ({"root": "s3://bucket", "sslrootcert": "a"}, "sslrootcert stands with endpoint"),
         ({"root": "gs://bucket", "region": "a"}, "region stands with s3"),
     ],

@@ -36,7 +36,7 @@ WAYS: dict[str, Configured] = {
 def addresses() -> list[str]:
     """Spellings that this system takes for an address: the others are names, which a resolver answers."""
     found = []
-    for spelling in filter(str.isascii, (*spelled("127.0.0.1"), "::1")):
+    for spelling in (*spelled("127.0.0.1"), "::1"):
         try:
             socket.getaddrinfo(spelling.strip("[]"), 1, flags=socket.AI_NUMERICHOST)
         except (OSError, UnicodeError):
