@@ -230,6 +230,32 @@ async def test_rows_are_joined_again_with_the_whole_other_input(api: Api, wareho
     assert await warehouse.rows("SELECT name FROM joined WHERE id = 4") == [("Europe",)]
 
 
+async def test_what_is_joined_again_is_read_whole_wherever_somebody_has_set_its_cursor(
+    api: Api, warehouse: Warehouse
+) -> None:
+    """It was set back while rows were merged, which are appended since."""
+    await warehouse.execute("CREATE TABLE regions_by_hand (n bigint PRIMARY KEY, region text, name text)")
+    await warehouse.execute("INSERT INTO regions_by_hand VALUES (1, 'EU', 'Europe'), (2, 'US', 'America')")
+    regions = {"connector": "warehouse", "stream": "public.regions_by_hand"}
+    kept = {"read": "incremental", "cursor_field": "n", "keep": "full", "primary_key": ["n"]}
+    definition = pipeline("by-hand", NEGATIVE, destinations=merged("by-hand"))
+    definition["sources"]["regions"] = regions | kept
+    clean = definition["transformations"][0]
+    join = {"join": {"with": "regions", "on": ["region"], "how": "left"}}
+    clean |= {"inputs": ["orders", "regions"], "steps": [*clean["steps"], join]}
+    await api.post("/api/pipelines", definition)
+    run = await api.run("by-hand")
+    assert (run["rows_written"], run["rows_rejected"]) == (4, 2), run["error"]
+    await api.put("/api/pipelines/by-hand/state", {"cursors": [{"source": "regions", "cursor": None}]})
+    definition["sources"]["regions"] = regions
+    definition["destinations"] = [{"connector": "warehouse", "stream": "public.by_hand"}]
+    clean["steps"][0] = {"validate": [{"rule": "any", "check": "id > 0"}]}
+    await api.put("/api/pipelines/by-hand", definition)
+    again = await replayed(api, run, rule="positive")
+    assert (again["status"], again["balanced"]) == ("succeeded", True), again["error"]
+    assert await warehouse.rows("SELECT name FROM by_hand WHERE id = 4") == [("Europe",)]
+
+
 @pytest.mark.parametrize(
     ("called", "changed", "code"),
     [
