@@ -45,6 +45,8 @@ def spelled(address: str) -> Iterator[str]:
         f"::ffff:{address}%lo",
         f"[::ffff:{address}%25lo]",
     )
+    # By a prefix of one's own, in its two places, with an address outside in the other one.
+    yield from (f"64:ff9b:1:808:8:800:{high}:{low}", f"64:ff9b:1:{high}:{c:x}:{d << 8:x}:808:808")
     yield f"2001:0:4136:e378:8000:63bf:{(number >> 16) ^ 0xFFFF:x}:{(number & 0xFFFF) ^ 0xFFFF:x}"
     yield from (f"2606:4700::5efe:{high}:{low}", f"2606:4700::200:5efe:{high}:{low}", f"fe80::5efe:{address}")
 
