@@ -15,10 +15,12 @@ from .conftest import Platform, started
 
 @pytest.fixture
 async def replicas(platform_settings: Settings, redis_url: str) -> AsyncIterator[list[Platform]]:
-    """Two gateways on one database and one Redis."""
+    """Two gateways on one database and one Redis; their clocks tell the same."""
     async with AsyncExitStack() as stack:
         limits = [RedisLimits(redis_url, platform_settings.rates()) for _ in range(2)]
-        yield [await stack.enter_async_context(started(platform_settings, each)) for each in limits]
+        first, second = [await stack.enter_async_context(started(platform_settings, each)) for each in limits]
+        first.clock.forward((second.clock.now() - first.clock.now()).total_seconds())
+        yield [first, second]
 
 
 @pytest.fixture
