@@ -11,7 +11,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from dataaggregator.client import Client
 from dataaggregator.embedded.postgres import EmbeddedPostgres
@@ -21,6 +20,7 @@ from tests.e2e.api import PASSWORD, Api
 from tests.e2e.full import FullPlatform, Servers
 from tests.e2e.platform import Platform
 from tests.e2e.world import Disk, Site, Warehouse
+from tests.serving import answering
 from tests.sql import execute
 
 # One user makes all calls of all tests; that limits hold is the gateway's own tests' matter.
@@ -133,12 +133,5 @@ async def warehouse(api: Api, postgres_server: EmbeddedPostgres) -> Warehouse:
 async def site() -> AsyncIterator[Site]:
     """A web API whose answers a test chooses."""
     site = Site()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", site.answer)
-    runner = web.AppRunner(application, shutdown_timeout=0)
-    await runner.setup()
-    door = web.TCPSite(runner, "127.0.0.1", 0)
-    await door.start()
-    site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield site
-    await runner.cleanup()
+    async with answering(site.answer) as site.url:
+        yield site

@@ -18,6 +18,7 @@ from dataaggregator.ids import new_id
 from tests.faults.cluster import Cluster
 from tests.faults.follower import Follower
 from tests.faults.full import FullPlatform, make_replication
+from tests.serving import answering
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
@@ -118,16 +119,9 @@ class Receivers:
 
 @asynccontextmanager
 async def receiving(chance: random.Random) -> AsyncIterator[Receivers]:
-    receivers, application = Receivers(chance), web.Application()
-    application.router.add_post("/{path:.*}", receivers.answer)
-    runner = web.AppRunner(application, shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    receivers.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    receivers = Receivers(chance)
+    async with answering(receivers.answer) as receivers.url:
         yield receivers
-    finally:
-        await runner.cleanup()
 
 
 async def deliveries(client: Client, name: str) -> list[Json]:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 
 from dataaggregator.settings import Settings
+from tests.serving import answering
 
 from .conftest import Api, SetClock, started
 
@@ -81,17 +82,10 @@ class Provider:
 @asynccontextmanager
 async def serving(clock: SetClock) -> AsyncIterator[Provider]:
     provider = Provider(clock)
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", provider.answer)
-    runner = web.AppRunner(application, shutdown_timeout=0)
-    await runner.setup()
-    door = web.TCPSite(runner, "127.0.0.1", 0)
-    await door.start()
-    provider.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield provider
-    if provider.hold is not None:
-        provider.hold.set()
-    await runner.cleanup()
+    async with answering(provider.answer) as provider.url:
+        yield provider
+        if provider.hold is not None:
+            provider.hold.set()
 
 
 def set_up(settings: Settings, provider: Provider) -> Settings:

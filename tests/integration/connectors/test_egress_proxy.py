@@ -11,7 +11,7 @@ from aiohttp import web
 
 from dataaggregator.connector.egress import Egress, EgressPolicy
 from dataaggregator.connector.egress_proxy import EgressProxy
-from tests.integration.connectors.conftest import served
+from tests.serving import served
 
 pytestmark = pytest.mark.security
 

@@ -26,8 +26,8 @@ from dataaggregator_connectors.files.objects import ObjectTree
 from dataaggregator_connectors.files.source import FilesSource
 from tests.buckets import Endpoint, S3Endpoint
 from tests.integration.connectors.bucket_rig import BucketRig, finished
-from tests.integration.connectors.conftest import served
 from tests.integration.connectors.workbooks import number, text, write_workbook
+from tests.serving import served
 
 STORES = ("s3", "azure") if os.environ.get("STORES") == "all" else ("s3",)
 

@@ -18,7 +18,7 @@ from dataaggregator_connectors.files import buckets
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.run_bucket import RunBucket
 from dataaggregator_connectors.files.source import FilesSource
-from tests.integration.connectors.conftest import served
+from tests.serving import served
 
 CANARY = "canary-of-the-installation"
 THEIRS = {"s3": "s3.us-east-1.amazonaws.com", "az": "acc.blob.core.windows.net", "gs": "storage.googleapis.com"}

@@ -17,7 +17,7 @@ from dataaggregator_connectors.files import CONNECTOR
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.destination import FilesDestination
 from dataaggregator_connectors.files.source import FilesSource
-from tests.integration.connectors.conftest import served
+from tests.serving import served
 
 
 @pytest.fixture

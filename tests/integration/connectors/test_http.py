@@ -11,7 +11,7 @@ from dataaggregator.connector.conformance import Rig, conformance
 from dataaggregator.connector.context import Context
 from dataaggregator_connectors.http import CONNECTOR
 from dataaggregator_connectors.http.config import HttpConfig
-from tests.integration.connectors.conftest import served
+from tests.serving import served
 
 ROWS = pa.table({"id": [1, 2, 3, 4, 5], "name": ["a", None, "c", "d", "é"], "share": [0.5, 1.5, 2.5, None, 4.5]})
 PAGINATIONS: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from dataaggregator.ids import new_id
 from dataaggregator_connectors.http import CONNECTOR
 from dataaggregator_connectors.http.config import HttpConfig
 from dataaggregator_connectors.http.destination import HttpDestination
-from tests.integration.connectors.conftest import served
+from tests.serving import served
 
 ROWS = pa.table({"id": [1, 2, 2, 2, 3, 4, 5, 6], "share": [0.1, 1e300, 1e300, 1e300, -0.5, 5e-324, 0.25, 1 / 3]})
 

@@ -11,7 +11,7 @@ from dataaggregator.connector.context import Context
 from dataaggregator.errors import Denied, PlatformError, RateLimited, Transient
 from dataaggregator_connectors.http.client import Answer, Ask, Client
 from dataaggregator_connectors.http.config import HttpConfig
-from tests.integration.connectors.conftest import served
+from tests.serving import served
 
 SECRET = "hunter2canary"
 

@@ -17,7 +17,7 @@ from dataaggregator.ids import new_id
 from dataaggregator_connectors.http.config import HttpConfig
 from dataaggregator_connectors.http.destination import HttpDestination
 from dataaggregator_connectors.http.source import HttpSource
-from tests.integration.connectors.conftest import served
+from tests.serving import served
 
 Posted = list[tuple[str, Any]]
 LOGIN = {"type": "oauth2_client_credentials", "token_url": "", "client_id": "me", "client_secret": "s"}

@@ -16,7 +16,7 @@ from dataaggregator_connectors.http.config import HttpConfig
 from dataaggregator_connectors.http.source import HttpSource
 from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.source import PostgresSource
-from tests.integration.connectors.conftest import served
+from tests.serving import served
 
 STAMPS = [
     "2026-01-01T23:59:59.999999", "2026-01-02T00:00:00", "2026-01-02T00:00:00.000001", "2026-01-02T12:00:00",

@@ -15,7 +15,7 @@ from dataaggregator_connectors.http.config import HttpConfig
 from dataaggregator_connectors.http.source import HttpSource
 from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.source import PostgresSource
-from tests.integration.connectors.conftest import served
+from tests.serving import served
 
 
 async def _read(source: Source, request: ReadRequest) -> tuple[list[int], Cursor | None]:

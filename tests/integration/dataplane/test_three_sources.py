@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from dataaggregator.dataplane.job import RunJob
+from tests.serving import served
 
 from .conftest import Bench
 
@@ -35,13 +36,8 @@ async def api() -> AsyncIterator[str]:
     application = web.Application()
     application.router.add_get("/countries", countries)
     application.router.add_post("/posted", take)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    yield f"http://{host}:{port}"
-    await runner.cleanup()
+    async with served(application) as url:
+        yield url
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from services.gateway.feed.tail import RETENTION_SECONDS
 from services.gateway.webhooks import deliverer, sending
 from services.gateway.webhooks import deliveries as rows
 from services.gateway.webhooks.domain import Turn
+from tests.serving import answering
 from tests.sql import stored
 
 from .conftest import Platform, started
@@ -55,16 +56,9 @@ class Receiver:
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     receiver = Receiver()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", receiver.answer)
-    runner = web.AppRunner(application, shutdown_timeout=0)
-    await runner.setup()
-    door = web.TCPSite(runner, "127.0.0.1", 0)
-    await door.start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield receiver
-    receiver.let_go.set()
-    await runner.cleanup()
+    async with answering(receiver.answer) as receiver.url:
+        yield receiver
+        receiver.let_go.set()
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The Python client against a small real server that speaks as the gateway does."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ from aiohttp import web
 
 from dataaggregator import client as client_module
 from dataaggregator.client import ApiError, Client, UnreachableError
+from tests.serving import served
 
 
 class Gateway:
@@ -100,20 +99,9 @@ class Gateway:
         return answer
 
 
-@asynccontextmanager
-async def serving(gateway: Gateway) -> AsyncIterator[str]:
-    runner = web.AppRunner(gateway.application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
 async def test_a_token_that_ended_is_renewed_once_for_all_requests_that_were_refused() -> None:
     gateway = Gateway()
-    async with serving(gateway) as url, Client(url) as client:
+    async with served(gateway.application) as url, Client(url) as client:
         await client.login("a@example.org", "secret")
         gateway.valid = "revoked"
         pages = await asyncio.gather(*(client.get("/api/things") for _ in range(8)))
@@ -122,12 +110,12 @@ async def test_a_token_that_ended_is_renewed_once_for_all_requests_that_were_ref
 
 
 async def test_pages_are_followed_to_the_last() -> None:
-    async with serving(Gateway()) as url, Client(url, token="access-0") as client:
+    async with served(Gateway().application) as url, Client(url, token="access-0") as client:
         assert [item["n"] async for item in client.pages("/api/things")] == [0, 1, 2]
 
 
 async def test_a_refusal_names_the_field_and_the_cure() -> None:
-    async with serving(Gateway()) as url, Client(url) as client:
+    async with served(Gateway().application) as url, Client(url) as client:
         with pytest.raises(ApiError, match=r"config\.url: is missing") as refused:
             await client.put("/api/things/old", {})
     assert (refused.value.status, refused.value.code) == (422, "body-invalid")
@@ -135,7 +123,7 @@ async def test_a_refusal_names_the_field_and_the_cure() -> None:
 
 async def test_saving_creates_what_is_not_there() -> None:
     gateway = Gateway()
-    async with serving(gateway) as url, Client(url) as client:
+    async with served(gateway.application) as url, Client(url) as client:
         assert await client.save("/api/things", {"name": "new"}) == ({"name": "new"}, True)
     assert len(gateway.keys) == 1
 
@@ -143,7 +131,7 @@ async def test_saving_creates_what_is_not_there() -> None:
 async def test_a_broken_event_stream_goes_on_after_the_last_event_seen() -> None:
     gateway = Gateway()
     seen: list[int] = []
-    async with serving(gateway) as url, Client(url) as client:
+    async with served(gateway.application) as url, Client(url) as client:
         async for event in client.events():
             seen.append(event.data["n"])
             if len(seen) == 6:
@@ -156,7 +144,7 @@ async def test_a_stream_outlives_its_token_and_a_service_that_starts_anew(monkey
     monkeypatch.setattr(client_module, "RECONNECT_SECONDS", 0.01)
     gateway = Gateway()
     seen: list[int] = []
-    async with serving(gateway) as url, Client(url) as client:
+    async with served(gateway.application) as url, Client(url) as client:
         await client.login("a@example.org", "secret")
         async for event in client.events():
             seen.append(event.data["n"])
@@ -172,7 +160,7 @@ async def test_a_stream_outlives_its_token_and_a_service_that_starts_anew(monkey
 
 async def test_a_download_is_written_as_it_comes_and_one_that_is_cut_is_told(tmp_path: Path) -> None:
     gateway = Gateway()
-    async with serving(gateway) as url, Client(url, token="ended", refresh_token="refresh-0") as client:
+    async with served(gateway.application) as url, Client(url, token="ended", refresh_token="refresh-0") as client:
         with (tmp_path / "file").open("wb") as into:
             await client.download("/api/files/whole", into)
         assert (tmp_path / "file").read_bytes() == b"halfwhole"
@@ -181,7 +169,7 @@ async def test_a_download_is_written_as_it_comes_and_one_that_is_cut_is_told(tmp
 
 
 async def test_a_gateway_that_goes_away_before_it_answers_is_told_as_what_is_not_known() -> None:
-    async with serving(Gateway()) as url, Client(url, token="ended") as client:
+    async with served(Gateway().application) as url, Client(url, token="ended") as client:
         with pytest.raises(UnreachableError, match="POST /api/gone: whether that was carried out is not known"):
             await client.post("/api/gone")
 
