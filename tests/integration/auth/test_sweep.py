@@ -9,7 +9,7 @@ from services.auth import app
 from tests.integration.control import until
 
 from .conftest import ADMIN, Api, SetClock, started
-from .scripted_provider import begun, ended, rows, serving, set_up
+from .oidc.scripted_provider import begun, ended, rows, serving, set_up
 
 LOGIN_SECONDS = 600  # of one that is under way at the provider
 RESET_SECONDS = 3600

@@ -1,36 +1,24 @@
 """Logins by an identity provider: who is let in, as whom, and what they may."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
-
-import pytest
 
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE
 from dataaggregator.settings import Settings
-
-from .conftest import ADMIN, Api, SetClock, started
-from .scripted_provider import ADA, Provider, begun, ended, login, refused, role_of, rows, serving, set_to, set_up
-from .test_passwords import audited
-from .test_people import me
-
-
-@pytest.fixture
-async def provider(clock: SetClock) -> AsyncIterator[Provider]:
-    async with serving(clock) as provider:
-        yield provider
-
-
-@pytest.fixture
-def oidc_settings(auth_settings: Settings, provider: Provider) -> Settings:
-    return set_up(auth_settings, provider)
-
-
-@pytest.fixture
-async def api(oidc_settings: Settings, clock: SetClock) -> AsyncIterator[Api]:
-    async with started(oidc_settings, clock) as api:
-        yield api
-
+from tests.integration.auth.conftest import ADMIN, Api, SetClock
+from tests.integration.auth.oidc.scripted_provider import (
+    ADA,
+    Provider,
+    begun,
+    ended,
+    login,
+    refused,
+    role_of,
+    rows,
+    set_to,
+)
+from tests.integration.auth.test_passwords import audited
+from tests.integration.auth.test_people import me
 
 # -- who that is here
 

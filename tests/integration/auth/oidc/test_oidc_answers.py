@@ -2,33 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from dataaggregator.settings import Settings
 from services.auth.oidc import provider as asking
-
-from .conftest import Api, SetClock, started
-from .scripted_provider import ADA, CALLBACK, Provider, begun, ended, login, refused, rows, serving, set_to, set_up
-
-
-@pytest.fixture
-async def provider(clock: SetClock) -> AsyncIterator[Provider]:
-    async with serving(clock) as provider:
-        yield provider
-
-
-@pytest.fixture
-def oidc_settings(auth_settings: Settings, provider: Provider) -> Settings:
-    return set_up(auth_settings, provider)
-
-
-@pytest.fixture
-async def api(oidc_settings: Settings, clock: SetClock) -> AsyncIterator[Api]:
-    async with started(oidc_settings, clock) as api:
-        yield api
+from tests.integration.auth.conftest import Api, SetClock, started
+from tests.integration.auth.oidc.scripted_provider import (
+    ADA,
+    CALLBACK,
+    Provider,
+    begun,
+    ended,
+    login,
+    refused,
+    rows,
+    set_to,
+)
 
 
 async def test_a_login_is_ended_once_in_time_and_by_whoever_began_it(api: Api, provider: Provider) -> None:

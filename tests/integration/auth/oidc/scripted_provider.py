@@ -14,9 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 
 from dataaggregator.settings import Settings
+from tests.integration.auth.conftest import Api, SetClock, started
 from tests.serving import answering
-
-from .conftest import Api, SetClock, started
 
 KEYS = [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2)]
 CALLBACK = "https://data.example.org/api/auth/oidc/callback"
