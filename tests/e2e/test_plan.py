@@ -100,7 +100,10 @@ async def everything(platform: Platform) -> dict[str, list[Any]]:
 
 
 async def judged(platform: Platform) -> None:
-    """The scheduler has looked at every pipeline since it was saved: whether it is late, and when to look again."""
+    """The scheduler has looked at every pipeline since it was saved: whether it is late, and when to look again.
+
+    And nobody is to be called, since who does not answer is called again by the clock.
+    """
     connection = await asyncpg.connect(platform.database_url)
 
     async def look() -> bool | None:
@@ -108,6 +111,7 @@ async def judged(platform: Platform) -> None:
 
     try:
         await until(look, "every pipeline is judged")
+        assert await connection.fetch("SELECT name, url FROM gateway.webhooks WHERE enabled") == []
     finally:
         await connection.close()
 
