@@ -201,7 +201,7 @@ class Attempt:
     def _stopped(self, why: Stop) -> AttemptEnd:
         """By force: a run process that had begun may have committed, and took what it knew with it."""
         if why is Stop.HAND_BACK:
-            return AttemptEnd(End.HANDED_BACK)
+            return AttemptEnd(End.HANDED_BACK, begun=self._begun)
         ending = CANCELLED
         if why is Stop.TIMEOUT:
             allowed = self.run.timeout_seconds or 0.0

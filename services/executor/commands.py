@@ -56,7 +56,7 @@ class AttemptEnd:
     """How an attempt ended, and what it left: an outcome only where the run process lived to tell one.
 
     One that was killed says how the run is to end unless the destinations hold everything. `stored` says that its
-    rejected rows are in the run store.
+    rejected rows are in the run store; without `begun` nothing was at work: it only waited for a slot.
     """
 
     end: End
@@ -64,6 +64,7 @@ class AttemptEnd:
     outcome: RunOutcome | None = None
     ending: Ending | None = None
     stored: bool = False
+    begun: bool = True
 
 
 def run_error(code: str, detail: str, *, retryable: bool, stage: str | None = None) -> RunError:
@@ -336,7 +337,7 @@ async def _queue_again(tx: Connection, run: Run, verdict: Verdict, ended: Attemp
         attempt=verdict.attempt,
         lost=verdict.lost,
         error=error.model_dump(mode="json"),
-        delay_seconds=verdict.retry_in_seconds or 0.0,
+        delay_seconds=(verdict.retry_in_seconds or 0.0) if ended.begun else None,
         ending=verdict.ending,
     )
     await runs.wake(tx)

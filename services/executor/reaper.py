@@ -46,10 +46,8 @@ class Reaper:
     def __init__(self, database: Database, times: ReaperTimes) -> None:
         self._database = database
         self._times = times
-        self._began_at = time.monotonic()
         self._quick_since: float | None = None
-        self._looked_at = self._began_at
-        self._count_at = self._began_at
+        self._looked_at = self._count_at = time.monotonic()
 
     async def run(self) -> None:
         """Loop; the first look comes at once, so that a restart goes on with the runs of its predecessor."""
@@ -67,8 +65,7 @@ class Reaper:
         if not await self._database_is_steady():
             return
         await self.reap_expired()
-        if time.monotonic() - self._began_at > self._times.queue_limit_seconds:
-            await self.time_out_waiting()
+        await self.time_out_waiting()
 
     async def take_over_from_the_dead(self) -> None:
         """Runs whose executor is provably gone from this machine: no lease needs to end first."""

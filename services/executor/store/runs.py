@@ -108,8 +108,9 @@ async def add(tx: Connection, workspace: UUID, asked: Sequence[tuple[dict[str, A
     rows = await tx.fetch(
         """WITH added AS (
            INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, traceparent,
-               queued_at, priority, needs, runs_on, replay_of, backfill_id, cancel_requested_at)
-           SELECT a.run_id, $1, a.pipeline_id, a.pipeline_name, a.asked::json, a.traceparent, a.queued_at, a.priority,
+               queued_at, due_at, priority, needs, runs_on, replay_of, backfill_id, cancel_requested_at)
+           SELECT a.run_id, $1, a.pipeline_id, a.pipeline_name, a.asked::json, a.traceparent, a.queued_at,
+               least(a.queued_at, now()), a.priority,
                ARRAY(SELECT json_array_elements_text(a.needs::json)::uuid),
                ARRAY(SELECT json_array_elements_text(a.runs_on::json)),
                CASE WHEN a.asked::json ->> 'trigger' = 'replay' THEN (a.asked::json ->> 'parent_run_id')::uuid END,
@@ -220,19 +221,23 @@ async def save_queued_again(
     attempt: int,
     lost: int,
     error: dict[str, Any] | None,
-    delay_seconds: float,
+    delay_seconds: float | None,
     ending: Ending | None = None,
 ) -> datetime:
-    """Queue a running run for another attempt; the answer is when it is due, by the database's clock."""
+    """Queue a running run for another attempt; the answer is when it is due, by the database's clock.
+
+    Without a delay it waits on where it was: it keeps its place, and the queue limit counts on.
+    """
     due_at: datetime = await tx.fetchval(
         """UPDATE executor.runs SET status = 'queued', attempt = $2, lost = $3, error = $4,
-               due_at = now() + $5::interval, lease_until = NULL, owner = NULL, process = NULL, ending = $6
+               due_at = COALESCE(now() + $5::interval, due_at),
+               lease_until = NULL, owner = NULL, process = NULL, ending = $6
            WHERE run_id = $1 RETURNING due_at""",
         run.run_id,
         attempt,
         lost,
         error,
-        timedelta(seconds=delay_seconds),
+        None if delay_seconds is None else timedelta(seconds=delay_seconds),
         _written(ending),
     )
     return due_at
@@ -310,7 +315,8 @@ async def count_queued(tx: Connection) -> int:
 
 
 async def list_overdue(tx: Connection, queue_limit_seconds: float, limit: int) -> list[Run]:
-    """Queued runs that nobody claimed within the limit, locked."""
+    """Queued runs that nobody claimed within the limit, locked: since they were asked for, or since their last attempt
+    that began was to be followed by another."""
     rows = await tx.fetch(
         f"""SELECT {COLUMNS} FROM executor.runs WHERE status = 'queued' AND due_at <= now() - $1::interval
             ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED""",

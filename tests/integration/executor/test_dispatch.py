@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from dataaggregator.clock import SystemClock
 from dataaggregator.db import Database
 from dataaggregator.ids import new_id
 from services.executor import commands
@@ -73,6 +74,14 @@ async def test_within_a_workspace_they_come_in_the_order_in_which_they_are_due(
 ) -> None:
     asked = [await queued_by(database, workspace) for _ in range(10)]
     assert sorted([run.run_id for run in await taken(attempts, 2)]) == sorted(asked[:2])
+
+
+async def test_who_was_asked_for_first_comes_first_however_late_the_executors_heard_of_it(
+    database: Database, workspace: UUID, attempts: Attempts
+) -> None:
+    await queued_by(database, workspace)
+    earlier = await queued_by(database, workspace, queued_at=SystemClock().now() - timedelta(minutes=5))
+    assert [run.run_id for run in await taken(attempts, 1)] == [earlier]
 
 
 async def test_a_more_urgent_run_begins_before_what_its_workspace_has_waiting_and_before_nobody_elses(

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -275,6 +276,26 @@ async def test_a_run_that_nobody_begins_is_timed_out(queue: Queue, database: Dat
         await tx.execute("UPDATE executor.runs SET due_at = now() - interval '2 hours'")
     await a_reaper(database).time_out_waiting()
     assert await said(queued.run_id) == ["run.timed_out.v1"]
+
+
+async def test_the_limit_of_the_queue_counts_from_when_a_run_was_asked_for_whatever_was_started_anew_since(
+    queue: Queue, database: Database, said: Said, run_now: RunNow
+) -> None:
+    asked_at = SystemClock().now() - timedelta(hours=2)
+    late, new = await queue(queued_at=asked_at), await queue(queued_at=asked_at + timedelta(hours=1, minutes=30))
+    await a_reaper(database).look()
+    assert await said(late.run_id) == ["run.timed_out.v1"]
+    assert (await run_now(new.run_id)).status is Status.QUEUED
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_run_that_is_given_back_waits_on_where_it_was_unless_its_attempt_had_begun(
+    begun: bool, claimed: Claim, attempts: Attempts, database: Database, run_now: RunNow
+) -> None:
+    run = await claimed(queued_at=SystemClock().now() - timedelta(hours=2))
+    assert await attempts.record(run, AttemptEnd(End.HANDED_BACK, begun=begun)) is not None
+    await a_reaper(database).look()
+    assert (await run_now(run.run_id)).status is (Status.QUEUED if begun else Status.TIMED_OUT)
 
 
 @pytest.mark.parametrize(("slow_seconds", "ended"), [(60.0, 5), (0.0, 2)])

@@ -59,7 +59,7 @@ def test_a_run_handed_back_is_not_told_to_be_ended() -> None:
     stopped._begun = True
     stopped.stop(Stop.HAND_BACK)
     ended = stopped._judge(asyncio.CancelledError())
-    assert (ended.end, ended.ending) == (End.HANDED_BACK, None)
+    assert (ended.end, ended.ending, ended.begun) == (End.HANDED_BACK, None, True)
 
 
 async def test_a_run_that_was_claimed_ahead_and_gets_no_slot_is_given_back_and_has_spent_nothing() -> None:
@@ -72,7 +72,7 @@ async def test_a_run_that_was_claimed_ahead_and_gets_no_slot_is_given_back_and_h
     async with asyncio.timeout(10):
         ended = await waiting._perform()
     assert ended is not None
-    assert (ended.end, ended.ending) == (End.HANDED_BACK, None)
+    assert (ended.end, ended.ending, ended.begun) == (End.HANDED_BACK, None, False)
 
 
 @pytest.mark.parametrize(("ending", "stop"), [(None, Stop.TIMEOUT), (CANCELLED, None)])
