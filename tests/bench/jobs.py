@@ -1,7 +1,9 @@
-"""Jobs of the benchmarks: PostgreSQL to PostgreSQL, each through a run process as an executor gives it one."""
+"""Jobs of the benchmarks, each through a run process as an executor gives it one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 from dataaggregator.contracts.pipeline import ResolvedPipeline
@@ -9,22 +11,49 @@ from dataaggregator.dataplane.job import ConnectorUse, JobSettings, RunJob
 from dataaggregator.dataplane.processes import ProcessPool
 
 WORKSPACE = UUID(int=1)
+APPENDED = {"stream": "public.target", "write": "append"}
 
 
-def job(
-    url: str, folder: Path, sources: Mapping[str, Mapping[str, str]], steps: Sequence[Mapping[str, object]]
+@dataclass(frozen=True)
+class Connector:
+    """One end of a job."""
+
+    type: str
+    config: Mapping[str, Any]
+    id: UUID = field(default_factory=uuid4)
+
+    @property
+    def use(self) -> dict[str, Any]:
+        return {"connector_id": self.id, "connector_name": self.type, "connector_type": self.type}
+
+
+Sources = Mapping[str, Mapping[str, Any]]
+Steps = Sequence[Mapping[str, object]]
+
+
+def job(url: str, folder: Path, sources: Sources, steps: Steps) -> RunJob:
+    """PostgreSQL to PostgreSQL, appended to `public.target`."""
+    postgres = Connector("postgres", {"url": url})
+    return between(postgres, postgres, folder, sources, steps=steps)
+
+
+def between(
+    giver: Connector,
+    taker: Connector,
+    folder: Path,
+    sources: Sources,
+    *,
+    steps: Steps = (),
+    writing: Mapping[str, Any] = APPENDED,
 ) -> RunJob:
-    """All sources through these steps, if there are any, into `public.target`; the first one is what flows."""
-    connector, run = uuid4(), uuid4()
-    use = {"connector_id": connector, "connector_name": "pg", "connector_type": "postgres"}
+    """All sources through these steps, if there are any, to where `writing` says; the first one is what flows."""
+    run = uuid4()
     flow = next(iter(sources))
     definition = {
         "name": "bench",
-        "sources": {name: {**use, **source} for name, source in sources.items()},
+        "sources": {name: {**giver.use, **source} for name, source in sources.items()},
         "transformations": [{"name": "shaped", "inputs": list(sources), "steps": steps}] if steps else [],
-        "destinations": [
-            use | {"stream": "public.target", "input": "shaped" if steps else flow, "write": "append"},
-        ],
+        "destinations": [{**taker.use, "input": "shaped" if steps else flow, **writing}],
     }
     return RunJob(
         run_id=run,
@@ -33,10 +62,10 @@ def job(
         epoch=1,
         mask_key="0f" * 32,
         definition=ResolvedPipeline.model_validate(definition),
-        connectors={connector: ConnectorUse(type="postgres", config={"url": url})},
-        folder=str(folder / str(run)),
+        connectors={end.id: ConnectorUse(type=end.type, config=dict(end.config)) for end in (giver, taker)},
+        folder=str(folder / "runs" / str(run)),
         kept=str(folder / "kept"),
-        settings=JobSettings(egress_private=True),
+        settings=JobSettings(egress_private=True, allowed_roots=(str(folder),)),
     )
 
 
