@@ -127,7 +127,8 @@ async def claim(tx: Connection, claimer: Claimer, most: int) -> list[Claimed]:
     """Take runs that are due, of the workspaces with fewest at work, of each the most urgent and oldest: a new epoch,
     a lease from the database's clock and a begun attempt for each.
 
-    Runs that have to wait for a lane are put aside, and those behind them come next.
+    Runs that have to wait for a lane are put aside, and those behind them come next: many at once only where no run
+    that was claimed has to wait for it.
     """
     claimed: list[Claimed] = []
     for _ in range(TRIES):
@@ -135,7 +136,8 @@ async def claim(tx: Connection, claimer: Claimer, most: int) -> list[Claimed]:
         claimed += taken
         if len(taken) == seen.looked_at or len(claimed) == most:
             break
-        put_aside = await lanes.park(tx, seen.stuck) if seen.stuck.runs else 0
+        front = lanes.FRONT if claimed else lanes.FRONT_WHERE_NONE_BEGINS
+        put_aside = await lanes.park(tx, seen.stuck, front) if seen.stuck.runs else 0
         if put_aside:
             await lanes.unpark(tx)
         elif not taken:

@@ -14,6 +14,30 @@ OPEN = """run_id IS NULL
 FRONT = 200
 """Of what waits in a workspace so many are looked through for runs that wait for the same lane."""
 
+FRONT_WHERE_NONE_BEGINS = 5_000
+"""The same in a look that has claimed nothing so far: nobody waits for its end."""
+
+# Each row by its key: of a queue that has just come the planner knows nothing, and would go through it for each run.
+PARK = f"""
+    WITH full_now AS MATERIALIZED (
+        SELECT holder, workspace_id FROM executor.limits WHERE holder = ANY($2::uuid[]) AND NOT EXISTS (
+            SELECT FROM executor.lanes l WHERE l.holder = limits.holder AND {OPEN})
+    ), alike AS (
+        SELECT first.run_id, full_now.holder FROM full_now CROSS JOIN LATERAL (
+            SELECT run_id, needs, ending FROM executor.runs r
+            WHERE r.status = 'queued' AND r.waits_for IS NULL AND r.workspace_id = full_now.workspace_id
+            ORDER BY r.workspace_id, r.priority, r.runs_on, r.due_at LIMIT $3
+        ) first WHERE full_now.holder = ANY(first.needs) AND first.ending IS NULL
+        UNION
+        SELECT run_id, holder FROM unnest($1::uuid[], $2::uuid[]) AS stuck (run_id, holder) JOIN full_now USING (holder)
+    ), mine AS MATERIALIZED (
+        SELECT alike.run_id, alike.holder FROM alike CROSS JOIN LATERAL (
+            SELECT status, waits_for, due_at FROM executor.runs r WHERE r.run_id = alike.run_id
+            LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) now WHERE status = 'queued' AND waits_for IS NULL AND due_at <= now()
+    )
+    UPDATE executor.runs r SET waits_for = mine.holder FROM mine WHERE r.run_id = mine.run_id"""
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -126,32 +150,10 @@ async def unpark_all(tx: Connection, holder: UUID) -> None:
     await tx.execute("UPDATE executor.runs SET waits_for = NULL WHERE status = 'queued' AND waits_for = $1", holder)
 
 
-async def park(tx: Connection, stuck: Stuck) -> int:
-    """Put these runs aside, and others in front of their queues that need the same; a lane that is let go brings them
-    back. The answer is how many."""
-    alike = await tx.fetch(
-        f"""SELECT full_now.holder, front.run_id FROM executor.limits full_now LEFT JOIN LATERAL (
-                SELECT run_id, needs, ending FROM executor.runs r
-                WHERE r.status = 'queued' AND r.waits_for IS NULL AND r.workspace_id = full_now.workspace_id
-                ORDER BY r.workspace_id, r.priority, r.runs_on, r.due_at LIMIT {FRONT}
-            ) front ON full_now.holder = ANY(front.needs) AND front.ending IS NULL
-            WHERE full_now.holder = ANY($1::uuid[]) AND NOT EXISTS (
-                SELECT FROM executor.lanes l WHERE l.holder = full_now.holder AND {OPEN})""",
-        list(set(stuck.holders)),
-    )
-    full = {row["holder"] for row in alike}
-    aside = {run_id: holder for run_id, holder in zip(stuck.runs, stuck.holders, strict=True) if holder in full}
-    aside |= {row["run_id"]: row["holder"] for row in alike if row["run_id"] is not None}
-    done = await tx.execute(
-        """UPDATE executor.runs r SET waits_for = aside.holder
-           FROM unnest($1::uuid[], $2::uuid[]) AS aside (run_id, holder) JOIN (
-               SELECT run_id FROM executor.runs
-               WHERE run_id = ANY($1::uuid[]) AND status = 'queued' AND waits_for IS NULL AND due_at <= now()
-               FOR UPDATE SKIP LOCKED
-           ) mine USING (run_id) WHERE r.run_id = ANY($1::uuid[]) AND r.run_id = aside.run_id""",
-        list(aside),
-        list(aside.values()),
-    )
+async def park(tx: Connection, stuck: Stuck, front: int = FRONT) -> int:
+    """Put these runs aside, and others among the first so many of their queues that need the same; a lane that is let
+    go brings them back. The answer is how many."""
+    done = await tx.execute(PARK, stuck.runs, stuck.holders, front)
     return int(done.rpartition(" ")[2])
 
 

@@ -1,7 +1,6 @@
 """Who comes next: a workspace's own backlog delays nobody else, and a claim costs the same however many runs wait."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from services.executor.store import claims
 from services.executor.store.runs import Run
 from tests.integration.executor.conftest import OWNER
 from tests.integration.executor.place import a_run
+from tests.integration.executor.plans import nodes_of
 
 BACKLOG = 10_000
 
@@ -147,14 +147,7 @@ async def test_what_a_claim_reads_does_not_grow_with_the_backlog(database: Datab
     await queued_by(database, new_id())
     async with database.platform() as tx:
         await tx.execute("ANALYZE executor.runs")
-        explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {claims.CLAIM}"
-        plan = await tx.fetchval(explain, OWNER, "test", timedelta(seconds=60), 4, [])
-    scans = [node for node in _nodes(plan[0]["Plan"]) if "Scan" in node["Node Type"]]
+        nodes = await nodes_of(tx, claims.CLAIM, OWNER, "test", timedelta(seconds=60), 4, [])
+    scans = [node for node in nodes if "Scan" in node["Node Type"]]
     assert "runs" not in {node.get("Relation Name") for node in scans if node["Node Type"] == "Seq Scan"}
     assert sum(node["Actual Rows"] * node["Actual Loops"] for node in scans) < BACKLOG / 50
-
-
-def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield node
-    for child in node.get("Plans", ()):
-        yield from _nodes(child)

@@ -129,35 +129,6 @@ async def test_a_run_that_waits_for_a_connector_keeps_nobody_behind_it_waiting(
     assert len(await taken(attempts)) == 1
 
 
-async def test_a_long_queue_for_a_full_connector_is_put_aside_in_parts_until_who_is_behind_it_begins(
-    database: Database, queue: Queue, attempts: Attempts, limits: Limits, workspace: UUID
-) -> None:
-    """A claim that has taken runs keeps them waiting for no more than a part."""
-    connector, most = await limits.connector(1), claims.TRIES * (lanes.FRONT + 2)
-    async with database.transaction(workspace) as tx:
-        await tx.execute(
-            """INSERT INTO executor.runs (run_id, workspace_id, pipeline_id, pipeline_name, asked, queued_at, needs,
-                   priority)
-               SELECT gen_random_uuid(), $1, gen_random_uuid(), 'copy-a', $2, now(), ARRAY[$3::uuid], 1
-               FROM generate_series(1, $4)""",
-            workspace,
-            a_run(definition=using(connector)).model_dump(mode="json"),
-            connector,
-            3 * most,
-        )
-    behind = await queue(priority="low")
-    begun, parts = [run.run_id for run in await taken(attempts, 2)], []
-    while behind.run_id not in begun:
-        seen = await attempts.look(OWNER, 1, ())
-        begun += [one.run.run_id for one in seen.begun]
-        assert seen.begun or seen.due_in_seconds == 0, "it looks again at once"
-        async with database.platform() as tx:
-            parts.append(await tx.fetchval("SELECT count(*) FROM executor.runs WHERE waits_for IS NOT NULL"))
-    assert len(begun) == 2
-    assert 3 <= len(parts) < 9
-    assert max(after - before for before, after in zip([0, *parts], parts, strict=False)) <= 2 * most
-
-
 async def test_a_lane_that_is_let_go_is_for_the_most_urgent_that_waits_for_it(
     queue: Queue, attempts: Attempts, limits: Limits
 ) -> None:
