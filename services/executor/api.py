@@ -15,12 +15,13 @@ from dataaggregator.http.paging import Page, Query, decode_cursor, encode_cursor
 from dataaggregator.http.route import Route
 from dataaggregator.http.sse import stream
 from dataaggregator.permissions import Permission
+from services.executor.arrival import arrived
 from services.executor.follow import follow_lines, shown
 from services.executor.log_file import FORMATS, SendingLog
 from services.executor.probe import Probes
 from services.executor.rejected_api import RejectedApi
 from services.executor.replays import Replays
-from services.executor.store import logs, results, runs
+from services.executor.store import logs, results
 
 
 class LogQuery(Query):
@@ -93,8 +94,8 @@ class Api:
         ]
 
     async def get_ledger(self, call: Call) -> Answer:
+        await arrived(self.database, call.workspace, call.id("run"))
         async with self.database.transaction(call.workspace) as tx:
-            await runs.get(tx, call.workspace, call.id("run"))
             ledger = await results.find_ledger(tx, call.workspace, call.id("run"))
         if ledger is None:
             raise NotFound("ledger-not-there-yet", "No attempt of this run has left a ledger yet.")
@@ -103,12 +104,12 @@ class Api:
     async def list_logs(self, call: Call) -> Answer:
         query, run_id = call.query_as(LogQuery), call.id("run")
         after = query.after if query.cursor is None else decode_cursor(query.cursor, int)[0]
+        await arrived(self.database, call.workspace, run_id)
+        if "text/event-stream" in call.headers.get("Accept", ""):
+            seen = call.headers.get("Last-Event-ID", "")
+            after = max(after, int(seen)) if seen.isdecimal() and len(seen) < 19 else after
+            return stream(call, follow_lines(self.database, call.workspace, run_id, query.level, after))
         async with self.database.transaction(call.workspace) as tx:
-            await runs.get(tx, call.workspace, run_id)
-            if "text/event-stream" in call.headers.get("Accept", ""):
-                seen = call.headers.get("Last-Event-ID", "")
-                after = max(after, int(seen)) if seen.isdecimal() and len(seen) < 19 else after
-                return stream(call, follow_lines(self.database, call.workspace, run_id, query.level, after))
             lines = await logs.list_lines(
                 tx, call.workspace, run_id, level=query.level, after=after, limit=query.limit + 1
             )
@@ -117,8 +118,7 @@ class Api:
 
     async def download_logs(self, call: Call) -> Answer:
         query, run_id = call.query_as(LogFileQuery), call.id("run")
-        async with self.database.transaction(call.workspace) as tx:
-            await runs.get(tx, call.workspace, run_id)
+        await arrived(self.database, call.workspace, run_id)
         made = FORMATS[query.format]
         ending = "txt" if query.format == "text" else query.format
         headers = {"Content-Disposition": f'attachment; filename="log-{run_id}.{ending}"'}

@@ -16,9 +16,10 @@ from dataaggregator.http.paging import Page, PageQuery, Query, decode_cursor, en
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission
 from services.executor import rejected
+from services.executor.arrival import arrived
 from services.executor.download import FORMATS, Pieces
 from services.executor.rejected_files import RejectedFiles
-from services.executor.store import quarantine, runs
+from services.executor.store import quarantine
 from services.executor.store.quarantine import Chosen, StoredEntry
 
 Stage = Annotated[str | None, Field(max_length=200, description="Only rows this stage rejected.")]
@@ -101,8 +102,8 @@ class RejectedApi:
         query, run_id = call.query_as(RejectedQuery), call.id("run")
         offset = 0 if query.cursor is None else max(0, decode_cursor(query.cursor, int)[0])
         most = query.limit + 1
+        rejected.must_be_kept(await arrived(self.database, call.workspace, run_id), self.retention_days)
         async with self.database.transaction(call.workspace) as tx:
-            rejected.must_be_kept(await runs.get(tx, call.workspace, run_id), self.retention_days)
             entries = await quarantine.list_page(
                 tx, call.workspace, run_id, Chosen(query.stage, query.rule), offset=offset, limit=most
             )
@@ -131,9 +132,9 @@ class RejectedApi:
         return StreamAnswer(write=_Sending(self.files, first, pieces), content_type=made.media_type, headers=headers)
 
     async def _entries(self, call: Call, chosen: Chosen) -> Sequence[StoredEntry]:
+        run = await arrived(self.database, call.workspace, call.id("run"))
+        rejected.must_be_kept(run, self.retention_days)
         async with self.database.transaction(call.workspace) as tx:
-            run = await runs.get(tx, call.workspace, call.id("run"))
-            rejected.must_be_kept(run, self.retention_days)
             return await quarantine.list_entries(tx, call.workspace, run.run_id, chosen)
 
 

@@ -21,9 +21,10 @@ from dataaggregator.http.definition import author
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import Permission
 from services.executor import commands
+from services.executor.arrival import arrived
 from services.executor.domain import has_ended
 from services.executor.probe import ProbeRequest, Probes
-from services.executor.store import results, runs
+from services.executor.store import results
 from services.executor.store.runs import Run
 from services.executor.verifying import judged
 
@@ -48,8 +49,8 @@ class VerifyApi:
         )  # fmt: skip
 
     async def verify(self, call: Call) -> Answer:
+        run = await arrived(self.database, call.workspace, call.id("run"))
         async with self.database.transaction(call.workspace) as tx:
-            run = await runs.get(tx, call.workspace, call.id("run"))
             found = await results.find_ledger(tx, call.workspace, run.run_id)
         ledger = None if found is None else Ledger.model_validate(found)
         if not has_ended(run.status):

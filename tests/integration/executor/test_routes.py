@@ -11,11 +11,12 @@ import pytest
 
 from dataaggregator.client import ApiError
 from dataaggregator.contracts.ledger import Ledger, LedgerStage
-from dataaggregator.contracts.run import RunCounts
+from dataaggregator.contracts.run import RunCounts, RunQueued
 from dataaggregator.dataplane.job import KnownCursor, RunOutcome
 from dataaggregator.db import Database
 from dataaggregator.ids import new_id
 from dataaggregator.revocations import Revocation
+from services.executor import arrival
 from services.executor.commands import AttemptEnd, Attempts
 from services.executor.domain import End
 from services.executor.store import logs
@@ -60,10 +61,39 @@ async def test_the_ledger_of_a_run_is_told_as_it_was_stored(place: Place, claime
     assert ledger["stages"][0]["read"] == 3
 
 
+OF_A_RUN = ("ledger", "rejected", "rejected/summary", "rejected/download", "logs", "logs/download")
+
+
 async def test_a_run_that_is_not_there_or_not_yours_looks_the_same(place: Place) -> None:
-    for what in ("ledger", "rejected", "rejected/summary", "rejected/download", "logs", "logs/download"):
-        assert await status_of(place.client.get(f"/api/runs/{new_id()}/{what}")) == (404, "run-not-found")
+    made_long_ago = UUID(int=0x7 << 76 | 0x8 << 60)
+    for what in OF_A_RUN:
+        for run_id in (made_long_ago, UUID(int=7)):
+            assert await status_of(place.client.get(f"/api/runs/{run_id}/{what}")) == (404, "run-not-found")
         assert (await status_of(place.client.get(f"/api/runs/nonsense/{what}")))[0] in {404, 422}
+
+
+async def test_who_asks_before_the_event_of_a_run_has_come_waits_for_it(
+    place: Place, queue: Callable[..., Awaitable[RunQueued]]
+) -> None:
+    run_id = new_id()
+    asking = [
+        asyncio.create_task(place.client.get(f"/api/runs/{run_id}/{what}")) for what in OF_A_RUN[1:3] + OF_A_RUN[4:5]
+    ]
+    following = place.client.events(f"/api/runs/{run_id}/logs")
+    first = asyncio.ensure_future(anext(following))
+    done, _ = await asyncio.wait([*asking, first], timeout=0.2)
+    assert not done
+    await queue(run_id=run_id)
+    assert [told["items"] for told in await asyncio.gather(*asking)] == [[], [], []]
+    await place.cancel(run_id)
+    assert (await first).kind == "end"
+
+
+async def test_a_run_that_never_comes_is_not_waited_for_without_end(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrival, "ON_ITS_WAY", timedelta(milliseconds=100))
+    assert await status_of(place.client.get(f"/api/runs/{new_id()}/logs")) == (404, "run-not-found")
 
 
 async def test_wrong_queries_are_refused_by_name(place: Place, claimed: Claim) -> None:

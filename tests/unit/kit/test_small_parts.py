@@ -1,14 +1,15 @@
 """Ids, clock, roles, directory."""
 
 import itertools
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
 from dataaggregator.clock import SystemClock
 from dataaggregator.directory import Directory
 from dataaggregator.errors import Invalid, Transient
-from dataaggregator.ids import new_id
+from dataaggregator.ids import made_at, new_id
 from dataaggregator.page_cursor import decode_cursor, encode_cursor
 from dataaggregator.permissions import ROLE_PERMISSIONS, Permission, Role
 
@@ -18,6 +19,16 @@ def test_ids_are_uuid7_and_sort_by_time() -> None:
     assert made == sorted(made)
     assert len(set(made)) == 1000
     assert {id_.version for id_ in made} == {7}
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    assert made_at(UUID("017f22e2-79b0-7cc3-98c4-dc0c0c07398f")) == datetime(2022, 2, 22, 19, 22, 22, tzinfo=UTC)
+    before = SystemClock().now()
+    made = made_at(new_id())
+    assert made is not None
+    assert before - timedelta(milliseconds=1) <= made <= SystemClock().now()
+    assert made_at(UUID("ffffffff-ffff-7fff-bfff-ffffffffffff")) is None
+    assert made_at(UUID("c232ab00-9414-11ec-b3c8-9f6bdeced846")) is None
 
 
 def test_the_clock_is_aware_and_utc() -> None:
