@@ -4,6 +4,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
@@ -171,6 +172,26 @@ def test_a_text_among_inferred_numbers_is_no_number() -> None:
     assert [row.position for row in Shaper(pa.schema({"a": pa.int64()})).batch(rows, ["1", "2"]).rejected] == ["2"]
     wished = Shaper(pa.schema({"a": pa.int64()}), given=["a"]).batch(rows, ["1", "2"])
     assert wished.rows.to_pylist() == [{"a": 1}, {"a": 7}]
+
+
+UUIDS = st.uuids().flatmap(lambda one: st.sampled_from([str(one), str(one).upper(), one.hex, f"{{{one}}}", one.urn]))
+NOT_UUIDS = st.sampled_from(["", "x", f"{UUID(int=7)}\n", f" {UUID(int=7)}", str(UUID(int=7))[:-1], "g" * 32, "1" * 33])
+
+
+@given(st.lists(st.none() | st.uuids().map(str) | UUIDS | NOT_UUIDS, max_size=12), st.integers(0, 3))
+def test_a_uuid_is_what_python_reads_whatever_its_form(texts: list[str | None], from_: int) -> None:
+    def read(text: str | None) -> UUID | None:
+        try:
+            return None if text is None else UUID(text)
+        except ValueError:
+            return None
+
+    array, reasons = fit_texts(pa.array(texts, pa.string())[from_:], pa.uuid())
+    array.validate(full=True)
+    wanted = [read(text) for text in texts[from_:]]
+    assert array.to_pylist() == wanted
+    refused = [text is not None and one is None for text, one in zip(texts[from_:], wanted, strict=True)]
+    assert sorted(reasons) == [place for place, is_refused in enumerate(refused) if is_refused]
 
 
 @pytest.mark.parametrize("text", ["12:00:00+02:00", "12:00:00.1234567", "12:00:00Z"])
