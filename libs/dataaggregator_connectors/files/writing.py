@@ -14,6 +14,10 @@ from dataaggregator.connector.documents import column_values, plain_text, record
 from dataaggregator.errors import Invalid
 from dataaggregator_connectors.files.config import Compression, CsvOptions
 
+DICTIONARY_BYTES = 4 * 1024
+"""A column with more values than this holds is written without one: among the rows of a batch it saves nothing, and to
+make it takes as long as all else of a file."""
+
 
 class RowWriter(Protocol):
     def write(self, rows: pa.RecordBatch) -> None: ...
@@ -60,7 +64,8 @@ class Packed(io.RawIOBase):
 
 class ParquetRows:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        options: dict[str, Any] = {"compression": "zstd", "dictionary_pagesize_limit": DICTIONARY_BYTES}
+        self._writer = pq.ParquetWriter(path, schema, **options)
 
     def write(self, rows: pa.RecordBatch) -> None:
         self._writer.write_batch(rows)
