@@ -10,9 +10,10 @@ import pytest
 from dataaggregator.clock import SystemClock
 from dataaggregator.db import Database
 from dataaggregator.ids import new_id
-from services.executor import commands
+from services.executor import commands, limiting
 from services.executor.commands import Attempts
 from services.executor.store import claims
+from services.executor.store.lanes import Limit
 from services.executor.store.runs import Run
 from tests.integration.executor.conftest import OWNER
 from tests.integration.executor.place import a_run
@@ -139,6 +140,21 @@ async def test_executors_that_claim_at_the_same_moment_take_different_runs(
     ids += [run.run_id for run in await taken(attempts, 8)]
     assert set(others) < set(ids)
     assert {run.workspace_id for run in await taken(attempts, 4)} == {backlog}
+
+
+@pytest.mark.parametrize("limited", [False, True])
+async def test_a_claim_under_way_is_passed_by_and_not_waited_for(
+    limited: bool, database: Database, workspace: UUID, attempts: Attempts
+) -> None:
+    if limited:
+        async with database.transaction(workspace) as tx:
+            await limiting.change(tx, Limit(workspace, workspace, "workspace", "", 2, 2))
+    asked = {await queued_by(database, workspace) for _ in range(2)}
+    async with database.platform() as tx:
+        [one] = await claims.claim(tx, claims.Claimer(OWNER, "other", 60.0), 1)
+        async with asyncio.timeout(10):
+            [other] = await taken(attempts, 1)
+    assert {one.run.run_id, other.run_id} == asked
 
 
 @pytest.mark.usefixtures("backlog")

@@ -14,10 +14,11 @@ from dataaggregator.contracts.run import RunSucceeded
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.db import Database
 from dataaggregator.definition import Author, Edit
+from dataaggregator.errors import Conflict
 from dataaggregator.ids import new_id
 from dataaggregator.settings import Settings
 from services.scheduler import ticker as ticker_module
-from services.scheduler.pipelines import store
+from services.scheduler.pipelines import schedules, store
 from services.scheduler.pipelines.commands import PipelineCommands
 from services.scheduler.pipelines.domain import Pipeline
 from services.scheduler.runs import mirror
@@ -250,6 +251,17 @@ async def test_a_slot_that_is_decided_stays_as_it_is_where_its_schedule_comes_to
     else:
         await _tick(ticker)
     assert await _slots(database) == decided
+
+
+async def test_a_second_decision_on_a_slot_is_refused(database: Database, warehouse: UUID, ticker: Ticker) -> None:
+    """And undoes the run that it came to, should two ever decide."""
+    await _pipeline(database, {"every": "1h", "catch_up": "all"}, 3600)
+    await _tick(ticker)
+    [slot] = await _slots(database)
+    async with database.transaction(WORKSPACE) as tx:
+        again = schedules.Slot(slot["schedule_id"], slot["slot_at"], "fired", run_id=slot["run_id"])
+        with pytest.raises(Conflict, match="decided by another scheduler"):
+            await schedules.add_slot(tx, await schedules.get(tx, again.schedule_id), again)
 
 
 async def _spoil(database: Database, pipeline: Pipeline, statement: str) -> None:
