@@ -17,7 +17,7 @@ from dataaggregator.http import sse
 from dataaggregator.settings import Settings
 from services.executor.commands import AttemptEnd, Attempts
 from services.executor.domain import End
-from services.executor.follow import follow_lines
+from services.executor.follow import BATCH_LINES, follow_lines
 from services.executor.store import logs
 from services.executor.store.logs import NewLine
 from services.executor.store.runs import Run
@@ -62,6 +62,15 @@ async def test_a_follower_reads_each_line_once_and_the_end_across_the_restart_of
         page = await second.client.get(f"/api/runs/{queued.run_id}/logs", limit=500)
     assert 0 < before < len(seen) - 1
     assert seen == [*(("log", one["line"]) for one in page["items"]), ("end", "succeeded")]
+
+
+async def test_who_comes_after_the_end_reads_every_line_however_many_there_are(
+    claimed: Claim, attempts: Attempts, database: Database
+) -> None:
+    run, lines = await claimed(), [LINE] * (2 * BATCH_LINES + 1)
+    await attempts.record(run, AttemptEnd(End.FAILED), lines)
+    heard = [event.event async for event in follow_lines(database, run.workspace_id, run.run_id, "info", 0)]
+    assert heard == ["log"] * len(lines) + ["end"]
 
 
 async def test_a_lease_is_not_lost_between_the_writing_of_lines_and_their_commit(
