@@ -56,6 +56,7 @@ class LoadRequest:
     """Of a merge: the field that says which rows are to go. They come without it, and with a `deletes.DELETE_MARK`."""
     schema_policy: SchemaPolicy = SchemaPolicy.EVOLVE
     source_streams: tuple[str, ...] = ()
+    """The keys of the cursors that are committed with it: of sources that are read incrementally."""
     approved: tuple[SchemaDifference, ...] = ()
     """With PAUSE, the differences that may be made."""
     fence: UUID | None = None

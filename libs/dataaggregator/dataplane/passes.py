@@ -300,3 +300,8 @@ def source_key(name: str, definition: ResolvedSource, parameters: Mapping[str, A
     """
     stream = None if definition.stream is None else without_parameters(definition.stream, parameters)
     return f"{name}:{stream or 'query'}"
+
+
+def cursor_keys(sources: Mapping[str, ResolvedSource], parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys of those that are read on behind a cursor; what is read whole has none to keep or to obey."""
+    return tuple(source_key(n, one, parameters) for n, one in sources.items() if one.read == "incremental")

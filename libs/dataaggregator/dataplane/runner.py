@@ -34,7 +34,7 @@ from dataaggregator.dataplane.job import CursorCommitted, ReplayedRows, RunJob, 
 from dataaggregator.dataplane.load import Load
 from dataaggregator.dataplane.meter import Meter
 from dataaggregator.dataplane.opening import Opening, destination_names, without_parameters
-from dataaggregator.dataplane.passes import Pass, Scene, source_key
+from dataaggregator.dataplane.passes import Pass, Scene, cursor_keys
 from dataaggregator.dataplane.quarantine import FOLDER as QUARANTINE
 from dataaggregator.dataplane.replaying import RejectedRows
 from dataaggregator.dataplane.report import Teller, explained
@@ -142,7 +142,7 @@ class Runner:
             delete_when=definition.delete_when,
             schema_policy=SchemaPolicy(definition.schema_policy),
             approved=self._approved(definition.connector_name, without_parameters(definition.stream, values)),
-            source_streams=tuple(source_key(name, source, values) for name, source in sources.items()),
+            source_streams=cursor_keys(sources, values),
             fence=self._job.fence,
         )
 

@@ -115,6 +115,19 @@ async def test_rows_are_never_appended_twice_whatever_was_set(
     assert await db.fetchval("SELECT count(*) FROM target") == 200
 
 
+async def test_a_source_that_is_read_whole_since_has_no_cursor_to_obey(
+    bench: Bench, orders: Fill, db: asyncpg.Connection
+) -> None:
+    await orders(100)
+    first = bench.job(SINCE, [to("append")])
+    await bench.run(first)
+    whole = {"orders": {"connector": "pg", "stream": "public.orders"}}
+    changed = bench.job(whole, [to("append")], pipeline_id=first.pipeline_id, epoch=3, set_by_hand=(go_on(None, 2),))
+    outcome = await bench.run(changed)
+    assert (outcome.status, outcome.counts.rows_written, outcome.cursors) == ("succeeded", 100, ())
+    assert await db.fetchval("SELECT count(*) FROM target") == 200
+
+
 async def test_of_several_destinations_each_obeys_its_own(bench: Bench, orders: Fill, db: asyncpg.Connection) -> None:
     await orders(100)
     other = to(stream="public.other")

@@ -27,7 +27,7 @@ from dataaggregator.dataplane.deletes import with_mark_field
 from dataaggregator.dataplane.failures import at
 from dataaggregator.dataplane.job import DryRunJob
 from dataaggregator.dataplane.opening import Opening, destination_names, without_parameters
-from dataaggregator.dataplane.passes import drop, read_request, source_key, undecoded
+from dataaggregator.dataplane.passes import cursor_keys, drop, read_request, undecoded
 from dataaggregator.errors import Transient
 
 LOOK_SECONDS = 8.0
@@ -50,7 +50,8 @@ class Drawn:
     def load(self, node: DestinationNode) -> LoadRequest:
         """As a run would ask for it, under an epoch before all others and a run that never was."""
         destination, reached = self.definition.destinations[node.index], self.plan.upstream([node.input])
-        sources = {one.source for one in self.plan.sources if one.name in reached}
+        names = {one.source for one in self.plan.sources if one.name in reached}
+        sources = {name: self.definition.sources[name] for name in names}
         return LoadRequest(
             run_id=NOBODY,
             pipeline_id=self.pipeline_id or NOBODY,
@@ -62,7 +63,7 @@ class Drawn:
             version_field=destination.version_field,
             delete_when=destination.delete_when,
             schema_policy=SchemaPolicy(destination.schema_policy),
-            source_streams=tuple(source_key(name, self.definition.sources[name], self.values) for name in sources),
+            source_streams=cursor_keys(sources, self.values),
         )
 
     def cursors(self, job: DryRunJob) -> dict[str, Cursor]:
