@@ -104,7 +104,7 @@ class Workplace:
         if self._doors.storing is not None and not run.first_claim:
             await self._doors.storing.bring_records(run, folder)
         rows = None if prepared is None else await self._doors.replays.bring(prepared, folder)
-        goes_on = rows is None and slot is None and not queued.lane
+        goes_on = rows is None and not queued.lane
         return RunJob(
             run_id=run.run_id,
             workspace_id=run.workspace_id,

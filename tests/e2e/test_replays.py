@@ -132,7 +132,7 @@ async def test_a_replay_moves_no_cursor(api: Api, warehouse: Warehouse) -> None:
     assert sorted(await warehouse.rows("SELECT id FROM replay_cursor")) == [(1,), (2,), (3,)]
 
 
-async def test_a_cursor_set_by_hand_neither_stops_a_replay_nor_is_spent_by_it(api: Api, warehouse: Warehouse) -> None:
+async def test_a_replay_leaves_a_cursor_set_by_hand_to_the_next_run(api: Api, warehouse: Warehouse) -> None:
     """Set back while rows were merged, which are appended since: the next run is stopped, a replay reads nothing."""
     await warehouse.execute("CREATE TABLE by_hand_source (id bigint PRIMARY KEY, name text)")
     await warehouse.execute("INSERT INTO by_hand_source VALUES (1, 'a'), (2, NULL)")
