@@ -6,6 +6,7 @@ _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", 
 _FLOATS = ("FLOAT", "DOUBLE")
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _FRACTION_OF_NANOSECONDS = r"\.[0-9]{6}0*[1-9]"
+_TIME = r"[0-9]{1,2}:[0-9]{1,2}(:[0-9]{1,2}(\.[0-9]*)?)?"
 _OFFSET = r":[0-9.]+\s*([+-][0-9:]+|[A-Za-z].*)\s*$"
 
 
@@ -33,11 +34,13 @@ def _from_text(field: str, value: str, target: str) -> str:
         return f"(isfinite({value}) OR regexp_full_match(lower({trimmed}), '[+-]?(inf|infinity|nan)'))"
     fine = f"NOT regexp_matches({field}, '{_FRACTION_OF_NANOSECONDS}')"
     match target:
-        case "DATE":
-            stamp = f"TRY_CAST({field} AS TIMESTAMP)"
-            return f"({stamp} IS NULL OR {stamp} = CAST({value} AS TIMESTAMP))"
-        case "TIME":
-            return f"regexp_matches({field}, '^\\s*[0-9]{{1,2}}:') AND {fine}"
+        case "DATE":  # with a time behind it only where that is the midnight in UTC at which the day begins
+            stamp, zoned = f"TRY_CAST({field} AS TIMESTAMP WITH TIME ZONE)", "TIMESTAMP WITH TIME ZONE"
+            return f"coalesce({stamp} = CAST(CAST({value} AS TIMESTAMP) AS {zoned}), NOT contains({field}, ':'))"
+        case "TIME":  # the engine stops reading behind it, whatever is there: a zone, or PM
+            return f"regexp_full_match({trimmed}, '{_TIME}') AND {fine}"
+        case "BLOB":  # the engine reads \x41 as one byte, also in the midst of a text
+            return f"(encode({field}) = {value} OR lower(CAST({value} AS VARCHAR)) = lower({field}))"
         case "TIMESTAMP":
             return f"NOT regexp_matches({field}, '{_OFFSET}') AND {fine}"
         case "TIMESTAMP WITH TIME ZONE":

@@ -12,6 +12,16 @@ from dataaggregator.errors import Invalid
 UTC = dt.UTC
 
 
+def kept_or_rejected(transform: Any, value: Any, word: str, expected: Any) -> None:
+    out = transform([{"cast": {"v": word}}], [{"v": value}])
+    if expected is None:
+        assert out.values == []
+        assert out.refused[0].rows.to_pylist() == [{"v": value}]
+        assert out.refused[0].rule == f"v: {word}"
+    else:
+        assert out.values == [{"v": expected}]
+
+
 @pytest.mark.parametrize(
     ("value", "word", "expected"),
     [
@@ -54,13 +64,44 @@ UTC = dt.UTC
     ],
 )
 def test_a_value_is_kept_exactly_or_rejected(transform: Any, value: Any, word: str, expected: Any) -> None:
-    out = transform([{"cast": {"v": word}}], [{"v": value}])
-    if expected is None:
-        assert out.values == []
-        assert out.refused[0].rows.to_pylist() == [{"v": value}]
-        assert out.refused[0].rule == f"v: {word}"
-    else:
-        assert out.values == [{"v": expected}]
+    kept_or_rejected(transform, value, word, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10:00:00.25", dt.time(10, 0, 0, 250_000)),
+        ("10:00:00 AM", None),
+        ("10:00:00 PM", None),
+        ("10:00:00+02", None),
+        ("10:00:00 junk", None),
+    ],
+)
+def test_a_time_of_day_with_more_behind_it_is_rejected(transform: Any, text: str, expected: Any) -> None:
+    """The engine stops reading there: ten in the evening was ten in the morning."""
+    kept_or_rejected(transform, text, "time", expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-31 00:00", dt.date(2026, 1, 31)),
+        ("2026-01-31T00:00:00Z", dt.date(2026, 1, 31)),
+        ("2026-01-31 00:00+05", None),
+        ("2026-01-31 00:00 Europe/Berlin", None),
+        ("2026-01-31 10:00 Europe/Berlin", None),
+    ],
+)
+def test_the_midnight_of_another_zone_is_no_day(transform: Any, text: str, expected: Any) -> None:
+    """The day before, in UTC, as a field of moments says that is cast to a day."""
+    kept_or_rejected(transform, text, "date", expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("it's", b"it's"), (r"\xAAb\xbb", b"\xaab\xbb"), (r"C:\x41", None), (r"\x41", None)]
+)
+def test_text_with_what_looks_like_a_byte_becomes_no_other_bytes(transform: Any, text: str, expected: Any) -> None:
+    kept_or_rejected(transform, text, "binary", expected)
 
 
 def test_null_stays_null(transform: Any) -> None:
