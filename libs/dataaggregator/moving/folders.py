@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from dataaggregator.durable import sync_folder
 from dataaggregator.errors import Invalid
 from dataaggregator.moving.archive import FRAME_BYTES, Head
 
@@ -42,13 +43,21 @@ class Arriving:
         os.utime(target, ns=(head["changed_at_ns"], head["changed_at_ns"]))
 
     def settle(self) -> None:
-        """Into their places. What an import that was cut has left there is replaced."""
-        for folder in FOLDERS:
-            for entry in (self._draft / folder).glob("*"):
-                place = self._home / folder / entry.name
+        """Into their places, for good: the rows are committed behind. What an import that was cut has left there is
+        replaced."""
+        for folder in map(self._draft.joinpath, FOLDERS):
+            if not folder.exists():
+                continue
+            places = self._home / folder.name
+            places.mkdir(mode=0o700, exist_ok=True)
+            for below in folder.rglob("*/"):
+                sync_folder(below)
+            for entry in folder.glob("*"):
+                place = places / entry.name
                 shutil.rmtree(place, ignore_errors=True)
-                place.parent.mkdir(mode=0o700, exist_ok=True)
                 entry.rename(place)
+            sync_folder(places)
+        sync_folder(self._home)
         self.drop()
 
     def drop(self) -> None:
