@@ -114,6 +114,8 @@ REFUSED: dict[str, tuple["pa.Array[Any]", str | None, str]] = {
     "the character 0 in a list": (lists(["a", "\0"], pa.string()), "varchar[]", "value-does-not-fit"),
     "the character 0 in a json": (pa.array(['{"a": "\0"}']), "json", "value-does-not-fit"),
     "the character 0 in a jsonb": (pa.array([r'{"a": ["\\\u0000"]}']), "jsonb", "value-does-not-fit"),
+    "a key twice in a jsonb": (pa.array(['{"b": {"a": 1, "a": 2}}']), "jsonb", "value-does-not-fit"),
+    "a key twice in a list of jsonb": (lists(['{"a": 1, "a": 2}'], pa.string()), "jsonb[]", "value-does-not-fit"),
     "no day of Python's": (pa.array([{"x": None, "at": 2**62}], STRUCT), "jsonb", "value-does-not-fit"),
     "text into fewer digits": (pa.array(["{0.25}"]), "numeric(9,1)[]", "column-incompatible"),
     "text into seconds": (pa.array(["00:00:01.5+00"]), "time(0) with time zone", "column-incompatible"),
