@@ -90,6 +90,7 @@ def test_a_time_of_day_with_more_behind_it_is_rejected(transform: Any, text: str
         ("2026-01-31 00:00+05", None),
         ("2026-01-31 00:00 Europe/Berlin", None),
         ("2026-01-31 10:00 Europe/Berlin", None),
+        ("2026-01-31 10:00 Nowhere/Place", None),
     ],
 )
 def test_the_midnight_of_another_zone_is_no_day(transform: Any, text: str, expected: Any) -> None:
