@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from dataaggregator.cli.output import console, emit_json, emit_line, print_ledger, table
 from dataaggregator.cli.session import EXIT_FAILED, Session, command
 from dataaggregator.client import TERMINAL, Client
-from dataaggregator.contracts.policies import PLACES
+from dataaggregator.contracts.priorities import PLACES
 
 Json = dict[str, Any]
 

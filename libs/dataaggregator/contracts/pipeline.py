@@ -12,7 +12,8 @@ from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.modes import ReplaceStrategy, SchemaPolicy, StreamName, WriteMode
 from dataaggregator.contracts.parameters import Parameter
-from dataaggregator.contracts.policies import Freshness, OnRejected, Priority, RetryPolicy
+from dataaggregator.contracts.policies import Freshness, OnRejected, RetryPolicy
+from dataaggregator.contracts.priorities import Priority
 from dataaggregator.contracts.replicate import Replicate, ResolvedReplicate
 from dataaggregator.contracts.transformation import Inputs, TransformationDefinition
 from dataaggregator.contracts.triggers import Trigger

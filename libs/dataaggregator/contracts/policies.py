@@ -1,7 +1,6 @@
 """Contracts: what a pipeline wants done when an attempt fails or rows are rejected, and how old its rows may get."""
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -9,12 +8,6 @@ from pydantic_core import PydanticCustomError
 
 from dataaggregator.contracts.base import Sent
 from dataaggregator.contracts.durations import Duration
-
-Priority = Literal["high", "normal", "low"]
-"""Which of a workspace's runs begins first, where more are due than there are slots."""
-
-PLACES: Mapping[Priority, int] = {"high": 1, "normal": 2, "low": 3}
-"""As it is stored and sorted by: the lowest number first."""
 
 
 class RetryPolicy(Sent):

@@ -9,7 +9,7 @@ from dataaggregator.contracts.base import Message, Time, Told
 from dataaggregator.contracts.connector import SchemaDifference
 from dataaggregator.contracts.ledger import Receipt
 from dataaggregator.contracts.pipeline import ResolvedPipeline
-from dataaggregator.contracts.policies import Priority
+from dataaggregator.contracts.priorities import Priority
 
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "skipped"]
 RunTrigger = Literal["manual", "cron", "every", "after", "webhook", "files", "retry", "replay", "backfill"]

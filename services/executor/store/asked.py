@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from dataaggregator.contracts.base import Time, Told
-from dataaggregator.contracts.policies import PLACES
+from dataaggregator.contracts.priorities import PLACES
 from dataaggregator.errors import Invalid
 
 

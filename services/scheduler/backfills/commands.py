@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.pipeline import ResolvedPipeline
-from dataaggregator.contracts.policies import Priority
+from dataaggregator.contracts.priorities import Priority
 from dataaggregator.contracts.run import RunError
 from dataaggregator.dataplane.compile.backfill import backfilled
 from dataaggregator.db import Connection, Database

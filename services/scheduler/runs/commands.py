@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from dataaggregator.bus import Said
 from dataaggregator.catalogue import help_section
 from dataaggregator.contracts.pipeline import ResolvedPipeline
-from dataaggregator.contracts.policies import Priority
+from dataaggregator.contracts.priorities import Priority
 from dataaggregator.contracts.run import RunCancelled, RunCancelRequested, RunError, RunQueued, RunSkipped
 from dataaggregator.db import Connection, Database, after_commit
 from dataaggregator.definition import Audited, Author

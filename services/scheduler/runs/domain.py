@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from dataaggregator.contracts.policies import Priority
+from dataaggregator.contracts.priorities import Priority
 from dataaggregator.contracts.run import DestinationOutcome, Replay, RunCounts, RunError
 from dataaggregator.errors import Conflict
 

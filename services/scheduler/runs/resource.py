@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from dataaggregator.contracts.capacity import WaitingFor
-from dataaggregator.contracts.policies import Priority
+from dataaggregator.contracts.priorities import Priority
 from dataaggregator.contracts.run import DestinationOutcome, RunError, RunStatus, RunTrigger
 from dataaggregator.http.paging import PageQuery
 from services.scheduler.runs.domain import Run, Status

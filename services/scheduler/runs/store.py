@@ -8,7 +8,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from dataaggregator.contracts.policies import PLACES, Priority
+from dataaggregator.contracts.priorities import PLACES, Priority
 from dataaggregator.contracts.run import DestinationOutcome, Replay, RunCounts, RunError, RunProgressed
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
