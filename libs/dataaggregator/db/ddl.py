@@ -1,5 +1,7 @@
 """The database: what migrations say to give a schema its grants, its isolation and the tables of the bus."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dataaggregator.db.identifiers import quote
@@ -35,6 +37,66 @@ def enable_isolation(op: Executes, schema: str, table: str) -> None:
         f"USING (workspace_id = (SELECT {WORKSPACE})) WITH CHECK (workspace_id = (SELECT {WORKSPACE}))"
     )
     op.execute(f"CREATE POLICY platform ON {name} TO {PLATFORM_ROLE} USING (true) WITH CHECK (true)")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A column by which a table of one schema names a row of another one: both tables belong to workspaces."""
+
+    table: str
+    column: str
+    to: str
+    ends: str = ""
+    """What becomes of it with that row, as SQL says it."""
+    ended: str | None = None
+    """The same before it held the workspace, where that was something else."""
+    key: str = "id"
+
+
+def hold_in_workspace(op: Executes, schema: str, references: Sequence[Reference]) -> None:
+    """Foreign keys hold the workspace too: row-level security does not apply to them, and they would tell of others.
+
+    What is there is looked through once, as fast as it can be read; writers of these tables wait meanwhile.
+    """
+    for to, key in dict.fromkeys((one.to, one.key) for one in references):
+        op.execute(f"CREATE UNIQUE INDEX {quote(_index(to))} ON {quote(schema, to)} (workspace_id, {quote(key)})")
+    for one in references:
+        columns, key = (f"workspace_id, {quote(name)}" for name in (one.column, one.key))
+        _refer(op, schema, one, columns=columns, key=key, ends=one.ends)
+    # Forced, row-level security would show the owner no row to look through.
+    tables = dict.fromkeys(name for one in references for name in (one.table, one.to))
+    for table in tables:
+        op.execute(f"ALTER TABLE {quote(schema, table)} NO FORCE ROW LEVEL SECURITY")
+    for one in references:
+        op.execute(f"ALTER TABLE {quote(schema, one.table)} VALIDATE CONSTRAINT {quote(_name(one))}")
+    for table in tables:
+        op.execute(f"ALTER TABLE {quote(schema, table)} FORCE ROW LEVEL SECURITY")
+
+
+def let_go_of_workspace(op: Executes, schema: str, references: Sequence[Reference]) -> None:
+    """The opposite of `hold_in_workspace`; what held the workspace holds without it."""
+    for one in references:
+        ended = one.ends if one.ended is None else one.ended
+        _refer(op, schema, one, columns=quote(one.column), key=quote(one.key), ends=ended)
+        op.execute(f"ALTER TABLE {quote(schema, one.table)} VALIDATE CONSTRAINT {quote(_name(one))}")
+    for to in dict.fromkeys(one.to for one in references):
+        op.execute(f"DROP INDEX {quote(schema, _index(to))}")
+
+
+def _refer(op: Executes, schema: str, one: Reference, *, columns: str, key: str, ends: str) -> None:
+    op.execute(
+        f"ALTER TABLE {quote(schema, one.table)} DROP CONSTRAINT {quote(_name(one))}, "
+        f"ADD CONSTRAINT {quote(_name(one))} FOREIGN KEY ({columns}) "
+        f"REFERENCES {quote(schema, one.to)} ({key}) {ends} NOT VALID"
+    )
+
+
+def _name(one: Reference) -> str:
+    return f"{one.table}_{one.column}_fkey"
+
+
+def _index(to: str) -> str:
+    return f"{to}_in_workspace"
 
 
 # json and not jsonb wherever a definition is kept or sent: jsonb sorts the keys of objects, and the order in which

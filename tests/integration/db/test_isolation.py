@@ -31,6 +31,17 @@ KEYS = """
 SELECT array_agg(quote_ident(attname)) FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
 WHERE indrelid = $1::text::regclass AND indisprimary"""
 
+# Both tables keep workspaces apart; by which column does each name the workspace, as the key pairs them?
+REFERENCES = f"""
+SELECT conrelid::regclass::text || '.' || conname AS name, EXISTS (
+    SELECT FROM unnest(conkey, confkey) AS pair (here, there)
+    JOIN pg_attribute h ON h.attrelid = conrelid AND h.attnum = here AND h.attname = 'workspace_id'
+    JOIN pg_attribute t ON t.attrelid = confrelid AND t.attnum = there AND t.attname = 'workspace_id') AS held,
+    convalidated AS validated
+FROM pg_constraint JOIN pg_class c ON c.oid = conrelid JOIN pg_class f ON f.oid = confrelid
+JOIN pg_namespace n ON n.oid = connamespace
+WHERE contype = 'f' AND c.relrowsecurity AND f.relrowsecurity AND {OURS}"""
+
 # Of no workspace: up to where the feed has been cleared, one number for all.
 SHARED = {"gateway.feed_floor"}
 VALUES = {
@@ -107,6 +118,38 @@ async def test_whatever_a_workspace_reaches_is_forced_to_be_its_own(owner: Conne
         if row["open"] and not (row["forced"] and row["owned"]) and row["name"] not in SHARED
     ] == []
     assert {row["name"] for row in tables} >= SHARED
+
+
+async def test_no_table_without_a_workspace_is_written_by_one(owner: Connection) -> None:
+    query = f"""SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND {OURS}
+                AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'workspace_id')
+                AND (has_any_column_privilege('{WORKSPACE_ROLE}', c.oid, 'INSERT, UPDATE')
+                     OR has_table_privilege('{WORKSPACE_ROLE}', c.oid, 'DELETE, TRUNCATE, REFERENCES, TRIGGER'))"""
+    assert [row[0] for row in await owner.fetch(query)] == []
+
+
+async def test_a_key_between_tables_of_workspaces_holds_the_workspace(database_url: str, database: Database) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        found = await connection.fetch(REFERENCES)
+    finally:
+        await connection.close()
+    assert len(found) >= 20
+    assert [row["name"] for row in found if not (row["held"] and row["validated"])] == []
+
+
+async def test_a_row_refers_to_no_row_of_another_workspace(database_url: str, database: Database) -> None:
+    mine, theirs, connector = uuid4(), uuid4(), uuid4()
+    add = """INSERT INTO connectors.connectors (id, workspace_id, name, type, version, config, created_at, updated_at)
+             VALUES ($1, $2, 'theirs', 'files', 1, '{}', now(), now())"""
+    keep = "INSERT INTO connectors.secrets (connector_id, field, workspace_id, sealed) VALUES ($1, 'f', $2, 'x')"
+    async with database.transaction(theirs) as tx:
+        await tx.execute(add, connector, theirs)
+        await tx.execute(keep, connector, theirs)
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        async with database.transaction(mine) as tx:
+            await tx.execute(keep.replace("'f'", "'g'"), connector, mine)
 
 
 async def test_no_function_of_ours_works_with_more_rights_than_who_calls_it(owner: Connection) -> None:
