@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 Channel = Literal["public", "internal"]
 
@@ -52,8 +53,21 @@ def _not_an_id(value: str) -> str:
     return value
 
 
+def _written(value: Any) -> Any:
+    """As people write it, whatever the kind of what it is in was told by: a number is no time, nor is a text of one."""
+    if isinstance(value, datetime):
+        return value
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError) as error:
+        raise PydanticCustomError("time", "write a time with its zone, such as 2026-01-31T12:00:00Z") from error
+
+
 Time = Annotated[datetime, AfterValidator(_aware)]
 """A moment: aware, in UTC."""
+
+Moment = Annotated[Time, BeforeValidator(_written)]
+"""A moment that somebody writes down."""
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 

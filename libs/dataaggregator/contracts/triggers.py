@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dataaggregator.contracts.base import Name, Sent, Some, Time
+from dataaggregator.contracts.base import Moment, Name, Sent, Some
 from dataaggregator.contracts.document_path import DocumentPath
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.modes import StreamName
@@ -47,19 +47,6 @@ def _zone(value: str) -> str:
     if value not in _zones():
         raise PydanticCustomError("timezone", "unknown time zone; write one such as Europe/Zurich or UTC")
     return value
-
-
-def _read(value: Any) -> Any:
-    """As JSON is read: which kind of trigger this is was looked at before, and since then a text is no time."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return datetime.fromisoformat(value)
-    except ValueError as error:
-        raise PydanticCustomError("time", "write a time with its zone, such as 2026-01-31T12:00:00Z") from error
-
-
-Moment = Annotated[Time, BeforeValidator(_read)]
 
 
 class _Timed(Sent):

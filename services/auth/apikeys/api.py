@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
-from dataaggregator.contracts.base import Name
+from dataaggregator.contracts.base import Moment, Name
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.paging import Page, PageQuery, decode_cursor, encode_cursor, page_of
@@ -26,7 +26,7 @@ class KeyBody(Body):
     owner: Annotated[
         str | None, Field(min_length=1, max_length=254, description="A service account, by id or e-mail; else you.")
     ] = None
-    expires_at: AwareDatetime | None = Field(None, description="At most 366 days off; without it 90 days.")
+    expires_at: Moment | None = Field(None, description="At most 366 days off; without it 90 days.")
 
 
 class KeyView(BaseModel):

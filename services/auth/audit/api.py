@@ -10,8 +10,9 @@ from uuid import UUID
 
 import orjson
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
+from dataaggregator.contracts.base import Moment
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE
 from dataaggregator.db import Database
 from dataaggregator.errors import FieldError, Invalid
@@ -42,8 +43,8 @@ class AuditQuery(PageQuery):
     resource_type: Annotated[Word | None, Field(description="`pipeline`, `connector`, `user`, …")] = None
     resource_id: Annotated[Word | None, Field(description="The id of what it was done to.")] = None
     service: Annotated[Word | None, Field(description="The service that did it.")] = None
-    since: Annotated[AwareDatetime | None, Field(description="Not before this time.")] = None
-    until: Annotated[AwareDatetime | None, Field(description="Before this time.")] = None
+    since: Annotated[Moment | None, Field(description="Not before this time.")] = None
+    until: Annotated[Moment | None, Field(description="Before this time.")] = None
 
 
 class EntryView(BaseModel):

@@ -7,10 +7,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dataaggregator.contracts.base import Sent, Told
+from dataaggregator.contracts.base import Moment, Sent, Told
 from dataaggregator.contracts.durations import Duration
 from dataaggregator.contracts.run import RunError
-from dataaggregator.contracts.triggers import Moment
 from dataaggregator.http.paging import PageQuery
 from services.scheduler.backfills.domain import MOST_AT_ONCE
 from services.scheduler.backfills.store import Shown

@@ -124,6 +124,16 @@ async def test_filters_narrow_by_who_what_resource_and_time(api: Api) -> None:
     assert await listed(api, token, f"until={at}&since={since}") == []
 
 
+@pytest.mark.parametrize("wrong", [0.5, 1799999999, "2026-01-31T12:00:00", "yesterday"])
+async def test_a_time_is_written_with_its_zone_and_no_number_of_seconds(api: Api, wrong: float | str) -> None:
+    token = await api.token()
+    status, told, _ = await api.call("GET", f"/api/audit?until={wrong}", token=token)
+    assert (status, [one["field"] for one in told["errors"]]) == (422, ["until"]), told
+    body = {"name": "late", "scopes": ["runs:read"], "expires_at": wrong}
+    status, told, _ = await api.call("POST", "/api/api-keys", body, token=token)
+    assert (status, [one["field"] for one in told["errors"]]) == (422, ["expires_at"]), told
+
+
 async def test_pages_give_each_entry_once_newest_first(api: Api) -> None:
     token = await api.token()
     await written(api, token)
