@@ -1,10 +1,10 @@
 """What a source is: it lists its streams, says their schema, and reads them as batches."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -48,6 +48,8 @@ class ReadRequest:
     primary_key: tuple[str, ...] = ()
     batch_rows: int = 65_536
     limit: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The values of the run, by name: bound where the query uses one, `{{ parameters.name }}`, never pasted into it."""
 
 
 class Source(Protocol):

@@ -1,5 +1,6 @@
 """Contracts: the parameters of a pipeline: a type and, if wished, a default."""
 
+import re
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -7,6 +8,9 @@ from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
 from dataaggregator.contracts.base import Sent
+
+USE = re.compile(r"\{\{\s*parameters\.([A-Za-z0-9_][A-Za-z0-9._-]*)\s*\}\}")
+"""`{{ parameters.name }}`, as texts of a definition use one."""
 
 ParameterType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
 

@@ -17,6 +17,7 @@ from dataaggregator.connector.kept import Kept
 from dataaggregator.connector.registry import connector_type
 from dataaggregator.connector.source import Source
 from dataaggregator.connector.spec import Config, ConnectorType
+from dataaggregator.contracts.parameters import USE
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.dataplane.job import ConnectorUse, JobSettings
 from dataaggregator.errors import FieldError, Invalid
@@ -103,7 +104,4 @@ def destination_names(definition: ResolvedPipeline, values: Mapping[str, Any]) -
 
 def without_parameters(text: str, values: Mapping[str, Any]) -> str:
     """`{{ parameters.name }}` of a stream's name replaced by its value."""
-    for name, value in values.items():
-        for written in (f"{{{{ parameters.{name} }}}}", f"{{{{parameters.{name}}}}}"):
-            text = text.replace(written, str(value))
-    return text
+    return USE.sub(lambda use: str(values.get(use.group(1), use.group())), text)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from dataaggregator.connector.destination import BinaryDestination, Destination, LoadRequest, SchemaPolicy
 from dataaggregator.connector.source import BinaryCopy, BinarySource, ReadMode, ReadRequest, Source
+from dataaggregator.contracts.parameters import USE
 from dataaggregator.contracts.pipeline import EmptiedSource, ResolvedSource
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.book import write_up
@@ -285,6 +286,7 @@ def read_request(definition: ResolvedSource, parameters: Mapping[str, Any]) -> R
     return ReadRequest(
         stream=None if definition.stream is None else without_parameters(definition.stream, parameters),
         query=definition.query,
+        parameters=parameters if definition.query is not None else {},
         mode=ReadMode(definition.read),
         cursor_field=definition.cursor_field,
         lateness_seconds=definition.lateness.seconds if definition.lateness else 0.0,
@@ -296,10 +298,12 @@ def read_request(definition: ResolvedSource, parameters: Mapping[str, Any]) -> R
 def source_key(name: str, definition: ResolvedSource, parameters: Mapping[str, Any]) -> str:
     """Under which a destination keeps the cursor: another stream under the old name starts from its beginning.
 
-    A stream whose name has a parameter in it is as many streams as there are values.
+    A stream whose name has a parameter in it is as many streams as there are values, and so is a query with one.
     """
-    stream = None if definition.stream is None else without_parameters(definition.stream, parameters)
-    return f"{name}:{stream or 'query'}"
+    if definition.stream is not None:
+        return f"{name}:{without_parameters(definition.stream, parameters)}"
+    used = {use: str(parameters[use]) for use in sorted(set(USE.findall(definition.query or "")) & parameters.keys())}
+    return f"{name}:query{used or ''}"
 
 
 def cursor_keys(sources: Mapping[str, ResolvedSource], parameters: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from dataaggregator.connector.source import BinaryCopy, BinaryCopyEnd, Cut, Inte
 from dataaggregator.connector.typenames import parse_schema
 from dataaggregator.dataplane.batch import Batch, Cursor, no_rows
 from dataaggregator.errors import Invalid, NotFound
+from dataaggregator_connectors.postgres.bound import bound
 from dataaggregator_connectors.postgres.bounds import bounds, carry, cut, within
 from dataaggregator_connectors.postgres.comments import with_comments
 from dataaggregator_connectors.postgres.config import PostgresConfig
@@ -180,19 +181,22 @@ class PostgresSource:
             shown = [column.expression if decoded else _exact(column) for column in columns]
             limit = "" if request.limit is None else f" LIMIT {int(request.limit)}"
             sql = f"SELECT {', '.join(shown)} FROM {origin}"
+            _, carried = _query(request)
             if interval is not None:
                 settings, where = await within(connection, request, origin, every, interval)
-                return Plan(f"{sql} WHERE {where}{limit}", columns, settings, None)
+                return Plan(f"{sql} WHERE {where}{limit}", columns, carried | settings, None)
             if request.mode is ReadMode.FULL_REFRESH:
-                return Plan(sql + limit, columns, {}, None, plain=kind in TABLES)
+                return Plan(sql + limit, columns, carried, None, plain=kind in TABLES)
             settings, where, cursor = await bounds(connection, request, origin, every)
-            return Plan(f"{sql} WHERE {where}{limit}", columns, settings, cursor)
+            return Plan(f"{sql} WHERE {where}{limit}", columns, carried | settings, cursor)
 
     async def _all(self, connection: Connection, request: ReadRequest) -> tuple[Sequence[Column], str | None]:
         """All columns, and what kind of relation it is, as pg_class has it."""
         if request.query is not None:
             self._sessions.taint(connection)
-            return await _query_columns(connection, _query(request)), None
+            query, settings = _query(request)
+            await carry(connection, settings, local=False)
+            return await _query_columns(connection, query), None
         look = await self._looks.at(connection, parse_table(request.stream or "").sql)
         if look.oid is None:
             raise NotFound(
@@ -229,12 +233,13 @@ def _wanted(every: Sequence[Column], request: ReadRequest) -> list[Column]:
 
 def _origin(request: ReadRequest) -> str:
     if request.query is not None:
-        return f"(\n{_query(request)}\n) AS stream"
+        return f"(\n{_query(request)[0]}\n) AS stream"
     return parse_table(request.stream or "").sql
 
 
-def _query(request: ReadRequest) -> str:
-    return (request.query or "").strip().rstrip(";").rstrip()
+def _query(request: ReadRequest) -> tuple[str, dict[str, str]]:
+    """As a part of another one, and the settings that it reads its parameters from."""
+    return bound((request.query or "").strip().rstrip(";").rstrip(), request.parameters)
 
 
 async def _query_columns(connection: Connection, query: str) -> Sequence[Column]:

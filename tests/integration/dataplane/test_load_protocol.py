@@ -1,6 +1,7 @@
 """Loading into PostgreSQL with real run processes: killed anywhere, the destination holds exactly the expected rows."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -156,6 +157,63 @@ async def test_each_value_of_a_parameter_in_a_streams_name_is_a_stream_of_its_ow
         assert (outcome.status, outcome.error) == ("succeeded", None)
     assert await db.fetch("SELECT id FROM target EXCEPT ALL (TABLE north UNION ALL TABLE south)") == []
     assert await db.fetchval("SELECT count(*) FROM target") == 200
+
+
+VALUES = {
+    "string": ("EU'); DROP TABLE asked; --", "text"),
+    "integer": (2**40, "bigint"),
+    "number": (0.1, "double precision"),
+    "boolean": (False, "boolean"),
+    "date": ("2026-02-28", "date"),
+    "timestamp": ("2026-02-28T12:00:00.000001+02:00", "timestamp with time zone"),
+}
+
+
+@pytest.mark.parametrize("steps", [[], [{"filter": "n > 0"}]], ids=["undecoded", "steps"])
+async def test_the_parameters_of_a_query_are_bound_as_values_of_their_types(
+    bench: Bench, db: asyncpg.Connection, empty_database_url: str, steps: list[dict[str, Any]]
+) -> None:
+    bench.connector("pg", "postgres", {"url": empty_database_url})
+    await db.execute("CREATE TABLE asked AS SELECT n FROM generate_series(1, 3) n")
+    chosen = ", ".join(f'{{{{ parameters.{kind} }}}} AS "{kind}"' for kind in VALUES)
+    source = {"connector": "pg", "query": f"SELECT n, {chosen} -- {{{{parameters.string}}}}\nFROM asked"}
+    target = {"connector": "pg", "input": "shaped" if steps else "asked", "stream": "public.target", "write": "append"}
+    shaped = [{"name": "shaped", "inputs": ["asked"], "steps": steps}] if steps else []
+    given: dict[str, Any] = {
+        "parameters": {kind: value for kind, (value, _) in VALUES.items()},
+        "declares": {kind: {"type": kind} for kind in VALUES},
+    }
+    outcome = await bench.run(bench.job({"asked": source}, [target], shaped, **given))
+    assert (outcome.status, outcome.error) == ("succeeded", None)
+    rows = await db.fetch("""SELECT "string", "integer", "number", "boolean", "date"::text, "timestamp" FROM target""")
+    moment = datetime(2026, 2, 28, 10, 0, 0, 1, tzinfo=UTC)
+    assert {tuple(row) for row in rows} == {(VALUES["string"][0], 2**40, 0.1, False, "2026-02-28", moment)}
+    assert len(rows) == 3
+    types = await db.fetch(
+        "SELECT attname, format_type(atttypid, -1) FROM pg_attribute WHERE attrelid = 'target'::regclass"
+    )
+    assert {kind: kept for kind, kept in types if kind in VALUES} == {kind: kept for kind, (_, kept) in VALUES.items()}
+
+
+async def test_each_value_of_a_parameter_in_a_query_is_a_stream_of_its_own(
+    bench: Bench, db: asyncpg.Connection, empty_database_url: str
+) -> None:
+    bench.connector("pg", "postgres", {"url": empty_database_url})
+    await db.execute("CREATE TABLE both_sides AS SELECT n AS id, n % 2 AS side FROM generate_series(1, 100) n")
+    query = "SELECT id FROM both_sides WHERE side = {{ parameters.side }}"
+    source = {"connector": "pg", "query": query, "read": "incremental", "cursor_field": "id"}
+    shaped = [{"name": "shaped", "inputs": ["sides"], "steps": [{"filter": "id > 0"}]}]
+    target = {"connector": "pg", "input": "shaped", "stream": "public.target", "write": "append"}
+    pipeline, declares = uuid4(), {"side": {"type": "integer"}}
+    read = []
+    for epoch, side in enumerate((0, 1, 0), start=1):
+        given: dict[str, Any] = {"parameters": {"side": side}, "declares": declares}
+        job = bench.job({"sides": source}, [target], shaped, pipeline_id=pipeline, epoch=epoch, **given)
+        outcome = await bench.run(job)
+        assert (outcome.status, outcome.error) == ("succeeded", None)
+        read.append(outcome.counts.rows_read)
+    assert read == [50, 50, 0]
+    assert await db.fetchval("SELECT count(DISTINCT id) FROM target") == 100
 
 
 async def test_a_rename_onto_another_field_is_refused_also_without_the_sandbox(

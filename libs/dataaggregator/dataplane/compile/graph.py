@@ -1,9 +1,11 @@
 """The graph of a pipeline: every name known, no cycle, nothing unused, no new rows where the whole is needed."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
+from dataaggregator.contracts.parameters import USE
 from dataaggregator.contracts.pipeline import (
     DestinationDefinition,
     PipelineDefinition,
@@ -14,12 +16,15 @@ from dataaggregator.contracts.steps import DropStep, RenameStep, SelectStep, Ste
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.dataplane.compile.chunks import CODE, chunks_impossible, step_impossible
 from dataaggregator.dataplane.compile.incremental import CODES, NewRows
+from dataaggregator.dataplane.compile.parameters import no_parameter
 from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, Road, SourceNode, TransformNode
 from dataaggregator.dataplane.compile.replicate import wrong_modes
 from dataaggregator.dataplane.compile.steps import Parameters, StepChecker
 from dataaggregator.errors import FieldError, Invalid
 
 Saved = Mapping[str, TransformationDefinition]
+
+_QUOTED = re.compile(rf"(?P<quote>['\"])\s*(?P<use>{USE.pattern})\s*(?P=quote)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ class _Compiler:
         destinations = self._destinations(placed)
         self._names_once(placed)
         self._known(placed, destinations)
+        self._parameters()
         for one in placed:
             self._steps(one)
         order = self._order(placed)
@@ -187,6 +193,19 @@ class _Compiler:
             if node.input not in known:
                 message = f"there is no source or transformation {node.input}; there are: {listed}"
                 self._wrong(f"destinations[{node.index}].input", message, "unknown-name")
+
+    def _parameters(self) -> None:
+        """What streams and queries use is there, and stands where a value can."""
+        parameters, given = self._definition.parameters, self._definition.sources.items()
+        texts = [(f"sources.{name}.{part}", getattr(one, part)) for name, one in given for part in ("stream", "query")]
+        texts += [(f"destinations[{at}].stream", one.stream) for at, one in enumerate(self._definition.destinations)]
+        for field, text in texts:
+            for name in dict.fromkeys(USE.findall(text or "")):
+                if name not in parameters:
+                    self._wrong(field, no_parameter(name, parameters), "unknown-name")
+            if field.endswith(".query") and (quoted := _QUOTED.search(text or "")):
+                message = f"a parameter is bound as a value: write {quoted['use']} without quotes"
+                self._wrong(field, message, "expression")
 
     def _steps(self, one: _Placed) -> None:
         parameters: Parameters = self._definition.parameters

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from dataaggregator.contracts.parameters import Parameter
+from dataaggregator.contracts.parameters import USE, Parameter
 from dataaggregator.errors import FieldError, Invalid
-
-_USE = re.compile(r"\{\{\s*parameters\.([A-Za-z0-9_][A-Za-z0-9._-]*)\s*\}\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,12 @@ def bind(text: str, at: int = 0) -> Bound:
             names.append(name)
         return f"${prefix}{names.index(name)}".ljust(len(use.group(0)))
 
-    return Bound(_USE.sub(place, text), tuple(names), prefix)
+    return Bound(USE.sub(place, text), tuple(names), prefix)
+
+
+def no_parameter(name: str, declared: Mapping[str, Parameter]) -> str:
+    """What is wrong with the use of one that is not there."""
+    return f"the pipeline has no parameter {name}; it has: {', '.join(declared) or 'none'}"
 
 
 def parameter_values(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:

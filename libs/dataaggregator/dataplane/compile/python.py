@@ -1,9 +1,10 @@
 """What can be said of a python step's source without running it: that it is Python, and defines transform(rows)."""
 
 import ast
-import re
 import warnings
 from collections.abc import Iterator, Mapping
+
+from dataaggregator.contracts.parameters import USE
 
 PARAMETERS = "parameters"
 """What the second argument is called where the function takes the run's parameters."""
@@ -12,7 +13,6 @@ _TAKEN = (
     "transform is called with the rows, def transform(rows), "
     "or with the parameters too where they are named so, def transform(rows, parameters)"
 )
-_PASTED = re.compile(r"\{\{\s*parameters\.([A-Za-z0-9_][A-Za-z0-9._-]*)\s*\}\}")
 
 
 def faults(source: str) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _of_function(tree: ast.Module) -> Iterator[str]:
 
 
 def _pasted(source: str) -> Iterator[str]:
-    for use in _PASTED.finditer(source):
+    for use in USE.finditer(source):
         read = source[: use.start()]
         line, column = read.count("\n") + 1, len(read) - (read.rfind("\n") + 1) + 1
         cure = f'take it as parameters["{use.group(1)}"] in def transform(rows, parameters)'

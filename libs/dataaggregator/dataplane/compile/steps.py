@@ -18,6 +18,7 @@ from dataaggregator.contracts.steps import (
     direction,
 )
 from dataaggregator.dataplane.compile.expressions import check_expression, check_measure, check_query
+from dataaggregator.dataplane.compile.parameters import no_parameter
 from dataaggregator.dataplane.compile.python import faults, parameters_used
 from dataaggregator.dataplane.compile.texts import Text, WrongSqlError, parse_query
 from dataaggregator.dataplane.compile.types import engine_type
@@ -88,8 +89,7 @@ class StepChecker:
     def _parameter(self, field: str, name: str, where: str = "") -> None:
         if self._parameters is None or name in self._parameters:
             return
-        known = ", ".join(self._parameters) or "none"
-        self._wrong(field, f"{where}the pipeline has no parameter {name}; it has: {known}", "unknown-name")
+        self._wrong(field, f"{where}{no_parameter(name, self._parameters)}", "unknown-name")
 
     def _type(self, field: str, word: str) -> None:
         try:

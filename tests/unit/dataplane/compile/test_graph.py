@@ -13,6 +13,7 @@ from dataaggregator.errors import Invalid
 
 FILTER = {"filter": "x > 1"}
 SOURCE = {"connector": "c", "stream": "s"}
+ASKED = {name: value for name, value in SOURCE.items() if name != "stream"}
 TO = {"connector": "w", "stream": "out"}
 
 
@@ -89,6 +90,11 @@ def test_saved_transformations_are_used_by_name() -> None:
         ({"transformations": [{"name": "t", "steps": [{"name": "s", **FILTER}, {"name": "s", **FILTER}]}]},
          "transformations[0].steps[1].name", "twice"),
         ({"destinations": [TO, {**TO, "write": "replace"}]}, "destinations[1].stream", "twice"),
+        ({"sources": {"a": {**SOURCE, "stream": "{{parameters.z}}.csv"}}}, "sources.a.stream", "unknown-name"),
+        ({"sources": {"a": ASKED | {"query": "SELECT {{ parameters.z }}"}}}, "sources.a.query", "unknown-name"),
+        ({"sources": {"a": ASKED | {"query": "SELECT '{{ parameters.x }}'"}}, "parameters": {"x": {}}},
+         "sources.a.query", "expression"),
+        ({"destinations": [{**TO, "stream": "t_{{ parameters.z }}"}]}, "destinations[0].stream", "unknown-name"),
     ],
 )  # fmt: skip
 def test_each_wrong_field_is_named(parts: Any, field: str, code: str) -> None:
