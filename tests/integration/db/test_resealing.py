@@ -182,7 +182,7 @@ async def test_a_secret_that_somebody_saves_meanwhile_stays(
     """Whoever has begun to save is waited for, and what they saved needs nothing any more."""
     sealed = sealed_of(both)["connectors.secrets"]
     await kept(database, sealed, 1)
-    saver = await asyncpg.connect(database_url)
+    saver, watcher = [await asyncpg.connect(database_url) for _ in range(2)]
     begun = saver.transaction()
     await begun.start()
     row = await saver.fetchrow("SELECT * FROM connectors.secrets")
@@ -193,11 +193,13 @@ async def test_a_secret_that_somebody_saves_meanwhile_stays(
     resealing = asyncio.create_task(reseal(database, KeyRing(NEW, [OLD]), "connectors", sealed))
 
     async def waits() -> bool | None:
+        # Within its transaction the saver would see all along what it saw first.
         query = "SELECT true FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%connectors.secrets%'"
-        return await saver.fetchval(query) or None
+        return await watcher.fetchval(query) or None
 
     await until(waits, "it to come to the row that is being saved")
     await begun.commit()
     await saver.close()
+    await watcher.close()
     assert await resealing == Resealed("connectors.secrets", 0, ())
     assert await opened(database, sealed, NEW) == ["saved meanwhile"]
