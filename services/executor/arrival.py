@@ -1,6 +1,6 @@
 """arrival: a run that somebody asks about before its event has come.
 
-Who starts a run may open its log in the same moment, while `run.requested` is still on the bus. An id tells when it was
+Who starts a run may open its log in the same moment, while `run.queued` is still on the bus. An id tells when it was
 made (UUIDv7, RFC 9562), so that only what may still arrive is waited for.
 """
 

@@ -316,6 +316,31 @@ async def test_parameters_are_bound_and_never_pasted(api: Api, warehouse: Wareho
         assert (problem["status"], problem["errors"][0]["field"]) == (422, field)
 
 
+async def test_the_parameters_of_a_query_are_values_and_each_value_has_its_own_cursor(
+    api: Api, warehouse: Warehouse
+) -> None:
+    await warehouse.execute("CREATE TABLE asked_regions AS SELECT 1 AS id, 'EU' AS region UNION ALL SELECT 2, 'US'")
+    query = "SELECT id, region FROM asked_regions WHERE region = {{ parameters.region }}"
+    asked = {"connector": "warehouse", "query": query, "read": "incremental", "cursor_field": "id"}
+    definition = {
+        "name": "asked-regions",
+        "sources": {"asked": asked},
+        "parameters": {"region": {"default": "US"}},
+        "destinations": [{"connector": "warehouse", "stream": "public.told_regions", "write": "append"}],
+    }
+    for use, code in (("{{ parameters.colour }}", "unknown-name"), ("'{{ parameters.region }}'", "expression")):
+        source = {**asked, "query": query.replace("{{ parameters.region }}", use)}
+        told = await api.refused("POST", "/api/pipelines", {**definition, "sources": {"asked": source}})
+        assert [(one["field"], one["code"]) for one in told["errors"]] == [("sources.asked.query", code)]
+    await api.post("/api/pipelines", definition)
+    for given, rows in (({}, 1), ({"region": "EU"}, 1), ({"region": "EU' OR 'a' = 'a"}, 0), ({"region": "EU"}, 0)):
+        run = await api.run("asked-regions", {"parameters": given})
+        assert (run["status"], run["rows_written"]) == ("succeeded", rows), run["error"]
+    assert sorted(await warehouse.rows("SELECT id FROM told_regions")) == [(1,), (2,)]
+    sources = {one["source"] for one in (await api.get("/api/pipelines/asked-regions/state"))["cursors"]}
+    assert sources == {f'asked:query {{"region":"{region}"}}' for region in ("EU", "US")}
+
+
 async def test_too_many_rejected_rows_fail_the_run_before_anything_is_committed(api: Api, warehouse: Warehouse) -> None:
     await api.post("/api/pipelines", pipeline("strict", on_rejected={"threshold": "10%"}))
     run = await api.run("strict")

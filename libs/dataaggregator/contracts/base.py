@@ -54,7 +54,7 @@ def _not_an_id(value: str) -> str:
 
 
 def _written(value: Any) -> Any:
-    """As people write it, whatever the kind of what it is in was told by: a number is no time, nor is a text of one."""
+    """A number of seconds is no time. A text is read here, for where a kind was chosen first JSON is read no more."""
     if isinstance(value, datetime):
         return value
     try:

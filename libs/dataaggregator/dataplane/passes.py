@@ -2,20 +2,22 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import shutil
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
 from dataaggregator.connector.destination import BinaryDestination, Destination, LoadRequest, SchemaPolicy
 from dataaggregator.connector.source import BinaryCopy, BinarySource, ReadMode, ReadRequest, Source
-from dataaggregator.contracts.parameters import USE
 from dataaggregator.contracts.pipeline import EmptiedSource, ResolvedSource
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.book import write_up
+from dataaggregator.dataplane.compile.parameters import bind
 from dataaggregator.dataplane.compile.plan import Plan, SourceNode
 from dataaggregator.dataplane.copies import Copies, Copy, KeptRows, fingerprint
 from dataaggregator.dataplane.extract import Extract, pass_folder
@@ -33,6 +35,9 @@ from dataaggregator.dataplane.spool import SpoolWriter
 from dataaggregator.dataplane.tally import Counted, Tally
 from dataaggregator.dataplane.warm import WarmSandbox
 from dataaggregator.errors import Permanent
+
+LONGEST_SHOWN = 200
+"""Bytes of the values of a query's parameters in the name of its cursor; of longer ones it has the digest."""
 
 
 @dataclass(frozen=True)
@@ -302,8 +307,10 @@ def source_key(name: str, definition: ResolvedSource, parameters: Mapping[str, A
     """
     if definition.stream is not None:
         return f"{name}:{without_parameters(definition.stream, parameters)}"
-    used = {use: str(parameters[use]) for use in sorted(set(USE.findall(definition.query or "")) & parameters.keys())}
-    return f"{name}:query{used or ''}"
+    used = orjson.dumps({one: str(parameters[one]) for one in sorted(bind(definition.query or "").names)})
+    if len(used) > LONGEST_SHOWN:
+        used = hashlib.sha256(used).hexdigest().encode()
+    return f"{name}:query" if used == b"{}" else f"{name}:query {used.decode()}"
 
 
 def cursor_keys(sources: Mapping[str, ResolvedSource], parameters: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Loading into PostgreSQL with real run processes: killed anywhere, the destination holds exactly the expected rows."""
 
+import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -200,14 +201,15 @@ async def test_each_value_of_a_parameter_in_a_query_is_a_stream_of_its_own(
 ) -> None:
     bench.connector("pg", "postgres", {"url": empty_database_url})
     await db.execute("CREATE TABLE both_sides AS SELECT n AS id, n % 2 AS side FROM generate_series(1, 100) n")
-    query = "SELECT id FROM both_sides WHERE side = {{ parameters.side }}"
+    query = "SELECT id FROM both_sides WHERE side = {{ parameters.side }} AND {{ parameters.long }} > ''"
     source = {"connector": "pg", "query": query, "read": "incremental", "cursor_field": "id"}
     shaped = [{"name": "shaped", "inputs": ["sides"], "steps": [{"filter": "id > 0"}]}]
     target = {"connector": "pg", "input": "shaped", "stream": "public.target", "write": "append"}
-    pipeline, declares = uuid4(), {"side": {"type": "integer"}}
+    pipeline, declares = uuid4(), {"side": {"type": "integer"}, "long": {"type": "string"}}
     read = []
+    long = random.Random(1).randbytes(4_000).hex()
     for epoch, side in enumerate((0, 1, 0), start=1):
-        given: dict[str, Any] = {"parameters": {"side": side}, "declares": declares}
+        given: dict[str, Any] = {"parameters": {"side": side, "long": long}, "declares": declares}
         job = bench.job({"sides": source}, [target], shaped, pipeline_id=pipeline, epoch=epoch, **given)
         outcome = await bench.run(job)
         assert (outcome.status, outcome.error) == ("succeeded", None)

@@ -16,7 +16,7 @@ from dataaggregator.contracts.steps import DropStep, RenameStep, SelectStep, Ste
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.dataplane.compile.chunks import CODE, chunks_impossible, step_impossible
 from dataaggregator.dataplane.compile.incremental import CODES, NewRows
-from dataaggregator.dataplane.compile.parameters import no_parameter
+from dataaggregator.dataplane.compile.parameters import bind, no_parameter
 from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, Road, SourceNode, TransformNode
 from dataaggregator.dataplane.compile.replicate import wrong_modes
 from dataaggregator.dataplane.compile.steps import Parameters, StepChecker
@@ -200,7 +200,7 @@ class _Compiler:
         texts = [(f"sources.{name}.{part}", getattr(one, part)) for name, one in given for part in ("stream", "query")]
         texts += [(f"destinations[{at}].stream", one.stream) for at, one in enumerate(self._definition.destinations)]
         for field, text in texts:
-            for name in dict.fromkeys(USE.findall(text or "")):
+            for name in bind(text or "").names:
                 if name not in parameters:
                     self._wrong(field, no_parameter(name, parameters), "unknown-name")
             if field.endswith(".query") and (quoted := _QUOTED.search(text or "")):
