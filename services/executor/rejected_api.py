@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 
 from dataaggregator.db import Database
-from dataaggregator.http.answer import Answer, StreamAnswer
+from dataaggregator.http.answer import UNSTORED, Answer, StreamAnswer
 from dataaggregator.http.call import Call
 from dataaggregator.http.paging import Page, PageQuery, Query, decode_cursor, encode_cursor
 from dataaggregator.http.route import Route
@@ -113,12 +113,12 @@ class RejectedApi:
             RejectedRow(stage=r.stage, kind=r.kind, rule=r.rule, reason=r.reason, position=r.position, row=r.row)
             for r in found[: query.limit]
         ]
-        return Answer(Page[RejectedRow](items=items, next_cursor=more))
+        return Answer(Page[RejectedRow](items=items, next_cursor=more), headers=UNSTORED)
 
     async def summary(self, call: Call) -> Answer:
         entries = await self._entries(call, Chosen())
         items = _by_rule(entries)
-        return Answer(RejectedSummary(rows=sum(item.rows for item in items), items=items))
+        return Answer(RejectedSummary(rows=sum(item.rows for item in items), items=items), headers=UNSTORED)
 
     async def download(self, call: Call) -> Answer:
         query, run_id = call.query_as(FileQuery), call.id("run")

@@ -156,9 +156,15 @@ async def test_the_quarantine_is_counted_by_rule_and_taken_home_as_a_file(api: A
     assert (await api.file(f"{path}/download", format="csv")).count(b"\n") == 3
 
 
+async def test_rejected_rows_are_kept_by_nobody_on_their_way(api: Api, ended: Json) -> None:
+    for what in ("", "/summary"):
+        answer = await api.call("GET", f"/api/runs/{ended['id']}/rejected{what}")
+        assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store"), what
+
+
 async def test_who_may_not_see_rows_sees_no_rejected_ones(viewer: Api, operator: Api, ended: Json) -> None:
     for caller in (viewer, operator):
-        for what in ("", "/summary", "/download"):
+        for what in ("", "/summary"):
             problem = await caller.refused("GET", f"/api/runs/{ended['id']}/rejected{what}")
             assert (problem["status"], problem["code"]) == (403, "permission-denied")
 
