@@ -92,6 +92,10 @@ RUNS: dict[str, Entry] = {
     "file-malformed": Entry(
         "The file cannot be read", "Check the file's format and encoding against the connector's configuration."
     ),
+    "file-too-large": Entry(
+        "A file on a web server is too large",
+        "Look whether the file is what it should be; if it is, raise the connector's fetched_bytes, or have it split.",
+    ),
     "files-denied": Entry(
         "This folder may not be used", "Use a folder below FILES_ALLOWED_ROOTS, or ask an operator to add it."
     ),

@@ -145,6 +145,9 @@ class FilesConfig(Config):
     expansion: Expansion = Field(
         default_factory=lambda: Expansion.model_validate({}), description="What compressed files may become."
     )
+    fetched_bytes: int = Field(
+        10 * 2**30, ge=1, description="https: bytes a file may have, since it is fetched whole before it is read."
+    )
     hive: bool = Field(True, description="Whether folders such as year=2026 are columns of the files below them.")
     partition_by: tuple[str, ...] = Field(
         (), description="Columns whose values become folders when a stream is written."

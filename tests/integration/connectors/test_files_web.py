@@ -1,6 +1,9 @@
 """files on a web server: read by name and whole, never listed, never written."""
 
+import gzip
+import shutil
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +20,7 @@ from dataaggregator_connectors.files import CONNECTOR
 from dataaggregator_connectors.files.config import FilesConfig
 from dataaggregator_connectors.files.destination import FilesDestination
 from dataaggregator_connectors.files.source import FilesSource
-from tests.serving import served
+from tests.serving import answering, served
 
 
 @pytest.fixture
@@ -102,3 +105,63 @@ async def test_nothing_is_written_to_a_web_server(config: FilesConfig, context: 
 async def test_the_check_passes_without_a_listing(config: FilesConfig, context: Context) -> None:
     checks = [check async for check in CONNECTOR.check(config, context)]
     assert all(check.ok for check in checks)
+
+
+ROWS = b"id\n" + b"1\n" * 4000
+PACKED = gzip.compress(ROWS)
+LIMIT = 1000
+
+
+async def large(request: web.Request) -> web.StreamResponse:
+    """The same rows: with their size declared, without, or packed into few bytes whose number is declared."""
+    declared, body, headers = {
+        "declared.csv": (True, ROWS, {}),
+        "undeclared.csv": (False, ROWS, {}),
+        "packed.csv": (True, PACKED, {"Content-Encoding": "gzip"}),
+    }[request.path.rpartition("/")[2]]
+    answer = web.StreamResponse(headers=headers)
+    if declared:
+        answer.content_length = len(body)
+    await answer.prepare(request)
+    await answer.write(body)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        ("declared.csv", f"has {len(ROWS)} bytes"),
+        ("undeclared.csv", "goes on after 0 bytes"),
+        ("packed.csv", "goes on after 0 bytes"),
+    ],
+)
+async def test_a_file_is_fetched_up_to_its_bound_whatever_the_server_says_of_its_size(
+    context: Context, stream: str, said: str
+) -> None:
+    assert len(PACKED) < LIMIT < len(ROWS)
+    async with answering(large) as address:
+        root = {"root": f"{address}/data"}
+        bounded = FilesConfig.model_validate(root | {"fetched_bytes": LIMIT})
+        with pytest.raises(Invalid) as caught:
+            await read(bounded, context, stream)
+        enough = FilesConfig.model_validate(root | {"fetched_bytes": len(ROWS)})
+        assert len(await read(enough, context, stream)) == 4000
+    assert caught.value.code == "file-too-large"
+    assert f"/data/{stream} {said}; fetched_bytes of the connector allows {LIMIT}. Raise it" in caught.value.detail
+    assert list(context.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("stream", ["declared.csv", "undeclared.csv", "packed.csv"])
+async def test_a_fetched_file_leaves_room_on_the_disk_to_other_runs(
+    context: Context, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    usage = SimpleNamespace(free=len(ROWS))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    async with answering(large) as address:
+        config = FilesConfig.model_validate({"root": f"{address}/data"})
+        with pytest.raises(Transient, match=rf"/data/{stream} .* has room for {len(ROWS) * 9 // 10}") as caught:
+            await read(config, context, stream)
+        usage.free = 2 * len(ROWS)
+        assert len(await read(config, context, stream)) == 4000
+    assert caught.value.code == "disk-full"
+    assert list(context.folder.iterdir()) == []
