@@ -119,3 +119,28 @@ async def test_an_approval_is_an_editors_and_meant_for_the_version_that_was_read
     assert (after.body, after.headers["ETag"]) == (before.body, before.headers["ETag"])
     approved = await api.post(path, {}, expect=200, headers={"If-Match": before.headers["ETag"]})
     assert (approved["status"], approved["schema_changes"]) == ("active", [])
+
+
+async def test_a_replay_of_an_older_version_makes_no_change_that_was_approved_for_its_run(
+    api: Api, disk: Disk, warehouse: Warehouse
+) -> None:
+    disk.write("older.csv", "id,note\n1,a\n2,\n")
+    await warehouse.execute("CREATE TABLE older (id bigint)")
+    rule = {"validate": [{"rule": "noted", "check": {"not_null": "note"}, "on_fail": "reject"}]}
+    definition: Json = {
+        "name": "older",
+        "sources": {"rows": {"connector": "disk", "stream": "older.csv", "schema": {"id": "bigint", "note": "text"}}},
+        "transformations": [{"name": "clean", "steps": [rule]}],
+        "destinations": [{"connector": "warehouse", "stream": "public.older", "schema_policy": "pause"}],
+    }
+    await api.post("/api/pipelines", definition)
+    assert (await api.run("older"))["error"]["code"] == "schema-change-waits"
+    await api.post("/api/pipelines/older/schema/approve", {}, expect=200)
+    run = await api.run("older")
+    assert (run["status"], run["rows_rejected"]) == ("succeeded", 1), run["error"]
+    await api.put("/api/pipelines/older", definition | {"overlap": "skip"})
+    await warehouse.execute("ALTER TABLE older DROP COLUMN note")
+    asked = await api.post(f"/api/runs/{run['id']}/rejected/replay", {"version": run["pipeline_version"]}, expect=202)
+    again = await api.ended(asked["id"])
+    assert (again["error"] or {}).get("code") == "schema-change-waits", again
+    assert await warehouse.rows("SELECT * FROM older") == [(1,)]

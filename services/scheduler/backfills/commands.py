@@ -31,7 +31,7 @@ from services.scheduler.pipelines.domain import Pipeline, parameters
 from services.scheduler.pipelines.domain import Status as PipelineStatus
 from services.scheduler.runs import commands as runs
 from services.scheduler.runs import store as run_store
-from services.scheduler.runs.domain import Asked, Run
+from services.scheduler.runs.domain import Asked, Run, allowing
 
 
 @dataclass(frozen=True)
@@ -163,17 +163,11 @@ async def _start_slots(tx: Connection, pipeline: Pipeline, backfill: Backfill) -
         return
     moment = await run_store.now(tx)
     slots = await store.take_slots(tx, backfill)
-    allowed = replace(backfill, definition=_with_approvals(backfill, pipeline))
+    approved = [one.model_dump(mode="json") for one in pipeline.approved]
+    allowed = replace(backfill, definition=allowing(backfill.definition, approved))
     now = pipeline.find_definition()
     priority = "normal" if now is None else now.priority
     await runs.add_beside(tx, [_run(allowed, slot, moment, priority) for slot in slots])
-
-
-def _with_approvals(backfill: Backfill, pipeline: Pipeline) -> dict[str, Any]:
-    """Those that are there now: what an earlier run has made is not to be made again."""
-    approved = [one.model_dump(mode="json") for one in pipeline.approved]
-    rest = {name: value for name, value in backfill.definition.items() if name != "approved"}
-    return rest | {"approved": approved} if approved else rest
 
 
 async def _give_up(tx: Connection, backfill: Backfill, code: str, detail: str) -> None:

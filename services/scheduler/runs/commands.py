@@ -212,11 +212,12 @@ async def hand_over_next(tx: Connection, workspace: UUID, ids: Sequence[UUID]) -
     while ids and (waiting := await store.find_waiting(tx, workspace, ids)):
         turns: list[tuple[Run, RunQueued]] = []
         again = set()
+        before = {one.run.id: one.run.definition for one in waiting}
         for one in waiting:
             lane = one.run.free_lane(one.taken, 1 if one.run.lane == ALONE else await _concurrency(tx, one.run))
             if lane is None:
                 continue
-            run = one.run.handed_over(one.now, lane)
+            run = one.run.handed_over(one.now, lane).allowed(one.approved)
             if lane != ALONE:
                 again.add(run.pipeline_id)
             try:
@@ -228,6 +229,8 @@ async def hand_over_next(tx: Connection, workspace: UUID, ids: Sequence[UUID]) -
                 )
                 again.add(run.pipeline_id)
         await store.save_all(tx, [run for run, _ in turns])
+        for run in (run for run, _ in turns if run.definition is not before[run.id]):
+            await store.save_definition(tx, run)
         await outbox.say(tx, [Said(message, run.id, workspace) for run, message in turns])
         ids = sorted(again)
 

@@ -1,6 +1,6 @@
 """Runs, domain: what a run is and which steps it may take. The table is drawn in docs/run-lifecycle.md."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -53,6 +53,14 @@ ALONE = 0
 """The lane of a run that has none of its pipeline beside it."""
 
 ENDED = frozenset(Status) - {Status.QUEUED, Status.RUNNING}
+
+
+def allowing(definition: Mapping[str, Any], approved: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """A resolved pipeline whose run may change these alone: what an earlier one has made is not to be made again."""
+    if list(definition.get("approved") or ()) == list(approved):
+        return definition
+    rest = {name: value for name, value in definition.items() if name != "approved"}
+    return rest | {"approved": list(approved)} if approved else rest
 
 
 @dataclass(frozen=True)
@@ -190,6 +198,10 @@ class Run:
         if self.ended or self.handed_over_at is not None:
             raise Conflict("run-state", "Only a waiting run is handed over.")
         return replace(self, handed_over_at=at, lane=lane)
+
+    def allowed(self, approved: Sequence[Mapping[str, Any]]) -> "Run":
+        """To begin now: it may change what is approved now, and not what was when it was asked for."""
+        return replace(self, definition=allowing(self.definition, approved))
 
     def cancel_requested(self, at: datetime) -> "Run":
         self.must_not_have_ended()

@@ -53,7 +53,8 @@ async def _spend_approvals(tx: Connection, run: Run) -> None:
 
 
 async def _block_what_waits(tx: Connection, run: Run) -> None:
-    """A pipeline that was changed since, or that somebody has paused, finds out with its next run."""
+    """A pipeline that was changed since, or that somebody has paused, finds out with its next run; what was approved
+    since waits no more."""
     waiting = [
         DestinationDifference(connector=one.connector, stream=one.stream, **difference.model_dump())
         for one in run.destinations
@@ -64,8 +65,10 @@ async def _block_what_waits(tx: Connection, run: Run) -> None:
     pipeline = await pipelines.find(tx, run.workspace_id, run.pipeline_id)
     if pipeline is None or pipeline.status is Status.PAUSED or pipeline.version != run.pipeline_version:
         return
+    waiting = [one for one in waiting if one not in pipeline.approved]
     where = ", ".join(dict.fromkeys(one.stream for one in waiting))
-    await block(tx, pipeline, f"the rows differ from {where}, which waits for approval", waiting)
+    if waiting:
+        await block(tx, pipeline, f"the rows differ from {where}, which waits for approval", waiting)
 
 
 async def _follow(tx: Connection, workspace: UUID, steps: Mapping[UUID, Step]) -> Sequence[Run]:

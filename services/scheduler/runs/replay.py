@@ -101,6 +101,7 @@ async def _intended(tx: Connection, pipeline: Pipeline, before: Run, version: in
     """The newest version, unless the one the run had is wished."""
     if version == before.pipeline_version and version != pipeline.version:
         definition = ResolvedPipeline.model_validate(before.definition)
+        definition = definition.model_copy(update={"approved": pipeline.approved})
         return _Intended(Resolved(version, definition), dict(before.asked.parameters))
     if version not in (None, pipeline.version):
         known = f"{before.pipeline_version}, which the run had, or {pipeline.version}, the newest"

@@ -117,6 +117,12 @@ def _state(run: Run) -> dict[str, Any]:
     }
 
 
+async def save_definition(tx: Connection, run: Run) -> None:
+    """Of a run that the caller has locked."""
+    statement = "UPDATE scheduler.runs SET definition = $3 WHERE workspace_id = $1 AND id = $2"
+    await tx.execute(statement, run.workspace_id, run.id, dict(run.definition))
+
+
 async def save_progress(tx: Connection, workspace: UUID, told: RunProgressed) -> None:
     """Of the attempt that runs; that of an earlier one, or of an ended run, says nothing any more."""
     await tx.execute(
@@ -198,18 +204,22 @@ class Waiting:
     taken: Sequence[int]
     """The lanes in which runs of its pipeline are at work."""
     now: datetime
+    approved: Sequence[Mapping[str, Any]]
+    """What runs of its pipeline may change now."""
 
 
 async def find_waiting(tx: Connection, workspace: UUID, pipelines: Sequence[UUID]) -> Sequence[Waiting]:
     """Of each pipeline that a run waits for the turn of the most urgent one, of those the one that waits longest."""
     statement = f"""
         SELECT w.*, now() AS now,
-            ARRAY(SELECT lane FROM scheduler.runs WHERE pipeline_id = w.pipeline_id AND {AT_WORK}) AS taken
+            ARRAY(SELECT lane FROM scheduler.runs WHERE pipeline_id = w.pipeline_id AND {AT_WORK}) AS taken,
+            (SELECT approved_changes FROM scheduler.pipelines WHERE id = w.pipeline_id) AS approved
         FROM unnest($2::uuid[]) AS p (id) CROSS JOIN LATERAL (
             SELECT * FROM scheduler.runs
             WHERE workspace_id = $1 AND pipeline_id = p.id AND handed_over_at IS NULL AND finished_at IS NULL
             ORDER BY priority, queued_at, id LIMIT 1 FOR UPDATE) w"""
-    return [Waiting(_run(row), row["taken"], row["now"]) for row in await tx.fetch(statement, workspace, pipelines)]
+    rows = await tx.fetch(statement, workspace, pipelines)
+    return [Waiting(_run(row), row["taken"], row["now"], row["approved"] or ()) for row in rows]
 
 
 async def of_backfill(tx: Connection, workspace: UUID, backfill: UUID) -> Sequence[Run]:
