@@ -37,7 +37,7 @@ RUNS: dict[str, Entry] = {
     ),
     "connector-refused": Entry(
         "The other system refuses",
-        "Read the other system's own words in the detail; they name the value, column or statement.",
+        "Read the other system's own words in the detail; they name the column, key or statement.",
     ),
     "connector-tls-failed": Entry(
         "TLS cannot be set up", "Check the server's certificate, its name and sslrootcert, or choose another sslmode."
@@ -83,7 +83,8 @@ RUNS: dict[str, Entry] = {
     ),
     "expression-failed": Entry(
         "An expression failed on a row",
-        "Use TRY_CAST, nullif or a filter in a step before it, so that the expression has an answer for every row.",
+        "Use TRY_CAST, nullif or a filter in a step before it, so that the expression has an answer for every row; "
+        "who may read rows sees the value in the pipeline's plan.",
     ),
     "file-expands": Entry(
         "A compressed file becomes too large",

@@ -45,9 +45,12 @@ def marks(rows: pa.RecordBatch, field: str) -> Marks:
     gone = pc.is_in(words, pa.array(_GONE, words.type))
     known = pc.or_(gone, pc.is_in(words, pa.array((*_THERE, None), words.type)))
     if not pc.all(known, min_count=0).as_py():
-        strange = pc.unique(pc.filter(said, pc.invert(known))).to_pylist()
-        told = ", ".join(repr(word) for word in strange[:3])
-        raise Invalid("delete-mark-unknown", f"{field} says {told}: is a row with that to be deleted or not?")
+        strange = pc.sum(pc.invert(known)).as_py()
+        detail = (
+            f"In {strange} of {len(said)} rows {field} has a word that does not say whether theirs is to be deleted: "
+            "derive a boolean from it in a step."
+        )
+        raise Invalid("delete-mark-unknown", detail)
     return _boolean(gone)
 
 

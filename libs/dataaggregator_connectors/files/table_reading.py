@@ -98,9 +98,20 @@ def table_batches(file: File, form: Format, schema: pa.Schema, own: pa.Schema, m
                 rows = batch.select(schema.names).cast(schema)
             except pa.ArrowInvalid as error:
                 position = f"{file.name}, rows {row + 1} to {row + batch.num_rows}"
-                raise Invalid("value-not-representable", f"{position}: {error}") from error
+                told = ", ".join(_unfit(batch.select(schema.names), schema))
+                raise Invalid(
+                    "value-not-representable", f"{position}: {told}; give it another type by `schema`."
+                ) from error
             row += batch.num_rows
             yield Batch(rows, batch.num_rows)
+
+
+def _unfit(rows: pa.RecordBatch, schema: pa.Schema) -> Iterator[str]:
+    for column, field in zip(rows.columns, schema, strict=True):
+        try:
+            column.cast(field.type)
+        except pa.ArrowInvalid:
+            yield f"{field.name} is {column.type}, and not all of its values fit {field.type}"
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:

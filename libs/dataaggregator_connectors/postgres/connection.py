@@ -29,6 +29,9 @@ REFUSED_TLS = "rejected SSL upgrade"
 _without_tls: dict[Address, float] = {}
 # Where a COPY failed; what may follow is the value, which an error should not show.
 COPIED = re.compile(r"^COPY .+, line \d+, column ([^:\n]+)", re.MULTILINE)
+_KEY = re.compile(r"Key (\(.+?\))=\(")
+_VALUE = re.compile(r'".*"', re.DOTALL)
+_ANY_VALUE = "a value"
 LOST = (ConnectionError, OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 
@@ -156,18 +159,27 @@ def meaning(error: Exception, where: str) -> PlatformError:
         ):
             return Transient("connector-unreachable", f"{where}: {text}")
         case asyncpg.SyntaxOrAccessError() | asyncpg.DataError() | asyncpg.IntegrityConstraintViolationError():
-            return Invalid("connector-refused", f"{where}: {text}{_detail(error)}")
+            return Invalid("connector-refused", f"{where}: {_without_values(error)}")
         case asyncpg.PostgresError():
-            return Permanent("connector-refused", f"{where}: {text}{_detail(error)}")
+            return Permanent("connector-refused", f"{where}: {_without_values(error)}")
         case _:
             return Transient("connector-unreachable", f"{where}: {text}")
 
 
-def _detail(error: asyncpg.PostgresError) -> str:
+def _without_values(error: asyncpg.PostgresError) -> str:
+    """What the server says, and of which column or key, but not which value a row has there.
+
+    Its DETAIL may be a whole row, its sentence about a value that does not fit has the value in quotes or at its end
+    (classes 22 and 23, https://www.postgresql.org/docs/16/errcodes-appendix.html).
+    """
+    text = str(error.args[0] if error.args else type(error).__name__)
+    if isinstance(error, asyncpg.DataError):
+        text = _VALUE.sub(_ANY_VALUE, text.partition(": ")[0])
     copied = COPIED.search(getattr(error, "context", None) or "")
+    key = _KEY.match(getattr(error, "detail", None) or "")
     column = getattr(error, "column_name", None) or (copied and f"column {copied[1]}")
-    words = [str(part) for part in (column, getattr(error, "detail", None)) if part]
-    return f" ({'; '.join(words)})" if words else ""
+    words = [str(part) for part in (column, key and f"key {key[1]}") if part]
+    return f"{text} ({'; '.join(words)})" if words else text
 
 
 @contextlib.asynccontextmanager

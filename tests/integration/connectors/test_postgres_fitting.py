@@ -151,3 +151,24 @@ async def test_the_row_with_the_character_0_is_told_from_its_neighbours(
         assert list(await held.unfit(rows.slice(2, 2))) == []
     finally:
         await held.close()
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ("jsonb", "invalid input syntax for type json (column odd)"),
+        ("text UNIQUE", 'unique constraint "held_odd_key" (key (odd))'),
+        ("text CHECK (length(odd) < 5)", 'violates check constraint "held_odd_check"'),
+        ("text REFERENCES others", 'violates foreign key constraint "held_odd_fkey" (key (odd))'),
+    ],
+)
+async def test_the_server_s_refusal_names_column_or_key_and_no_value(
+    empty_database_url: str, context: Context, declared: str, told: str
+) -> None:
+    db = await asyncpg.connect(empty_database_url)
+    await db.execute("CREATE TABLE others (name text PRIMARY KEY)")
+    await db.close()
+    with pytest.raises(Invalid) as caught:
+        await loaded(empty_database_url, context, pa.array(["Jane Roe", "Jane Roe"]), declared, beside=False)
+    assert (caught.value.code, told in caught.value.detail) == ("connector-refused", True), caught.value.detail
+    assert "Jane" not in caught.value.detail

@@ -196,6 +196,21 @@ async def test_rows_that_are_to_go_are_counted_and_unknown_marks_are_told(
     assert (told.ok, error is not None and error.code) == (False, "delete-mark-unknown")
 
 
+@pytest.mark.parametrize("shown", [True, False])
+async def test_the_value_that_a_step_fails_on_is_told_to_who_may_see_rows(
+    bench: Bench, orders: Fill, db: asyncpg.Connection, shown: bool
+) -> None:
+    await orders(10)
+    await db.execute("UPDATE orders SET note = 'for Jane Roe' WHERE id = 7")
+    step = {"name": "clean", "inputs": ["orders"], "steps": [{"derive": {"n": "id +\n  note::integer"}}]}
+    told = await plan(bench, None, bench.job({"orders": FROM}, [TO | {"input": "clean"}], [step]), show_rows=shown)
+    assert told.proposed is not None
+    assert (error := told.proposed.error) is not None
+    assert error.errors[0].field == "transformations[0].steps[0].derive.n"
+    assert "line 2, column 7" in error.errors[0].message
+    assert (told.ok, error.code, "Jane Roe" in told.model_dump_json()) == (False, "expression-failed", shown)
+
+
 async def test_an_incremental_source_is_read_on_from_where_runs_are(bench: Bench, orders: Fill) -> None:
     await orders(20)
     source = FROM | {"read": "incremental", "cursor_field": "id"}

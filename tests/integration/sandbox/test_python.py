@@ -119,8 +119,9 @@ async def test_given_fields_take_values_that_fit_and_no_others(run: Any) -> None
 
 
 async def test_an_error_names_step_line_and_message_and_no_path_of_ours(run: Any) -> None:
+    steps = [{"filter": "id > 0"}, python("if len(rows):\n    raise ValueError(pa.__file__)\nreturn rows")]
     with pytest.raises(Invalid) as caught:
-        await run([{"filter": "id > 0"}, python("if len(rows):\n    raise ValueError(pa.__file__)\nreturn rows")])
+        await run(steps, load={"samples": 1})
     (wrong,) = caught.value.errors
     assert (caught.value.code, wrong.field) == ("python-failed", "steps[1].python")
     assert caught.value.detail.startswith("t[1].python: line 5: ValueError: …/")
@@ -129,6 +130,20 @@ async def test_an_error_names_step_line_and_message_and_no_path_of_ours(run: Any
         await run([python("rows['id'][0]\nreturn rows")])
     with pytest.raises(Invalid, match=r"must return a pyarrow\.Table; this returned a list"):
         await run([python("return rows.to_pylist() if len(rows) else rows")])
+
+
+async def test_what_python_says_of_a_row_is_told_only_where_rows_are_shown(run: Any) -> None:
+    failing = [python("if len(rows):\n    int(f'{rows[\"id\"][0].as_py() + 40}nd')\nreturn rows")]
+    fitting = [python("return pa.table({'x': [414243] if len(rows) else []})", schema={"x": "smallint"})]
+    for steps, value, told in (
+        (failing, "41nd", "line 5: ValueError: what it says may be a row's"),
+        (fitting, "414243", "not all of its values fit"),
+    ):
+        with pytest.raises(Invalid, match=value):
+            await run(steps, load={"samples": 1})
+        with pytest.raises(Invalid, match=told) as caught:
+            await run(steps)
+        assert value not in f"{caught.value} {caught.value.errors}"
 
 
 async def test_what_is_printed_comes_out_bounded(run: Any) -> None:

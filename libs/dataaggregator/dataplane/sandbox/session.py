@@ -76,6 +76,7 @@ class Session:
         ]
         inputs = {name: rows.decode_schema(text) for name, text in header["inputs"].items()}
         self._wanted, self._samples = frozenset(header["outputs"]), int(header["samples"])
+        self._engine.rows_shown = self._samples > 0
         mask_key = bytes.fromhex(header["mask_key"]) if header["mask_key"] else None
         parameters = values.decode(header["parameters"])
         graph = Graph(specs, inputs, self._engine, parameters, self, mask_key=mask_key, python=self._python)

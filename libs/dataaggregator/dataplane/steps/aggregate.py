@@ -15,7 +15,7 @@ from dataaggregator.dataplane.steps.collected import Collecting, restored
 from dataaggregator.dataplane.steps.engine import Place, quote
 from dataaggregator.dataplane.steps.guard import check_measure
 from dataaggregator.dataplane.steps.names import distinct, known, position
-from dataaggregator.dataplane.steps.widening import widened
+from dataaggregator.dataplane.steps.widening import opening, widened
 from dataaggregator.errors import Invalid, Permanent
 
 _OPEN = "SELECT (\n"
@@ -49,7 +49,9 @@ class Aggregate(Collecting):
             values = bound.values(setting.parameters)
             measure, kind = widened(setting.engine, f"(\n{bound.sql}\n)", tail, values, place)
             self._values |= values
-            self._measures.append((f"SELECT {measure}{tail}", values, setting.place(f"aggregate.measures.{name}")))
+            statement = f"SELECT {measure}{tail}"
+            own = setting.place(f"aggregate.measures.{name}", before=opening(statement), text=text)
+            self._measures.append((statement, values, own))
             columns.append(f"{measure} AS {quote(name)}")
             fields.append(pa.field(name, kind))
         self._sql = f"SELECT {', '.join([*columns, 'count(*)::BIGINT'])}{tail}"

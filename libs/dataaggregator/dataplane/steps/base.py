@@ -32,7 +32,8 @@ class Setting:
 
     def place(self, below: str = "", *, before: str = "", text: str = "") -> Place:
         """The place of one text of this step's definition."""
-        return Place(self.stage, f"{self.path}.{below}" if below else self.path, before=before, text=text)
+        field = f"{self.path}.{below}" if below else self.path
+        return Place(self.stage, field, before=before, text=text, rows_shown=self.engine.rows_shown)
 
 
 @dataclass(slots=True)

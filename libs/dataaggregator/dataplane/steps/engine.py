@@ -15,6 +15,7 @@ import pyarrow as pa
 from dataaggregator.dataplane.allocators import give_back
 from dataaggregator.dataplane.batch import no_rows
 from dataaggregator.dataplane.steps import types
+from dataaggregator.dataplane.steps.told import Told
 from dataaggregator.errors import FieldError, Invalid, Permanent
 
 BATCH_ROWS = 65_536
@@ -26,6 +27,8 @@ ENGINE_SHARE = 0.25
 STREAM_BYTES = 2 << 20
 """Of an answer so much is ready before somebody asks for it."""
 ROWS = "rows_at_hand"
+DEFINITION = "definition-invalid"
+"""The code of what is wrong whatever the rows are."""
 _T = TypeVar("_T")
 
 
@@ -65,6 +68,8 @@ class Engine:
         self._spill = spill
         self._files = 0
         self.spill_bytes = spill_bytes
+        self.rows_shown = False
+        """Whether who asked may see rows, so that errors may speak of their values."""
 
     def _with_room(self, work: Callable[[], _T]) -> _T:
         """Do it again with more memory as long as it cannot be done with less."""
@@ -105,7 +110,7 @@ class Engine:
         """The schema a statement gives; raises Invalid at the user's line and column when it does not bind."""
         opening = "SELECT * FROM ("
         statement = f"{opening}{sql}\n) LIMIT 0"
-        with place.errors("definition-invalid", shift=len(opening)):
+        with place.errors(DEFINITION, shift=len(opening)):
             self._connection.execute(statement, dict(values)).fetchall()
             answer = self._connection.sql(statement, params=dict(values)).to_arrow_table()
         return pa.schema([field.with_type(types.settled(field.type)) for field in answer.schema])
@@ -115,7 +120,7 @@ class Engine:
         for name, table in tables.items():
             self._connection.execute(f"CREATE TEMP VIEW {quote(name)} AS FROM {table}")
         try:
-            with place.errors("definition-invalid", shift=len("DESCRIBE ")):
+            with place.errors(DEFINITION, shift=len("DESCRIBE ")):
                 return [str(row[0]) for row in self._connection.execute(f"DESCRIBE {sql}", dict(values)).fetchall()]
         finally:
             for name in tables:
@@ -123,7 +128,7 @@ class Engine:
 
     def constant(self, sql: str, values: Mapping[str, Any], place: "Place") -> None:
         """Try a value of the definition; raises Invalid when the engine does not take it."""
-        with place.errors("definition-invalid"):
+        with place.errors(DEFINITION):
             self._connection.execute(f"SELECT {sql}", dict(values)).fetchall()
 
     @contextmanager
@@ -148,18 +153,18 @@ class Engine:
     def evaluate(self, rows: pa.RecordBatch, sql: str, values: Mapping[str, Any], place: "Place") -> pa.Table:
         """Run a statement over `rows` (named ROWS there, fields the engine takes only), in their order."""
         seen = _seen(rows)
-        with place.errors("expression-failed"):
-            return self._with_room(partial(self._prepared(sql, values, seen.schema).over, seen))
+        name = self._repeated[sql].name if sql in self._repeated else f"{ROWS}_{len(self._repeated)}"
+        with place.errors("expression-failed", shift=len(_reading(name))):
+            return self._with_room(partial(self._prepared(name, sql, values, seen.schema).over, seen))
 
-    def _prepared(self, sql: str, values: Mapping[str, Any], schema: pa.Schema) -> "_Repeated":
+    def _prepared(self, name: str, sql: str, values: Mapping[str, Any], schema: pa.Schema) -> "_Repeated":
         """To register rows and to read a statement costs as much as to work on some thousand rows: done once."""
         found = self._repeated.get(sql)
         if found is not None and found.fits(schema, values):
             return found
-        name = f"{ROWS}_{len(self._repeated)}" if found is None else found.name
         at_hand = _AtHand(schema)
         self._connection.register(name, at_hand)
-        relation = self._connection.sql(f"WITH {ROWS} AS (FROM {name}) {sql}", params=dict(values))
+        relation = self._connection.sql(f"{_reading(name)}{sql}", params=dict(values))
         self._repeated[sql] = _Repeated(name, at_hand, dict(values), relation)
         return self._repeated[sql]
 
@@ -263,6 +268,11 @@ class _Repeated:
             self.at_hand.rows = no_rows(rows.schema)
 
 
+def _reading(name: str) -> str:
+    """What stands before a statement over ROWS that are registered by another name."""
+    return f"WITH {ROWS} AS (FROM {name}) "
+
+
 def _seen(rows: pa.RecordBatch) -> pa.RecordBatch:
     """The fields that the engine takes; expressions without fields still have one value a row."""
     seen = rows.select(types.takeable(rows.schema))
@@ -274,12 +284,14 @@ def _seen(rows: pa.RecordBatch) -> pa.RecordBatch:
 class Place:
     """Where in a definition a text stands: errors in it are told by stage, line and column.
 
-    `text` is the user's text, `before` what stands before it in the statement that is run.
+    `text` is the user's text, `before` what stands before it in the statement that is run. Unless `rows_shown`, what
+    fails on a row is told without its values: a run's error is for everybody who may see the run.
     """
 
-    def __init__(self, stage: str, field: str, *, before: str = "", text: str = "") -> None:
+    def __init__(self, stage: str, field: str, *, before: str = "", text: str = "", rows_shown: bool = False) -> None:
         self.stage = stage
         self.field = field
+        self.rows_shown = rows_shown
         self._before = len(before.encode())
         self._text = text
 
@@ -294,9 +306,10 @@ class Place:
                 raise Permanent("sandbox-disk", f"{self.stage}: the spill folder is full") from error
             raise Permanent("sandbox-memory", f"{self.stage}: needed more memory than a sandbox may use") from error
         except duckdb.Error as error:
-            message, position = self._told(error)
-            position = None if position is None else position - shift
-            raise self.invalid(code, message, position) from error
+            said = Told.of(error)
+            position = None if said.position is None else said.position - shift
+            of_rows = code != DEFINITION and not self.rows_shown
+            raise self.invalid(code, said.without_values() if of_rows else said.message, position) from error
 
     def invalid(self, code: str, message: str, position: int | None = None) -> Invalid:
         """An error at this place; `position` counts bytes in the statement that was run."""
@@ -311,14 +324,3 @@ class Place:
             return ""
         read = text[: position - self._before].decode(errors="replace")
         return f"line {read.count(chr(10)) + 1}, column {len(read) - (read.rfind(chr(10)) + 1) + 1}"
-
-    @staticmethod
-    def _told(error: duckdb.Error) -> tuple[str, int | None]:
-        told = str(error)
-        try:
-            data = json.loads(told[told.index("{") :])
-            message = str(data["exception_message"])
-            position = int(data["position"]) if "position" in data else None
-        except (ValueError, KeyError):
-            return told, None
-        return message.split("\n\tCandidate functions:", maxsplit=1)[0].strip(), position

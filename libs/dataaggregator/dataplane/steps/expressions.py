@@ -12,7 +12,7 @@ from dataaggregator.dataplane.steps.engine import ROWS, Place
 from dataaggregator.dataplane.steps.guard import check_expression
 from dataaggregator.dataplane.steps.names import one_name_each
 from dataaggregator.dataplane.steps.types import Column
-from dataaggregator.dataplane.steps.widening import widened
+from dataaggregator.dataplane.steps.widening import opening, widened
 from dataaggregator.errors import Invalid
 
 _OPEN = "SELECT (\n"
@@ -36,8 +36,10 @@ class Expressions:
                 value, kind = widened(setting.engine, f"(\n{bound.sql}\n)", f" FROM {ROWS}", values, place)
             self.types.append(kind)
             self._values |= values
-            self._parts.append((f"{value} AS x{at}", values, setting.place(path)))
-        self._sql = f"SELECT {', '.join(part for part, _, _ in self._parts)} FROM {ROWS}"
+            part = f"SELECT {value} AS x{at}"
+            self._parts.append((part, values, setting.place(path, before=opening(part), text=text)))
+        columns = (part.removeprefix("SELECT ") for part, _, _ in self._parts)
+        self._sql = f"SELECT {', '.join(columns)} FROM {ROWS}"
 
     def evaluate(self, rows: pa.RecordBatch) -> list[Column]:
         """The values of each expression, in the order of the rows."""
@@ -46,6 +48,6 @@ class Expressions:
             answer = engine.evaluate(rows, self._sql, self._values, place)
         except Invalid:
             for part, values, own in self._parts:  # the first that fails by itself tells its place
-                engine.evaluate(rows, f"SELECT {part} FROM {ROWS}", values, own)
+                engine.evaluate(rows, f"{part} FROM {ROWS}", values, own)
             raise
         return [array(types.plain_bool(column)) for column in answer.columns]

@@ -73,7 +73,8 @@ def _column(batch: pa.RecordBatch, field: "pa.Field[pa.DataType]", place: Place)
     try:
         return column.cast(field.type)
     except pa.ArrowInvalid as error:
-        raise place.invalid(CODE, f"{wrong}, and not all of its values fit: {error}"[:500]) from error
+        said = f": {error}"[:300] if place.rows_shown else ""
+        raise place.invalid(CODE, f"{wrong}, and not all of its values fit{said}") from error
 
 
 def _safe(given: pa.DataType, wanted: pa.DataType) -> bool:

@@ -13,6 +13,7 @@ from dataaggregator.dataplane.compile.python import takes_parameters
 from dataaggregator.dataplane.compile.types import engine_type
 from dataaggregator.dataplane.sandbox.messages import InputCounts
 from dataaggregator.dataplane.steps.base import SetStage, Setting
+from dataaggregator.dataplane.steps.engine import Place
 from dataaggregator.dataplane.steps.fitting import check_names, fitted, promised
 from dataaggregator.dataplane.steps.row_ids import ROW_ID, RowIds
 from dataaggregator.errors import Invalid, PlatformError
@@ -36,8 +37,10 @@ class Python(SetStage):
         self.accounting = "proven" if step.row_ids else expectation.accounting(step.expect)
         came_in = self._ids.schema if self._ids else schema
         parameters = setting.parameters if takes_parameters(step.python) else None
-        self._number = self._door.load(step.python, came_in, self._place, parameters)
-        self.schema = self._given(step) if step.given_schema else self._found(schema)
+        before_rows = setting.place("python")
+        before_rows.rows_shown = True
+        self._number = self._door.load(step.python, came_in, before_rows, parameters)
+        self.schema = self._given(step) if step.given_schema else self._found(schema, before_rows)
 
     def _given(self, step: PythonStep) -> pa.Schema:
         fields, engine = [], self.setting.engine
@@ -52,10 +55,10 @@ class Python(SetStage):
             fields.append(pa.field(name, kind))
         return pa.schema(fields)
 
-    def _found(self, came_in: pa.Schema) -> pa.Schema:
+    def _found(self, came_in: pa.Schema, place: Place) -> pa.Schema:
         """What it gives for a table without rows."""
         try:
-            given = self._door.transform(self._number, self._place)
+            given = self._door.transform(self._number, place)
         except Invalid as error:
             cure = (
                 "(called with a table without rows, to learn its fields; make it take one, or say them with `schema`)"

@@ -71,7 +71,7 @@ class RowIds:
         try:
             return column.cast(pa.int64())
         except pa.ArrowInvalid as error:
-            raise self._place.invalid(CODE, f"{ROW_ID} has a number that no row had: {error}") from error
+            raise self._place.invalid(CODE, f"{ROW_ID} has a number that no row had") from error
 
     def without(self, schema: pa.Schema) -> pa.Schema:
         """The fields that go on; raises Invalid where the numbers are missing."""

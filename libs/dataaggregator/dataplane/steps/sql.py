@@ -17,7 +17,7 @@ from dataaggregator.dataplane.steps.names import distinct
 from dataaggregator.dataplane.steps.proof import HIDDEN, Proof, Prover, fits
 from dataaggregator.dataplane.steps.row_ids import CameBack
 from dataaggregator.dataplane.steps.widening import widened
-from dataaggregator.errors import Permanent
+from dataaggregator.errors import Invalid, Permanent
 
 
 class Sql(Collecting):
@@ -40,6 +40,7 @@ class Sql(Collecting):
         place = setting.place("sql", before=before, text=step.sql)
         query = f"{before}{bound.sql}\n)"
         found = setting.engine.bind(query, self._values, place)
+        self._written = query, place
         distinct(setting.engine.names(bound.sql, self._values, self.tables, setting.place("sql")), setting.place("sql"))
         self._proof, query = self._proved(bound.sql, query, found, before)
         tail = f" FROM ({query})"
@@ -67,7 +68,7 @@ class Sql(Collecting):
     def give(self) -> Iterator[pa.RecordBatch]:
         read = self.tally.read = self.tally.flow = self.read[self._flow]
         self.tally.inputs = {name: InputCounts(read) for name, read in self.read.items()}
-        rows = self.setting.engine.stream(self._sql, self._values, self.setting.place("sql"))
+        rows = self._rows()
         if self._proof is None:
             given = rows
         else:
@@ -77,6 +78,16 @@ class Sql(Collecting):
             yield restored(batch, self.schema)
         expectation.hold(self._expect, read, self.tally.written, self.setting.place("expect"))
         self.gathered.release()
+
+    def _rows(self) -> Iterator[pa.RecordBatch]:
+        engine = self.setting.engine
+        try:
+            yield from engine.stream(self._sql, self._values, self.setting.place("sql"))
+        except Invalid:
+            query, place = self._written
+            for _ in engine.stream(query, self._values, place):  # as it was written, it tells its place
+                pass
+            raise
 
     def _by_number(self, rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         tally, came_back = self.tally, CameBack(self.setting.engine, self.setting.place("sql"))

@@ -22,3 +22,8 @@ def widened(
     if not types.taken(settled) and not pa.types.is_interval(settled):
         raise place.invalid("type-unsupported", f"this gives {kind}, which no destination can take; cast it")
     return expression, settled
+
+
+def opening(statement: str) -> str:
+    """What stands before the user's text, on lines of its own, in a statement with what `widened` gave."""
+    return statement[: statement.index("(\n") + 2]

@@ -53,7 +53,7 @@ def test_a_small_sandbox_has_a_smaller_engine(tmp_path: Path) -> None:
 
 def test_an_error_of_a_late_row_is_told_as_one_of_an_early_row(transform: Any) -> None:
     flow = pa.table({"text": ["1"] * 299_999 + ["no number"]})
-    with pytest.raises(Invalid, match="'no number'") as caught:
+    with pytest.raises(Invalid, match="a value of text cannot be converted") as caught:
         transform([{"sql": "select cast(text as int) as n from flow"}], flow)
     assert caught.value.code == "expression-failed"
 
@@ -88,7 +88,7 @@ def test_each_statement_sees_its_own_rows_whatever_came_between(tmp_path: Path) 
 def test_a_statement_goes_on_after_a_batch_it_failed_over(tmp_path: Path) -> None:
     engine, number = Engine(1 << 30, tmp_path, 1 << 30), f"SELECT n::int AS x FROM {ROWS}"
     assert evaluated(engine, ["1"], number) == [1]
-    with pytest.raises(Invalid, match="no number"):
+    with pytest.raises(Invalid, match="a value of n cannot be converted"):
         evaluated(engine, ["no number"], number)
     assert evaluated(engine, ["2"], number) == [2]
 

@@ -89,7 +89,7 @@ def test_an_expression_that_fails_on_a_row_names_the_stage_and_its_place(transfo
     with pytest.raises(Invalid) as caught:
         transform([{"derive": derive}], ROWS, parameters={"n": 1, "m": "x"})
     assert (caught.value.code, caught.value.errors[0].field) == ("expression-failed", "steps[0].derive.x")
-    assert caught.value.detail.startswith("t[0]: Could not convert string 'a'")
+    assert caught.value.detail.startswith("t[0]: line 1, column 27: a value of name cannot be converted to INT32")
 
 
 def test_fields_no_expression_touches_keep_type_and_value(transform: Any) -> None:

@@ -19,6 +19,7 @@ from dataaggregator.errors import Permanent
 
 ROW_BYTES = 8
 """A row counts for so much at least: some columns hold any number of rows in no bytes."""
+UNSAID = "what it says may be a row's; a test or a plan shows it to who may read rows"
 _OURS = sorted({sys.prefix, sys.base_prefix, str(Path(dataaggregator.__file__).parent.parent)}, key=len, reverse=True)
 
 
@@ -140,9 +141,17 @@ def _failed(header: Mapping[str, Any], place: Place) -> Exception:
         return Permanent("sandbox-memory", f"{place.stage}: the Python needed more memory than a sandbox may use")
     line = header.get("line")
     where = f"line {line}: " if isinstance(line, int) else ""
-    message = where + _without_paths(str(header.get("message"))[:PRINTED_CHARACTERS])
-    code = "python-output-invalid" if header.get("why") == "returned" else "python-failed"
-    return place.invalid(code, message)
+    if header.get("why") == "returned":
+        return place.invalid("python-output-invalid", where + _said(header, "message"))
+    kind, said = _said(header, "error"), _said(header, "message")
+    if not place.rows_shown:
+        # Python's own sentences hold values as often as not: "invalid literal for int() with base 10: ...".
+        said = UNSAID if said else ""
+    return place.invalid("python-failed", f"{where}{kind}: {said}" if said else where + kind)
+
+
+def _said(header: Mapping[str, Any], key: str) -> str:
+    return _without_paths(str(header.get(key, ""))[:PRINTED_CHARACTERS])
 
 
 def _without_paths(text: str) -> str:

@@ -129,17 +129,14 @@ def _failure(error: BaseException) -> Mapping[str, Any]:
     if isinstance(error, SyntaxError) and error.filename == SOURCE_NAME:
         line = error.lineno
     why = "returned" if isinstance(error, ReturnedError) else "raised"
-    return {"kind": "failed", "why": why, "line": line, "message": _told(error, why)}
+    return {"kind": "failed", "why": why, "line": line, "error": type(error).__name__, "message": _told(error)}
 
 
-def _told(error: BaseException, why: str) -> str:
+def _told(error: BaseException) -> str:
     try:
-        said = str(error)[:PRINTED_CHARACTERS]
+        return str(error)[:PRINTED_CHARACTERS]
     except Exception:  # an error of the user's own that cannot even be shown
-        said = ""
-    if why == "returned":
-        return said
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+        return ""
 
 
 def work(end: socket.socket, facts: Facts) -> None:
