@@ -1,5 +1,6 @@
 """Every service's routes: one document that is valid, nothing public by accident, every way in named once."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 
@@ -79,6 +80,20 @@ def test_the_document_of_each_service_and_of_all_together_is_valid(services: Map
     validate(whole, cls=OpenAPIV31SpecValidator)
     operations = [operation["operationId"] for item in whole["paths"].values() for operation in item.values()]
     assert [name for name, count in Counter(operations).items() if count > 1] == []
+
+
+def test_links_give_what_the_path_they_lead_to_needs(services: Mapping[str, Service]) -> None:
+    whole = merge({name: document(service.routes, name) for name, service in services.items()})
+    paths = {operation["operationId"]: path for path, item in whole["paths"].items() for operation in item.values()}
+    links = whole["components"]["links"].values()
+    assert {one["operationId"]: set(one["parameters"]) for one in links} == {
+        one["operationId"]: set(re.findall(r"{(.*?)}", paths[one["operationId"]])) for one in links
+    }
+    for start, item in (("/api/pipelines", "pipelines_pipeline"), ("/api/pipelines/{pipeline}/runs", "runs_run")):
+        made = next(
+            one for status, one in whole["paths"][start]["post"]["responses"].items() if status in ("201", "202")
+        )
+        assert f"get_api_{item}" in made["links"]
 
 
 def test_a_service_listens_to_every_event_but_to_those_that_none_has_to_hear(services: Mapping[str, Service]) -> None:

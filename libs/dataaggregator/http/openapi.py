@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 
 from dataaggregator.http import cookies
+from dataaggregator.http.links import add_links
 from dataaggregator.http.parse import IDEMPOTENCY_KEY_PATTERN, IF_MATCH_PATTERN, NAME_PATTERN
 from dataaggregator.http.problems import CONTENT_TYPE, Problem
 from dataaggregator.http.route import Route
@@ -335,6 +336,7 @@ def merge(
         merged["paths"].update({path: item for path, item in written["paths"].items() if path not in left_out})
         tags |= {tag["name"] for tag in written.get("tags", ())}
     merged["tags"] = [{"name": tag} for tag in sorted(tags)]
+    add_links(merged)
     return merged
 
 
