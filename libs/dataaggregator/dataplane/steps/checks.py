@@ -59,7 +59,8 @@ class Checks:
             field, kind = self._field(check.range.field)
             if pa.types.is_null(kind):
                 return "true"
-            sides = []
+            # The engine puts NaN above all numbers; it lies between none.
+            sides = [f"NOT isnan({field})"] if pa.types.is_floating(_plain(kind)) else []
             for side, sign, end in (("min", ">=", check.range.min), ("max", "<=", check.range.max)):
                 if end is not None:
                     operand = self._operand(end, check.range.field, side, place)
@@ -79,9 +80,7 @@ class Checks:
 
     def _operand(self, value: Value, name: str, side: str, place: Place) -> str | None:
         """SQL for a value beside a field; None where no value of the field can be on its right side."""
-        _, kind = self._field(name)
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
+        kind = _plain(self._field(name)[1])
         exact = pa.types.is_integer(kind) or pa.types.is_decimal(kind)
         right, fits = "text", isinstance(value, str)
         if exact or pa.types.is_floating(kind):
@@ -124,3 +123,7 @@ class Checks:
         if step == 1 and abs(number) < 2**63:
             return self._bound(int(number))
         return f"CAST({self._bound(str(number))} AS DECIMAL({_DIGITS},{-int(step.as_tuple().exponent)}))"
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if isinstance(kind, pa.DictionaryType) else kind

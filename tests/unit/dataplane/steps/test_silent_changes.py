@@ -1,5 +1,6 @@
 """What other engines change without a word in expressions and keys: kept here as it is, or refused."""
 
+import datetime as dt
 from decimal import Decimal
 from typing import Any
 
@@ -63,3 +64,13 @@ def test_texts_with_a_space_behind_are_other_keys(transform: Any) -> None:
 def test_a_text_does_not_end_at_the_character_0(transform: Any) -> None:
     out = transform([{"derive": {"x": "v || 'b'", "n": "length(v)"}}], [{"v": "a\0c"}])
     assert out.values == [{"v": "a\0c", "x": "a\0cb", "n": 3}]
+
+
+def test_a_local_time_that_the_clocks_skipped_is_told_by_its_way_back(transform: Any) -> None:
+    """Zurich went from 2:00 to 3:00 on 2024-03-31; SQL takes 2:30 for 3:30."""
+    local = [{"v": dt.datetime.fromisoformat(f"2024-03-{day}T02:30")} for day in (30, 31)]
+    there = "timezone('Europe/Zurich', v)"
+    rule = {"rule": "of-the-zone", "check": f"timezone('Europe/Zurich', {there}) = v"}
+    out = transform([{"validate": [rule]}, {"derive": {"at": there}}], local)
+    assert [row["at"] for row in out.values] == [dt.datetime(2024, 3, 30, 1, 30, tzinfo=dt.UTC)]
+    assert out.counts[0].rejected == {"of-the-zone": 1}

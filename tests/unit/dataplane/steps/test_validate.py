@@ -1,6 +1,7 @@
 """validate: every kind of check, every way to fail."""
 
 import datetime as dt
+import math
 import re
 from collections import Counter
 from decimal import Decimal
@@ -38,6 +39,9 @@ def _rule(check: Any, on_fail: str = "reject") -> list[dict[str, Any]]:
         ({"in": {"field": "v", "values": [True]}}, [True], [False]),
         ({"in": {"field": "v", "values": [1]}}, [None], []),
         ({"range": {"field": "v", "min": 1}}, [None], []),
+        ({"range": {"field": "v", "min": 0}}, [1.5, math.inf, None], [math.nan, -math.inf]),
+        ({"range": {"field": "v", "max": 0}}, [-math.inf], [math.nan]),
+        ({"range": {"field": "v", "min": 0}}, pa.array([1], pa.float32()), pa.array([math.nan], pa.float32())),
         ({"regex": {"field": "v", "pattern": "[A-Z]{2}"}}, ["CH", None], ["CHE", "ch", ""]),
         ({"unique": "v"}, [1, 2, None, None], []),
     ],
