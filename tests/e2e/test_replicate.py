@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from tests.e2e.api import Api, Json
 from tests.e2e.platform import Platform
 from tests.e2e.world import Disk, Warehouse
@@ -253,3 +255,68 @@ async def test_rows_that_a_stream_could_not_take_go_back_to_that_stream(api: Api
     assert await _same(warehouse, "shop", "items") == 10
     assert await warehouse.rows("SELECT count(*) FROM shop_raw.carts") == [(7,)]
     assert (await api.refused("POST", path, items))["code"] == "replay-done"
+
+
+async def test_rows_set_aside_by_appended_chunks_go_back_to_their_stream_once_each(
+    api: Api, warehouse: Warehouse
+) -> None:
+    """Stream after stream, in whatever order; where reading goes on stays as it is."""
+    await _fill(warehouse, "depot", "lines", "parts")
+    await warehouse.execute("CREATE SCHEMA depot_raw")
+    for table in ("lines", "parts"):
+        await warehouse.execute(f"ALTER TABLE depot.{table} ADD note text")
+        await warehouse.execute(f"UPDATE depot.{table} SET note = 'x' WHERE id % 3 = 0")
+        await warehouse.execute(f"CREATE TABLE depot_raw.{table} (id bigint, updated_at timestamptz)")
+    to = {"write": "append", "schema_policy": "discard_row", "chunk_rows": 4}
+    given = _pipeline("depot", {"read": "incremental"}, to)
+    await api.post("/api/pipelines", given)
+    run = await api.run("depot")
+    assert (run["status"], run["rows_rejected"], run["rows_written"]) == ("succeeded", 6, 14), run["error"]
+    state = await api.get("/api/pipelines/depot/state")
+    await api.put("/api/pipelines/depot", _pipeline("depot", {"read": "incremental"}, to | {"schema_policy": "evolve"}))
+    path = f"/api/runs/{run['id']}/rejected/replay"
+    for table, other in (("parts", 7), ("lines", 10)):
+        stage = {"stage": f"warehouse/depot_raw.{table}"}
+        asked = await api.post(path, stage, expect=202)
+        again = await api.ended(asked["id"])
+        assert (again["status"], again["rows_read"], again["rows_written"]) == ("succeeded", 3, 3), again["error"]
+        assert (again["balanced"], [one["stream"] for one in again["destinations"]]) == (True, [f"depot_raw.{table}"])
+        assert await _same(warehouse, "depot", table) == 10
+        assert await warehouse.rows("SELECT count(*) FROM depot_raw.lines") == [(other,)]
+        assert (await api.refused("POST", path, stage))["code"] == "replay-done"
+        told = await api.post(f"/api/runs/{again['id']}/verify", expect=200)
+        assert told["verified"], told
+    assert await api.get("/api/pipelines/depot/state") == state
+    assert (await api.run("depot"))["rows_read"] == 0
+
+
+async def test_rows_set_aside_by_a_folder_of_files_go_back_to_their_stream_once(
+    api: Api, warehouse: Warehouse, disk: Disk
+) -> None:
+    await _fill(warehouse, "attic", "boxes", "shelves")
+    to = {"connector": "disk", "schema": "attic", "write": "append", "schema_policy": "discard_row"}
+    await api.post("/api/pipelines", _pipeline("attic", {"read": "incremental"}, to))
+    assert (await api.run("attic"))["rows_written"] == 20
+    for table in ("boxes", "shelves"):
+        await warehouse.execute(f"ALTER TABLE attic.{table} ADD note text")
+        await warehouse.execute(
+            f"INSERT INTO attic.{table} SELECT n, '2026-02-01'::timestamptz, CASE WHEN n > 11 THEN 'x' END "
+            "FROM generate_series(11, 13) n"
+        )
+    run = await api.run("attic")
+    assert (run["status"], run["rows_rejected"], run["rows_written"]) == ("succeeded", 4, 2), run["error"]
+    await api.put("/api/pipelines/attic", _pipeline("attic", {"read": "incremental"}, to | {"schema_policy": "evolve"}))
+    path, boxes = f"/api/runs/{run['id']}/rejected/replay", {"stage": "disk/attic/boxes"}
+    asked = await api.post(path, boxes, expect=202)
+    again = await api.ended(asked["id"])
+    assert (again["status"], again["rows_written"], again["balanced"]) == ("succeeded", 2, True), again["error"]
+    assert (await api.refused("POST", path, boxes))["code"] == "replay-done"
+    assert _loaded(disk, "attic/boxes") == [*range(1, 14)]
+    assert _loaded(disk, "attic/shelves") == [*range(1, 12)]
+
+
+def _loaded(disk: Disk, folder: str) -> list[int]:
+    """The ids of all rows in it."""
+    tables = [pq.read_table(file, columns=["id"]) for file in (disk.folder / folder).glob("*.parquet")]
+    ids: list[Any] = [id_ for table in tables for id_ in table["id"].to_pylist()]
+    return sorted(ids)

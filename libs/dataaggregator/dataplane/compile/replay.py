@@ -107,7 +107,7 @@ def replayed_at(before: ResolvedPipeline, after: ResolvedPipeline, places: tuple
     changes = {
         "sources": {source: _stand_in()},
         "transformations": (),
-        "destinations": (new.model_copy(update={"input": source}),),
+        "destinations": (new.model_copy(update={"input": source, "chunk_rows": None}),),
         "on_rejected": None,
     }
     return Replayed(after.model_copy(update=changes), source, BEHIND_ALL)

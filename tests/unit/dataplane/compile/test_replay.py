@@ -162,13 +162,14 @@ def test_what_was_loaded_in_chunks_is_replayed_in_one_load() -> None:
 
 
 def test_what_a_destination_rejected_comes_in_there_and_nowhere_else() -> None:
-    two = [use(input="clean"), use(input="clean", stream="other", write="merge", key=["id"])]
+    two = [use(input="clean"), use(input="clean", stream="other", write="merge", key=["id"], chunk_rows=4)]
     definition = pipeline(CHECK, destinations=two)
     made = replayed_at(definition, definition, (1, 1))
     assert (made.source, made.entry) == ("rejected-rows", BEHIND_ALL)
     left = made.definition
     assert (set(left.sources), left.transformations, left.on_rejected) == ({"rejected-rows"}, (), None)
     assert [(one.stream, one.input) for one in left.destinations] == [("other", "rejected-rows")]
+    assert left.destinations[0].chunk_rows is None, "rejected rows have no cursor that chunks could go by"
     assert compile_pipeline(left).transforms == ()
 
 
