@@ -9,6 +9,7 @@ import pytest
 
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.destination import LoadRequest, ReplaceStrategy, WriteKind
+from dataaggregator.errors import Transient
 
 from .test_postgres_loads import destination, execute, failure, fill, load
 
@@ -73,6 +74,13 @@ LOOK = {
 
 
 WAITED_FOR = "SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+WRITES_WAITED_FOR = WAITED_FOR.replace("AccessExclusiveLock", "ShareRowExclusiveLock")
+
+
+async def seen(url: str, sql: str) -> None:
+    async with asyncio.timeout(30):
+        while not await execute(url, sql):  # noqa: ASYNC110 (the server has no signal for it)
+            await asyncio.sleep(0.01)
 
 
 async def look(db: asyncpg.Connection) -> dict[str, list[dict[str, Any]]]:
@@ -150,9 +158,7 @@ async def test_a_reader_is_waited_for_and_those_behind_it_are_not_kept(
     held = destination(empty_database_url, context)
     await fill(held, swap(), ROWS)
     committing = asyncio.create_task(held.commit({}))
-    async with asyncio.timeout(30):
-        while not await execute(empty_database_url, WAITED_FOR):  # noqa: ASYNC110 (the server has no signal for it)
-            await asyncio.sleep(0.01)
+    await seen(empty_database_url, WAITED_FOR)
     for _ in range(3):
         assert (await execute(empty_database_url, "SET lock_timeout = '5s'", "SELECT count(*) FROM held"))[0][0] == 9
     assert not committing.done()
@@ -229,3 +235,58 @@ async def test_what_comes_to_depend_on_it_after_the_look_is_found_behind_the_loc
     assert (await failure(held.write(ROWS.to_batches()[0]))).code == "swap-impossible"
     await held.close()
     assert (await execute(empty_database_url, "SELECT count(*) FROM seen"))[0][0] == 9
+
+
+async def test_what_is_made_while_the_lock_is_waited_for_is_found_behind_it(
+    empty_database_url: str, context: Context
+) -> None:
+    await execute(empty_database_url, *HELD.split(";"))
+    held, request = destination(empty_database_url, context), swap()
+    await held.prepare(request, ROWS.schema)
+    await held.begin(request)
+    altering = await asyncpg.connect(empty_database_url)
+    await altering.execute(f"BEGIN; {TRIGGER}")
+    writing = asyncio.create_task(failure(held.write(ROWS.to_batches()[0])))
+    await seen(empty_database_url, WRITES_WAITED_FOR)
+    await altering.execute("COMMIT")
+    error = await writing
+    assert (error.code, "trigger told on table held" in error.detail) == ("swap-impossible", True), error.detail
+    await altering.close()
+    await held.close()
+
+
+async def test_an_index_that_is_altered_meanwhile_is_seen_before_the_swap(
+    empty_database_url: str, context: Context
+) -> None:
+    """Its options are set without a lock of the table."""
+    await execute(empty_database_url, *HELD.split(";"))
+    held, request = destination(empty_database_url, context), swap()
+    await fill(held, request, ROWS)
+    await execute(empty_database_url, "ALTER INDEX held_pkey SET (fillfactor = 50)")
+    error = await failure(held.commit({}))
+    assert (type(error), error.code) == (Transient, "destination-altered"), error.detail
+    await held.rollback()
+    assert len(await execute(empty_database_url, "SELECT FROM held")) == 9
+    await fill(held, request, ROWS)
+    assert (await held.commit({})).deleted == 9
+    options = await execute(empty_database_url, "SELECT reloptions FROM pg_class WHERE oid = 'held_pkey'::regclass")
+    assert options[0][0] == ["fillfactor=50"]
+    await held.close()
+
+
+async def test_a_table_that_is_read_without_a_pause_is_not_waited_for_for_ever(
+    empty_database_url: str, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dataaggregator_connectors.postgres.swap.LOCK_SECONDS", 0.0)
+    await execute(empty_database_url, *HELD.split(";"))
+    reading = await asyncpg.connect(empty_database_url)
+    await reading.execute("BEGIN; SELECT count(*) FROM held")
+    held = destination(empty_database_url, context)
+    await fill(held, swap(), ROWS)
+    async with asyncio.timeout(30):
+        error = await failure(held.commit({}))
+    assert (type(error), error.code) == (Transient, "destination-locked"), error.detail
+    await held.rollback()
+    assert await reading.fetchval("SELECT count(*) FROM held") == 9
+    await reading.close()
+    await held.close()
