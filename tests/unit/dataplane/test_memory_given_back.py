@@ -1,10 +1,11 @@
 """What lies free in a process goes back to the system where other work begins: after reading, and before an engine."""
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ from dataaggregator.dataplane.compile.plan import DestinationNode, Plan, SourceN
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.flow import Flow, Reader
 from dataaggregator.dataplane.sandbox.messages import Rejected
+from dataaggregator.dataplane.steps.base import Setting
 from dataaggregator.dataplane.steps.engine import Engine, Place
+from dataaggregator.dataplane.steps.gathered import Gathered
 from dataaggregator.dataplane.steps.node import Graph, NodeSpec
 from dataaggregator.dataplane.tally import Tally
+
+from .steps.conftest import portions_of
 
 MIB = 1024 * 1024
 BLOCK = 32 * 1024
 """Below what the allocator maps by itself, so that a freed one stays with it."""
 LEFT = 64 * MIB
 ROWS = pa.record_batch({"n": pa.array(range(1000), pa.int64())})
+ONE_KEY = pa.record_batch({"n": pa.array([7] * 1000, pa.int64())})
 _libc = ctypes.CDLL(None)
 _libc.malloc.restype, _libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 _libc.free.argtypes = [ctypes.c_void_p]
@@ -159,6 +165,42 @@ def test_what_an_engine_is_done_with_goes_back(tmp_path: Path) -> None:
     before = resident()
     engine.give_back()
     assert before - resident() > 16 * MIB
+
+
+PORTION = 16_000
+"""Bytes: two batches of ROWS."""
+
+
+def gathered(folder: Path, batches: Iterable[pa.RecordBatch]) -> tuple[Gathered, Engine]:
+    gc.collect()  # the engines of other tests: one that idles gives back what lies free, whoever left it
+    engine = Engine(1 << 30, folder, 1 << 30)
+    found = Gathered(Setting(engine, "t", "t[0]", "steps[0]", {}), {"rows": ROWS.schema})
+    found.part_by({"rows": ["n"]})
+    for rows in batches:
+        found.add("rows", rows)
+    return found, engine
+
+
+def test_a_portion_begins_without_what_the_one_before_it_needed_and_the_last_leaves_nothing(
+    leave: Callable[[], int], tmp_path: Path
+) -> None:
+    with portions_of(PORTION):
+        rows, _ = gathered(tmp_path, [ROWS] * 8)
+        held = [0]
+        for _ in rows.portions():
+            assert held[-1] == 0 or held[-1] - resident() > LEFT // 2
+            held.append(leave())
+    assert held[-1] - resident() > LEFT // 2
+    assert len(held) > 3
+
+
+def test_the_portions_of_a_part_begin_without_what_parting_it_needed(leave: Callable[[], int], tmp_path: Path) -> None:
+    with portions_of(PORTION):
+        rows, engine = gathered(tmp_path, [ROWS, *[ONE_KEY] * 4])
+        engine.give_back()  # a moment ago: the engine alone would give nothing back again so soon
+        before = leave()
+        next(rows.portions())
+    assert before - resident() > LEFT // 2
 
 
 class Source:

@@ -87,6 +87,7 @@ class _Input:
             yield from pa.Table.from_batches(pieces).combine_chunks().to_batches()
 
     def clear(self) -> None:
+        """Give back the rows of a portion and what the work on it needed, before another one begins."""
         self._engine.empty(self.table)
         self._engine.give_back()
         self._rows = self.bytes = 0
