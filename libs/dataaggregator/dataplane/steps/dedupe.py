@@ -90,7 +90,6 @@ class Dedupe(SetStage):
         stretch, file = max(STRETCH_ROWS, read // STRETCHES), RowFile(self.setting.engine, self.setting.place())
         for chosen in self._winners():
             file.divide(chosen, pc.divide(chosen.column(0), stretch))
-        self.setting.engine.give_back()  # its work is done
         for part in sorted(file.sizes):
             places = array(pa.Table.from_batches(file.batches(part)).column(0))
             yield pa.RecordBatch.from_arrays([places.take(pc.sort_indices(places))], names=["place"])
