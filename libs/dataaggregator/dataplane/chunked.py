@@ -201,6 +201,7 @@ class ChunkedRunner(Runner):
             aside = () if draft is None else (*draft.quarantine, *self._set_aside())
             extract = done.extract.model_copy(update={"quarantine": (*done.extract.quarantine, *aside)})
             self._books.add(extract, [self._whole])
+            self._books.moved_by(self._whole, done.extract)
         elif draft is not None and self._current is not None:
             self._whole.counted, self._whole.admission = self._current.counted, self._current.admission
             self._books.add(draft, [self._whole])

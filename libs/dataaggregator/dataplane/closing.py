@@ -76,15 +76,19 @@ class Books:
         for extract in load.records(earlier):
             if load.name in extract.takers and load.definition.input in extract.producers:
                 self.add(extract, [load])
-                for key, cursor in extract.cursors.items():
-                    if key in load.request.source_streams:
-                        self.moved(load, key, Cursor.from_json(cursor))
+                self.moved_by(load, extract)
                 return
         self.lose(load)
 
     def lose(self, load: Load) -> None:
         """It is committed, and nobody knows what was counted before it."""
         self._lost.append(load)
+
+    def moved_by(self, load: Load, extract: Extract) -> None:
+        """Its rows are committed, and with them where reading goes on."""
+        for key, cursor in extract.cursors.items():
+            if key in load.request.source_streams:
+                self.moved(load, key, Cursor.from_json(cursor))
 
     def moved(self, load: Load, source: str, cursor: Cursor) -> None:
         known = KnownCursor(destination=load.name, source=source, cursor=cursor.to_json())

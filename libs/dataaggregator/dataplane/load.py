@@ -125,7 +125,7 @@ class Load:
     def note(self, extract: Extract) -> None:
         """What goes with the receipt, once it is sealed."""
         if isinstance(self.destination, NotingDestination):
-            self.destination.note(noting.written(extract, self.admission.apart()))
+            self.destination.note(noting.written(extract, self.admission.apart(), self.counted))
 
     async def commit(self, cursors: Mapping[str, Cursor], judge: Callable[[], None]) -> None:
         """Rows that are refused only now are set aside, and `judge` may end it for them."""
@@ -173,7 +173,8 @@ class Load:
 
     def records(self, here: Sequence[Extract]) -> Sequence[Extract]:
         """What was counted before it, once it is committed: by the run folder, then by the destination."""
-        return here if self.noted is None else (*here, self.noted.extract)
+        noted = None if self.noted is None else self.noted.extract
+        return here if noted is None else (*here, noted)
 
     def stage(self) -> LedgerStage:
         """With the destination's own counts as soon as there is a receipt."""
@@ -222,6 +223,8 @@ class Load:
             self.admission.restore(None if self.noted is None else self.noted.apart)
             self.counted.rejected = self.admission.rejected
             self.counted.read, self.counted.marked = held.rows + self.counted.rejected, held.deleted
+            if self.noted is not None:
+                self.noted.taken.put_into(self.counted)
         self.counted.written = held.inserted + held.updated
         self.receipt = told(self.name, held)
 
