@@ -56,6 +56,8 @@ async def test_what_a_key_did_names_the_key_beside_its_owner(api: Api) -> None:
         assert (found["actor_id"], found["actor"]) == (me["id"], me["email"])
         assert found["detail"]["api_key"] == {"id": key["id"], "name": "nightly"}
     assert "api_key" not in (await entry(api, "api_key.created", key["id"]))["detail"]
+    assert {one["action"] for one in (await api.get("/api/audit", api_key=key["id"]))["items"]} == set(made)
+    assert (await api.get("/api/audit", api_key=me["id"]))["items"] == []
 
 
 async def test_a_change_is_told_with_what_was_before_and_no_secret(api: Api) -> None:

@@ -22,6 +22,7 @@ def audit() -> None:
 
 @audit.command("list")
 @click.option("--actor", help="A user's id, or an e-mail as it was then.")
+@click.option("--api-key", help="The id of the API key that did it, also after it was removed.")
 @click.option("--action", help="Such as pipeline.paused or pipeline.*")
 @click.option("--resource-type", help="Such as pipeline, connector or user.")
 @click.option("--resource-id", help="The id of what it was done to.")

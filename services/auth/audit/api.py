@@ -39,6 +39,7 @@ _OWN = (
 class AuditQuery(PageQuery):
     sort: None = None
     actor: Annotated[Word | None, Field(description="Who: a user's id, or an e-mail as it was then.")] = None
+    api_key: Annotated[Word | None, Field(description="By which API key: its id, also after it was removed.")] = None
     action: Annotated[Word | None, Field(description="What: `pipeline.paused`, or `pipeline.*`")] = None
     resource_type: Annotated[Word | None, Field(description="`pipeline`, `connector`, `user`, …")] = None
     resource_id: Annotated[Word | None, Field(description="The id of what it was done to.")] = None

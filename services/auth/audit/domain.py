@@ -1,7 +1,7 @@
 """Audit domain: the hash chain, one for each workspace, and the signed heads that say how far it had come. Pure."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,8 +14,15 @@ from dataaggregator.contracts.envelope import rfc3339
 FIRST = bytes(32)
 HEAD_KIND = "dataaggregator.audit-head.v1"
 ANCHOR_KIND = "dataaggregator.audit-anchor.v1"
+_SAID = ("service", "action", "resource_type", "resource_id", "actor_id", "actor")
 #: What an entry is found by: columns beside what is hashed, which `misfiled` holds against it.
-FILED = ("service", "action", "resource_type", "resource_id", "actor_id", "actor")
+FILED = (*_SAID, "api_key_id")
+
+
+def filed(said: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """By what an entry that says this is found, in the order of `FILED`."""
+    key = said.get("detail", {}).get("api_key", {})
+    return (*(said.get(name) for name in _SAID), key.get("id"))
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,7 @@ class Entry:
     def misfiled(self) -> bool:
         """Is it found as something else than it says?"""
         said = self.said
-        told = tuple(said.get(name) for name in FILED)
-        return (told, said.get("workspace_id"), said.get("at")) != (
+        return (filed(said), said.get("workspace_id"), said.get("at")) != (
             self.filed,
             str(self.workspace_id),
             rfc3339(self.at),

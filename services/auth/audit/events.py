@@ -10,7 +10,7 @@ from dataaggregator.db import Connection
 from services.auth import SERVICE
 
 from . import store
-from .domain import FILED, Entry, canonical, link
+from .domain import Entry, canonical, filed, link
 
 
 async def audit_entries(events: Sequence[Event], tx: Connection) -> None:
@@ -22,7 +22,7 @@ async def audit_entries(events: Sequence[Event], tx: Connection) -> None:
         entry = event.read(AuditEntry)
         said = entry.model_dump(mode="json") | {"workspace_id": str(event.workspace_id)}
         last = link(last, canonical(said))
-        added.append(Entry(workspace, entry.at, last, tuple(said[name] for name in FILED)))
+        added.append(Entry(workspace, entry.at, last, filed(said)))
     await store.add(tx, added)
 
 

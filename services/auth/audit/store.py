@@ -27,6 +27,7 @@ class Wanted:
     """Which entries; None does not narrow. `action` may end in `*`; `actor` is an id or an e-mail."""
 
     actor: str | None = None
+    api_key: str | None = None
     action: str | None = None
     resource_type: str | None = None
     resource_id: str | None = None
@@ -46,6 +47,7 @@ class Place:
 
 _CONDITIONS = {
     "actor": "{} IN (actor, actor_id)",
+    "api_key": "api_key_id = {}",
     "action": "action LIKE {}",
     "resource_type": "resource_type = {}",
     "resource_id": "resource_id = {}",
@@ -68,7 +70,7 @@ async def last_link(tx: Connection, workspace: UUID) -> Link | None:
 
 async def add(tx: Connection, entries: Sequence[Entry]) -> None:
     await tx.executemany(
-        f"INSERT INTO auth.audit ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        f"INSERT INTO auth.audit ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         [(one.workspace_id, one.at, *astuple(one.link), *one.filed) for one in entries],
     )
 

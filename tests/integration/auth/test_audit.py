@@ -18,7 +18,7 @@ from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE
 from dataaggregator.db import migrate
 from dataaggregator.secrets import KeyRing
 from services.auth.audit.commands import Trail
-from services.auth.audit.domain import Head
+from services.auth.audit.domain import Head, canonical
 from tests.sql import execute
 
 from .conftest import Api
@@ -306,14 +306,20 @@ async def test_entries_from_before_are_found_by_what_they_say(database_url: str)
     await migrate.downgrade(database_url, "auth", migrations, "0002")
     workspace = UUID(int=9)
     said = {"service": "s", "action": "a.b", "resource_type": "t", "resource_id": "r", "actor_id": None, "actor": "x"}
-    content = json.dumps({**said, "detail": {"cursor": "\0"}}).encode()
+    plain = canonical({**said, "detail": {"cursor": "\0"}})
+    by_key = canonical({**said, "detail": {"cursor": "\0", "api_key": {"id": "k", "name": "nightly"}}})
     connection = await asyncpg.connect(database_url)
     try:
         insert = "INSERT INTO auth.audit VALUES ($1, $2, now(), $3, '', '')"
-        await connection.executemany(insert, [(workspace, position, content) for position in range(1, 1203)])
+        lines = [(workspace, at, by_key if at % 3 else plain) for at in range(1, 3004)]
+        await connection.executemany(insert, lines)
         await migrate.upgrade(database_url, "auth", migrations)
         found = await connection.fetch("SELECT DISTINCT service, action, resource_id, actor_id, actor FROM auth.audit")
         assert [tuple(row) for row in found] == [("s", "a.b", "r", None, "x")]
+        wrong = (
+            "SELECT count(*) FROM auth.audit WHERE api_key_id IS DISTINCT FROM CASE WHEN position % 3 > 0 THEN 'k' END"
+        )
+        assert await connection.fetchval(wrong) == 0
         with pytest.raises(asyncpg.RaiseError, match="append-only"):
             await connection.execute("DELETE FROM auth.audit")
     finally:

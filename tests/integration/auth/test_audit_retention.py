@@ -28,7 +28,7 @@ async def append(api: Api, *days: int) -> list[Link]:
         last = await store.last_link(tx, PLATFORM_WORKSPACE)
         for old in days:
             at = datetime.now(UTC).replace(microsecond=0) - timedelta(days=old)
-            said: dict[str, object] = dict.fromkeys(FILED, "x")
+            said: dict[str, object] = dict.fromkeys(FILED, "x") | {"detail": {"api_key": {"id": "x"}}}
             said |= {"workspace_id": str(PLATFORM_WORKSPACE), "at": rfc3339(at), "entry_id": str(PLATFORM_WORKSPACE)}
             last = link(last, canonical(said))
             added.append(Entry(PLATFORM_WORKSPACE, at, last, ("x",) * len(FILED)))

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -27,9 +28,9 @@ def entries(count: int) -> list[domain.Entry]:
     for number in range(count):
         said = {"service": "auth", "action": "user.created", "resource_type": "user", "resource_id": "r"}
         said |= {"actor": f"user {number}", "workspace_id": str(WORKSPACE), "at": "2026-01-31T12:00:00Z"}
-        last = domain.link(made[-1].link if made else None, domain.canonical({**said, "actor_id": None}))
-        filed = tuple(said.get(name) for name in domain.FILED)
-        made.append(domain.Entry(WORKSPACE, AT, last, filed))
+        whole: dict[str, Any] = {**said, "actor_id": None, "detail": {"api_key": {"id": "k", "name": "nightly"}}}
+        last = domain.link(made[-1].link if made else None, domain.canonical(whole))
+        made.append(domain.Entry(WORKSPACE, AT, last, (*(said.get(name) for name in domain.FILED[:-1]), "k")))
     return made
 
 
