@@ -42,6 +42,7 @@ LEFT_OUT = {
 
 STEPS = [{"filter": "id > 0"}]
 MADE: dict[str, Any] = {
+    "/api/connectors": {"name": "there", "type": "files"},
     "/api/transformations": {"name": "there", "steps": STEPS},
     "/api/pipelines": {
         "name": "there",
@@ -50,6 +51,7 @@ MADE: dict[str, Any] = {
     },
     "/api/users": {"email": "there@example.org", "password": "correct horse battery", "role": "viewer"},
 }
+"""Path → what is there, and is put back when a call has taken it away."""
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +79,10 @@ async def there(client: Client, tmp_path_factory: pytest.TempPathFactory) -> dic
     """Path parameter → the name of something that is there."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "there.csv").write_text("id\n1\n2\n")
-    for name in ("there", "used"):
-        body = {"name": name, "type": "files", "config": {"root": folder.as_uri()}}
-        MADE.setdefault("/api/connectors", body)
-        await client.post("/api/connectors", body)
+    MADE["/api/connectors"]["config"] = {"root": folder.as_uri()}
+    await client.post("/api/connectors", {**MADE["/api/connectors"], "name": "used"})
     for path, body in MADE.items():
-        if path != "/api/connectors":
-            await client.post(path, body)
+        await client.post(path, body)
     run = await client.finished_run((await client.start_run("there"))["id"])
     assert run["status"] == "succeeded", run["error"]
     return {
@@ -96,45 +95,40 @@ async def there(client: Client, tmp_path_factory: pytest.TempPathFactory) -> dic
     }
 
 
-@pytest.mark.timeout(7200 if WHOLE else 300)
-async def test_no_call_gets_an_error_of_ours_or_an_answer_that_is_not_declared(
-    platform: Platform, client: Client, there: dict[str, str], tmp_path: Path
-) -> None:
-    token = client._token
-    assert token is not None
+@pytest.fixture(scope="module")
+async def environment(platform: Platform, client: Client, there: dict[str, str]) -> dict[str, str]:
+    """What the hooks are told, in a process of their own."""
     administrator = await client.get("/api/auth/me")
-    words = [
-        *(
-            "--config-file",
-            str(HOOKS / "schemathesis.toml"),
-            "run",
-            f"{platform.url}/api/openapi.json",
-            "--header",
-            f"Authorization: Bearer {token}",
-        ),
-        *("--phases", "coverage,fuzzing" if WHOLE else "fuzzing", "--max-examples", str(EXAMPLES)),
-        # One at a time: Python 3.11 loses count of its own parser's depth where several threads parse.
-        *("--checks", ",".join(CHECKS), "--continue-on-failure", "--workers", "1", "--no-shrink"),
-        *("--request-timeout", "60", "--suppress-health-check", "all", "--warnings", "off"),
-    ]
-    if not WHOLE:  # the same calls at every run: what is new is looked for by `make test-contract`
-        words += ["--seed", "7", "--generation-database", "none"]
-    for path in LEFT_OUT:
-        words += ["--exclude-path", path]
-    environment = {
+    assert client._token is not None
+    return {
         **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
         "PYTHONPATH": str(HOOKS),
         "SCHEMATHESIS_HOOKS": "hooks",
         "CONTRACT_URL": platform.url,
-        "CONTRACT_TOKEN": token,
+        "CONTRACT_TOKEN": client._token,
         "CONTRACT_THERE": json.dumps(there),
         "CONTRACT_MADE": json.dumps(MADE),
         "CONTRACT_ADMINISTRATOR": json.dumps([administrator["id"], administrator["email"].lower()]),
     }
+
+
+async def _told(platform: Platform, environment: dict[str, str], folder: Path, *words: str) -> str:
+    """What Schemathesis says at the end of a run in which nothing was wrong."""
+    token = environment["CONTRACT_TOKEN"]
+    all_words = [
+        *("--config-file", str(HOOKS / "schemathesis.toml"), "run", f"{platform.url}/api/openapi.json"),
+        *("--header", f"Authorization: Bearer {token}", *words),
+        # One at a time: Python 3.11 loses count of its own parser's depth where several threads parse.
+        *("--continue-on-failure", "--workers", "1", "--no-shrink"),
+        *("--request-timeout", "60", "--suppress-health-check", "all", "--warnings", "off"),
+        *(word for path in LEFT_OUT for word in ("--exclude-path", path)),
+    ]
+    if not WHOLE:  # the same calls at every run: what is new is looked for by `make test-contract`
+        all_words += ["--seed", "7", "--generation-database", "none"]
     done = await asyncio.to_thread(
         subprocess.run,
-        [str(PROGRAM), *words],
-        cwd=tmp_path,
+        [str(PROGRAM), *all_words],
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
@@ -144,6 +138,36 @@ async def test_no_call_gets_an_error_of_ours_or_an_answer_that_is_not_declared(
     bugs = [line for line in platform.log.read_text().splitlines() if '"http_bug"' in line]
     assert bugs == [], [*bugs[:3], told]
     assert done.returncode == 0, told + done.stderr[-2000:]
+    return told
+
+
+@pytest.mark.timeout(7200 if WHOLE else 300)
+async def test_no_call_gets_an_error_of_ours_or_an_answer_that_is_not_declared(
+    platform: Platform, environment: dict[str, str], tmp_path: Path
+) -> None:
+    phases = "coverage,fuzzing" if WHOLE else "fuzzing"
+    counts = ("--phases", phases, "--max-examples", str(EXAMPLES))
+    await _told(platform, environment, tmp_path, *counts, "--checks", ",".join(CHECKS))
+
+
+@pytest.mark.parametrize("taken", ["renamed", "deleted", "another"])
+async def test_a_pipeline_is_put_back_whatever_became_of_its_connector(
+    client: Client, environment: dict[str, str], taken: str
+) -> None:
+    """What a call that was made up may do to it is no fault of the platform's."""
+    used = (await client.get("/api/pipelines/there"))["sources"]["s"]["connector"]
+    await client.delete("/api/pipelines/there")
+    if taken == "deleted":
+        await client.delete(f"/api/connectors/{used}")
+    else:
+        await client.patch(f"/api/connectors/{used}", {"name": f"{used}-{taken}"})
+    if taken == "another":
+        other = {"name": used, "type": "http", "config": {"base_url": "https://example.org", "streams": {}}}
+        await client.post("/api/connectors", other)
+    words = [sys.executable, "-c", "import hooks; hooks.put_back('/api/pipelines'); hooks.put_back('/api/pipelines')"]
+    done = await asyncio.to_thread(subprocess.run, words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (await client.get("/api/pipelines/there"))["status"] == "active"
 
 
 async def test_the_administrator_can_still_do_everything(client: Client) -> None:

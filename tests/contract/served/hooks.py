@@ -4,6 +4,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+import uuid
 from typing import Any
 
 import schemathesis
@@ -13,6 +14,9 @@ THERE: dict[str, str] = json.loads(os.environ["CONTRACT_THERE"])
 
 MADE: dict[str, Any] = json.loads(os.environ["CONTRACT_MADE"])
 """Path → the body that makes it, for what a generated call may have deleted or renamed."""
+
+
+PIPELINES = "/api/pipelines"
 
 ADMINISTRATOR: list[str] = json.loads(os.environ["CONTRACT_ADMINISTRATOR"])
 """Whose token all calls carry, by id and e-mail: Schemathesis takes both from answers and puts them into paths."""
@@ -47,12 +51,27 @@ def before_call(ctx: schemathesis.HookContext, case: schemathesis.Case[Any], kwa
         return
     if str(case.path_parameters.get("user", "")).strip().lower() in ADMINISTRATOR:
         case.path_parameters["user"] = THERE["user"]
-    for path, body in MADE.items():
+    for path in MADE:
         if case.path.startswith(path):
-            _post(path, body)
+            put_back(path)
 
 
-def _post(path: str, body: object) -> None:
+def put_back(path: str) -> None:
+    """Make it anew, unless it is there. A pipeline needs its connector: earlier calls may have renamed or deleted it,
+    or made another of its name, so there is a new one where the pipeline is refused."""
+    refused = _post(path, MADE[path])
+    if refused.startswith("422") and path == PIPELINES:
+        connector = {**MADE["/api/connectors"], "name": f"used-{uuid.uuid4()}"}
+        refused = _post("/api/connectors", connector)
+        for one in (MADE[path]["sources"]["s"], MADE[path]["destinations"][0]):
+            one["connector"] = connector["name"]
+        refused = refused or _post(path, MADE[path])
+    if refused and not refused.startswith("409"):  # 409: it is there
+        raise AssertionError(f"{path} could not be put back: {refused}")
+
+
+def _post(path: str, body: object) -> str:
+    """Empty, or the status and the problem it was refused with."""
     request = urllib.request.Request(  # noqa: S310 - the platform under test
         os.environ["CONTRACT_URL"] + path,
         data=json.dumps(body).encode(),
@@ -64,6 +83,5 @@ def _post(path: str, body: object) -> None:
     try:
         urllib.request.urlopen(request).close()  # noqa: S310 - the platform under test
     except urllib.error.HTTPError as refused:
-        refused.close()
-        if refused.code != 409:  # 409: it is there
-            raise
+        return f"{refused.code} {refused.read().decode()}"
+    return ""
