@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -11,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from dataaggregator.client import Client
+from dataaggregator.client import ApiError, Client
 from tests.e2e.platform import Platform
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 HOOKS = Path(__file__).parent / "served"
 WHOLE = os.environ.get("CONTRACT") == "all"
 EXAMPLES = 100 if WHOLE else 2
+SEQUENCES, LINKS = (40, 100) if WHOLE else (2, 5)
 LIMITS = {"RATE_LIMIT_API": "1000000/60", "RATE_LIMIT_LOGIN": "100000/60", "RATE_LIMIT_RUN": "100000/60"}
 # The administrator's token is taken once and must outlive the calls of a slow machine.
 TOKENS = {"ACCESS_TOKEN_EXPIRE_MINUTES": "240"}
@@ -33,6 +35,8 @@ CHECKS = (
     "unsupported_method",
     "ignored_auth",
 )
+
+SEQUENCE_CHECKS = (*CHECKS, "use_after_free", "ensure_resource_availability")
 
 LEFT_OUT = {
     "/api/auth/logout": "it would end the login that all other calls use",
@@ -52,6 +56,21 @@ MADE: dict[str, Any] = {
     "/api/users": {"email": "there@example.org", "password": "correct horse battery", "role": "viewer"},
 }
 """Path → what is there, and is put back when a call has taken it away."""
+
+BODIES: dict[str, Any] = {
+    "/api/workspaces": {"name": "there"},
+    "/api/workspaces/{workspace}/members": {"user": "there@example.org", "role": "viewer"},
+    "/api/api-keys": {"name": "there", "scopes": ["runs:read"]},
+    "/api/webhooks": {"name": "there", "url": "https://example.org/", "types": ["pipeline.late.v1"]},
+    "/api/pipelines/{pipeline}/runs": {},
+    "/api/pipelines/{pipeline}/backfills": {
+        "from": "2026-01-01T00:00:00Z",
+        "to": "2026-01-01T02:00:00Z",
+        "interval": "1h",
+        "overwrite": True,
+    },
+}
+"""Path → what else a sequence of calls can begin with: hardly ever is a right body made up."""
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +127,7 @@ async def environment(platform: Platform, client: Client, there: dict[str, str])
         "CONTRACT_TOKEN": client._token,
         "CONTRACT_THERE": json.dumps(there),
         "CONTRACT_MADE": json.dumps(MADE),
+        "CONTRACT_BODIES": json.dumps(MADE | BODIES),
         "CONTRACT_ADMINISTRATOR": json.dumps([administrator["id"], administrator["email"].lower()]),
     }
 
@@ -150,6 +170,36 @@ async def test_no_call_gets_an_error_of_ours_or_an_answer_that_is_not_declared(
     await _told(platform, environment, tmp_path, *counts, "--checks", ",".join(CHECKS))
 
 
+@pytest.mark.timeout(1800 if WHOLE else 300)
+async def test_nor_does_any_call_of_a_sequence_that_follows_the_links(
+    platform: Platform, client: Client, environment: dict[str, str], tmp_path: Path
+) -> None:
+    counts = ("--phases", "stateful", "--max-examples", str(SEQUENCES))
+    told = await _told(platform, environment, tmp_path, *counts, "--checks", ",".join(SEQUENCE_CHECKS))
+    followed = re.search(r"API Links: +(\d+) covered", told)
+    assert followed, told
+    assert int(followed[1]) >= LINKS, told
+
+
+async def test_whatever_begins_a_sequence_has_a_right_body_to_begin_with(client: Client) -> None:
+    paths = (await client.get("/api/openapi.json"))["paths"]
+    makes = {path: item["post"] for path, item in paths.items() if "post" in item}
+    begins = {path for path, one in makes.items() if any("links" in answer for answer in one["responses"].values())}
+    assert {path for path in begins if makes[path].get("requestBody", {}).get("required")} <= {*MADE, *BODIES}
+
+
+async def _delete_unused(client: Client, connector: str) -> None:
+    """Who owns the connector hears a little later that the pipeline is gone."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await client.delete(f"/api/connectors/{connector}")
+                return
+            except ApiError as refused:
+                if refused.code != "connector-in-use":
+                    raise
+
+
 @pytest.mark.parametrize("taken", ["renamed", "deleted", "another"])
 async def test_a_pipeline_is_put_back_whatever_became_of_its_connector(
     client: Client, environment: dict[str, str], taken: str
@@ -158,7 +208,7 @@ async def test_a_pipeline_is_put_back_whatever_became_of_its_connector(
     used = (await client.get("/api/pipelines/there"))["sources"]["s"]["connector"]
     await client.delete("/api/pipelines/there")
     if taken == "deleted":
-        await client.delete(f"/api/connectors/{used}")
+        await _delete_unused(client, used)
     else:
         await client.patch(f"/api/connectors/{used}", {"name": f"{used}-{taken}"})
     if taken == "another":

@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 import schemathesis
+from schemathesis.generation.meta import TestPhase
 
 THERE: dict[str, str] = json.loads(os.environ["CONTRACT_THERE"])
 """Path parameter → the name of something that is there: calls must get past 404."""
@@ -15,6 +16,9 @@ THERE: dict[str, str] = json.loads(os.environ["CONTRACT_THERE"])
 MADE: dict[str, Any] = json.loads(os.environ["CONTRACT_MADE"])
 """Path → the body that makes it, for what a generated call may have deleted or renamed."""
 
+
+BODIES: dict[str, Any] = json.loads(os.environ["CONTRACT_BODIES"])
+"""Path → a right body, of which a sequence of calls makes something to go on with."""
 
 PIPELINES = "/api/pipelines"
 
@@ -47,6 +51,8 @@ def map_headers(ctx: schemathesis.HookContext, headers: dict[str, Any] | None) -
 @schemathesis.hook
 def before_call(ctx: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
     """Put back what an earlier call took away, and leave the administrator as it is: its tokens would end."""
+    if case.meta is not None and case.meta.phase.name == TestPhase.STATEFUL:
+        begin(case)
     if case.method.upper() in ("GET", "HEAD") or not case.path_parameters:
         return
     if str(case.path_parameters.get("user", "")).strip().lower() in ADMINISTRATOR:
@@ -54,6 +60,16 @@ def before_call(ctx: schemathesis.HookContext, case: schemathesis.Case[Any], kwa
     for path in MADE:
         if case.path.startswith(path):
             put_back(path)
+
+
+def begin(case: schemathesis.Case[Any]) -> None:
+    """What makes something in a sequence of calls makes it, by a new name: a body that is made up is refused."""
+    body = BODIES.get(case.operation.path)
+    if case.method.upper() == "POST" and body is not None:
+        new = uuid.uuid4()
+        named = {"name": f"made-{new}", "email": f"{new}@example.org"}
+        case.body = {**body, **{name: value for name, value in named.items() if name in body}}
+        case.headers.pop("Idempotency-Key", None)  # it may be that of another body
 
 
 def put_back(path: str) -> None:
