@@ -123,6 +123,25 @@ async def test_every_count_is_that_of_a_run_that_was_not_disturbed(
 
 
 @pytest.mark.parametrize("place", ["here", "elsewhere"])
+@pytest.mark.parametrize("name", ["totals", "merged", "undecoded", "chunks"])
+async def test_whoever_only_asks_what_was_committed_is_told_every_count(
+    bench: Bench, orders: Fill, db: asyncpg.Connection, name: str, place: str
+) -> None:
+    """Of a run that was to be cancelled, or that has no attempt left."""
+    case = CASES[name]
+    await orders(100)
+    await prepare(bench, db, case)
+    undisturbed = told(await bench.run(job_of(bench, case)))
+    await prepare(bench, db, case)
+    job = job_of(bench, case)
+    with pytest.raises(Transient):
+        await bench.run_armed(job, "run.before_outcome")
+    folder = job.folder if place == "here" else f"{job.folder}-elsewhere"
+    asking = bench.again(job).model_copy(update={"folder": folder, "only_ask": True})
+    assert told(await bench.run(asking)) == undisturbed
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
 async def test_the_counts_of_every_stream_of_a_schema_are_too(
     bench: Bench, erp: asyncpg.Connection, place: str
 ) -> None:
