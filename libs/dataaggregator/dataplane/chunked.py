@@ -11,7 +11,6 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from dataaggregator.connector.destination import Begun
 from dataaggregator.connector.source import OrderedSource, Source
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.dataplane.batch import Cursor
@@ -130,13 +129,8 @@ class ChunkedRunner(Runner):
             self._tell_changes(load, await load.prepare(schemas[load.definition.input]))
             begun = await load.begin()
         if load.request.chunk:
-            return self._behind_the_last(load, begun)
+            return dict(begun.cursors)
         return go_on_from(self._job, load.name, load.request, begun)
-
-    def _behind_the_last(self, load: Load, begun: Begun) -> dict[str, Cursor]:
-        told = self._committed.extract.cursors if self._committed.extract is not None else {}
-        known = {key: Cursor.from_json(cursor) for key, cursor in told.items()} | dict(begun.cursors)
-        return {key: cursor for key, cursor in known.items() if key in load.request.source_streams}
 
     async def _cut(self, reading: Pass, source: OrderedSource, came_from: Mapping[str, Cursor]) -> bool:
         """Have no more read than one chunk; True when nothing lies behind it.

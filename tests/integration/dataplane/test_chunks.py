@@ -183,38 +183,6 @@ async def test_too_many_rejected_rows_of_all_chunks_so_far_commit_no_more(
     assert [entry.count for entry in outcome.quarantine if not entry.destinations] == [30]
 
 
-async def test_rows_that_come_in_meanwhile_are_left_to_the_next_run(
-    bench: Bench, orders: Fill, db: asyncpg.Connection
-) -> None:
-    await orders(ROWS)
-    await db.execute(
-        f"""CREATE TABLE target (LIKE orders);
-        CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
-            INSERT INTO orders SELECT m + n, 1, 1, null, now()
-                FROM generate_series(1, {CHUNK}) n, (SELECT max(id) AS m FROM orders) x WHERE m < {2 * ROWS};
-            RETURN NULL; END';
-        CREATE TRIGGER more AFTER INSERT ON target FOR EACH STATEMENT EXECUTE FUNCTION more()"""
-    )
-    assert succeeded(await bench.run(bench.job(SINCE, [TO]))).counts.rows_read == ROWS
-
-
-async def test_late_rows_are_merged_also_where_an_attempt_died_in_between(
-    bench: Bench, orders: Fill, db: asyncpg.Connection
-) -> None:
-    await orders(5_000)
-    source = {"orders": SINCE["orders"] | {"cursor_field": "placed_at", "lateness": "10m"}}
-    job = bench.job(source, [MERGE | {"chunk_rows": 1_000}])
-    with pytest.raises(Transient):
-        await bench.run_armed(job, "chunk.recorded:3")
-    # 5 minutes below the cursor that is committed, which is the time of row 3000
-    await db.execute(
-        "INSERT INTO orders SELECT 9999, 1, 1, 'late', placed_at - interval '5m' FROM orders WHERE id = 3000"
-    )
-    outcome = succeeded(await bench.run(bench.again(job)))
-    assert outcome.counts.rows_read == 5_000 + 601
-    assert await digest(db, "target") == await digest(db, "orders")
-
-
 async def test_a_full_refresh_merges_in_chunks_and_replaces_in_one(
     bench: Bench, orders: Fill, db: asyncpg.Connection
 ) -> None:
