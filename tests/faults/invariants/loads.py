@@ -71,6 +71,7 @@ def check_ledger(ledger: Json) -> None:
         if stage.get("marked") is not None:
             parts += receipt["deleted"]
         assert receipt["committed"] == parts, f"I2: {receipt}"
+        assert not receipt["committed"] or (stage["bytes"] and stage["batches"]), f"I2: counts are lost: {stage}"
 
 
 async def check_ledgers(connection: Connection) -> None:
