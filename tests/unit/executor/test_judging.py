@@ -1,7 +1,7 @@
 """What an attempt makes of a run process's last words, or of there being none."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -9,7 +9,7 @@ from dataaggregator.contracts.ledger import Ledger
 from dataaggregator.contracts.run import DestinationOutcome, RunCounts
 from dataaggregator.dataplane.job import RunJob, RunOutcome
 from dataaggregator.ids import new_id
-from services.executor.attempt import Attempt, AttemptDoors, AttemptLimits, Stop
+from services.executor.attempt import ASKED_TO_STOP, Attempt, AttemptDoors, AttemptLimits, Stop
 from services.executor.commands import run_error
 from services.executor.domain import CANCELLED, End, Ending, Status
 from services.executor.room import Memory, Room
@@ -36,6 +36,40 @@ def test_a_commit_that_nobody_could_ask_about_is_a_loss_not_a_failure() -> None:
         destinations=(destination,),
     )
     assert attempt()._judge(outcome).end is End.LOST
+
+
+@pytest.mark.parametrize("status", ["succeeded", "cancelled", "failed"])
+def test_what_the_run_process_told_counts_more_than_the_wish_to_stop(
+    status: Literal["succeeded", "cancelled", "failed"],
+) -> None:
+    """It may have committed, or written down whole chunks, before it heard of that."""
+    stopped = attempt()
+    stopped._begun = True
+    stopped.stop(Stop.CANCEL)
+    outcome = RunOutcome(status=status, ledger=Ledger(run_id=new_id(), balanced=True), counts=RunCounts())
+    ended = stopped._judge(outcome)
+    assert (ended.end, ended.outcome, ended.ending) == (End(status), outcome, None)
+
+
+async def test_a_run_process_is_asked_once_to_cancel_and_has_its_time_for_what_it_is_at() -> None:
+    asked: list[str] = []
+
+    class Asked:
+        async def cancel(self) -> None:
+            asked.append("the process")
+
+        def tell(self, level: str, message: str) -> None:
+            asked.append(message)
+
+    at_work: Any = Asked()
+    stopped = Attempt(RUN, at_work, at_work, AttemptLimits(600.0, cancel_grace_seconds=60.0))
+    stopped._process = at_work
+    assert [await stopped._has_to_end(Stop.CANCEL) for _ in range(3)] == [False] * 3
+    assert asked == [ASKED_TO_STOP, "the process"]
+    assert await stopped._has_to_end(Stop.STALL)
+    assert stopped._asked_at is not None
+    stopped._asked_at -= 60.0
+    assert await stopped._has_to_end(Stop.CANCEL)
 
 
 @pytest.mark.parametrize(
