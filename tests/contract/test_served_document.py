@@ -189,6 +189,8 @@ async def test_nor_does_any_call_of_a_sequence_that_follows_the_links(
     followed = re.search(r"API Links: +(\d+) covered", told)
     assert followed, told
     assert int(followed[1]) >= LINKS, told
+    lists = [await client.get(f"/api/{kind}", limit=500) for kind in ("connectors", "webhooks", "pipelines")]
+    assert any(one["name"].startswith("made-") for page in lists for one in page["items"]), told
 
 
 async def test_whatever_begins_a_sequence_has_a_right_body_to_begin_with(client: Client) -> None:
