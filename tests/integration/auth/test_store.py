@@ -41,7 +41,7 @@ async def test_many_who_append_to_the_audit_at_once_make_one_chain(database: Dat
     async def append(number: int) -> None:
         async with database.platform() as tx:
             last = link(await store.last_link(tx, workspace), b"entry %d" % number)
-            await store.add(tx, [Entry(workspace, datetime.now(UTC), last, (None,) * 6)])
+            await store.add(tx, [Entry(workspace, datetime.now(UTC), last, (None,) * 7)])
 
     await asyncio.gather(*(append(number) for number in range(12)))
     assert await _chain(database, workspace) == (12, None)
