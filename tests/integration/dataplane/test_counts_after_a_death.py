@@ -106,12 +106,8 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("death", PLACES, ids=", ".join)
-async def test_every_count_is_that_of_a_run_that_was_not_disturbed(
-    bench: Bench, orders: Fill, db: asyncpg.Connection, death: tuple[str, str, str]
-) -> None:
-    case, (failpoint, place) = CASES[death[0]], death[1:]
-    await orders(100)
+async def died(bench: Bench, db: asyncpg.Connection, case: Case, failpoint: str, place: str) -> tuple[Any, RunJob]:
+    """What a run that was not disturbed tells, and the attempt after one that died, in its folder or in another."""
     await prepare(bench, db, case)
     undisturbed = told(await bench.run(job_of(bench, case)))
     await prepare(bench, db, case)
@@ -119,7 +115,17 @@ async def test_every_count_is_that_of_a_run_that_was_not_disturbed(
     with pytest.raises(Transient):
         await bench.run_armed(job, failpoint)
     folder = job.folder if place == "here" else f"{job.folder}-elsewhere"
-    assert told(await bench.run(bench.again(job).model_copy(update={"folder": folder}))) == undisturbed
+    return undisturbed, bench.again(job).model_copy(update={"folder": folder})
+
+
+@pytest.mark.parametrize("death", PLACES, ids=", ".join)
+async def test_every_count_is_that_of_a_run_that_was_not_disturbed(
+    bench: Bench, orders: Fill, db: asyncpg.Connection, death: tuple[str, str, str]
+) -> None:
+    case, (failpoint, place) = CASES[death[0]], death[1:]
+    await orders(100)
+    undisturbed, again = await died(bench, db, case, failpoint, place)
+    assert told(await bench.run(again)) == undisturbed
 
 
 @pytest.mark.parametrize("place", ["here", "elsewhere"])
@@ -130,14 +136,8 @@ async def test_whoever_only_asks_what_was_committed_is_told_every_count(
     """Of a run that was to be cancelled, or that has no attempt left."""
     case = CASES[name]
     await orders(100)
-    await prepare(bench, db, case)
-    undisturbed = told(await bench.run(job_of(bench, case)))
-    await prepare(bench, db, case)
-    job = job_of(bench, case)
-    with pytest.raises(Transient):
-        await bench.run_armed(job, "run.before_outcome")
-    folder = job.folder if place == "here" else f"{job.folder}-elsewhere"
-    asking = bench.again(job).model_copy(update={"folder": folder, "only_ask": True})
+    undisturbed, again = await died(bench, db, case, "run.before_outcome", place)
+    asking = again.model_copy(update={"only_ask": True})
     assert told(await bench.run(asking)) == undisturbed
 
 
