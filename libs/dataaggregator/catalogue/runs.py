@@ -62,7 +62,7 @@ RUNS: dict[str, Entry] = {
         "Derive a boolean from the words of that field in a step, and give delete_when its name.",
     ),
     "destination-altered": Entry(
-        "The table was altered as the load began",
+        "The table was altered while it was loaded",
         "Nothing needs doing: nothing was committed and the run is tried again with the columns as they are now.",
     ),
     "destination-locked": Entry(

@@ -260,7 +260,7 @@ class PostgresDestination:
         being altered: what it is now it was for all of them."""
         if loading.there is not None and not same(loading.columns, loading.there.marks, marks):
             raise Transient(
-                "destination-altered", f"The columns of {loading.request.stream} were altered as the load began."
+                "destination-altered", f"The columns of {loading.request.stream} were altered while it was loaded."
             )
 
     async def _finish(self, loading: Loading) -> Counts:

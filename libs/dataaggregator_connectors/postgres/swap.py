@@ -138,7 +138,7 @@ async def take_place(connection: Connection, table: Table, beside: Table) -> int
     names = [table.sql, beside.sql]
     indexes = await connection.fetch(INDEXES, *names)
     if any(row["made"] is None or row["name"] is None for row in indexes):
-        raise Transient("destination-altered", f"The indexes of {table} were altered as the load began.")
+        raise Transient("destination-altered", f"The indexes of {table} were altered while it was loaded.")
     identities = await connection.fetch(IDENTITIES, *names)
     for row in await connection.fetch(CARRIED, *names):
         await connection.execute(row["statement"])
