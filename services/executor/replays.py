@@ -57,7 +57,8 @@ class _Found:
     parent: Run
     entries: Sequence[StoredEntry]
     earlier: Sequence[Earlier]
-    written_since: bool
+    written_since: Sequence[str]
+    """Streams of the pipeline with rows that came later."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Replays:
         fields = _fields(found.entries, await self.files.work(partial(rejected.types_of, files, entries)))
         made = _made(found.parent, asked, entries, fields)
         if found.written_since and not asked.replay.overwrite:
-            _must_not_overwrite(made)
+            _must_not_overwrite(made, entries[0], found.written_since)
         covering, overlapping = _unsure(found.earlier, entries)
         rows = ReplayedRows(
             source=made.source,
@@ -114,7 +115,7 @@ class Replays:
             rejected.must_be_kept(run, self.retention_days)
             entries = await quarantine.list_entries(tx, workspace, parent, Chosen(wish.stage, wish.rule))
             earlier = await replays.list_unsuccessful(tx, run, run_id)
-            return _Found(run, entries, earlier, await replays.has_written_since(tx, run))
+            return _Found(run, entries, earlier, await replays.list_written_since(tx, run))
 
 
 def _unsure(earlier: Sequence[Earlier], entries: Sequence[StoredEntry]) -> tuple[tuple[UUID, ...], tuple[UUID, ...]]:
@@ -179,8 +180,11 @@ def _made(parent: Run, asked: ReplayAsked, entries: Sequence[StoredEntry], field
     return replayed_at(before, after, (known.index(lacking[0]), names.index(lacking[0])))
 
 
-def _must_not_overwrite(made: Replayed) -> None:
+def _must_not_overwrite(made: Replayed, entry: StoredEntry, since: Sequence[str]) -> None:
+    """Of a whole schema only the row's own stream counts; a plain pipeline may have had another name for its table."""
     merged = [one.stream for one in made.definition.destinations if one.write == "merge" and one.version_field is None]
+    if entry.replicated is not None:
+        merged = [stream for stream in merged if stream in since]
     if merged:
         raise Conflict(
             "replay-overwrites",

@@ -46,19 +46,21 @@ async def list_unsuccessful(tx: Connection, parent: Run, replay: UUID | None) ->
     return [Earlier(row["run_id"], Replay.model_validate(row["replay"])) for row in rows]
 
 
-async def has_written_since(tx: Connection, parent: Run) -> bool:
-    """Whether a run of the pipeline that came later has committed anything; its own replays bring rows as old."""
-    found: bool = await tx.fetchval(
-        """SELECT EXISTS (
-               SELECT 1 FROM executor.runs r JOIN executor.attempts a USING (run_id)
-               WHERE r.pipeline_id = $1 AND r.workspace_id = $2 AND r.started_at > $3
-                   AND r.replay_of IS DISTINCT FROM $4 AND json_array_length(a.ledger -> 'receipts') > 0)""",
+async def list_written_since(tx: Connection, parent: Run) -> list[str]:
+    """Streams in which a run of the pipeline that came later has changed a row; its own replays bring rows as old."""
+    rows = await tx.fetch(
+        """SELECT DISTINCT receipt ->> 'stream' AS stream
+           FROM executor.runs r JOIN executor.attempts a USING (run_id),
+               json_array_elements(a.ledger -> 'receipts') receipt
+           WHERE r.pipeline_id = $1 AND r.workspace_id = $2 AND r.started_at > $3 AND r.replay_of IS DISTINCT FROM $4
+               AND ((receipt ->> 'committed')::bigint > (receipt ->> 'unchanged')::bigint
+                    OR (receipt ->> 'deleted')::bigint > 0)""",
         parent.pipeline_id,
         parent.workspace_id,
         parent.started_at,
         parent.run_id,
     )
-    return found
+    return [row["stream"] for row in rows]
 
 
 async def save_replayed(tx: Connection, run: Run, asked: Replaying, destinations: Sequence[str]) -> None:
