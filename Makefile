@@ -96,8 +96,8 @@ test-faults: $(READY_DEV) ## the whole count of kills and cuts, each printing it
 test-security: $(READY_DEV) ## the whole matrix of attacks: sandbox, addresses, tokens, names, secrets (up to an hour)
 	@PYTHONDONTWRITEBYTECODE= SECURITY=all $(BIN)/python -m pytest $(WORKERS) -m security tests
 
-test-contract: $(READY_DEV) ## the served document against the running platform, 100 made-up calls an operation
-	@CONTRACT=all $(BIN)/python -m pytest tests/contract/test_served_document.py
+test-contract: $(READY_DEV) ## the served document against the running platform: 100 made-up calls an operation, sequences along its links
+	@CONTRACT=all $(BIN)/python -m pytest tests/contract/test_served_document.py tests/contract/test_served_sequences.py
 
 test-compose: $(READY_DEV) ## docker-compose.yml for real: an engine of its own, the demo's jobs, no trace left (root; minutes)
 	@COMPOSE=1 $(BIN)/python -m pytest tests/compose
