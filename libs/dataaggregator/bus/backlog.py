@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from dataaggregator.bus.relay import KNOWN
+from dataaggregator.contracts.envelope import MESSAGES
 from dataaggregator.db import Connection, quote
 
 KEEP_PUBLISHED_SECONDS = 86_400.0
 KEEP_INBOX_SECONDS = 30 * 86_400.0
 SWEPT_AT_ONCE = 5_000
+ENDS = [name for name, message in MESSAGES.items() if message.ends]
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,40 @@ async def backlog(tx: Connection, schema: str) -> Backlog:
 
 
 async def sweep(tx: Connection, schema: str) -> int:
-    """Remove some published outbox rows older than a day and inbox rows older than 30; returns how many."""
-    published = await _remove(tx, quote(schema, "outbox"), ("id", "published_at"), KEEP_PUBLISHED_SECONDS)
-    return published + await _remove(tx, quote(schema, "inbox"), ("event_id", "applied_at"), KEEP_INBOX_SECONDS)
+    """Remove some published outbox rows older than a day and inbox rows older than 30; returns how many.
 
-
-async def _remove(tx: Connection, table: str, columns: tuple[str, str], keep_seconds: float) -> int:
-    key, time = columns
-    done = await tx.execute(
-        f"""DELETE FROM {table} WHERE {key} IN (
-                SELECT {key} FROM {table} WHERE {time} < clock_timestamp() - make_interval(secs => $1) LIMIT $2)""",
-        keep_seconds,
+    What counted the events of a subject goes with the row of the one that ended it, said or heard here.
+    """
+    name = quote(schema)
+    published: int = await tx.fetchval(
+        f"""WITH {_gone(f"{name}.outbox", "id", "published_at")}, said AS (
+                DELETE FROM {name}.subject_sequences s USING ended
+                WHERE s.source = ended.source AND s.subject = ended.subject)
+            SELECT count(*) FROM gone""",
+        KEEP_PUBLISHED_SECONDS,
         SWEPT_AT_ONCE,
+        ENDS,
     )
-    return int(done.split()[-1])
+    applied: int = await tx.fetchval(
+        f"""WITH {_gone(f"{name}.inbox", "event_id", "applied_at")}, heard AS (
+                DELETE FROM {name}.subject_positions p USING ended
+                WHERE p.source = ended.source AND p.subject = ended.subject
+            ), said AS (
+                DELETE FROM {name}.subject_sequences s USING ended WHERE s.source = $4 AND s.subject = ended.subject)
+            SELECT count(*) FROM gone""",
+        KEEP_INBOX_SECONDS,
+        SWEPT_AT_ONCE,
+        ENDS,
+        schema,
+    )
+    return published + applied
+
+
+def _gone(table: str, key: str, time: str) -> str:
+    """Some rows of a table that are too old, removed, and the subjects that ended by them."""
+    return f"""gone AS (
+            DELETE FROM {table} WHERE {key} IN (
+                SELECT {key} FROM {table} WHERE {time} < clock_timestamp() - make_interval(secs => $1) LIMIT $2)
+            RETURNING source, subject, type
+        ), ended AS (
+            SELECT DISTINCT source, subject FROM gone WHERE type = ANY($3))"""

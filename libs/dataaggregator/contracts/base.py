@@ -26,13 +26,15 @@ class Message(Told):
     """The data of one kind of event. `event_type` is its name on the bus and never derived from the class name.
 
     `said_by` is the one service that says it ('' for any); `channel` says which exchange it goes to; an ephemeral
-    message is published without outbox and may be lost.
+    message is published without outbox and may be lost. After one that `ends` it nothing is said of its subject: what
+    counts its events may be forgotten.
     """
 
     event_type: ClassVar[str]
     said_by: ClassVar[str]
     channel: ClassVar[Channel] = "public"
     ephemeral: ClassVar[bool] = False
+    ends: ClassVar[bool] = False
 
 
 def _aware(value: datetime) -> datetime:

@@ -58,6 +58,7 @@ class ConnectorDeleted(Message):
 
     event_type: ClassVar[str] = "connector.deleted.v1"
     said_by: ClassVar[str] = "connectors"
+    ends: ClassVar[bool] = True
     connector_id: UUID
     name: str
 

@@ -56,6 +56,7 @@ class AuditEntry(Message):
     event_type: ClassVar[str] = "audit.entry.v1"
     said_by: ClassVar[str] = ""
     channel: ClassVar[Channel] = "internal"
+    ends: ClassVar[bool] = True
     entry_id: UUID
     service: str
     action: str

@@ -252,6 +252,7 @@ class PipelineDeleted(_PipelineChanged):
 
     event_type: ClassVar[str] = "pipeline.deleted.v1"
     said_by: ClassVar[str] = "scheduler"
+    ends: ClassVar[bool] = True
 
 
 class PipelinePaused(_PipelineChanged):

@@ -153,6 +153,7 @@ class RunCancelRequested(_AboutRun):
 class RunEnded(_AboutRun):
     """What the four ends of a run say; an ended run never changes."""
 
+    ends: ClassVar[bool] = True
     attempt: Attempt
     started_at: Time | None = None
     finished_at: Time
@@ -196,4 +197,5 @@ class RunSkipped(_AboutRun):
 
     event_type: ClassVar[str] = "run.skipped.v1"
     said_by: ClassVar[str] = "scheduler"
+    ends: ClassVar[bool] = True
     reason: str
