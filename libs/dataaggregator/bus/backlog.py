@@ -74,10 +74,13 @@ async def sweep(tx: Connection, schema: str) -> int:
 
 
 def _gone(table: str, key: str, time: str) -> str:
-    """Some rows of a table that are too old, removed, and the subjects that ended by them."""
+    """Some rows of a table that are too old, removed, and the subjects that ended by them.
+
+    Whether they are is asked again of a row that changes meanwhile, such as one that is to be published again.
+    """
+    old = f"{time} < clock_timestamp() - make_interval(secs => $1)"
     return f"""gone AS (
-            DELETE FROM {table} WHERE {key} IN (
-                SELECT {key} FROM {table} WHERE {time} < clock_timestamp() - make_interval(secs => $1) LIMIT $2)
+            DELETE FROM {table} WHERE {old} AND {key} IN (SELECT {key} FROM {table} WHERE {old} LIMIT $2)
             RETURNING source, subject, type
         ), ended AS (
             SELECT DISTINCT source, subject FROM gone WHERE type = ANY($3))"""

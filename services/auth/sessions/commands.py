@@ -23,16 +23,21 @@ from services.auth.passwords.hashing import Passwords
 
 from . import store
 from .domain import (
+    SEAL_BYTES,
+    SPENT_KEPT_SECONDS,
     Account,
     Family,
     Grant,
     Lives,
     RefreshToken,
     Use,
+    claimed_family,
     claims,
     digest,
-    first_token,
+    first_secret,
+    forgotten,
     judge,
+    marked,
     successor,
 )
 from .revoking import revoke_family
@@ -104,8 +109,9 @@ class Sessions:
         self, tx: Connection, account: Account, actor: Actor, detail: dict[str, Any], now: datetime, *, browser: bool
     ) -> Pair:
         """A login of an account that is locked, whichever way it was proved; `detail` is for the audit."""
-        token = first_token()
-        family = self._lives.prolonged(Family(new_id(), account.id, now, now, None, browser), now)
+        seal = None if browser else secrets.token_bytes(SEAL_BYTES)
+        family = self._lives.prolonged(Family(new_id(), account.id, now, now, None, browser, seal), now)
+        token = marked(family, first_secret())
         await store.add_family(tx, family)
         await store.add_token(tx, _new(token, family), now)
         who = Actor(account.id, account.email, actor.address, actor.request_id)
@@ -116,16 +122,18 @@ class Sessions:
     async def refresh(self, token: str) -> Pair:
         """The next pair of a family; raises Unauthenticated `refresh-invalid`, or `refresh-reused` for a stolen one."""
         async with self._database.platform() as tx:
-            account = await store.lock_bearer(tx, digest(token))
-            stored = await store.lock_token(tx, digest(token))
+            account, stored = await _presented(tx, token)
             now = self._clock.now()  # under the locks: later than any revocation that has been written down
             use = Use.ENDED if stored is None else judge(stored, self._lives, now)
             if stored is None or account is None or not account.active or use is Use.ENDED or stored.family.browser:
                 raise Unauthenticated("refresh-invalid", "The refresh token is not valid any more; log in again.")
             if use is not Use.REUSE:
-                following, family = successor(self._successor, token, stored.nonce), stored.family
+                secret, family = successor(self._successor, token, stored.nonce), stored.family
+                following = marked(family, secret)
                 if use is Use.ROTATE:
                     family = await self._rotate(tx, stored, following, now)
+                elif not await store.is_stored(tx, digest(following)):
+                    following = secret  # it was given by a version that did not mark
                 return await self._pair(tx, account, family, following, now)
             revocation = await self._end(tx, stored.family, account.workspace_id, "reused", now)
         await self._revocations.revoke(revocation)
@@ -152,8 +160,7 @@ class Sessions:
     async def logout(self, token: str, actor: Actor) -> None:
         """End the family and its access tokens at once; a token that is unknown or ended changes nothing."""
         async with self._database.platform() as tx:
-            account = await store.lock_bearer(tx, digest(token))
-            stored = await store.lock_token(tx, digest(token))
+            account, stored = await _presented(tx, token)
             now = self._clock.now()
             if stored is None or account is None or stored.family.revoked_at is not None:
                 return
@@ -181,9 +188,10 @@ class Sessions:
 
     async def forget_outlived(self) -> None:
         """Remove rows that can no longer change any answer."""
-        now = self._clock.now()
-        async with self._database.platform() as tx:
-            await store.remove_outlived(tx, now, now - timedelta(seconds=self._throttle.seconds))
+        now, more = self._clock.now(), True
+        while more:
+            async with self._database.platform() as tx:
+                more = await store.remove_outlived(tx, now, now - timedelta(seconds=self._throttle.seconds))
 
     async def _fail(self, email: str, account: Account | None, reason: str, actor: Actor) -> NoReturn:
         now = self._clock.now()
@@ -219,6 +227,7 @@ class Sessions:
     async def _rotate(self, tx: Connection, spent: RefreshToken, following: str, now: datetime) -> Family:
         await store.spend_token(tx, spent.digest, now)
         await store.add_token(tx, _new(following, spent.family), now)
+        await store.remove_spent(tx, spent.family.id, now - timedelta(seconds=SPENT_KEPT_SECONDS))
         return await self._prolong(tx, spent.family, now)
 
     async def _prolong(self, tx: Connection, family: Family, now: datetime) -> Family:
@@ -245,4 +254,15 @@ class Sessions:
 
 
 def _new(token: str, family: Family) -> RefreshToken:
-    return RefreshToken(digest(token), family, secrets.token_bytes(NONCE_BYTES), None)
+    return RefreshToken(digest(token), family, secrets.token_bytes(NONCE_BYTES), None, family.seal is not None)
+
+
+async def _presented(tx: Connection, token: str) -> tuple[Account | None, RefreshToken | None]:
+    """Whose refresh token this is and how it stands, both locked; known by its mark where its row is gone."""
+    account = await store.lock_bearer(tx, digest(token))
+    stored = await store.lock_token(tx, digest(token))
+    if stored is None and (claimed := claimed_family(token)) is not None:
+        account = await store.lock_owner(tx, claimed)
+        family = await store.lock_family(tx, claimed)
+        stored = None if family is None else forgotten(family, token)
+    return account, stored

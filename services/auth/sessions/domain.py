@@ -1,6 +1,7 @@
 """Session domain: what a refresh token may still do, and what an access token says. Pure."""
 
 import base64
+import binascii
 import hashlib
 import hmac
 import secrets
@@ -11,6 +12,9 @@ from enum import StrEnum
 from uuid import UUID
 
 GRACE_SECONDS = 30
+# Far longer than the grace, and than the clocks of two replicas differ.
+SPENT_KEPT_SECONDS = 300
+SEAL_BYTES = MARK_BYTES = 16
 ISSUER = "dataaggregator"
 AUDIENCE = "dataaggregator"
 
@@ -43,6 +47,7 @@ class Family:
     expires_at: datetime
     revoked_at: datetime | None
     browser: bool = False  # its one token is in a cookie, and stays the same
+    seal: bytes | None = None  # what its tokens are marked with; of a login that began before there were marks none
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class RefreshToken:
     family: Family
     nonce: bytes
     spent_at: datetime | None
+    marked: bool = False  # so that its row is not needed to know it again
 
 
 class Use(StrEnum):
@@ -90,17 +96,50 @@ def judge(token: RefreshToken, lives: Lives, now: datetime) -> Use:
     return Use.REUSE
 
 
-def first_token() -> str:
+def first_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
 def successor(key: bytes, token: str, nonce: bytes) -> str:
-    """The token after `token`: derived, so that the grace can repeat it though nobody stored it.
+    """The secret of the token after `token`: derived, so that the grace can repeat it though nobody stored it.
 
     Neither the database (nonce) nor the key alone is enough to foresee it.
     """
     mac = hmac.new(key, nonce + token.encode(), hashlib.sha256).digest()
-    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+    return _text(mac)
+
+
+def marked(family: Family, secret: str) -> str:
+    """The token of this secret: it tells of which login it is, and that it was given out, without any row of its own.
+
+    The mark opens nothing: only the digest of the whole token that is stored does.
+    """
+    return secret if family.seal is None else f"{secret}.{_text(family.id.bytes + _mark(family.seal, secret))}"
+
+
+def claimed_family(token: str) -> UUID | None:
+    """The login that a token says it is of, where it says so."""
+    try:
+        said = base64.b64decode(f"{token.partition('.')[2]}=", altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    return UUID(bytes=said[:16]) if len(said) == 16 + MARK_BYTES else None
+
+
+def forgotten(family: Family, token: str) -> RefreshToken | None:
+    """The token of a family whose row is gone, which it was spent long before; None if it never was one."""
+    secret, dot, _ = token.partition(".")
+    if not dot or family.seal is None or not hmac.compare_digest(marked(family, secret).encode(), token.encode()):
+        return None
+    return RefreshToken(digest(token), family, b"", family.begun_at, marked=True)
+
+
+def _mark(seal: bytes, secret: str) -> bytes:
+    return hmac.new(seal, secret.encode(), hashlib.sha256).digest()[:MARK_BYTES]
+
+
+def _text(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
 def digest(token: str) -> bytes:

@@ -1,12 +1,19 @@
 """Session store: all SQL over accounts at login, token families, refresh tokens, attempts and revocations."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from dataaggregator.db import Connection
 from dataaggregator.revocations import Revocation
 
 from .domain import Account, Bucket, Family, Membership, RefreshToken, email_key
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+FAMILY = "f.id, f.user_id, f.created_at AS begun_at, f.expires_at, f.revoked_at, f.browser, f.seal"
+REMOVED_AT_ONCE = 1_000
 
 
 async def find_account(tx: Connection, email: str) -> Account | None:
@@ -70,22 +77,25 @@ async def save_bucket(tx: Connection, account: bytes, bucket: Bucket) -> None:
 
 async def add_family(tx: Connection, family: Family) -> None:
     await tx.execute(
-        "INSERT INTO auth.token_families (id, user_id, created_at, expires_at, browser) VALUES ($1, $2, $3, $4, $5)",
+        """INSERT INTO auth.token_families (id, user_id, created_at, expires_at, browser, seal)
+           VALUES ($1, $2, $3, $4, $5, $6)""",
         family.id,
         family.user_id,
         family.begun_at,
         family.expires_at,
         family.browser,
+        family.seal,
     )
 
 
 async def add_token(tx: Connection, token: RefreshToken, now: datetime) -> None:
     await tx.execute(
-        "INSERT INTO auth.refresh_tokens (digest, family_id, nonce, issued_at) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO auth.refresh_tokens (digest, family_id, nonce, issued_at, marked) VALUES ($1, $2, $3, $4, $5)",
         token.digest,
         token.family.id,
         token.nonce,
         now,
+        token.marked,
     )
 
 
@@ -103,22 +113,50 @@ async def lock_bearer(tx: Connection, digest: bytes) -> Account | None:
 async def lock_token(tx: Connection, digest: bytes) -> RefreshToken | None:
     """The refresh token with this digest; its whole family stands still until this transaction ends."""
     row = await tx.fetchrow(
-        """SELECT t.digest, t.nonce, t.spent_at, f.id, f.user_id, f.created_at AS begun_at, f.expires_at, f.revoked_at,
-                  f.browser
-           FROM auth.refresh_tokens t JOIN auth.token_families f ON f.id = t.family_id
-           WHERE t.digest = $1 FOR UPDATE""",
+        f"""SELECT t.digest, t.nonce, t.spent_at, t.marked, {FAMILY}
+            FROM auth.refresh_tokens t JOIN auth.token_families f ON f.id = t.family_id
+            WHERE t.digest = $1 FOR UPDATE""",
         digest,
     )
-    if row is None:
-        return None
-    family = Family(
-        **{name: row[name] for name in ("id", "user_id", "begun_at", "expires_at", "revoked_at", "browser")}
+    return (
+        None if row is None else RefreshToken(row["digest"], _family(row), row["nonce"], row["spent_at"], row["marked"])
     )
-    return RefreshToken(row["digest"], family, row["nonce"], row["spent_at"])
+
+
+async def lock_owner(tx: Connection, family_id: UUID) -> Account | None:
+    """The account whose login this is, locked: always before the login."""
+    row = await tx.fetchrow(
+        """SELECT u.id, u.workspace_id, u.email, u.password_hash, u.active
+           FROM auth.token_families f JOIN auth.users u ON u.id = f.user_id WHERE f.id = $1 FOR UPDATE OF u""",
+        family_id,
+    )
+    return Account(**dict(row)) if row else None
+
+
+async def lock_family(tx: Connection, family_id: UUID) -> Family | None:
+    row = await tx.fetchrow(f"SELECT {FAMILY} FROM auth.token_families f WHERE f.id = $1 FOR UPDATE", family_id)
+    return None if row is None else _family(row)
+
+
+async def is_stored(tx: Connection, digest: bytes) -> bool:
+    found: bool = await tx.fetchval("SELECT EXISTS (SELECT FROM auth.refresh_tokens WHERE digest = $1)", digest)
+    return found
+
+
+def _family(row: "Record") -> Family:
+    names = ("id", "user_id", "begun_at", "expires_at", "revoked_at", "browser", "seal")
+    return Family(**{name: row[name] for name in names})
 
 
 async def spend_token(tx: Connection, digest: bytes, now: datetime) -> None:
     await tx.execute("UPDATE auth.refresh_tokens SET spent_at = $2 WHERE digest = $1", digest, now)
+
+
+async def remove_spent(tx: Connection, family_id: UUID, before: datetime) -> None:
+    """Forget tokens of a family that were spent before this, and are known again by their mark."""
+    await tx.execute(
+        "DELETE FROM auth.refresh_tokens WHERE family_id = $1 AND marked AND spent_at < $2", family_id, before
+    )
 
 
 async def prolong_family(tx: Connection, family: Family) -> None:
@@ -175,8 +213,25 @@ async def list_revocations(tx: Connection, now: datetime, since: datetime | None
     return [Revocation(row["kind"], row["id"], row["revoked_at"], row["until"]) for row in rows]
 
 
-async def remove_outlived(tx: Connection, now: datetime, attempts_before: datetime) -> None:
-    """Forget what can no longer matter: ended families with their tokens, revocations, full buckets."""
-    await tx.execute("DELETE FROM auth.token_families WHERE expires_at <= $1", now)
-    await tx.execute("DELETE FROM auth.revocations WHERE until <= $1", now)
-    await tx.execute("DELETE FROM auth.login_attempts WHERE touched_at <= $1", attempts_before)
+async def remove_outlived(tx: Connection, now: datetime, attempts_before: datetime) -> bool:
+    """Forget some of what can no longer matter: ended families with their tokens, revocations, full buckets.
+
+    Says whether there may be more.
+    """
+    more = [
+        await _remove(tx, "token_families", "id", "expires_at", now),
+        await _remove(tx, "revocations", "(kind, id)", "until", now),
+        await _remove(tx, "login_attempts", "account", "touched_at", attempts_before),
+    ]
+    return any(more)
+
+
+async def _remove(tx: Connection, table: str, key: str, time: str, until: datetime) -> bool:
+    done = await tx.execute(
+        # The time twice: a row that is prolonged meanwhile is looked at again, and only the outer one is asked then.
+        f"""DELETE FROM auth.{table} WHERE {time} <= $1 AND {key} IN (
+                SELECT {key.strip("()")} FROM auth.{table} WHERE {time} <= $1 LIMIT $2)""",
+        until,
+        REMOVED_AT_ONCE,
+    )
+    return int(done.split()[-1]) == REMOVED_AT_ONCE

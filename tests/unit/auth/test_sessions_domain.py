@@ -86,3 +86,32 @@ def test_times_in_claims_are_exact_to_the_millisecond() -> None:
     said = domain.claims(grant, UUID(int=4), NOW + timedelta(milliseconds=123), 1800)
     assert said["iat"] == NOW.timestamp() + 0.123
     assert said["exp"] == int(NOW.timestamp()) + 1800
+
+
+SEALED = replace(FAMILY, seal=b"s" * 16)
+
+
+def test_a_marked_token_is_known_again_and_judged_a_theft() -> None:
+    given = domain.marked(SEALED, "secret")
+    assert domain.claimed_family(given) == SEALED.id
+    known = domain.forgotten(SEALED, given)
+    assert known is not None
+    assert domain.judge(known, LIVES, NOW + timedelta(seconds=30.1)) is domain.Use.REUSE
+    assert len(given) < 200  # what a call may carry
+
+
+def test_no_token_that_was_changed_or_made_up_is_known_again() -> None:
+    given = domain.marked(SEALED, "secret")
+    others = [replace(SEALED, seal=b"t" * 16), replace(SEALED, id=UUID(int=9)), replace(SEALED, seal=None)]
+    assert [domain.forgotten(family, given) for family in others] == [None] * 3
+    made_up = ["secret", "secret.", given[:-1], given + "A", "other" + given[6:], given.replace(".", ""), "é.é", "."]
+    assert [domain.forgotten(SEALED, token) for token in made_up] == [None] * len(made_up)
+
+
+def test_what_is_no_mark_claims_no_login() -> None:
+    for token in ("", "secret", "secret.", "secret.AAAA", "a.b.c", "é.é", "x" * 200, "secret." + "=" * 43):
+        assert domain.claimed_family(token) is None
+
+
+def test_without_a_seal_a_token_is_its_secret() -> None:
+    assert domain.marked(FAMILY, "secret") == "secret"
