@@ -79,6 +79,18 @@ class ListingSource(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class NarrowSource(Source, Protocol):
+    """A source that reads some columns (`columns` of the request) for less than all of them, and the same rows."""
+
+    async def narrow(self, request: ReadRequest) -> bool:
+        """Whether it does so with this stream or query: no row may depend on a column that is not asked for.
+
+        Where one that cannot be read is rejected by itself, its row would come through without it: then it is not so.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Cut:
     """Where a read may end, so that no value of the cursor is parted, and the highest value there is."""

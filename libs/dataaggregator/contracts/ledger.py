@@ -24,6 +24,7 @@ class LedgerStage(Told):
     """The counts of one stage; those that its kind does not have are null. `law` says what must hold, in words.
 
     `discarded_by` names the columns that a destination does not have, each with the rows that had a value there.
+    `columns` are those that were read of a source, where nothing needed the others; null is all of them.
     """
 
     stage: str
@@ -57,6 +58,7 @@ class LedgerStage(Told):
     marked: int | None = None
     bytes: int = 0
     batches: int = 0
+    columns: tuple[str, ...] | None = None
     duration_ms: int = 0
     law: str | None = None
     balanced: bool = True

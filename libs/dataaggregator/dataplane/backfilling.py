@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 
 import pyarrow as pa
 
-from dataaggregator.connector.source import Interval, IntervalSource, ReadRequest, Source, StreamInfo
+from dataaggregator.connector.source import Interval, IntervalSource, NarrowSource, ReadRequest, Source, StreamInfo
 from dataaggregator.contracts.pipeline import ResolvedSource
 from dataaggregator.dataplane.batch import Batch
 from dataaggregator.dataplane.job import BackfilledSlot
@@ -36,6 +36,9 @@ class RowsOfSlot:
 
     def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         return self._source.read_interval(request, self._interval)
+
+    async def narrow(self, request: ReadRequest) -> bool:
+        return isinstance(self._source, NarrowSource) and await self._source.narrow(request)
 
     async def close(self) -> None:
         await self._source.close()

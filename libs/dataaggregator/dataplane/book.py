@@ -44,7 +44,8 @@ class _Book:
         self.edges: list[LedgerEdge] = []
 
     def add_source(self, name: str, counted: Counted) -> None:
-        self.stages.append(trusted_stage(name, counted))
+        stage = trusted_stage(name, counted)
+        self.stages.append(stage.model_copy(update={"columns": self._tally.columns.get(name)}))
         self._set_aside(name, counted.rejected)
         self.producers[name] = Producer(name, counted.written)
 

@@ -86,6 +86,8 @@ class Flow:
         """Returns when every row is at its outlet; the first failure ends all."""
         for name, reader in self.readers.items():
             self.tally.sources[name] = Counted(reader.kind)
+            if reader.request.columns is not None:
+                self.tally.columns[name] = reader.request.columns
         for name in self.projections:
             self.tally.projections[name] = Counted("projection")
         async with asyncio.TaskGroup() as tasks:

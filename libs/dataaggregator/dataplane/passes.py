@@ -26,6 +26,7 @@ from dataaggregator.dataplane.failures import at
 from dataaggregator.dataplane.flow import STEPS, Flow, Outlet, Reader
 from dataaggregator.dataplane.job import RunJob
 from dataaggregator.dataplane.load import Load
+from dataaggregator.dataplane.narrowing import narrowed, of_columns
 from dataaggregator.dataplane.opening import without_parameters
 from dataaggregator.dataplane.projection import Projection
 from dataaggregator.dataplane.quarantine import FOLDER as QUARANTINE
@@ -34,7 +35,7 @@ from dataaggregator.dataplane.sandbox.host import Sandbox
 from dataaggregator.dataplane.spool import SpoolWriter
 from dataaggregator.dataplane.tally import Counted, Tally
 from dataaggregator.dataplane.warm import WarmSandbox
-from dataaggregator.errors import Permanent
+from dataaggregator.errors import Invalid, Permanent
 
 LONGEST_SHOWN = 200
 """Bytes of the values of a query's parameters in the name of its cursor; of longer ones it has the digest."""
@@ -80,20 +81,34 @@ class Pass:
         scene = self._scene
         if scene.plan.sandboxed:
             scene.sandboxes.warm()  # it starts while the sources are asked
+        whole: dict[str, pa.Schema] = {}
         for name in dict.fromkeys(node.source for node in scene.plan.sources):
             self.requests[name] = read_request(scene.job.definition.sources[name], scene.parameters)
             with at(name):
-                schema = await self._sources[name].schema(self.requests[name])
-            self._schemas |= {node.name: schema for node in scene.plan.sources if node.source == name}
+                whole[name] = await self._sources[name].schema(self.requests[name])
+        narrow = await narrowed(scene.plan, self._sources, self.requests, whole)
         with at(STEPS):
-            if scene.plan.sandboxed:
-                await self._bind_sandbox()
-            else:
-                for node in scene.plan.transforms:
-                    projection = Projection(node, self._schemas[node.inputs[0]])
-                    self._projections[node.name] = projection
-                    self._schemas[node.name] = projection.schema
+            try:
+                await self._bind_steps(whole, narrow)
+            except Invalid:
+                if not narrow:
+                    raise
+                await self._bind_steps(whole, {})  # what is wrong is told of all columns, if it is
         return self._schemas
+
+    async def _bind_steps(self, whole: Mapping[str, pa.Schema], narrow: Mapping[str, ReadRequest]) -> None:
+        """To the columns that are read."""
+        plan = self._scene.plan
+        reading = {**self.requests, **narrow}
+        self._schemas = {node.name: of_columns(whole[node.source], reading[node.source]) for node in plan.sources}
+        if plan.sandboxed:
+            await self._bind_sandbox()
+        else:
+            for node in plan.transforms:
+                projection = Projection(node, self._schemas[node.inputs[0]])
+                self._projections[node.name] = projection
+                self._schemas[node.name] = projection.schema
+        self.requests = reading
 
     async def _bind_sandbox(self) -> None:
         plan = self._scene.plan

@@ -33,6 +33,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.sources: dict[str, Counted] = {}
+        self.columns: dict[str, tuple[str, ...]] = {}
+        """By source, those it was asked for; it is not here if that was all of them."""
         self.projections: dict[str, Counted] = {}
         self.destinations: dict[str, Counted] = {}
         self.reported: dict[str, StageCounts] = {}

@@ -21,7 +21,7 @@ from dataaggregator_connectors.files.excel_reading import Sheet, infer_sheets, s
 from dataaggregator_connectors.files.finding import find, streams, there
 from dataaggregator_connectors.files.hive import Partitions
 from dataaggregator_connectors.files.json_reading import JsonFile
-from dataaggregator_connectors.files.names import compression_of, format_of, known, sheet_of
+from dataaggregator_connectors.files.names import compression_of, format_of, known, shape_of, sheet_of
 from dataaggregator_connectors.files.opening import Opening, opened
 from dataaggregator_connectors.files.roots import open_tree
 from dataaggregator_connectors.files.table_reading import rows_in, table_batches, table_schema
@@ -53,6 +53,11 @@ class FilesSource:
     async def schema(self, request: ReadRequest) -> pa.Schema:
         tree = await self._open()
         return await tree.work(lambda: self._reading(request)[0])
+
+    async def narrow(self, request: ReadRequest) -> bool:
+        """Parquet keeps columns apart. Of the others all is read in any case, and rows that do not fit are rejected."""
+        wished = self._config.format
+        return (shape_of(request.stream or "").form if wished == "auto" else wished) == "parquet"
 
     async def read(self, request: ReadRequest) -> AsyncGenerator[Batch]:
         await self._open()

@@ -27,6 +27,7 @@ from dataaggregator_connectors.postgres.sessions import Sessions
 from dataaggregator_connectors.postgres.sql import Table, parse_table, quote
 from dataaggregator_connectors.postgres.types import (
     ORDERED,
+    OWN,
     TABLES,
     Column,
     Looks,
@@ -116,6 +117,14 @@ class PostgresSource:
             await batches.aclose()
             self._readers.discard(reader)
             await reader.close()
+
+    async def narrow(self, request: ReadRequest) -> bool:
+        """Not a query, which is read as it is written, nor what another server gives: a file there may be refused row
+        by row."""
+        if request.query is not None:
+            return False
+        async with self._sessions.errand() as connection:
+            return (await self._all(connection, request))[1] in OWN
 
     async def copy_binary(self, request: ReadRequest) -> BinaryCopy:
         """The same read as PostgreSQL's binary COPY, for a destination that speaks it."""

@@ -204,6 +204,8 @@ FROM (SELECT to_regclass($1) AS oid) AS named LEFT JOIN pg_class c ON c.oid = na
 """
 TABLES = ("r", "p")
 """The kinds of pg_class that are tables."""
+OWN = (*TABLES, "v", "m")
+"""Those whose rows are the same ones whatever is selected of them: not a foreign table's."""
 FIRST_USER_OID = 16_384
 """Types below it come with PostgreSQL, have the same numbers everywhere and cannot be altered."""
 KNOWN_MOST = 256
