@@ -44,22 +44,26 @@ class UncertainError(Exception):
 
 
 def needed(plan: Plan, schemas: Mapping[str, pa.Schema]) -> Mapping[str, tuple[str, ...]]:
-    """By source node the names of the columns to read, in the schema's order; at least one, so that rows are there."""
+    """By source node the names of the columns to read, in the schema's order; one at least."""
     everything = {node.name: tuple(schemas[node.name].names) for node in plan.sources}
     try:
         wanted = _Backwards(plan, schemas).wanted()
     except UncertainError:
         return everything
     return {
-        name: tuple(one for one in names if one in wanted[name]) or (_smallest(schemas[name]),)
+        name: tuple(one for one in names if one in wanted[name]) or (_smallest(_of_schema(schemas[name])),)
         for name, names in everything.items()
     }
 
 
-def _smallest(schema: pa.Schema) -> str:
-    """Rows are to be counted and nothing else."""
-    fixed = [one for one in schema if pa.types.is_integer(one.type) or pa.types.is_boolean(one.type)]
-    return str(min(fixed, key=lambda one: one.type.bit_width).name if fixed else schema.names[0])
+def _smallest(fields: Fields) -> str:
+    """Of rows that are counted and nothing else."""
+    bits = {
+        name: kind.bit_width
+        for name, kind in fields.items()
+        if kind is not None and (pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+    }
+    return min(bits or fields, key=lambda name: bits.get(name, 0))
 
 
 def mentioned(texts: Iterable[str], fields: Iterable[str]) -> set[str]:
@@ -139,6 +143,8 @@ class _Backwards:
             if behind is None:
                 raise UncertainError
             wanted = set(behind)
+        if isinstance(step, DropStep) and not wanted and behind:
+            wanted = {_smallest(behind)}  # it refuses to leave none
         return _looked_at(step, fields, wanted)
 
     def _through_join(self, step: JoinStep, fields: Fields, wanted: set[str] | None) -> set[str]:
