@@ -142,6 +142,9 @@ def _print_end(when: str, tried: Json) -> None:
     else:
         lines = ([f"{one['connector']}/{one['stream']}", *_load(one)] for one in tried["destinations"])
         out.print(table(("destination", "write", "rows", "road", "would"), lines, when.capitalize()))
+    for source in tried["sources"]:
+        if source["columns"] is not None:
+            out.print(f"  {source['name']}: a run reads {', '.join(source['columns'])}, and no more", markup=False)
     for error in _errors(tried):
         out.print(f"  {error}", markup=False)
     for warning in tried["warnings"]:

@@ -63,6 +63,9 @@ class SampledSource(Told):
     rejected: int
     complete: bool
     begins: dict[str, Any] | None = Field(description="The cursor behind which was read; null is from the beginning.")
+    columns: tuple[str, ...] | None = Field(
+        None, description="Those that a run reads, where nothing behind the source needs the others; null is all."
+    )
     row_schema: dict[str, Any] = Field(alias="schema")
 
 

@@ -26,6 +26,7 @@ from dataaggregator.dataplane.cursors import go_on_from
 from dataaggregator.dataplane.deletes import with_mark_field
 from dataaggregator.dataplane.failures import at
 from dataaggregator.dataplane.job import DryRunJob
+from dataaggregator.dataplane.narrowing import narrowed
 from dataaggregator.dataplane.opening import Opening, destination_names, without_parameters
 from dataaggregator.dataplane.passes import cursor_keys, drop, read_request, undecoded
 from dataaggregator.errors import Transient
@@ -99,6 +100,24 @@ async def foresee(drawn: Drawn, node: DestinationNode, schema: pa.Schema, job: D
                 raise
             detail = f"{name} could not be looked at within {LOOK_SECONDS:g} seconds."
             raise Transient("probe-timeout", detail) from error
+
+
+async def foresee_columns(
+    drawn: Drawn, schemas: Mapping[str, pa.Schema], job: DryRunJob, opening: Opening
+) -> Mapping[str, tuple[str, ...]]:
+    """By source, those that a run would read; of one that is not among them all."""
+    given = drawn.definition.sources
+    sources = {name: opening.source(job.connectors[one.connector_id]) for name, one in given.items()}
+    requests = {name: read_request(one, drawn.values) for name, one in given.items()}
+    try:
+        async with asyncio.timeout(LOOK_SECONDS) as limit:
+            found = await narrowed(drawn.plan, sources, requests, schemas)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        detail = f"{', '.join(sources)} could not be looked at within {LOOK_SECONDS:g} seconds."
+        raise Transient("probe-timeout", detail) from error
+    return {name: request.columns for name, request in found.items() if request.columns is not None}
 
 
 async def _road(drawn: Drawn, destination: Destination, job: DryRunJob, opening: Opening) -> Road:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from dataaggregator.dataplane.compile.graph import compile_pipeline
 from dataaggregator.dataplane.compile.kept import with_kept
 from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.dataplane.compile.plan import DestinationNode
-from dataaggregator.dataplane.dry_run.foreseeing import Drawn, foresee
+from dataaggregator.dataplane.dry_run.foreseeing import Drawn, foresee, foresee_columns
 from dataaggregator.dataplane.dry_run.sampling import Sampling, Taken
 from dataaggregator.dataplane.dry_run.trying import SHOWN_ROWS, Trying
 from dataaggregator.dataplane.failures import at, leaf, run_error
@@ -55,6 +55,7 @@ class Rehearsal:
         self._tools = tools
         self._asked: dict[str, asyncio.Task[Taken]] = {}
         self._taken: dict[str, Taken] = {}
+        self._columns: Mapping[str, tuple[str, ...]] = {}
         self._destinations: dict[int, ForeseenDestination] = {}
         self._error: DryRunError | None = None
         self.drawn: Drawn | None = None
@@ -93,7 +94,15 @@ class Rehearsal:
         """Of every destination whose rows have a schema: the steps may have failed behind that."""
         if self.drawn is not None and self.trying is not None:
             nodes = [node for node in self.drawn.plan.destinations if node.input in self.trying.schemas]
-            await asyncio.gather(*(self._foresee(self.drawn, self.trying, node) for node in nodes))
+            looks = (self._foresee(self.drawn, self.trying, node) for node in nodes)
+            await asyncio.gather(self._foresee_columns(self.drawn), *looks)
+
+    async def _foresee_columns(self, drawn: Drawn) -> None:
+        schemas = {name: taken.schema for name, taken in self._taken.items()}
+        if self._error is not None:
+            return
+        with self._noting():
+            self._columns = await foresee_columns(drawn, schemas, self._tools.job, self._tools.opening)
 
     async def _foresee(self, drawn: Drawn, trying: Trying, node: DestinationNode) -> None:
         schema, definition = trying.schemas[node.input], drawn.definition.destinations[node.index]
@@ -147,6 +156,7 @@ class Rehearsal:
             rejected=taken.new.rejected + taken.kept.rejected,
             complete=taken.complete,
             begins=None if taken.begins is None else taken.begins.to_json(),
+            columns=self._columns.get(name),
             row_schema=schema_as_json(taken.schema),
         )
 
