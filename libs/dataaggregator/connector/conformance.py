@@ -20,7 +20,7 @@ from dataaggregator.connector.destination import (
     Recount,
     WriteKind,
 )
-from dataaggregator.connector.source import ReadMode, ReadRequest, Source
+from dataaggregator.connector.source import NarrowSource, ReadMode, ReadRequest, Source
 from dataaggregator.connector.spec import Config, ConnectorType, config_schema, secret_paths
 from dataaggregator.dataplane.batch import Cursor
 from dataaggregator.dataplane.deletes import DELETE_MARK
@@ -134,6 +134,17 @@ class Reads(Described):
         wanted = tuple(reversed(rig.rows.schema.names[:2]))
         async for batch in source.read(ReadRequest(stream=stream, columns=wanted)):
             assert tuple(batch.rows.schema.names) == wanted
+        await source.close()
+
+    async def test_a_narrow_read_gives_the_same_rows_whichever_column_is_asked_for(self, rig: Rig) -> None:
+        """Also one that holds what could not be read: by `narrow` a source says that this costs no row."""
+        stream = await rig.seed(rig.rows)
+        source = self.source(rig)
+        if isinstance(source, NarrowSource) and await source.narrow(ReadRequest(stream=stream)):
+            for name in rig.rows.schema.names:
+                columns = tuple(dict.fromkeys(("id", name)))
+                rows, _ = await read_all(source, ReadRequest(stream=stream, columns=columns))
+                assert rows == rig.rows.select(list(columns)).to_pylist()
         await source.close()
 
     async def test_a_limit_bounds_the_read(self, rig: Rig) -> None:

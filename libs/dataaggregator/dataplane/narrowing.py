@@ -9,27 +9,19 @@ from dataaggregator.connector.source import NarrowSource, ReadRequest, Source
 from dataaggregator.dataplane.compile.columns import needed
 from dataaggregator.dataplane.compile.plan import Plan
 from dataaggregator.dataplane.failures import at
-from dataaggregator.dataplane.steps import types
 
 
 async def narrowed(
     plan: Plan, sources: Mapping[str, Source], requests: Mapping[str, ReadRequest], schemas: Mapping[str, pa.Schema]
 ) -> Mapping[str, ReadRequest]:
-    """The reads, by source, that need not be of all columns; `schemas` are those of all columns, by source.
-
-    A source that is kept is read whole, and so are all of them where the engine would change the type of a column: some
-    steps refuse such rows whether they look at that column or not.
-    """
+    """The reads, by source, that need not be of all columns; `schemas` are those of all columns, by source."""
     names = {node.name: node.source for node in plan.sources}
-    if plan.sandboxed and not all(types.taken(one.type) for name in names.values() for one in schemas[name]):
-        return {}
     wanted = needed(plan, {node: schemas[name] for node, name in names.items()})
     found = {}
     for node, name in names.items():
         request, schema = requests[name], schemas[name]
-        also = {request.cursor_field, *request.primary_key}
-        columns = tuple(one for one in schema.names if one in wanted[node] or one in also)
-        if node == name and len(columns) < len(schema.names) and await _narrow(name, sources[name], request):
+        columns = tuple(one for one in schema.names if one in wanted[node] or one == request.cursor_field)
+        if len(columns) < len(schema.names) and await _narrow(name, sources[name], request):
             found[name] = dataclasses.replace(request, columns=columns)
     return found
 

@@ -32,6 +32,7 @@ from dataaggregator.contracts.steps import (
     direction,
 )
 from dataaggregator.dataplane.compile.plan import Plan, TransformNode
+from dataaggregator.dataplane.steps.types import taken
 
 Fields = Mapping[str, pa.DataType | None]
 """In their order, each with its type as far as the source has said it."""
@@ -187,7 +188,7 @@ def _sets_aside(step: Step) -> bool:
 
 def _looked_at(step: Step, fields: Fields, wanted: set[str]) -> set[str]:
     """Of the fields a step meets those that it looks at, and those of `wanted` that were there before."""
-    looked_at = _named(step, fields) | mentioned(_texts(step), fields)
+    looked_at = _named(step) | mentioned(_texts(step), fields)
     match step:
         case SelectStep() | AggregateStep():
             return looked_at
@@ -197,13 +198,11 @@ def _looked_at(step: Step, fields: Fields, wanted: set[str]) -> set[str]:
     return wanted & set(fields) | looked_at
 
 
-def _named(step: Step, fields: Fields) -> set[str]:
+def _named(step: Step) -> set[str]:
     """The fields that a step names outside of expressions; raises UncertainError for a kind that is not known here."""
     match step:
-        case FilterStep():
+        case FilterStep() | DeriveStep():
             return set()
-        case DeriveStep():  # one that it sets anew stands where it stood
-            return set(step.derive) & set(fields)
         case SelectStep() | DropStep() | RenameStep() | CastStep() | MaskStep():
             return set(getattr(step, step.kind))
         case FlattenStep() | ExplodeStep():
@@ -308,6 +307,8 @@ def _joined(step: JoinStep, made: _Named, other: Fields | None) -> Fields | None
         return None
     if any(name not in other for name in step.join.on):
         raise UncertainError
+    if not all(kind is None or taken(kind) for kind in (*made.fields.values(), *other.values())):
+        raise UncertainError  # it refuses rows with such a field, whether it looks at that one or not
     added = {} if step.join.how == "anti" else {name: other[name] for name in other if name not in step.join.on}
     for name, kind in (*made.fields.items(), *added.items()):
         made.put(name, kind)

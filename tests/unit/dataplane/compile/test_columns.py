@@ -21,6 +21,7 @@ ORDERS, STORES = pa.schema(_ORDERS), pa.schema(_STORES)
 ALL, ALL_STORES = tuple(ORDERS.names), tuple(STORES.names)
 _STEP: TypeAdapter[Step] = TypeAdapter(Step)
 SUM = {"aggregate": {"by": ["customer"], "measures": {"total": "sum(amount)"}}}
+FILTER = {"filter": "store < 150"}
 COUNT = {"aggregate": {"measures": {"n": "count(*)"}}}
 
 
@@ -47,7 +48,7 @@ def read_both(*steps: Mapping[str, Any], **more: Any) -> tuple[tuple[str, ...], 
 BY_KIND: dict[str, tuple[list[dict[str, Any]], tuple[str, ...]]] = {
     "select": ([{"select": ["amount", "id"]}], ("id", "amount")),
     "drop": ([{"drop": ["note"]}, SUM], ("customer", "amount", "note")),
-    "rename": ([{"rename": {"customer": "who", "paid": "p"}}, {"select": ["who"]}], ("customer", "paid")),
+    "rename": ([{"rename": {"customer": "k", "paid": "p"}}, {"select": ["k", "note"]}], ("customer", "note", "paid")),
     "cast": ([{"cast": {"store": {"type": "text", "on_error": "fail"}}}, SUM], ("customer", "store", "amount")),
     "derive": ([{"derive": {"x": "store + 1"}}, {"select": ["x"]}], ("store",)),
     "filter": ([{"filter": "store < 150"}, SUM], ("customer", "store", "amount")),
@@ -217,7 +218,7 @@ class TestAnExpressionMayLookAt:
         ],
     )
     def test_fields_whose_names_need_quotes(self, name: str, text: str) -> None:
-        fields: dict[str, pa.DataType] = {"other": pa.string(), name: pa.int64()}
+        fields: dict[str, pa.DataType] = {"other": pa.string(), name: pa.string()}
         schema = pa.schema(fields)
         assert read({"filter": text}, COUNT, schema=schema) == (name,)
 
@@ -235,9 +236,10 @@ class TestAnExpressionMayLookAt:
         assert read(step, COUNT) == ALL
 
 
-def test_a_derive_leaves_a_field_that_it_sets_anew_where_it_stands() -> None:
-    """Without the old one the new one would stand behind all others."""
-    assert read({"derive": {"note": "store"}}, {"filter": "note > 1"}, {"select": ["note"]}) == ("store", "note")
+def test_a_field_that_a_derive_sets_anew_stands_where_the_old_one_stood() -> None:
+    """Without the old one it would stand behind all others; one that nobody takes need not be there at all."""
+    assert read({"derive": {"customer": "store"}}, {"drop": ["id", "note", "amount", "tags", "place", "paid"]}) == ALL
+    assert read({"derive": {"note": "store"}}, COUNT) == ("store",)
 
 
 class TestAllColumnsAreReadWhereTheStepsWouldRefuseThem:
@@ -268,13 +270,29 @@ class TestAllColumnsAreReadWhereTheStepsWouldRefuseThem:
         assert read(step, COUNT, schema=schema) == tuple(schema.names)
 
     def test_a_join_by_a_field_that_one_of_them_does_not_have(self) -> None:
+        towns = STORES.remove(0)
         for on in ("id", "town"):
-            assert read_both({"join": {"with": "stores", "on": [on]}}, {"select": ["note"]}) == (ALL, ALL_STORES)
+            join = {"join": {"with": "stores", "on": [on]}}
+            assert read_both(join, {"select": ["note"]}, stores=towns) == (ALL, tuple(towns.names))
+
+    @pytest.mark.parametrize("of", ["orders", "stores"])
+    def test_a_join_of_rows_with_a_field_that_the_engine_would_change(self, of: str) -> None:
+        """Other steps leave such a field alone."""
+        wide = pa.field("wide", pa.decimal256(60, 20))
+        schemas = {"orders": ORDERS, "stores": STORES}
+        schemas |= {of: schemas[of].append(wide)}
+        steps: list[dict[str, Any]] = [{"join": {"with": "stores", "on": ["store"]}}, SUM]
+        both = plan(node("t", ["orders", "stores"], steps), sources=["orders", "stores"])
+        assert needed(both, schemas) == {name: tuple(schema.names) for name, schema in schemas.items()}
+        assert read(FILTER, SUM, schema=ORDERS.append(wide)) == ("customer", "store", "amount")
 
     def test_two_fields_that_only_their_case_tells_apart(self) -> None:
         schema = ORDERS.append(pa.field("ID", pa.int64()))
         assert read(SUM, schema=schema) == tuple(schema.names)
         assert read({"derive": {"Note": "store"}}, SUM) == ALL
+
+    def test_a_source_that_has_none(self) -> None:
+        assert read(COUNT, schema=pa.schema([])) == ()
 
     def test_two_columns_of_one_name(self) -> None:
         schema = ORDERS.append(pa.field("id", pa.int64()))
