@@ -17,7 +17,8 @@ from .addresses import caller_of, networks, scheme_of
 from .bodies import read_body
 from .callers import Callers
 from .cors import origin_headers, preflight_headers, security_headers
-from .forward import SCHEME, Upstreams
+from .forward import Upstreams
+from .heads import SCHEME
 from .idempotency.commands import Idempotency
 from .idempotency.domain import Kept, Owner, check_key, fingerprint
 from .limiting.commands import Caller, Limiting, Refused

@@ -1,30 +1,24 @@
 """Forward: a call handed to the service that answers it, body and answer streamed, failures told plainly."""
 
 import asyncio
-import re
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from uuid import UUID
 
 import aiohttp
-from aiohttp import web
-from multidict import CIMultiDict
-from yarl import URL
+from aiohttp import StreamReader, web
 
 from dataaggregator.directory import Directory
 from dataaggregator.errors import PlatformError, Transient
-from dataaggregator.http import cookies
 from dataaggregator.http.app import STREAMS
-from dataaggregator.http.bearer import INSTEAD
-from dataaggregator.telemetry import logs, metrics, traces
+from dataaggregator.telemetry import logs, metrics
 
 from .bodies import read_body
-from .callers import SHOWN
 from .circuit import FAILURES, Circuit, State
+from .heads import back, decoded, ended, onward
+from .upstream import Call, Exchange, Lost, Pool, Unreached
 
 # Also for a free connection of the pool: who hangs takes all of them, and nobody waits behind that without end.
 CONNECT_SECONDS = 5.0
@@ -32,45 +26,13 @@ CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 120.0
 RETRY_PAUSE_SECONDS = 0.1
 POOLED = 200
+# Shorter than any service keeps an idle connection, so that none is used while it is being closed.
+IDLE_SECONDS = 10.0
 SMALL_BYTES = 256 * 1024
 EVENTS = "text/event-stream"
 
-#: How the caller came to the outermost proxy that is trusted: http or https.
-SCHEME = web.RequestKey("scheme", str)
-
-Data = BytesIO | aiohttp.StreamReader | None
-
 log = logs.get("gateway")
 
-# RFC 9110, 7.6.1: of the connection, not of the call.
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-_NOT_ON = _HOP_BY_HOP | {
-    "host",
-    "cookie",
-    "expect",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-request-id",
-    "traceparent",
-    "idempotency-id",
-    *(header.lower() for header in cookies.ONWARD.values()),
-}
-_NOT_BACK = _HOP_BY_HOP | {"server", "date"}
-_REQUEST_ID = re.compile(r"^[\x21-\x7e]{1,128}$")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -97,18 +59,19 @@ class Upstreams:
 
     def __init__(self, directory: Directory, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._directory = directory
-        self._calls: aiohttp.ClientSession | None = None
-        self._streams: aiohttp.ClientSession | None = None
+        self._calls: Pool | None = None
+        self._streams: Pool | None = None
         self._circuits: defaultdict[str, Circuit] = defaultdict(lambda: Circuit(monotonic))
 
     async def open(self) -> None:
-        self._calls = _session(POOLED)
-        self._streams = _session(0)
+        self._calls, self._streams = (
+            Pool(at_once, CONNECT_SECONDS, SILENCE_SECONDS, IDLE_SECONDS) for at_once in (POOLED, 0)
+        )
 
     async def close(self) -> None:
-        for session in (self._calls, self._streams):
-            if session is not None:
-                await session.close()
+        for pool in (self._calls, self._streams):
+            if pool is not None:
+                pool.close()
         self._calls = self._streams = None
 
     async def ping(self) -> None:
@@ -121,119 +84,112 @@ class Upstreams:
 
     async def stream(self, service: str, request: web.Request, target: str, address: str) -> web.StreamResponse:
         """Hand a call on and its answer back, neither whole in memory unless it is small."""
-        data: Data = None
+        body: bytes | StreamReader = b""
+        length: int | None = 0
         if request.can_read_body:
-            small = request.content_length is not None and request.content_length <= SMALL_BYTES
-            # What is in memory can be sent again over a new connection when a pooled one proves to be dead.
-            data = BytesIO(await read_body(request, SMALL_BYTES)) if small else request.content
-        headers = _onward(request, address)
-        async with self._send(service, request.method, target, headers, data) as answer:
-            if request.method != "HEAD" and (answer.content_length or SMALL_BYTES) < SMALL_BYTES:
+            length = None if decoded(request) else request.content_length
+            if length is not None and length <= SMALL_BYTES:
+                # What is in memory can be sent again over a new connection when a kept one proves to be dead.
+                body = await read_body(request, SMALL_BYTES)
+                length = len(body)
+            else:
+                body = request.content
+        out = _Out(request.method, target, onward(request, address, length=length), body, length)
+        exchange = await self._begin(service, out, events=EVENTS in request.headers.get("Accept", ""))
+        try:
+            if request.method != "HEAD" and (exchange.length or SMALL_BYTES) < SMALL_BYTES:
                 # Head and body leave together, and an answer that breaks off can still be told as a problem.
-                whole = await _whole(service, answer)
-                return web.Response(status=whole.status, reason=answer.reason, headers=whole.headers, body=whole.body)
-            return await _hand_back(request, answer)
+                whole = await _whole(service, exchange)
+                return web.Response(
+                    status=whole.status, reason=exchange.message.reason, headers=whole.headers, body=whole.body
+                )
+            return await _hand_back(request, exchange)
+        finally:
+            await exchange.end()
 
     async def fetch(
         self, service: str, request: web.Request, target: str, address: str, *, body: bytes, id_: UUID
     ) -> Fetched:
         """Hand a call on with a body read before, under the id of its Idempotency-Key; the whole answer."""
-        headers = _onward(request, address)
-        headers.popall("Idempotency-Key", None)
-        headers["Idempotency-Id"] = str(id_)
-        headers.popall("Content-Length", None)
-        headers.popall("Accept-Encoding", None)  # kept as it is: who asks again may take another coding
-        async with self._send(service, request.method, target, headers, BytesIO(body)) as answer:
-            return await _whole(service, answer)
+        head = onward(request, address, length=len(body), id_=id_)
+        return await self._fetched(service, _Out(request.method, target, head, body, len(body)))
 
     async def get(self, service: str, path: str, headers: Mapping[str, str], timeout_seconds: float) -> Fetched:
         """A question of the gateway's own; raises Transient when the answer takes longer."""
+        head = ended([], [f"{name}: {value}\r\n" for name, value in headers.items()])
         try:
-            async with (
-                asyncio.timeout(timeout_seconds),
-                self._send(service, "GET", path, CIMultiDict(headers), None) as answer,
-            ):
-                return await _whole(service, answer)
+            async with asyncio.timeout(timeout_seconds):
+                return await self._fetched(service, _Out("GET", path, head))
         except TimeoutError as error:
             detail = f"The service {service} did not answer within {timeout_seconds:g} seconds."
             raise Transient("service-unavailable", detail) from error
 
-    @asynccontextmanager
-    async def _send(
-        self, service: str, method: str, path: str, headers: CIMultiDict[str], data: Data
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The beginning of an answer; raises Transient, or Unanswered when the call may have been carried out."""
-        answer = await self._begin(service, method, path, headers, data)
+    async def _fetched(self, service: str, out: "_Out") -> Fetched:
+        exchange = await self._begin(service, out, events=False)
         try:
-            yield answer
+            return await _whole(service, exchange)
         finally:
-            answer.close() if answer.content.exception() or not answer.content.at_eof() else answer.release()
+            await exchange.end()
 
-    async def _begin(
-        self, service: str, method: str, path: str, headers: CIMultiDict[str], data: Data
-    ) -> aiohttp.ClientResponse:
+    async def _begin(self, service: str, out: "_Out", *, events: bool) -> Exchange:
+        """The beginning of an answer; raises Transient, or Unanswered when the call may have been carried out."""
         try:
-            return await self._once(service, method, path, headers, data)
+            return await self._once(service, out, events=events)
         except (Unanswered, _Unsent) as error:
             # What was never sent may be sent again; what was sent only if twice is as good as once.
-            if isinstance(error, Unanswered) and method not in _SAFE:
+            if isinstance(error, Unanswered) and out.method not in _SAFE:
                 raise
         await asyncio.sleep(RETRY_PAUSE_SECONDS)
-        return await self._once(service, method, path, headers, data)
+        return await self._once(service, out, events=events)
 
-    async def _once(
-        self, service: str, method: str, path: str, headers: CIMultiDict[str], data: Data
-    ) -> aiohttp.ClientResponse:
-        session = self._streams if EVENTS in headers.get("Accept", "") else self._calls
-        if session is None:
+    async def _once(self, service: str, out: "_Out", *, events: bool) -> Exchange:
+        pool = self._streams if events else self._calls
+        if pool is None:
             raise Transient("service-unavailable", "The gateway is stopping.", retry_after=5)
-        url = URL(f"{self._directory.url(service)}{path}", encoded=True)
-        with self._watched(service, caller_sends=isinstance(data, aiohttp.StreamReader)):
-            try:
-                return await session.request(method, url, headers=headers, data=data, allow_redirects=False)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                detail = f"The service {service} does not answer; try again soon."
-                raise _Unsent("service-unavailable", detail, retry_after=2) from error
-            except (aiohttp.ClientError, TimeoutError) as error:
-                raise _unanswered(service) from error
-
-    @contextmanager
-    def _watched(self, service: str, *, caller_sends: bool) -> Iterator[None]:
-        """A call whose end is noted; raises Transient if the service is given up for now.
-
-        While the caller still sends, a break may be theirs, and nobody gives up a service for its callers.
-        """
+        url = self._directory.url(service)
         circuit = self._circuits[service]
         if not circuit.admit():
             detail = f"The service {service} has left several calls without an answer and is not asked for a moment."
             raise Transient("service-unavailable", detail, retry_after=max(1.0, circuit.rest_seconds))
         try:
-            yield
-        except (_Unsent, Unanswered) as error:
-            if caller_sends and isinstance(error, Unanswered):
+            exchange = await pool.call(url, out.call(url))
+        except Unreached as error:
+            self._failed(service, circuit)
+            detail = f"The service {service} does not answer; try again soon."
+            raise _Unsent("service-unavailable", detail, retry_after=2) from error
+        except Lost as error:
+            # While the caller still sends, a break may be theirs, and nobody gives up a service for its callers.
+            if isinstance(out.body, bytes):
+                self._failed(service, circuit)
+            else:
                 circuit.abandoned()
-            elif circuit.failed():
-                _tell(service, given_up=True)
-            raise
+            raise _unanswered(service) from error
         except BaseException:
             circuit.abandoned()
             raise
         if circuit.succeeded():
             _tell(service, given_up=False)
+        return exchange
+
+    def _failed(self, service: str, circuit: Circuit) -> None:
+        if circuit.failed():
+            _tell(service, given_up=True)
 
 
-def _session(per_host: int) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        # Shorter than any service keeps an idle connection, so that none is used while it is being closed.
-        connector=aiohttp.TCPConnector(limit=0, limit_per_host=per_host, keepalive_timeout=10),
-        timeout=aiohttp.ClientTimeout(
-            total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
-        ),
-        auto_decompress=False,
-        trust_env=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=("User-Agent", "Content-Type", "Accept", "Accept-Encoding"),
-    )
+@dataclass(slots=True)
+class _Out:
+    """A call as it goes on: `head` begins behind the line that tells whose it is."""
+
+    method: str
+    target: str
+    head: bytes
+    body: bytes | StreamReader = b""
+    length: int | None = None
+
+    def call(self, url: str) -> Call:
+        """As it is sent to the service at `url`."""
+        begin = f"{self.method} {self.target} HTTP/1.1\r\nHost: {url.partition('://')[2]}\r\n"
+        return Call(self.method, begin.encode("utf-8", "surrogateescape") + self.head, self.body, self.length)
 
 
 def _tell(service: str, *, given_up: bool) -> None:
@@ -256,54 +212,26 @@ def _unanswered(service: str) -> Unanswered:
     )
 
 
-async def _whole(service: str, answer: aiohttp.ClientResponse) -> Fetched:
+async def _whole(service: str, exchange: Exchange) -> Fetched:
     try:
-        return Fetched(answer.status, _back(answer), await answer.read())
-    except (aiohttp.ClientError, TimeoutError) as error:
+        return Fetched(exchange.message.code, back(exchange.headers), await exchange.whole())
+    except aiohttp.ClientError as error:
         raise _unanswered(service) from error
 
 
-def _onward(request: web.Request, address: str) -> CIMultiDict[str]:
-    named = {token.strip().lower() for token in request.headers.get("Connection", "").split(",")}
-    headers = CIMultiDict(
-        (name, value) for name, value in request.headers.items() if name.lower() not in _NOT_ON | named
-    )
-    if (instead := request.get(INSTEAD)) is not None:
-        headers["Authorization"] = f"Bearer {instead}"
-    if (shown := request.get(SHOWN)) is not None:
-        headers[cookies.ONWARD[shown[0]]] = shown[1]
-    headers["X-Forwarded-For"] = address
-    headers["X-Forwarded-Host"] = request.host
-    headers["X-Forwarded-Proto"] = request[SCHEME]
-    headers["X-Request-ID"] = request_id(request)
-    if traceparent := traces.traceparent():
-        headers["traceparent"] = traceparent
-    return headers
-
-
-def request_id(request: web.Request) -> str:
-    """The caller's own id for the call if it is a sane one, else the trace's."""
-    given = request.headers.get("X-Request-ID", "")
-    return given if _REQUEST_ID.match(given) else traces.trace_id() or ""
-
-
-def _back(answer: aiohttp.ClientResponse) -> dict[str, str]:
-    named = {token.strip().lower() for token in answer.headers.get("Connection", "").split(",")}
-    return {str(name): value for name, value in answer.headers.items() if name.lower() not in _NOT_BACK | named}
-
-
-async def _hand_back(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=_back(answer))
+async def _hand_back(request: web.Request, exchange: Exchange) -> web.StreamResponse:
+    message = exchange.message
+    response = web.StreamResponse(status=message.code, reason=message.reason, headers=back(exchange.headers))
     await response.prepare(request)
     task = asyncio.current_task()
-    endless = answer.content_type == EVENTS
+    endless = exchange.headers.get("Content-Type", "").partition(";")[0].strip().lower() == EVENTS
     if endless and task is not None:
         request.app[STREAMS].add(task)
     try:
-        async for chunk in answer.content.iter_any():
+        async for chunk in exchange.content.iter_any():
             await response.write(chunk)
         await response.write_eof()
-    except (aiohttp.ClientError, TimeoutError, PlatformError):
+    except (aiohttp.ClientError, PlatformError):
         # The head is out: cutting the connection is the one way left to say that this is not all.
         if request.transport is not None:
             request.transport.abort()

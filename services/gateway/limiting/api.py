@@ -19,7 +19,7 @@ from dataaggregator.limits import Bucket
 from dataaggregator.permissions import DEFAULT_WORKSPACE, Permission
 from services.gateway import SCHEMA
 from services.gateway.addresses import bucket_of
-from services.gateway.forward import request_id
+from services.gateway.heads import request_id
 
 from . import store
 from .commands import Limiting

@@ -15,7 +15,7 @@ from dataaggregator.http.paging import Page, PageQuery, Query
 from dataaggregator.http.parked import ParkedItem, ReplayedBy, cursor_after, place_of
 from dataaggregator.http.route import Route
 from dataaggregator.permissions import DEFAULT_WORKSPACE, Permission
-from services.gateway.forward import request_id
+from services.gateway.heads import request_id
 
 from .asking import Asked, Parked
 

@@ -1,8 +1,12 @@
 """Forwarding: calls and answers pass through whole, streamed, and failures are told plainly."""
 
 import asyncio
+import gzip
+import random
+from io import BytesIO
 
 import aiohttp
+import orjson
 import pytest
 
 from dataaggregator.settings import Settings
@@ -38,6 +42,18 @@ async def test_a_large_body_streams_through_and_connection_headers_stay_behind(p
     assert (status, told["bytes"] > 8_000_000) == (200, True)
     assert headers["X-Kept"] == "1"
     assert "X-Gone" not in headers
+
+
+@pytest.mark.parametrize("size", [2_000, 2_000_000])
+async def test_a_compressed_body_reaches_its_service_whole(platform: Platform, size: int) -> None:
+    packed = gzip.compress(orjson.dumps({"text": random.Random(size).randbytes(size).hex()}))
+    headers = {
+        "Authorization": f"Bearer {platform.token}",
+        "Content-Type": "application/json",
+        "Content-Encoding": "gzip",
+    }
+    async with platform.http.post(f"{platform.url}/api/pipelines", data=BytesIO(packed), headers=headers) as answer:
+        assert (answer.status, (await answer.json())["bytes"]) == (200, len(gzip.decompress(packed)))
 
 
 async def test_an_answer_is_handed_on_piece_by_piece(platform: Platform) -> None:
