@@ -21,7 +21,7 @@ WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 BUF := $(NODE) $(TOOLS)/node_modules/@bufbuild/buf/bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-faults test-security test-contract test-compose test-stores check check-contracts release-contracts reference format lock sbom bench clean
+.PHONY: help setup demo up test test-faults test-security test-contract test-compose test-stores check check-contracts release-contracts reference format lock sbom bench bench-record clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -117,6 +117,9 @@ $(READY_OIDC): $(READY_DEV) $(OIDC)/package-lock.json
 
 bench: $(READY_DEV) $(READY_PEERS) ## the benchmarks, each beside its limit or peer in the same run
 	@BENCH_PEERS=$(PEERS) $(BIN)/python -m tests.bench
+
+bench-record: $(READY_DEV) $(READY_PEERS) ## the jobs J1 to J6 and dlt beside them, written into docs/benchmarks.md (an hour)
+	@BENCH_PEERS=$(PEERS) $(BIN)/python -m tests.bench.record
 
 $(READY_PEERS): tests/bench/requirements.lock
 	@echo "Setting up $(PEERS), the peers that benchmarks are held against, apart from ours ..."

@@ -13,7 +13,7 @@ SOURCE = {"orders": {"stream": "public.orders"}}
 async def j1(site: contest.Site) -> AsyncIterator[contest.Contest]:
     await orders.make(site.connection, site.rows)
     filtered = [{"filter": "amount >= 0"}]
-    yield contest.Contest(
+    ours = contest.Contest(
         title=f"J1: {site.rows:,} orders of 12 columns, PostgreSQL to PostgreSQL",
         roads={
             "binary COPY pipe (the limit)": lambda: orders.pipe(site.url),
@@ -23,6 +23,7 @@ async def j1(site: contest.Site) -> AsyncIterator[contest.Contest]:
         before=lambda: orders.make_target(site.connection),
         verify=lambda _: orders.see_the_same(site.connection, "target", "orders"),
     )
+    yield contest.beside_peer(ours, site, contest.PeerJob({"kind": "sql", "what": "orders"}))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ async def j2(site: contest.Site) -> AsyncIterator[contest.Contest]:
     await site.connection.copy_from_query(f"SELECT {TEXTS} FROM orders", output=file, format="csv", header=True)
     files = Connector("files", {"root": f"file://{site.folder}"})
     postgres = Connector("postgres", {"url": site.url})
-    yield contest.Contest(
+    ours = contest.Contest(
         title=f"J2: {site.rows:,} orders of 12 columns, CSV to PostgreSQL",
         roads={
             "psql COPY csv (the limit)": lambda: psql(site.url, file),
@@ -32,6 +32,8 @@ async def j2(site: contest.Site) -> AsyncIterator[contest.Contest]:
         before=lambda: orders.make_target(site.connection),
         verify=lambda _: orders.see_the_same(site.connection, "target", "orders"),
     )
+    asked = {"kind": "csv", "source": str(site.folder), "what": file.name}
+    yield contest.beside_peer(ours, site, contest.PeerJob(asked))
 
 
 async def psql(url: str, file: Path) -> None:

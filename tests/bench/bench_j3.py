@@ -3,12 +3,13 @@
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import asyncpg
 import duckdb
 
-from tests.bench import contest, orders
+from tests.bench import contest, orders, peers
 from tests.bench.jobs import Connector, between, through
 
 SOURCE = {"orders": {"stream": "public.orders"}}
@@ -33,7 +34,7 @@ async def j3(site: contest.Site) -> AsyncIterator[contest.Contest]:
             await bring_back(site.connection, written)
             await orders.see_the_same(site.connection, "target", "orders")
 
-    yield contest.Contest(
+    ours = contest.Contest(
         title=f"J3: {site.rows:,} orders of 12 columns, PostgreSQL to Parquet",
         roads={
             READ: lambda: read(site.url),
@@ -42,6 +43,9 @@ async def j3(site: contest.Site) -> AsyncIterator[contest.Contest]:
         before=before,
         verify=verify,
     )
+    asked = {"kind": "sql", "what": "orders", "destination": f"file://{written}"}
+    bring = partial(peers.bring_back, site.connection, written / peers.SCHEMA / "target")
+    yield contest.beside_peer(ours, site, contest.PeerJob(asked, bring=bring))
 
 
 async def read(url: str) -> None:

@@ -19,13 +19,15 @@ STEPS: Steps = [
 @asynccontextmanager
 async def j4(site: contest.Site) -> AsyncIterator[contest.Contest]:
     await orders.make(site.connection, site.rows)
+    await site.connection.execute(f"CREATE VIEW grouping AS {QUERY}")
+    await site.connection.execute("CREATE TABLE grouped AS TABLE grouping")
     stream, query = {"orders": {"stream": "public.orders"}}, {"orders": {"query": QUERY}}
 
     async def before() -> None:
         await site.connection.execute("DROP TABLE IF EXISTS target")
         await site.connection.execute(TARGET)
 
-    yield contest.Contest(
+    ours = contest.Contest(
         title=f"J4: {site.rows:,} orders filtered and grouped, PostgreSQL to PostgreSQL",
         roads={
             "COPY (query) pipe (the limit)": lambda: orders.pipe(site.url, QUERY),
@@ -35,6 +37,7 @@ async def j4(site: contest.Site) -> AsyncIterator[contest.Contest]:
         before=before,
         verify=lambda _: orders.see_the_same(site.connection, "target", f"({QUERY})"),
     )
+    yield contest.beside_peer(ours, site, contest.PeerJob({"kind": "sql", "what": "grouping"}, wanted="grouped"))
 
 
 if __name__ == "__main__":

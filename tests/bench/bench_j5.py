@@ -34,7 +34,7 @@ async def j5(site: contest.Site) -> AsyncIterator[contest.Contest]:
             if road != FETCH:
                 await orders.see_the_same(site.connection, "target", "orders")
 
-        yield contest.Contest(
+        ours = contest.Contest(
             title=f"J5: {site.rows:,} orders of 12 columns, a REST API's pages of {PAGE_ROWS:,} to PostgreSQL",
             roads={
                 FETCH: lambda: fetch(f"{url}/orders", len(pages)),
@@ -43,6 +43,8 @@ async def j5(site: contest.Site) -> AsyncIterator[contest.Contest]:
             before=lambda: orders.make_target(site.connection),
             verify=verify,
         )
+        asked: dict[str, str | int] = {"kind": "api", "source": url, "what": "orders", "rows": PAGE_ROWS}
+        yield contest.beside_peer(ours, site, contest.PeerJob(asked))
 
 
 @asynccontextmanager

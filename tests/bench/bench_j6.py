@@ -25,6 +25,7 @@ async def j6(site: contest.Site) -> AsyncIterator[contest.Contest]:
     await orders.make(site.connection, site.rows)
     await site.connection.execute(CHANGES)
     await site.connection.execute("VACUUM ANALYZE changes")
+    await site.connection.execute(f"CREATE TABLE merged AS {MERGED}")
     postgres = Connector("postgres", {"url": site.url})
     source = {"changes": {"stream": "public.changes"}}
     writing = {"stream": "public.target", "write": "merge", "key": ["id"]}
@@ -35,7 +36,7 @@ async def j6(site: contest.Site) -> AsyncIterator[contest.Contest]:
         await site.connection.execute("ALTER TABLE target ADD PRIMARY KEY (id)")
         await site.connection.execute("VACUUM ANALYZE target")
 
-    yield contest.Contest(
+    ours = contest.Contest(
         title=f"J6: {site.rows // CHANGED:,} changed orders of 12 columns merged into {site.rows:,} by key",
         roads={
             "COPY and ON CONFLICT (the limit)": lambda: by_hand(site.url),
@@ -44,6 +45,9 @@ async def j6(site: contest.Site) -> AsyncIterator[contest.Contest]:
         before=before,
         verify=lambda _: orders.see_the_same(site.connection, "target", MERGED),
     )
+    whole = {"kind": "sql", "what": "orders"}
+    asked = {"kind": "sql", "what": "changes", "write": "merge", "key": "id"}
+    yield contest.beside_peer(ours, site, contest.PeerJob(asked, wanted="merged", first=whole))
 
 
 async def by_hand(url: str) -> None:
