@@ -21,7 +21,7 @@ WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 BUF := $(NODE) $(TOOLS)/node_modules/@bufbuild/buf/bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-faults test-security test-contract test-compose test-stores check check-contracts release-contracts reference format lock sbom bench bench-record clean
+.PHONY: help setup demo up test test-faults test-security test-contract test-compose test-stores check check-contracts release-contracts reference format lock sbom flaws bench bench-record clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -89,6 +89,9 @@ lock: ## pin every dependency again, with hashes (needs uv)
 sbom: $(READY_DEV) ## what an image installs, as CycloneDX 1.6, from requirements.lock: build/sbom.cdx.json
 	@mkdir -p build
 	@$(BIN)/python -m deploy.supply.sbom > build/sbom.cdx.json
+
+flaws: $(READY_DEV) ## known flaws of what an image installs, and until when each is to be mended (asks api.osv.dev)
+	@$(BIN)/python -m deploy.supply.flaws
 
 test-faults: $(READY_DEV) ## the whole count of kills and cuts, each printing its seed (up to an hour)
 	@PYTHONDONTWRITEBYTECODE= FAULTS=all $(BIN)/python -m pytest $(WORKERS) -m faults tests/faults
