@@ -13,7 +13,7 @@ from tests.contract.made_up import CHECKS, WHOLE, told
 from tests.e2e.platform import Platform
 from tests.sql import execute
 
-SEQUENCES, LINKS = (40, 100) if WHOLE else (2, 5)
+SEQUENCES, LINKS = (120, 100) if WHOLE else (2, 5)
 SEQUENCE_CHECKS = (*CHECKS, "use_after_free", "ensure_resource_availability")
 
 BOOK = {
@@ -73,7 +73,7 @@ async def test_what_a_sequence_begins_with_is_right(client: Client, bodies: dict
         await client.post(f"/api/{path}", bodies[f"/api/{start}/{{{parameter}}}/{end}"][0])
 
 
-@pytest.mark.timeout(1800 if WHOLE else 300)
+@pytest.mark.timeout(5400 if WHOLE else 300)
 async def test_no_call_of_a_sequence_gets_an_error_of_ours_or_an_answer_that_is_not_declared(
     platform: Platform, client: Client, environment: dict[str, str], bodies: dict[str, list[Any]], tmp_path: Path
 ) -> None:

@@ -93,6 +93,11 @@ CALLS: dict[str, Entry] = {
         "This login cannot be ended",
         "Begin again with GET /api/auth/oidc/login, in one window of the browser, and come back within ten minutes.",
     ),
+    "oidc-login-weak": Entry(
+        "The login at the provider was too weak",
+        "Log in at the identity provider with a second factor, then begin again here. Who runs the platform compares "
+        "OIDC_STRENGTH with what the provider's id tokens say as acr and amr.",
+    ),
     "oidc-not-configured": Entry(
         "No login by an identity provider", "Log in with e-mail and password; OIDC_ISSUER names a provider."
     ),

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
-from dataaggregator.settings.values import GroupRoles, Names
+from dataaggregator.settings.values import GroupRoles, Names, Strengths
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """By a key pair only: with a shared secret whoever can verify a token can make one."""
@@ -38,6 +38,11 @@ class OidcSettings(BaseModel):
     )
     oidc_join_by_email: bool = Field(
         False, description="Let who comes by the provider for the first time be the user with the same verified e-mail."
+    )
+    oidc_strength: Strengths = Field(
+        (),
+        description="How people must have logged in at the provider, comma-separated, one of them is enough: `amr=mfa` "
+        "is a method that the id token names, `acr=https://refeds.org/profile/mfa` a level, which is also asked for.",
     )
     oidc_only: bool = Field(
         False, description="Who has come by the provider once cannot log in with a password any more."

@@ -19,6 +19,9 @@ _ROLES = ", ".join(Role)
 GROUP_ROLE = re.compile(rf"(?P<group>.+)=(?P<role>{'|'.join(Role)})(@(?P<workspace>[^@]+))?")
 """Whose group has which role, and where."""
 
+STRENGTH = re.compile(r"(?P<claim>acr|amr)=(?P<value>\S+)")
+"""Which claim of an id token says what."""
+
 
 def split(value: object) -> object:
     if isinstance(value, str):
@@ -39,6 +42,14 @@ def group_roles(value: object) -> object:
     wrong = [one for one in found if not GROUP_ROLE.fullmatch(str(one))] if isinstance(found, tuple) else []
     if wrong:
         raise ValueError(f"should be group=role or group=role@workspace, the role one of {_ROLES}, not {wrong[0]!r}")
+    return found
+
+
+def strengths(value: object) -> object:
+    found = split(value)
+    wrong = [one for one in found if not STRENGTH.fullmatch(str(one))] if isinstance(found, tuple) else []
+    if wrong:
+        raise ValueError(f"should be amr=method or acr=level, such as amr=mfa, not {wrong[0]!r}")
     return found
 
 
@@ -119,6 +130,7 @@ Allowed = Annotated[Names, AfterValidator(allowed)]
 Denied = Annotated[Names, AfterValidator(denied)]
 Origins = Annotated[Names, AfterValidator(origins)]
 Labels = Annotated[tuple[str, ...], BeforeValidator(labels)]
+Strengths = Annotated[tuple[str, ...], BeforeValidator(strengths)]
 GroupRoles = Annotated[tuple[str, ...], BeforeValidator(group_roles)]
 Folders = Annotated[tuple[Path, ...], BeforeValidator(split)]
 PerTime = Annotated[Rate, BeforeValidator(rate)]

@@ -26,7 +26,19 @@ from services.auth.sessions.domain import Account
 from services.auth.sessions.revoking import revoke_user
 
 from . import store
-from .domain import LIFE_SECONDS, Attempt, Expected, Person, Rule, claims_of, granted, key_id, person_of, untrue
+from .domain import (
+    LIFE_SECONDS,
+    Attempt,
+    Expected,
+    Person,
+    Rule,
+    check_strength,
+    claims_of,
+    granted,
+    key_id,
+    person_of,
+    untrue,
+)
 from .granting import bring_about, grants
 from .provider import Provider
 from .store import Login
@@ -74,7 +86,7 @@ class OidcLogins:
         """A login for who has logged in at the provider; whatever comes of it, the `secret` of its begin is spent.
 
         Raises Unauthenticated `oidc-login-invalid`, `oidc-refused`, `oidc-token-invalid`; Denied `user-inactive`,
-        `oidc-email-unverified`, `oidc-not-permitted`; Conflict `oidc-email-taken`, `last-admin`.
+        `oidc-email-unverified`, `oidc-login-weak`, `oidc-not-permitted`; Conflict `oidc-email-taken`, `last-admin`.
         """
         self._check_configured()
         attempt = Attempt.of(self._key, secret)
@@ -114,6 +126,7 @@ class OidcLogins:
             raise untrue("it is signed with a key that is not the provider's")
         expected = Expected(provider.issuer, provider.client_id, provider.algorithm, attempt.nonce)
         claims = claims_of(id_token, key, expected, self._clock.now())
+        check_strength(provider.strengths, claims)
         return person_of(await self._completed(claims, access_token), self._groups_claim)
 
     async def _completed(self, claims: Mapping[str, Any], access_token: str) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from dataaggregator.errors import Unauthenticated
+from dataaggregator.errors import Denied, Unauthenticated
 from dataaggregator.permissions import DEFAULT_WORKSPACE, Role
 from dataaggregator.settings.values import GROUP_ROLE
 
@@ -98,6 +98,33 @@ class Rule:
         if found is None:
             raise ValueError(f"not a rule: {written}")
         return cls(found["group"], Role(found["role"]), found["workspace"] or DEFAULT_WORKSPACE)
+
+
+@dataclass(frozen=True)
+class Strength:
+    """A claim of the id token, `acr` or `amr`, by which somebody has logged in well enough."""
+
+    claim: str
+    value: str
+
+    @classmethod
+    def read(cls, written: str) -> "Strength":
+        claim, _, value = written.partition("=")
+        return cls(claim, value)
+
+    def is_met(self, claims: Mapping[str, Any]) -> bool:
+        """`acr` is one level, `amr` a list of methods (OpenID Connect Core 1.0, 2; RFC 8176)."""
+        said = claims.get(self.claim)
+        return self.value in said if self.claim == "amr" and isinstance(said, list) else self.value == said
+
+
+def check_strength(strengths: Collection[Strength], claims: Mapping[str, Any]) -> None:
+    """Raises Denied `oidc-login-weak` where the id token says none of these; one is enough."""
+    if strengths and not any(strength.is_met(claims) for strength in strengths):
+        wanted = " or ".join(f"{one.claim} {one.value}" for one in strengths)
+        raise Denied(
+            "oidc-login-weak", f"The identity provider does not say that you have logged in there by {wanted}."
+        )
 
 
 def usable(keys: Iterable[object], algorithm: str) -> dict[str, Any]:

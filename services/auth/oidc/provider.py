@@ -17,7 +17,7 @@ from dataaggregator.errors import Invalid, Permanent, PlatformError, Transient, 
 from dataaggregator.settings import Settings
 from dataaggregator.telemetry.redaction import mask_text
 
-from .domain import Attempt, usable
+from .domain import Attempt, Strength, usable
 
 SECONDS = 10.0
 MOST_BYTES = 256 * 1024
@@ -55,6 +55,8 @@ class Provider:
         self._secret = settings.oidc_client_secret
         self._redirect_url = settings.oidc_redirect_url or ""
         self._scope = " ".join(settings.oidc_scopes)
+        self.strengths = tuple(Strength.read(one) for one in settings.oidc_strength)
+        self._levels = " ".join(one.value for one in self.strengths if one.claim == "acr")
         self._clock = clock
         self._egress = Egress(EgressPolicy.of(settings.egress_allow, settings.egress_deny, workspace=None))
         self._session: aiohttp.ClientSession | None = None
@@ -95,6 +97,7 @@ class Provider:
             "nonce": attempt.nonce,
             "code_challenge": attempt.challenge,
             "code_challenge_method": "S256",
+            **({"acr_values": self._levels} if self._levels else {}),
         }
         return f"{where}{'&' if '?' in where else '?'}{urlencode(asked, quote_via=quote)}"
 

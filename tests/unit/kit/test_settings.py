@@ -64,6 +64,7 @@ WRONG = {
     "OIDC_SCOPES": "email",
     "OIDC_ALGORITHM": "HS256",
     "OIDC_ROLES": "team=owner",
+    "OIDC_STRENGTH": "amr=mfa, mfa",
     "EXECUTION_TIMEOUT": "-1",
     "ACCESS_TOKEN_EXPIRE_MINUTES": "nan",
     "TRACE_SAMPLE_RATIO": "2",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE
 from dataaggregator.settings import Settings
 from services.auth.oidc import provider as asking
 from tests.integration.auth.conftest import Api, SetClock, started
@@ -20,6 +21,7 @@ from tests.integration.auth.oidc.scripted_provider import (
     rows,
     set_to,
 )
+from tests.integration.auth.test_passwords import audited
 
 
 async def test_a_login_is_ended_once_in_time_and_by_whoever_began_it(api: Api, provider: Provider) -> None:
@@ -205,3 +207,27 @@ async def test_without_a_provider_there_is_no_such_login(auth_settings: Settings
 async def test_a_wish_that_cannot_be_granted_is_named(api: Api, query: str) -> None:
     status, told, _ = await api.call("GET", f"/api/auth/oidc/login?{query}")
     assert (status, told["code"], len(told["errors"])) == (422, "query-invalid", 1)
+
+
+async def test_a_login_that_was_too_weak_at_the_provider_is_refused_and_written_down(
+    oidc_settings: Settings, clock: SetClock, provider: Provider
+) -> None:
+    async with set_to(oidc_settings, clock, oidc_strength=("amr=mfa", "acr=gold", "acr=https://mfa")) as api:
+        _, asked = await begun(api)
+        assert asked["acr_values"] == "gold https://mfa"
+        for weak in ({}, {"amr": ["pwd"]}, {"amr": "a mfa"}, {"amr": {"mfa": 1}}, {"acr": ["gold"]}, {"acr": "mfa"}):
+            assert await refused(api, provider, **weak) == (403, "oidc-login-weak"), weak
+        provider.told["/userinfo"] = lambda: {"sub": ADA["sub"], "acr": "gold", **ADA}
+        cookie, asked = await begun(api)
+        provider.claims = {"nonce": asked["nonce"], "sub": ADA["sub"]}
+        assert (await ended(api, cookie, code="c", state=asked["state"]))[0] == 403  # only what is signed counts
+        assert await rows(api, "SELECT count(*) FROM auth.users WHERE email = 'ada@example.org'") == ["(0)"]
+        failed = await audited(api, "login.failed", PLATFORM_WORKSPACE)
+        assert failed["detail"]["reason"] == "oidc-login-weak"
+        for strong in ({"amr": ["pwd", "mfa"]}, {"amr": "mfa"}, {"acr": "gold", "amr": ["pwd"]}):
+            assert (await login(api, provider, **strong))[0] == 200, strong
+
+
+async def test_no_strength_is_asked_for_unless_an_operator_says_so(api: Api) -> None:
+    _, asked = await begun(api)
+    assert "acr_values" not in asked
