@@ -33,7 +33,8 @@ class Service:
     ``/health/ready`` asks (a shared database among them), ``wants`` what it asks too and can do without for a while.
     ``schema`` is the Postgres schema it owns, whose outbox is relayed and in which its ``handlers`` keep their inbox.
     ``middlewares`` (aiohttp's, the first outermost) stand between the kit's own (request id, trace, problems) and the
-    routes: the gateway's edge is made of them. ``operator`` holds, by the words of the command line, what whoever has
+    routes: the gateway's edge is made of them; a path of which ``passes`` is true they answer themselves, so that no
+    route is looked for. ``operator`` holds, by the words of the command line, what whoever has
     the machine may do without a login; it needs the ports opened, and nothing else of the service. ``sealed`` names
     every table with secrets that SECRET_KEY has sealed.
     """
@@ -47,5 +48,6 @@ class Service:
     wants: Sequence[Resource] = ()
     schema: str | None = None
     middlewares: "Sequence[Middleware]" = ()
+    passes: Callable[[str], bool] | None = None
     operator: "Mapping[str, Callable[[str], Awaitable[BaseModel]]]" = field(default_factory=dict)
     sealed: "Sequence[Sealed]" = ()

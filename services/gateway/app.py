@@ -9,7 +9,7 @@ from dataaggregator.ports import Ports
 from dataaggregator.service import Loop, Service
 from dataaggregator.telemetry import logs
 
-from . import SCHEMA, SERVICE
+from . import SCHEMA, SERVICE, routing
 from .callers import Callers
 from .documents import Documents
 from .edge import Edge
@@ -69,6 +69,7 @@ def build(ports: Ports) -> Service:
         resources=[services, upstreams, tail, sending],
         needs=[ports.database],
         middlewares=edge.middlewares(),
+        passes=routing.forwarded,
         sealed=[SEALED],
     )
 

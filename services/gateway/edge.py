@@ -50,27 +50,22 @@ class Edge:
 
     def middlewares(self) -> list[Middleware]:
         @web.middleware
-        async def browsers(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._browsers(request, handler)
+        async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return self._browsers(request) or await self._guard(request, handler)
 
-        @web.middleware
-        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._guard(request, handler)
+        return [edge]
 
-        return [browsers, guard]
-
-    async def _browsers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """CORS and security headers on every answer, whoever gives it."""
+    def _browsers(self, request: web.Request) -> web.StreamResponse | None:
+        """CORS and security headers on every answer, whoever gives it; the answer to a preflight."""
         origin = request.headers.get("Origin")
         forwarded = request.headers.get("X-Forwarded-Proto")
-        request[SCHEME] = scheme_of(request.remote or "", request.scheme, forwarded, self._proxies)
-        over_tls = request[SCHEME] == "https"
-        secure = security_headers(request.path, over_tls=over_tls, below_too=self._below_too)
-        request[ANSWER_HEADERS] = secure | origin_headers(origin, self._origins)
+        request[SCHEME] = scheme = scheme_of(request.remote or "", request.scheme, forwarded, self._proxies)
+        secure = security_headers(request.path, over_tls=scheme == "https", below_too=self._below_too)
+        request[ANSWER_HEADERS] = {**secure, **origin_headers(origin, self._origins)}
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             request[ROUTE_LABEL] = "preflight"
             return web.Response(status=204, headers=preflight_headers(origin, self._origins))
-        return await handler(request)
+        return None
 
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Token and limit, then on to the service, or to the gateway's own routes."""
@@ -114,9 +109,9 @@ class Edge:
 
     async def _limit(self, request: web.Request, limit_class: str, caller: Caller) -> None:
         try:
-            request[ANSWER_HEADERS] |= await self._limiting.take(limit_class, caller)
+            request[ANSWER_HEADERS].update(await self._limiting.take(limit_class, caller))
         except Refused as refused:
-            request[ANSWER_HEADERS] |= refused.headers
+            request[ANSWER_HEADERS].update(refused.headers)
             raise
 
     async def _once(

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import aiohttp
-from aiohttp import StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, web
 
 from dataaggregator.directory import Directory
 from dataaggregator.errors import PlatformError, Transient
-from dataaggregator.http.app import STREAMS
+from dataaggregator.http.app import STREAMS, stamp_of
 from dataaggregator.telemetry import logs, metrics
 
 from .bodies import read_body
 from .circuit import FAILURES, Circuit, State
-from .heads import back, decoded, ended, onward
+from .heads import back, back_at_once, decoded, ended, onward
 from .upstream import Call, Exchange, Lost, Pool, Unreached
+from .written import Written
 
 # Also for a free connection of the pool: who hangs takes all of them, and nobody waits behind that without end.
 CONNECT_SECONDS = 5.0
@@ -34,6 +35,7 @@ EVENTS = "text/event-stream"
 log = logs.get("gateway")
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_BODILESS = frozenset({204, 205, 304})
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,7 @@ class Upstreams:
         try:
             if request.method != "HEAD" and (exchange.length or SMALL_BYTES) < SMALL_BYTES:
                 # Head and body leave together, and an answer that breaks off can still be told as a problem.
-                whole = await _whole(service, exchange)
-                return web.Response(
-                    status=whole.status, reason=exchange.message.reason, headers=whole.headers, body=whole.body
-                )
+                return _handed_back(request, exchange, await _whole(service, exchange))
             return await _hand_back(request, exchange)
         finally:
             await exchange.end()
@@ -127,7 +126,9 @@ class Upstreams:
     async def _fetched(self, service: str, out: "_Out") -> Fetched:
         exchange = await self._begin(service, out, events=False)
         try:
-            return await _whole(service, exchange)
+            body = await _whole(service, exchange)
+            headers = {str(name): value for name, value in back(exchange.headers).items()}
+            return Fetched(exchange.message.code, headers, body)
         finally:
             await exchange.end()
 
@@ -212,11 +213,25 @@ def _unanswered(service: str) -> Unanswered:
     )
 
 
-async def _whole(service: str, exchange: Exchange) -> Fetched:
+async def _whole(service: str, exchange: Exchange) -> bytes:
     try:
-        return Fetched(exchange.message.code, back(exchange.headers), await exchange.whole())
+        return await exchange.whole()
     except aiohttp.ClientError as error:
         raise _unanswered(service) from error
+
+
+def _handed_back(request: web.Request, exchange: Exchange, body: bytes) -> web.StreamResponse:
+    """A whole answer; most are written as they came, with our own headers behind theirs."""
+    message = exchange.message
+    if (
+        request.version == HttpVersion11
+        and request.keep_alive
+        and message.code not in _BODILESS
+        and ("Content-Type" in message.headers)
+    ):
+        told = stamp_of(request, message.headers.get("Vary"))
+        return Written(message.code, back_at_once(message, told, len(body)) + body)
+    return web.Response(status=message.code, reason=message.reason, headers=back(exchange.headers), body=body)
 
 
 async def _hand_back(request: web.Request, exchange: Exchange) -> web.StreamResponse:

@@ -1,10 +1,15 @@
 """Heads: what of a call's head goes on to the service, and what of its answer's goes back to the caller."""
 
 import re
+import time
+from collections.abc import Mapping, Set
+from email.utils import formatdate
+from functools import lru_cache
 from uuid import UUID
 
 from aiohttp import web
-from multidict import CIMultiDictProxy
+from aiohttp.http import RawResponseMessage
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from dataaggregator.http import cookies
 from dataaggregator.http.bearer import INSTEAD
@@ -50,6 +55,8 @@ _NOT_ON = frozenset(
 )
 _NOT_BACK = _HOP_BY_HOP | {"server", "date"}
 _REQUEST_ID = re.compile(r"^[\x21-\x7e]{1,128}$")
+# All but the tab; the ends of lines are among them, and are counted.
+_CONTROLS = bytes({*range(32), 127} - {9})
 # RFC 9110, 8.6: of any other method it is told that no body comes.
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # The answer under a key is kept as it is: who asks again may take another coding.
@@ -94,8 +101,8 @@ def onward(request: web.Request, address: str, *, length: int | None, id_: UUID 
 def ended(lines: list[bytes], told: list[str]) -> bytes:
     """As they are written; raises ValueError for a line that would be two."""
     written = b"".join(lines) + "".join(told).encode("utf-8", "surrogateescape") + b"\r\n"
-    if not written.count(b"\n") == written.count(b"\r") == len(lines) + len(told) + 1:
-        raise ValueError("a header has a line end in it")
+    if len(written) - len(written.translate(None, _CONTROLS)) != 2 * (len(lines) + len(told) + 1):
+        raise ValueError("a header has a line end or another control character in it")
     return written
 
 
@@ -111,8 +118,37 @@ def request_id(request: web.Request) -> str:
     return given if _REQUEST_ID.match(given) else traces.trace_id() or ""
 
 
-def back(headers: CIMultiDictProxy[str]) -> dict[str, str]:
+def back(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     """What goes back to the caller of an answer's head."""
+    dropped = _NOT_BACK | _named(headers)
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+
+
+def back_at_once(message: RawResponseMessage, told: Mapping[str, str], length: int) -> bytes:
+    """The whole head of an answer of `length` bytes as it is written, with what is `told` in place of the service's."""
+    dropped = _without(tuple(told))
+    if "Connection" in message.headers:
+        dropped = dropped | {name.encode() for name in _named(message.headers)}
+    begin = b"HTTP/1.1 %d %s\r\n" % (message.code, (message.reason or "").encode("utf-8", "surrogateescape"))
+    lines = [b"%s: %s\r\n" % line for line in message.raw_headers if line[0].lower() not in dropped]
+    return ended(
+        [begin, *lines],
+        [f"Content-Length: {length}\r\n", f"Date: {_date(int(time.time()))}\r\n"]
+        + [f"{name}: {value}\r\n" for name, value in told.items()],
+    )
+
+
+def _named(headers: Mapping[str, str]) -> Set[str]:
+    """What an answer's Connection names."""
     named = headers.get("Connection")
-    dropped = _NOT_BACK if named is None else _NOT_BACK | {token.strip().lower() for token in named.split(",")}
-    return {str(name): value for name, value in headers.items() if name.lower() not in dropped}
+    return frozenset() if named is None else {token.strip().lower() for token in named.split(",")}
+
+
+@lru_cache(maxsize=100)
+def _without(told: tuple[str, ...]) -> Set[bytes]:
+    return frozenset(name.lower().encode() for name in (*_NOT_BACK, "content-length", *told))
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)

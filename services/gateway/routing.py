@@ -3,21 +3,19 @@
 import re
 
 # The first that fits decides, so the narrower ones stand first.
-_TABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), service)
-    for pattern, service in (
-        (r"/api/(audit|auth|users|workspaces|api-keys)(/|$)", "auth"),
-        (r"/api/(connector-types|connectors)(/|$)", "connectors"),
-        (r"/api/(transformations|triggers|hooks)(/|$)", "scheduler"),
-        (r"/api/(pipelines|backfills)(/|$)", "scheduler"),
-        (r"/api/(apply|export)$", "scheduler"),
-        (r"/api/runs/[^/]+/events$", "gateway"),
-        (r"/api/runs/[^/]+/rejected/replay$", "scheduler"),
-        (r"/api/runs/[^/]+/(ledger|rejected|logs|verify)(/|$)", "executor"),
-        (r"/api/runs(/|$)", "scheduler"),
-        (r"/api/run-limits$", "executor"),
-    )
+_TABLE = (
+    (r"(?:audit|auth|users|workspaces|api-keys)(?:/|$)", "auth"),
+    (r"(?:connector-types|connectors)(?:/|$)", "connectors"),
+    (r"(?:transformations|triggers|hooks)(?:/|$)", "scheduler"),
+    (r"(?:pipelines|backfills)(?:/|$)", "scheduler"),
+    (r"(?:apply|export)$", "scheduler"),
+    (r"runs/[^/]+/events$", "gateway"),
+    (r"runs/[^/]+/rejected/replay$", "scheduler"),
+    (r"runs/[^/]+/(?:ledger|rejected|logs|verify)(?:/|$)", "executor"),
+    (r"runs(?:/|$)", "scheduler"),
+    (r"run-limits$", "executor"),
 )
+_FITS = re.compile(f"/api/(?:{'|'.join(f'({pattern})' for pattern, _ in _TABLE)})")
 
 SERVICES = ("auth", "connectors", "executor", "gateway", "scheduler")
 
@@ -56,15 +54,19 @@ def canonical(raw_path: str) -> str:
 
     What is limited and let in here must be what the service will understand: `%6Cogin` is `login` to it.
     """
-    return _NEEDLESS.sub(lambda found: chr(int(found[1], 16)), raw_path)
+    return _NEEDLESS.sub(lambda found: chr(int(found[1], 16)), raw_path) if "%" in raw_path else raw_path
 
 
 def service_of(path: str) -> str | None:
     """The service a path is forwarded to; None for the gateway's own and for what nobody serves."""
-    for pattern, service in _TABLE:
-        if pattern.match(path):
-            return None if service == "gateway" else service
-    return None
+    found = _FITS.match(path)
+    service = None if found is None or found.lastindex is None else _TABLE[found.lastindex - 1][1]
+    return None if service == "gateway" else service
+
+
+def forwarded(raw_path: str) -> bool:
+    """Is a path as it was sent one that a service answers?"""
+    return service_of(canonical(raw_path)) is not None
 
 
 def public(method: str, path: str) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -17,6 +17,7 @@ from dataaggregator.http.answer import Answer, TextAnswer
 from dataaggregator.http.bearer import CALLER
 from dataaggregator.http.call import Call
 from dataaggregator.http.door import Door
+from dataaggregator.http.passed import Passed
 from dataaggregator.http.route import Route
 from dataaggregator.http.tokens import RemoteJwks, TokenVerifier
 from dataaggregator.ports import Ports
@@ -50,6 +51,7 @@ class Served(Protocol):
     wants: Sequence[Resource]
     schema: str | None
     middlewares: Sequence[Middleware]
+    passes: Callable[[str], bool] | None
 
 
 def make_app(service: Served, ports: Ports) -> web.Application:
@@ -67,6 +69,8 @@ def make_app(service: Served, ports: Ports) -> web.Application:
         # A door takes part in aiohttp's cache of built middlewares, so it is handed over as one bound method.
         for method in (route.method, "HEAD") if route.method == "GET" else (route.method,):
             app.router.add_route(method, route.template, door.pass_through, expect_handler=_expect)
+    if service.passes is not None:
+        app.router.register_resource(Passed(service.passes, _expect))
     app.on_response_prepare.append(_stamp)
     app.on_shutdown.append(_end_streams)
     return app
@@ -95,16 +99,23 @@ def _document_route(name: str, routes: Sequence[Route]) -> Route:
 
 
 async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
-    """Every answer, streams too, says which call of which trace it belongs to."""
+    response.headers.update(stamp_of(request, response.headers.get("Vary")))
+
+
+def stamp_of(request: web.Request, vary: str | None) -> dict[str, str]:
+    """What every answer, streams too, says of the call it belongs to; ``vary`` is what it says itself."""
+    told: dict[str, str] = {}
     trace = request.get(_TRACE)
     if trace is not None:
-        given = request.headers.get("X-Request-ID", "")
-        response.headers["X-Request-ID"] = given if _REQUEST_ID.match(given) else trace.trace_id
-        response.headers["traceparent"] = trace.traceparent
-    for name, value in request.get(ANSWER_HEADERS, {}).items():
-        held = response.headers.get(name)
-        response.headers[name] = f"{held}, {value}" if name == "Vary" and held else value
-    response.headers["Server"] = "dataaggregator"
+        given = request.headers.get("X-Request-ID")
+        told["X-Request-ID"] = given if given and _REQUEST_ID.match(given) else trace.trace_id
+        told["traceparent"] = trace.traceparent
+    if (more := request.get(ANSWER_HEADERS)) is not None:
+        told.update(more)
+        if vary and "Vary" in told:
+            told["Vary"] = f"{vary}, {told['Vary']}"
+    told["Server"] = "dataaggregator"
+    return told
 
 
 async def _end_streams(app: web.Application) -> None:
@@ -150,7 +161,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 def _route_of(request: web.Request) -> str:
     resource = request.match_info.route.resource
-    return "unknown" if resource is None else resource.canonical
+    return "unknown" if resource is None or type(resource) is Passed else resource.canonical
 
 
 def _tell(service: str, request: web.Request, route: str, status: int, seconds: float) -> None:
