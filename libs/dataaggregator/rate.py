@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,7 @@ class Rate:
         return self if factor == 1 else Rate(self.requests * factor, self.seconds)
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What a limit says: ``remaining`` calls now, a full bucket in ``reset_seconds``, next one in ``retry_after``."""
 
     allowed: bool

@@ -16,6 +16,8 @@ def networks(written: Sequence[str]) -> tuple[Network, ...]:
 
 
 def within(address: str, trusted: Sequence[Network]) -> bool:
+    if not trusted:
+        return False
     parsed = _parsed(address)
     return parsed is not None and any(parsed in network for network in trusted)
 
@@ -32,14 +34,13 @@ def caller_of(peer: str, forwarded: str | None, proxies: Sequence[Network]) -> s
         if _parsed(claimed.strip()) is None:
             break
         caller = claimed.strip()
-    parsed = _parsed(caller)
-    return caller if parsed is None else str(parsed)
+    return _written(caller) if len(caller) <= LONGEST else caller
 
 
 def scheme_of(peer: str, own: str, forwarded: str | None, proxies: Sequence[Network]) -> str:
     """How the caller came: as this connection did, or as the trusted proxy in front of it says that it did."""
     told = (forwarded or "").rpartition(",")[2].strip().lower()
-    return told if within(peer, proxies) and told in ("http", "https") else own
+    return told if told in ("http", "https") and within(peer, proxies) else own
 
 
 def _parsed(address: str) -> Address | None:
@@ -54,6 +55,13 @@ def _read(address: str) -> Address | None:
         return None
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
     return mapped or parsed
+
+
+@lru_cache(maxsize=4096)
+def _written(address: str) -> str:
+    """The one way in which an address is written."""
+    parsed = _read(address)
+    return address if parsed is None else str(parsed)
 
 
 def bucket_of(address: str) -> str:

@@ -1,6 +1,7 @@
 """CORS and security headers: which pages may call from a browser, and what a browser may do with an answer. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 _METHODS = "GET, POST, PUT, PATCH, DELETE"
 _TAKEN = (
@@ -46,13 +47,18 @@ def preflight_headers(origin: str | None, allowed: Sequence[str]) -> dict[str, s
     }
 
 
-def security_headers(path: str, *, over_tls: bool, below_too: bool = False) -> dict[str, str]:
+def security_headers(path: str, *, over_tls: bool, below_too: bool = False) -> Mapping[str, str]:
     """Over TLS a browser is told to come by no other way; who comes in the clear cannot be told so (RFC 6797, 7.2)."""
+    return _security_headers(path.startswith("/api/docs"), over_tls, below_too)
+
+
+@lru_cache
+def _security_headers(of_a_page: bool, over_tls: bool, below_too: bool) -> Mapping[str, str]:
     told = _TLS_ONLY + (_BELOW_TOO if below_too else "")
     headers = {"Strict-Transport-Security": told} if over_tls else {}
     return headers | {
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
         "Referrer-Policy": "no-referrer",
-        "Content-Security-Policy": _PAGE_POLICY if path.startswith("/api/docs") else _API_POLICY,
+        "Content-Security-Policy": _PAGE_POLICY if of_a_page else _API_POLICY,
     }

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -83,9 +83,8 @@ def run_context(run_id: object) -> Iterator[None]:
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
     """Make this process write to standard error (or ``stream``) in the format and from the level of the settings."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _Lines(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else ConsoleFormatter())
-    handler.addFilter(add_context)
     # What we never print need not be found out for each line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
@@ -99,11 +98,30 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         logging.getLogger(ours).setLevel(level)
 
 
-def add_context(record: logging.LogRecord) -> bool:
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes lines at once: every call has one, so nothing is asked that is known here."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """See logging; there are no filters."""
+        add_context(record)
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging."""
+        try:
+            written = self.format(record) + self.terminator
+            with self.lock or nullcontext():
+                self.stream.write(written)
+                self.stream.flush()
+        except Exception:
+            self.handleError(record)
+
+
+def add_context(record: logging.LogRecord) -> None:
     """Put trace and run id on a record while the context it was written in is still the current one."""
     record.trace_id = traces.trace_id()
     record.run_id = _run_id.get()
-    return True
 
 
 def line(record: logging.LogRecord) -> dict[str, Any]:

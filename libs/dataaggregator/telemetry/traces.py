@@ -20,7 +20,7 @@ Attribute = str | int | float | bool
 _TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Trace:
     """Where we are in a trace. ``span`` is there only if the trace is sampled and exported."""
 
@@ -107,7 +107,7 @@ def continue_from(
     else:
         sampled = _tracing.tracer is not None and _tracing.random.random() < _tracing.ratio
         above = Trace(f"{_bits(128):032x}", "", sampled=sampled)
-    return _below(above, name, attributes)
+    return _Within(_begin(above, name, attributes))
 
 
 @contextmanager
@@ -120,24 +120,29 @@ def span(name: str, attributes: Mapping[str, Attribute] | None = None) -> Iterat
     elif above.span is None:
         yield above
     else:
-        with _below(above, name, attributes) as trace:
+        with _Within(_begin(above, name, attributes)) as trace:
             yield trace
 
 
-@contextmanager
-def _below(above: Trace, name: str, attributes: Mapping[str, Attribute] | None) -> Iterator[Trace]:
-    trace = _begin(above, name, attributes)
-    token = _current.set(trace)
-    try:
-        yield trace
-    except Exception as error:
-        if trace.span is not None:
-            trace.span.set_status(StatusCode.ERROR, type(error).__name__)
-        raise
-    finally:
-        _current.reset(token)
-        if trace.span is not None:
-            trace.span.end()
+class _Within(AbstractContextManager[Trace]):
+    """Inside, this is the current trace; every call has one, so it is no generator."""
+
+    __slots__ = ("_token", "_trace")
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def __enter__(self) -> Trace:
+        self._token = _current.set(self._trace)
+        return self._trace
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        _current.reset(self._token)
+        span = self._trace.span
+        if span is not None:
+            if isinstance(error, Exception):
+                span.set_status(StatusCode.ERROR, type(error).__name__)
+            span.end()
 
 
 def _begin(above: Trace, name: str, attributes: Mapping[str, Attribute] | None) -> Trace:

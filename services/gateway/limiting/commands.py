@@ -1,8 +1,8 @@
 """Limiting commands: take from the buckets of a call, and say what is left in them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from dataaggregator.errors import RateLimited, Transient
@@ -18,8 +18,7 @@ from . import store
 TRUSTED_FACTOR = 10
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(NamedTuple):
     """Whose buckets: the address always, the user once the token is known, the workspace of a run start."""
 
     address: str
