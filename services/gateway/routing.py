@@ -34,15 +34,15 @@ _PUBLIC = frozenset(
 # These end or prolong what a cookie stands for; no other open call is made in the name of one.
 _OF_A_SESSION = frozenset({"/api/auth/refresh", "/api/auth/logout"})
 _CALLBACK = "/api/auth/oidc/callback"
-# The token in the path says who calls.
-_HOOK = re.compile(r"/api/hooks/[^/]+$")
+# The token in the path or in a header says who calls.
+_HOOK = re.compile(r"/api/hooks(/[^/]+)?$")
 # What is given out here is not to be stored: tokens; rows of a source or a sample.
-_NOT_KEPT = re.compile(r"/api/(auth|hooks)/|/api/api-keys$|/api/.+/(test|preview|hook/rotate|password-reset)$")
+_NOT_KEPT = re.compile(r"/api/(auth|hooks)/|/api/(api-keys|hooks)$|/api/.+/(test|preview|hook/rotate|password-reset)$")
 _LOGINS = frozenset(
     {("POST", "/api/auth/login"), ("POST", "/api/auth/password/reset"), ("GET", "/api/auth/oidc/login")}
 )
 _RUN_START = re.compile(
-    r"/api/(pipelines/[^/]+/(runs|backfills)|runs/[^/]+/(retry|rejected/replay)|backfills/[^/]+/retry|hooks/[^/]+)$"
+    r"/api/(pipelines/[^/]+/(runs|backfills)|runs/[^/]+/(retry|rejected/replay)|backfills/[^/]+/retry|hooks(/[^/]+)?)$"
 )
 
 

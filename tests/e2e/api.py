@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -63,6 +63,8 @@ class Api:
     document: Json
     token: str | None = None
     workspace: str | None = None
+    always: dict[str, str] = field(default_factory=dict)
+    """Headers of each call, of whoever speaks by it."""
 
     def anonymous(self) -> "Api":
         return replace(self, token=None)
@@ -207,6 +209,7 @@ class Api:
 
     def _headers(self) -> dict[str, str]:
         headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        headers |= self.always
         return headers if self.workspace is None else {**headers, "X-Workspace": self.workspace}
 
 

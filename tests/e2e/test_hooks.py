@@ -23,6 +23,8 @@ async def test_a_call_without_a_login_starts_a_run_that_succeeds(api: Api, disk:
     assert started[1]["id"] == run["id"]
     keyed = {"Idempotency-Key": "evt_1"}
     assert (await anybody.post(made["path"], expect=202, headers=keyed))["id"] == run["id"]
+    named = {"Hook-Token": made["token"], "webhook-id": "evt_1"}
+    assert (await anybody.post("/api/hooks", expect=202, headers=named))["id"] == run["id"]
     assert (await anybody.refused("POST", made["path"][:-1]))["code"] == "hook-unknown"
     assert (await api.refused("GET", made["path"]))["status"] == 405
     printed = platform.log.read_text(errors="replace") + await anybody.get("/metrics")

@@ -44,6 +44,7 @@ class Door:
         query = self._query.read(request)
         if_match = parse.if_match(route, request)
         parse.idempotency_key(route, request)
+        parse.own_headers(route, request)
         raw = b"" if route.body is None else await parse.read_body(route, request)
         call = Call(
             identity=identity,

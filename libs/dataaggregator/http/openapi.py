@@ -224,6 +224,8 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _header_parameters(route: Route) -> Iterable[dict[str, Any]]:
+    for name, told in route.headers.items():
+        yield {**_header_parameter(name, told, minLength=1), "required": True}
     if route.permission is not None:
         yield _header_parameter("X-Workspace", "The workspace, by id or name; else the caller's default.")
     if route.conditional:

@@ -73,6 +73,13 @@ def idempotency_key(route: Route, request: web.Request) -> str | None:
     return value
 
 
+def own_headers(route: Route, request: web.Request) -> None:
+    """Raises Invalid where one is missing that the route needs."""
+    for name in route.headers:
+        if not header(request, name):
+            raise _wrong_header(name, "is missing")
+
+
 def _wrong_header(name: str, message: str) -> Invalid:
     return Invalid("header-invalid", f"The header {name} {message}.", errors=[FieldError(name, message, "header")])
 

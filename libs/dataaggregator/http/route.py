@@ -46,6 +46,8 @@ class Route:
     etag: bool = False
     #: A POST that takes If-Match as well.
     if_match: bool = False
+    #: Header → what it is, of those that have to be there and are peculiar to this route.
+    headers: Mapping[str, str] = field(default_factory=dict)
     #: Takes Idempotency-Key (the gateway keeps the answers).
     idempotent: bool = False
     #: Only for who has logged in: no API key may do it.

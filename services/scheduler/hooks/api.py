@@ -25,6 +25,12 @@ from services.scheduler.runs.resource import RunShown, shown
 
 TAG = "Hooks"
 DAY_SECONDS = 24 * 3600
+HEADER = "Hook-Token"
+ONCE = (
+    "Needs no login: the token says which pipeline. A call that comes again with the same `webhook-id` (or "
+    "`Idempotency-Key`) starts no second run. Where the trigger says `signed` the headers `webhook-id`, "
+    "`webhook-timestamp` and `webhook-signature` of Standard Webhooks are needed."
+)
 
 
 class HookBody(RootModel[dict[str, Any]]):
@@ -60,7 +66,7 @@ class RotateWish(Sent):
 
 
 class HookMade(BaseModel):
-    """Shown once: the address to call, and the secret to sign with."""
+    """Shown once: the address to call, or the token for the header `Hook-Token`, and the secret to sign with."""
 
     model_config = ConfigDict(from_attributes=True)
     path: str
@@ -78,11 +84,14 @@ class HooksApi:
         one, write = "/api/pipelines/{pipeline}/hook", Permission.DEFINITIONS_WRITE
         return (
             Route(
+                "POST", "/api/hooks", self.receive, "Start a run by a hook's token in a header", TAG, None,
+                body=HookBody, body_optional=True, answers={202: RunShown}, problems=(401, 404, 409), idempotent=True,
+                headers={HEADER: "The token, dah_…, which no address and no log of one then holds."}, description=ONCE,
+            ),
+            Route(
                 "POST", "/api/hooks/{token}", self.receive, "Start a run by its hook", TAG, None,
                 body=HookBody, body_optional=True, answers={202: RunShown}, problems=(401, 409), idempotent=True,
-                description="Needs no login: the token says which pipeline. A call that comes again with the same "
-                "`webhook-id` (or `Idempotency-Key`) starts no second run. Where the trigger says `signed` the headers "
-                "`webhook-id`, `webhook-timestamp` and `webhook-signature` of Standard Webhooks are needed.",
+                description=f"For a sender that can set no header. {ONCE}",
             ),
             Route(
                 "GET", one, self.get, "Show the hook of a pipeline", TAG, Permission.DEFINITIONS_READ,
@@ -100,7 +109,8 @@ class HooksApi:
 
     async def receive(self, call: Call) -> Answer:
         delivery = Delivery(call.body_as(HookBody).root, call.raw_body, call.headers)
-        run = await self.commands.receive(call.path["token"], delivery)
+        token = call.path["token"] if call.path else call.headers[HEADER]
+        run = await self.commands.receive(token, delivery)
         return Answer(shown(run), status=202, headers={"Location": f"/api/runs/{run.id}"})
 
     async def get(self, call: Call) -> Answer:

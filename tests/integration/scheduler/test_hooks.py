@@ -50,6 +50,20 @@ async def test_a_call_starts_a_run_and_its_slot_is_evidence(control: Control) ->
     assert token["ends_at"] is None
 
 
+async def test_a_token_in_a_header_starts_what_it_starts_in_the_address(control: Control) -> None:
+    made = await hooked(control)
+    by_header = {"Hook-Token": made["token"], "webhook-id": "evt_1"}
+    first = await control.call("POST", "/api/hooks", headers=by_header)
+    again = await called(control, made, webhook_id="evt_1")
+    assert (first.status, again.status) == (202, 202)
+    assert first.json["id"] == again.json["id"]
+    wrong = await control.call("POST", "/api/hooks", headers={"Hook-Token": "dah_made-up"})
+    assert (wrong.status, wrong.json["code"]) == (404, "hook-unknown")
+    for none in ({}, {"Hook-Token": ""}):
+        without = await control.call("POST", "/api/hooks", headers=none)
+        assert (without.status, without.json["errors"][0]["field"]) == (422, "Hook-Token")
+
+
 async def test_the_same_delivery_starts_one_run_however_often_and_wherever_it_comes(control: Control) -> None:
     tokens = [await hooked(control), await control.good("POST", f"{HOOK}/rotate")]
     made = tokens[0]
@@ -207,6 +221,7 @@ async def test_token_and_secret_are_told_by_nothing(
         headers = sign([made["secret"]], "evt_1", datetime.now(UTC), b"")
         assert (await control.call("POST", made["path"], headers=headers)).status == 202
         await called(control, {"path": made["path"] + "x"})
+        await control.call("POST", "/api/hooks", headers={"Hook-Token": made["token"] + "x"})
         await control.good("POST", f"{HOOK}/rotate")
     written = "".join(str(logs.line(record)) + record.getMessage() for record in caplog.records)
     assert "http_call" in written

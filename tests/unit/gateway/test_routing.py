@@ -18,6 +18,7 @@ from services.gateway.limiting.commands import Caller, _key
         ("/api/transformations/test", "scheduler"),
         ("/api/triggers/preview", "scheduler"),
         ("/api/hooks/dah_x", "scheduler"),
+        ("/api/hooks", "scheduler"),
         ("/api/pipelines", "scheduler"),
         ("/api/pipelines/x/runs", "scheduler"),
         ("/api/pipelines/x/state", "scheduler"),
@@ -55,6 +56,8 @@ def test_what_needs_no_token_is_a_short_list() -> None:
     assert routing.public("GET", "/api/auth/oidc/callback")
     assert not routing.public("HEAD", "/api/auth/oidc/callback")  # whoever only looks must not spend it
     assert routing.public("POST", "/api/hooks/dah_x")
+    assert routing.public("POST", "/api/hooks")
+    assert not routing.public("GET", "/api/hooks")
     assert not routing.public("GET", "/api/hooks/dah_x")
     assert not routing.public("POST", "/api/hooks/dah_x/more")
 
@@ -63,6 +66,7 @@ def test_what_is_given_out_once_is_not_kept_for_a_key() -> None:
     assert routing.keeps_answer("POST", "/api/pipelines/x/runs")
     assert not routing.keeps_answer("POST", "/api/pipelines/x/hook/rotate")
     assert not routing.keeps_answer("POST", "/api/hooks/dah_x")
+    assert not routing.keeps_answer("POST", "/api/hooks")
     assert not routing.keeps_answer("POST", "/api/users/x/password-reset")
 
 
@@ -78,6 +82,7 @@ def test_what_is_given_out_once_is_not_kept_for_a_key() -> None:
         ("GET", "/api/pipelines/x/runs", "api"),
         ("POST", "/api/runs/x/retry", "run"),
         ("POST", "/api/hooks/dah_x", "run"),
+        ("POST", "/api/hooks", "run"),
         ("POST", "/api/runs/x/rejected/replay", "run"),
         ("POST", "/api/pipelines/x/backfills", "run"),
         ("GET", "/api/pipelines/x/backfills", "api"),
