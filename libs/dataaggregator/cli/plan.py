@@ -145,6 +145,9 @@ def _print_end(when: str, tried: Json) -> None:
     for source in tried["sources"]:
         if source["columns"] is not None:
             out.print(f"  {source['name']}: a run reads {', '.join(source['columns'])}, and no more", markup=False)
+    for stage in tried["stages"]:
+        if stage["pushed_down"]:
+            out.print(f"  {stage['stage']}: the source does it", markup=False)
     for error in _errors(tried):
         out.print(f"  {error}", markup=False)
     for warning in tried["warnings"]:

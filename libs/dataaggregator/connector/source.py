@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from dataaggregator.connector.conditions import Condition
 from dataaggregator.contracts.files import FileState
 from dataaggregator.dataplane.batch import Batch, Cursor
 
@@ -48,6 +49,8 @@ class ReadRequest:
     primary_key: tuple[str, ...] = ()
     batch_rows: int = 65_536
     limit: int | None = None
+    condition: Condition | None = None
+    """Rows that it is not true of are left out, and counted: the first batch says how many (`left_out`)."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """The values of the run, by name: bound where the query uses one, `{{ parameters.name }}`, never pasted into it."""
 
@@ -88,6 +91,15 @@ class NarrowSource(Source, Protocol):
 
         Where one that cannot be read is rejected by itself, its row would come through without it: then it is not so.
         """
+        ...
+
+
+@runtime_checkable
+class FilteringSource(Source, Protocol):
+    """A source that leaves rows out by a condition (`condition` of the request), and says exactly how many and why."""
+
+    async def filters(self, request: ReadRequest, condition: Condition) -> bool:
+        """Whether it does so with this stream, by the same meaning of the condition and in the snapshot it reads."""
         ...
 
 

@@ -24,7 +24,8 @@ class LedgerStage(Told):
     """The counts of one stage; those that its kind does not have are null. `law` says what must hold, in words.
 
     `discarded_by` names the columns that a destination does not have, each with the rows that had a value there.
-    `columns` are those that were read of a source, where nothing needed the others; null is all of them.
+    `columns` are those that were read of a source, where nothing needed the others; null is all of them. A filter is
+    `pushed_down` where the source has done it, and counted what it left out in the snapshot of the read.
     """
 
     stage: str
@@ -59,6 +60,7 @@ class LedgerStage(Told):
     bytes: int = 0
     batches: int = 0
     columns: tuple[str, ...] | None = None
+    pushed_down: bool = False
     duration_ms: int = 0
     law: str | None = None
     balanced: bool = True

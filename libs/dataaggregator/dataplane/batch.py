@@ -41,17 +41,40 @@ class RejectedRow:
     row: Mapping[str, Any] | str
 
 
+CONDITION_FALSE, CONDITION_NULL = "condition is false", "condition is null"
+"""Why a filter lets a row not pass."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many rows a source has not sent, by what its condition is of them."""
+
+    false: int
+    null: int
+
+    @property
+    def rows(self) -> int:
+        return self.false + self.null
+
+    @property
+    def by_rule(self) -> Mapping[str, int]:
+        counts = {CONDITION_FALSE: self.false, CONDITION_NULL: self.null}
+        return {rule: count for rule, count in counts.items() if count}
+
+
 @dataclass(frozen=True)
 class Batch:
     """Rows read together. `read` counts what the source sent, the rejected ones included.
 
-    A `cursor` stands only where it is safe to go on from once this batch and all before it are loaded.
+    `left_out` are those it did not send by the condition of the read: told once, before all rows. A `cursor` stands
+    only where it is safe to go on from once this batch and all before it are loaded.
     """
 
     rows: pa.RecordBatch
     read: int
     cursor: Cursor | None = None
     rejected: Sequence[RejectedRow] = field(default=())
+    left_out: LeftOut | None = None
 
 
 def no_rows(schema: pa.Schema) -> pa.RecordBatch:

@@ -95,6 +95,7 @@ class _Book:
             doubled=counts.doubled,
             invented=counts.invented,
             expect=counts.expect,
+            pushed_down=name in self._tally.left_out,
             flow=counts.flow,
             batches=counts.batches,
             duration_ms=round(counts.duration_ms),

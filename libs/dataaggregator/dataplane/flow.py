@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dataaggregator.connector.source import ReadRequest
 from dataaggregator.dataplane.allocators import give_back
-from dataaggregator.dataplane.batch import Batch, Cursor, RejectedRow
+from dataaggregator.dataplane.batch import Batch, Cursor, LeftOut, RejectedRow
 from dataaggregator.dataplane.compile.plan import Plan
 from dataaggregator.dataplane.failpoints import Failpoints
 from dataaggregator.dataplane.failures import at
@@ -117,6 +117,8 @@ class Flow:
         with at(reader.name):
             async with aclosing(reader.source.read(reader.request)) as batches:
                 async for batch in batches:
+                    if batch.left_out is not None:
+                        self._leave_out(reader.name, batch.left_out)
                     counted.read += batch.read
                     counted.rejected += len(batch.rejected)
                     counted.bytes += batch.rows.nbytes
@@ -136,6 +138,13 @@ class Flow:
         for queue in queues:
             await queue.end()
 
+    def _leave_out(self, source: str, left_out: LeftOut) -> None:
+        """They are rows of the source, and the filter behind it has let none of them pass."""
+        counted, taker = self.tally.sources[source], next(n for n in self.plan.transforms if n.inputs[0] == source)
+        self.tally.left_out[taker.stage(0)] = left_out
+        counted.read += left_out.rows
+        counted.written += left_out.rows
+
     async def _push(self, source: str, queue: BatchQueue, sandbox: Sandbox) -> None:
         with at(STEPS):
             while await self._more(queue):
@@ -149,7 +158,7 @@ class Flow:
                     case Rows(node, batch):
                         await queues[node].put(batch)
                     case StageCounts():
-                        self.tally.reported[message.stage] = message
+                        self.tally.report(message)
                     case Rejected():
                         self.quarantine.add_refused(message.stage, message.rule, message.reason, message.rows)
                         self.tally.quarantined[message.stage] += message.rows.num_rows

@@ -1,12 +1,14 @@
-"""Reads only the columns that something behind a source needs, where the source gives the same rows then."""
+"""Reads only the columns and rows that something behind a source needs, where the source does so exactly."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pyarrow as pa
 
-from dataaggregator.connector.source import NarrowSource, ReadRequest, Source
+from dataaggregator.connector.conditions import Condition
+from dataaggregator.connector.source import FilteringSource, NarrowSource, ReadRequest, Source
 from dataaggregator.dataplane.compile.columns import needed
+from dataaggregator.dataplane.compile.filters import first_filters
 from dataaggregator.dataplane.compile.plan import Plan
 from dataaggregator.dataplane.failures import at
 
@@ -14,21 +16,33 @@ from dataaggregator.dataplane.failures import at
 async def narrowed(
     plan: Plan, sources: Mapping[str, Source], requests: Mapping[str, ReadRequest], schemas: Mapping[str, pa.Schema]
 ) -> Mapping[str, ReadRequest]:
-    """The reads, by source, that need not be of all columns; `schemas` are those of all columns, by source."""
+    """The reads, by source, that need not be of all columns or rows; `schemas` are those of all columns, by source."""
     names = {node.name: node.source for node in plan.sources}
-    wanted = needed(plan, {node: schemas[name] for node, name in names.items()})
+    by_node = {node: schemas[name] for node, name in names.items()}
+    wanted, filters = needed(plan, by_node), first_filters(plan, by_node)
     found = {}
     for node, name in names.items():
-        request, schema = requests[name], schemas[name]
-        columns = tuple(one for one in schema.names if one in wanted[node] or one == request.cursor_field)
-        if len(columns) < len(schema.names) and await _narrow(name, sources[name], request):
-            found[name] = dataclasses.replace(request, columns=columns)
+        with at(name):
+            request = await _of_columns(sources[name], requests[name], schemas[name], wanted[node])
+            if node in filters:
+                request = await _of_rows(sources[name], request, filters[node])
+        if request != requests[name]:
+            found[name] = request
     return found
 
 
-async def _narrow(name: str, source: Source, request: ReadRequest) -> bool:
-    with at(name):
-        return isinstance(source, NarrowSource) and await source.narrow(request)
+async def _of_columns(source: Source, request: ReadRequest, schema: pa.Schema, wanted: Collection[str]) -> ReadRequest:
+    columns = tuple(one for one in schema.names if one in wanted or one == request.cursor_field)
+    fewer = len(columns) < len(schema.names)
+    if fewer and isinstance(source, NarrowSource) and await source.narrow(request):
+        return dataclasses.replace(request, columns=columns)
+    return request
+
+
+async def _of_rows(source: Source, request: ReadRequest, condition: Condition) -> ReadRequest:
+    if isinstance(source, FilteringSource) and await source.filters(request, condition):
+        return dataclasses.replace(request, condition=condition)
+    return request
 
 
 def of_columns(schema: pa.Schema, request: ReadRequest) -> pa.Schema:

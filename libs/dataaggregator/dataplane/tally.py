@@ -2,10 +2,12 @@
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dataaggregator.contracts.run import RunCounts, StageProgress
+from dataaggregator.dataplane.batch import LeftOut
 from dataaggregator.dataplane.sandbox.messages import StageCounts
+from dataaggregator.errors import Permanent
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Tally:
         self.sources: dict[str, Counted] = {}
         self.columns: dict[str, tuple[str, ...]] = {}
         """By source, those it was asked for; it is not here if that was all of them."""
+        self.left_out: dict[str, LeftOut] = {}
+        """By the stage of a filter that its source does, what that has not sent."""
         self.projections: dict[str, Counted] = {}
         self.destinations: dict[str, Counted] = {}
         self.reported: dict[str, StageCounts] = {}
@@ -43,6 +47,16 @@ class Tally:
         """Rows taken over, by producing node and taker."""
         self.quarantined: defaultdict[str, int] = defaultdict(int)
         """Rows set aside, by stage."""
+
+    def report(self, counts: StageCounts) -> None:
+        """What the sandbox says of a stage; a filter that its source does has read what it left out, too."""
+        left_out = self.left_out.get(counts.stage)
+        if left_out is not None:
+            if other := sum(counts.filtered.values()):
+                detail = f"{counts.stage}: the source sent {other} rows that the condition is not true of."
+                raise Permanent("unbalanced", detail)
+            counts = replace(counts, read=counts.read + left_out.rows, filtered=left_out.by_rule)
+        self.reported[counts.stage] = counts
 
     @property
     def moved(self) -> tuple[int, ...]:

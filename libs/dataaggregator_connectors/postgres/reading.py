@@ -34,7 +34,15 @@ class ArrowReader:
         self._closed = False
 
     async def open(self) -> None:
+        """One snapshot, for all that is asked from now on."""
         await self._call(self._open)
+
+    async def counts(self, sql: str) -> tuple[int, ...]:
+        """The one row of a statement of ours."""
+        return tuple(await self._call(lambda: self._counts(sql)))
+
+    async def begin(self) -> None:
+        await self._call(self._begin)
 
     async def batches(self, most_rows: int) -> AsyncGenerator[pa.RecordBatch, None]:
         """All rows. Nothing is read ahead: rows wait in the queue of a run, and as many would wait here again."""
@@ -91,6 +99,13 @@ class ArrowReader:
         for name, value in self._settings.items():
             self._cursor.execute("SELECT set_config($1, $2, true)", (name, value))
             self._cursor.fetchall()
+
+    def _counts(self, sql: str) -> Sequence[int]:
+        self._cursor.execute(sql)
+        (row,) = self._cursor.fetchall()
+        return tuple(map(int, row))
+
+    def _begin(self) -> None:
         self._cursor.adbc_statement.set_options(**HINT)
         self._cursor.execute(self._sql)
         self._batches = self._cursor.fetch_record_batch()

@@ -3,19 +3,22 @@
 import asyncio
 import fnmatch
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 import pyarrow as pa
 
+from dataaggregator.connector.conditions import Condition
 from dataaggregator.connector.context import Context
 from dataaggregator.connector.source import BinaryCopy, BinaryCopyEnd, Cut, Interval, ReadMode, ReadRequest, StreamInfo
 from dataaggregator.connector.typenames import parse_schema
-from dataaggregator.dataplane.batch import Batch, Cursor, no_rows
-from dataaggregator.errors import Invalid, NotFound
+from dataaggregator.dataplane.batch import Batch, Cursor, LeftOut, no_rows
+from dataaggregator.errors import Invalid, NotFound, Permanent
 from dataaggregator_connectors.postgres.bound import bound
 from dataaggregator_connectors.postgres.bounds import bounds, carry, cut, within
 from dataaggregator_connectors.postgres.comments import with_comments
+from dataaggregator_connectors.postgres.conditions import counted, means_the_same
+from dataaggregator_connectors.postgres.conditions import shown as shown_as
 from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.connection import (
     Connection,
@@ -50,6 +53,11 @@ ORDER BY n.nspname, c.relname
 """
 
 
+STORED = ("r", "m")
+COUNTED_BYTES = 1 << 30
+"""A table of so many bytes on the server's disk is read a second time within seconds."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One read: its SELECT, the columns it gives, the settings that carry its bounds, and the cursor it ends at."""
@@ -60,6 +68,8 @@ class Plan:
     cursor: Cursor | None
     plain: bool = False
     """A table's own rows, and nothing carried: by itself it is one snapshot that changes nothing."""
+    counting: str | None = None
+    """Of a condition, which `sql` keeps to: all rows, those it is not NULL of, and those it is true of."""
 
 
 class PostgresSource:
@@ -106,12 +116,20 @@ class PostgresSource:
         plan = await self._plan(request, decoded=True, interval=interval)
         reader = ArrowReader(await libpq_words(self._config, self._context), plan.sql, plan.settings, plan.columns)
         self._readers.add(reader)
-        batches = reader.batches(request.batch_rows)
+        batches, empty = reader.batches(request.batch_rows), no_rows(pa.schema([one.field for one in plan.columns]))
+        came = true = 0
         try:
             await reader.open()
+            if plan.counting is not None:
+                every, known, true = await reader.counts(plan.counting)
+                yield Batch(rows=empty, read=0, left_out=LeftOut(false=known - true, null=every - known))
+            await reader.begin()
             async for rows in batches:
+                came += rows.num_rows
                 yield Batch(rows=rows, read=rows.num_rows)
-            empty = no_rows(pa.schema([column.field for column in plan.columns]))
+            if plan.counting is not None and came != true:
+                detail = f"{request.stream}: {came} rows came, but the condition is true of {true}."
+                raise Permanent("unbalanced", detail)
             yield Batch(rows=empty, read=0, cursor=plan.cursor)
         finally:
             await batches.aclose()
@@ -125,6 +143,17 @@ class PostgresSource:
             return False
         async with self._sessions.errand() as connection:
             return (await self._all(connection, request))[1] in OWN
+
+    async def filters(self, request: ReadRequest, condition: Condition) -> bool:
+        """Of tables that are soon read twice: what is left out is counted by a scan of its own."""
+        if request.query is not None or request.mode is not ReadMode.FULL_REFRESH or request.limit is not None:
+            return False
+        async with self._sessions.errand() as connection:
+            every, kind = await self._all(connection, request)
+            if kind not in STORED or not means_the_same(condition, _wanted(every, replace(request, columns=None))):
+                return False
+            size = "SELECT pg_relation_size(to_regclass($1))"
+            return int(await connection.fetchval(size, _origin(request))) <= COUNTED_BYTES
 
     async def copy_binary(self, request: ReadRequest) -> BinaryCopy:
         """The same read as PostgreSQL's binary COPY, for a destination that speaks it."""
@@ -194,6 +223,9 @@ class PostgresSource:
             if interval is not None:
                 settings, where = await within(connection, request, origin, every, interval)
                 return Plan(f"{sql} WHERE {where}{limit}", columns, carried | settings, None)
+            if request.condition is not None:
+                counting = counted(request.condition, origin)
+                return Plan(f"{sql} WHERE {shown_as(request.condition)}", columns, carried, None, counting=counting)
             if request.mode is ReadMode.FULL_REFRESH:
                 return Plan(sql + limit, columns, carried, None, plain=kind in TABLES)
             settings, where, cursor = await bounds(connection, request, origin, every)

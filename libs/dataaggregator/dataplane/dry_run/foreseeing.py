@@ -17,6 +17,7 @@ from dataaggregator.connector.destination import (
     SchemaPolicy,
     WriteKind,
 )
+from dataaggregator.connector.source import ReadRequest
 from dataaggregator.contracts.dry_run import Road
 from dataaggregator.contracts.pipeline import ResolvedPipeline
 from dataaggregator.dataplane.batch import Cursor
@@ -102,22 +103,21 @@ async def foresee(drawn: Drawn, node: DestinationNode, schema: pa.Schema, job: D
             raise Transient("probe-timeout", detail) from error
 
 
-async def foresee_columns(
+async def foresee_reads(
     drawn: Drawn, schemas: Mapping[str, pa.Schema], job: DryRunJob, opening: Opening
-) -> Mapping[str, tuple[str, ...]]:
-    """By source, those that a run would read; of one that is not among them all."""
+) -> Mapping[str, ReadRequest]:
+    """By source, those that a run would not read whole."""
     given = drawn.definition.sources
     sources = {name: opening.source(job.connectors[one.connector_id]) for name, one in given.items()}
     requests = {name: read_request(one, drawn.values) for name, one in given.items()}
     try:
         async with asyncio.timeout(LOOK_SECONDS) as limit:
-            found = await narrowed(drawn.plan, sources, requests, schemas)
+            return await narrowed(drawn.plan, sources, requests, schemas)
     except TimeoutError as error:
         if not limit.expired():
             raise
         detail = f"{', '.join(sources)} could not be looked at within {LOOK_SECONDS:g} seconds."
         raise Transient("probe-timeout", detail) from error
-    return {name: request.columns for name, request in found.items() if request.columns is not None}
 
 
 async def _road(drawn: Drawn, destination: Destination, job: DryRunJob, opening: Opening) -> Road:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dataaggregator.connector.source import ReadRequest
 from dataaggregator.contracts.dry_run import (
     Candidate,
     DryRunError,
@@ -24,7 +25,7 @@ from dataaggregator.dataplane.compile.graph import compile_pipeline
 from dataaggregator.dataplane.compile.kept import with_kept
 from dataaggregator.dataplane.compile.parameters import parameter_values
 from dataaggregator.dataplane.compile.plan import DestinationNode
-from dataaggregator.dataplane.dry_run.foreseeing import Drawn, foresee, foresee_columns
+from dataaggregator.dataplane.dry_run.foreseeing import Drawn, foresee, foresee_reads
 from dataaggregator.dataplane.dry_run.sampling import Sampling, Taken
 from dataaggregator.dataplane.dry_run.trying import SHOWN_ROWS, Trying
 from dataaggregator.dataplane.failures import at, leaf, run_error
@@ -55,7 +56,7 @@ class Rehearsal:
         self._tools = tools
         self._asked: dict[str, asyncio.Task[Taken]] = {}
         self._taken: dict[str, Taken] = {}
-        self._columns: Mapping[str, tuple[str, ...]] = {}
+        self._reads: Mapping[str, ReadRequest] = {}
         self._destinations: dict[int, ForeseenDestination] = {}
         self._error: DryRunError | None = None
         self.drawn: Drawn | None = None
@@ -95,14 +96,14 @@ class Rehearsal:
         if self.drawn is not None and self.trying is not None:
             nodes = [node for node in self.drawn.plan.destinations if node.input in self.trying.schemas]
             looks = (self._foresee(self.drawn, self.trying, node) for node in nodes)
-            await asyncio.gather(self._foresee_columns(self.drawn), *looks)
+            await asyncio.gather(self._foresee_reads(self.drawn), *looks)
 
-    async def _foresee_columns(self, drawn: Drawn) -> None:
+    async def _foresee_reads(self, drawn: Drawn) -> None:
         schemas = {name: taken.schema for name, taken in self._taken.items()}
         if self._error is not None:
             return
         with self._noting():
-            self._columns = await foresee_columns(drawn, schemas, self._tools.job, self._tools.opening)
+            self._reads = await foresee_reads(drawn, schemas, self._tools.job, self._tools.opening)
 
     async def _foresee(self, drawn: Drawn, trying: Trying, node: DestinationNode) -> None:
         schema, definition = trying.schemas[node.input], drawn.definition.destinations[node.index]
@@ -156,7 +157,7 @@ class Rehearsal:
             rejected=taken.new.rejected + taken.kept.rejected,
             complete=taken.complete,
             begins=None if taken.begins is None else taken.begins.to_json(),
-            columns=self._columns.get(name),
+            columns=None if name not in self._reads else self._reads[name].columns,
             row_schema=schema_as_json(taken.schema),
         )
 
@@ -166,7 +167,14 @@ class Rehearsal:
             batches = trying.samples.get(stage.stage, ())
             sample = a_page((row for batch in batches for row in rows_as_json(batch.slice(0, SHOWN_ROWS))), SHOWN_ROWS)
         shown = None if schema is None else schema_as_json(schema)
-        return TriedStage(**stage.model_dump(by_alias=False), row_schema=shown, sample=sample)
+        told = stage.model_dump(by_alias=False) | {"pushed_down": stage.stage in self._pushed_down()}
+        return TriedStage(**told, row_schema=shown, sample=sample)
+
+    def _pushed_down(self) -> Iterator[str]:
+        """The filters that a run would have its sources do."""
+        for name, request in self._reads.items():
+            if request.condition is not None and self.drawn is not None:
+                yield from (node.stage(0) for node in self.drawn.plan.transforms if node.inputs[0] == name)
 
     def _rejected(self, trying: Trying) -> tuple[RejectedSample, ...] | None:
         if not self._tools.job.asked.show_rows:

@@ -3,11 +3,9 @@
 import pyarrow as pa
 
 from dataaggregator.contracts.steps import FilterStep
+from dataaggregator.dataplane.batch import CONDITION_FALSE, CONDITION_NULL
 from dataaggregator.dataplane.steps.base import Flow, Outlet, RowStage, Setting
 from dataaggregator.dataplane.steps.expressions import Expressions
-
-FALSE = "condition is false"
-NULL = "condition is null"
 
 
 class Filter(RowStage):
@@ -24,7 +22,7 @@ class Filter(RowStage):
         answer = self._condition.evaluate(flow.rows)[0].cast(pa.bool_())
         kept = flow.keep(answer.fill_null(False))
         nulls = answer.null_count
-        for rule, count in ((NULL, nulls), (FALSE, len(answer) - nulls - kept.rows.num_rows)):
+        for rule, count in ((CONDITION_NULL, nulls), (CONDITION_FALSE, len(answer) - nulls - kept.rows.num_rows)):
             if count:
                 self.tally.filtered[rule] += count
         return kept
