@@ -34,6 +34,6 @@ def counted(condition: Condition, origin: str) -> str:
 
 def means_the_same(condition: Condition, every: Sequence[Column]) -> bool:
     """Whether all it looks at is of types that it speaks of, and read as such."""
-    plain = {one.name for one in every if one.builtin and one.element is None and one.given is None}
+    plain = {one.name for one in every if one.builtin and one.given is None}
     plain &= {one.name for one in every if one.typname in TYPES}
     return plain.issuperset(columns_of(condition))

@@ -31,7 +31,7 @@ def first_filters(plan: Plan, schemas: Mapping[str, pa.Schema]) -> Mapping[str, 
     means the same everywhere."""
     found = {}
     for source in plan.sources:
-        node = None if source.kept else _only_taker(plan, source.name)
+        node = _only_taker(plan, source.name)
         step = node.steps[0] if node is not None and node.steps else None
         if node is not None and isinstance(step, FilterStep):
             condition = condition_of(step.filter, schemas[source.name])
