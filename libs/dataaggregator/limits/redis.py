@@ -59,6 +59,8 @@ class _Lease:
     until: float = 0.0
     ahead: int = 0
     asking: bool = False
+    #: While a call asks for more than its own tokens: set when it has them.
+    told: asyncio.Event | None = None
 
 
 class RedisLimits:
@@ -120,6 +122,10 @@ class RedisLimits:
             return decided(rate, allowed, stored, cost)
         if lease is None:
             lease = self._leases[name] = _Lease(rate)
+        elif lease.told is not None:
+            await lease.told.wait()  # of many calls at once one asks for all
+            if lease.left >= cost and self._monotonic() < lease.until:
+                return _spend(lease, cost)
         return await self._renew(name, lease, cost)
 
     async def buckets(self, limit_class: str | None = None, key: str | None = None) -> Sequence[Bucket]:
@@ -157,12 +163,16 @@ class RedisLimits:
             lease.asking = True
             busy = not back and began < lease.until
             lease.ahead = min(LEASE_TOKENS, max(1, 2 * lease.ahead)) if busy else 0
+            lease.told = asyncio.Event() if lease.ahead > 1 else None
         try:
             ahead = lease.ahead if first else 0
             allowed, leased, lease.stored = await self._ask(name, lease.rate, cost, ahead, back)
         finally:
             if first:
                 lease.asking = False
+                if lease.told is not None:
+                    lease.told.set()
+                    lease.told = None
         if leased or not lease.left:
             lease.until = began + LEASE_SECONDS
         lease.left += leased

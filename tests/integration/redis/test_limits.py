@@ -121,6 +121,21 @@ async def test_a_busy_caller_is_answered_without_asking_redis(redis_url: str) ->
         assert scripts <= 5_000 / LEASE_TOKENS + 20
 
 
+async def test_of_many_calls_at_once_one_asks_redis_for_all(redis_url: str) -> None:
+    async with opened(redis_url, {"api": Rate(100_000, 60)}) as [limits], linked(redis_url) as redis:
+
+        async def call_again_and_again() -> None:
+            for _ in range(200):
+                assert (await limits.take("api", "user:1")).allowed
+                await asyncio.sleep(0)
+
+        await redis.call("CONFIG", "RESETSTAT")
+        await asyncio.gather(*(call_again_and_again() for _ in range(32)))
+        told = (await redis.call("INFO", "commandstats")).decode()
+        scripts = int(told.split("cmdstat_evalsha:calls=")[1].split(",")[0])
+        assert scripts <= 32 * 200 / 20  # the first leases are small
+
+
 async def test_a_caller_who_is_not_busy_holds_nothing(redis_url: str) -> None:
     now = 0.0
     first, second = (RedisLimits(redis_url, SLOW, monotonic=lambda: now) for _ in range(2))
