@@ -18,7 +18,7 @@ from . import routing
 from .exchange import Exchange
 
 #: A cookie that auth itself has to see: its name and what it carries.
-SHOWN = web.RequestKey("shown", tuple[str, str])
+SHOWN: web.RequestKey[tuple[str, str] | None] = web.RequestKey("shown")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -33,6 +33,7 @@ class Callers:
 
     async def identify(self, request: web.Request, path: str) -> Identity:
         """Raises Unauthenticated, Denied for a call that may be forged, or Transient when nobody can tell."""
+        request[SHOWN] = request[INSTEAD] = None  # an answer to who asks for them costs less than that there is none
         if routing.ends_a_login(path) and (login := cookies.shown_by(request, cookies.LOGIN)):
             request[SHOWN] = cookies.LOGIN, login
         given = request.headers.get("Authorization")
@@ -61,13 +62,13 @@ class Callers:
         return identity
 
     async def _instead(self, request: web.Request, exchange: Exchange, shown: str) -> Identity:
-        request[INSTEAD] = await exchange.token(shown)
+        request[INSTEAD] = token = await exchange.token(shown)
         try:
-            return await self._verified(request, request[INSTEAD])
+            return await self._verified(request, token)
         except Unauthenticated:
             # Something changed since the token was given: what lets in now is what auth says now.
-            request[INSTEAD] = await exchange.token(shown, anew=True)
-            return await self._verified(request, request[INSTEAD])
+            request[INSTEAD] = token = await exchange.token(shown, anew=True)
+            return await self._verified(request, token)
 
     async def _verified(self, request: web.Request, token: str) -> Identity:
         request[CALLER] = identity = await request.app[VERIFIER].verify(token)

@@ -51,25 +51,25 @@ class Edge:
     def middlewares(self) -> list[Middleware]:
         @web.middleware
         async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return self._browsers(request) or await self._guard(request, handler)
+            path = routing.canonical(request.rel_url.raw_path)
+            return self._browsers(request, path) or await self._guard(request, path, handler)
 
         return [edge]
 
-    def _browsers(self, request: web.Request) -> web.StreamResponse | None:
+    def _browsers(self, request: web.Request, path: str) -> web.StreamResponse | None:
         """CORS and security headers on every answer, whoever gives it; the answer to a preflight."""
         origin = request.headers.get("Origin")
         forwarded = request.headers.get("X-Forwarded-Proto")
         request[SCHEME] = scheme = scheme_of(request.remote or "", request.scheme, forwarded, self._proxies)
-        secure = security_headers(request.path, over_tls=scheme == "https", below_too=self._below_too)
+        secure = security_headers(path, over_tls=scheme == "https", below_too=self._below_too)
         request[ANSWER_HEADERS] = {**secure, **origin_headers(origin, self._origins)}
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             request[ROUTE_LABEL] = "preflight"
             return web.Response(status=204, headers=preflight_headers(origin, self._origins))
         return None
 
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _guard(self, request: web.Request, path: str, handler: Handler) -> web.StreamResponse:
         """Token and limit, then on to the service, or to the gateway's own routes."""
-        path = routing.canonical(request.rel_url.raw_path)
         if not path.startswith("/api/"):
             return await handler(request)
         address = self.address(request)

@@ -6,7 +6,7 @@ from dataaggregator.http import parse
 from dataaggregator.http.identity import Identity
 
 #: The access token of a caller who showed something else; for middlewares.
-INSTEAD = web.RequestKey("bearer_instead", str)
+INSTEAD: web.RequestKey[str | None] = web.RequestKey("bearer_instead")
 
 #: Who a call comes from, once that is known; for the line that tells of it.
 CALLER = web.RequestKey("caller", Identity)
