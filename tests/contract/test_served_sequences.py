@@ -13,7 +13,9 @@ from tests.contract.made_up import CHECKS, WHOLE, told
 from tests.e2e.platform import Platform
 from tests.sql import execute
 
-SEQUENCES, LINKS = (120, 100) if WHOLE else (2, 5)
+SEQUENCES, LINKS = (40, 80) if WHOLE else (2, 5)
+# Schemathesis ends a round after some fifty, where a repetition goes otherwise because ids are new.
+ROUNDS = 3 if WHOLE else 1
 SEQUENCE_CHECKS = (*CHECKS, "use_after_free", "ensure_resource_availability")
 
 BOOK = {
@@ -73,15 +75,16 @@ async def test_what_a_sequence_begins_with_is_right(client: Client, bodies: dict
         await client.post(f"/api/{path}", bodies[f"/api/{start}/{{{parameter}}}/{end}"][0])
 
 
-@pytest.mark.timeout(5400 if WHOLE else 300)
+@pytest.mark.timeout(3600 if WHOLE else 300)
 async def test_no_call_of_a_sequence_gets_an_error_of_ours_or_an_answer_that_is_not_declared(
     platform: Platform, client: Client, environment: dict[str, str], bodies: dict[str, list[Any]], tmp_path: Path
 ) -> None:
-    counts = ("--phases", "stateful", "--max-examples", str(SEQUENCES))
+    counts = ("--phases", "stateful", "--max-examples", str(SEQUENCES), "--checks", ",".join(SEQUENCE_CHECKS))
     begun = {**environment, "CONTRACT_BODIES": json.dumps(bodies)}
-    said = await told(platform, begun, tmp_path, *counts, "--checks", ",".join(SEQUENCE_CHECKS))
-    followed = re.search(r"API Links: +(\d+) covered", said)
-    assert followed, said
-    assert int(followed[1]) >= LINKS, said
+    for _ in range(ROUNDS):
+        said = await told(platform, begun, tmp_path, *counts)
+        followed = re.search(r"API Links: +(\d+) covered", said)
+        assert followed, said
+        assert int(followed[1]) >= LINKS, said
     lists = [await client.get(f"/api/{kind}", limit=500) for kind in ("connectors", "webhooks", "pipelines")]
     assert any(one["name"].startswith("made-") for page in lists for one in page["items"]), said
