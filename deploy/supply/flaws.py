@@ -90,7 +90,7 @@ def _joined(purl: str, records: Iterable[Mapping[str, Any]]) -> Iterator[Flaw]:
     for names, together in groups:
         said = [one for record in together if (one := _severity(record)) is not None]
         severity = min(said, key=SEVERITIES.index) if said else UNKNOWN
-        published = min(datetime.fromisoformat(record["published"]) for record in together)
+        published = min(datetime.fromisoformat(record.get("published", record["modified"])) for record in together)
         yield Flaw(purl, frozenset(names), severity, published)
 
 

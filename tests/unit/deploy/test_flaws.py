@@ -35,7 +35,7 @@ class Database(ThreadingHTTPServer):
         """A flaw that was published so many days ago."""
         self.named.setdefault(purl, [[]])[0].append(name)
         published = (NOW - timedelta(days=days)).isoformat().replace("+00:00", "Z")
-        self.records[name] = {"id": name, "published": published, **more}
+        self.records[name] = {"id": name, "modified": published, "published": published, **more}
 
     def answer(self, queries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """As many answers as questions, in their order; a page names the next one."""
@@ -109,6 +109,13 @@ def test_records_that_name_each_other_are_one_flaw_as_severe_and_as_old_as_any_s
 def test_what_was_withdrawn_is_none(database: Database) -> None:
     database.knows("pkg:pypi/a@1", "GHSA-1", 400, withdrawn="2026-01-01T00:00:00Z")
     assert flaws.flaws(["pkg:pypi/a@1"], database.url) == []
+
+
+def test_a_record_that_does_not_say_when_it_was_published_counts_from_its_last_change(database: Database) -> None:
+    database.knows("pkg:pypi/a@1", "GHSA-1", 5)
+    del database.records["GHSA-1"]["published"]
+    [flaw] = flaws.flaws(["pkg:pypi/a@1"], database.url)
+    assert (NOW - flaw.published).days == 5
 
 
 def test_every_page_is_read_and_no_question_is_too_long(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
