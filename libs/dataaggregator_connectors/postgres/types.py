@@ -191,9 +191,11 @@ ARRAY(SELECT (a.attname || E'\\n' || a.atttypid::int8 || ' ' || a.atttypmod || '
               (a.attgenerated <> ''))
       FROM pg_attribute a WHERE a.attrelid = {relation} AND a.attnum > 0 AND NOT a.attisdropped
       ORDER BY a.attnum)"""
-LEDGER_IS_CURRENT = """EXISTS (SELECT FROM pg_attribute
-      WHERE attrelid = to_regclass('_dataaggregator.loads') AND attname = 'note' AND NOT attisdropped)"""
-"""By the column that was added last: a ledger without it is brought up to date."""
+LEDGER_IS_CURRENT = """EXISTS (SELECT FROM pg_attribute a JOIN pg_class l ON l.oid = a.attrelid
+      JOIN pg_namespace n ON n.oid = l.relnamespace
+      WHERE n.nspname = '_dataaggregator' AND l.relname = 'loads' AND a.attname = 'note' AND NOT a.attisdropped)"""
+"""By the column that was added last: a ledger without it is brought up to date. By the catalog alone: who only reads
+need not be let into the ledger's schema, and a cast to regclass asks for that."""
 LOOK = f"""
 SELECT {LEDGER_IS_CURRENT} AS ledger, c.oid::int8 AS oid, c.relkind::text AS kind,
        {MARKS.format(relation="c.oid")} AS marks,

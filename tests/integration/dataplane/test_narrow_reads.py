@@ -28,7 +28,7 @@ FEW = {"filter": "id % 3 = 0"}
 SUMS = "SELECT customer, count(*) AS orders, sum(amount) AS total FROM orders WHERE id % 3 = 0 GROUP BY customer"
 CLERK = """
 CREATE ROLE {role};
-GRANT USAGE ON SCHEMA public, _dataaggregator TO {role};
+GRANT USAGE ON SCHEMA public TO {role};
 GRANT SELECT (id, customer, amount) ON orders TO {role};
 """
 
