@@ -260,27 +260,27 @@ async def test_rows_that_a_stream_could_not_take_go_back_to_that_stream(api: Api
 async def test_only_what_came_into_its_own_stream_later_can_be_overwritten_by_a_row(
     api: Api, warehouse: Warehouse
 ) -> None:
-    await _fill(warehouse, "depot", "bins", "crates")
+    await _fill(warehouse, "cellar", "bins", "crates")
     for table in ("bins", "crates"):
-        await warehouse.execute(f"ALTER TABLE depot.{table} ADD note text; UPDATE depot.{table} SET note = 'x'")
-    await warehouse.execute("UPDATE depot.crates SET note = NULL WHERE id > 3; CREATE SCHEMA depot_raw")
-    await warehouse.execute("CREATE TABLE depot_raw.crates (id bigint PRIMARY KEY, updated_at timestamptz)")
+        await warehouse.execute(f"ALTER TABLE cellar.{table} ADD note text; UPDATE cellar.{table} SET note = 'x'")
+    await warehouse.execute("UPDATE cellar.crates SET note = NULL WHERE id > 3; CREATE SCHEMA cellar_raw")
+    await warehouse.execute("CREATE TABLE cellar_raw.crates (id bigint PRIMARY KEY, updated_at timestamptz)")
     strict = {"write": "merge", "schema_policy": "discard_row"}
-    await api.post("/api/pipelines", _pipeline("depot", {"read": "incremental"}, strict))
-    run = await api.run("depot")
+    await api.post("/api/pipelines", _pipeline("cellar", {"read": "incremental"}, strict))
+    run = await api.run("cellar")
     assert (run["status"], run["rows_rejected"]) == ("succeeded", 3), run["error"]
-    await _more(warehouse, "depot.bins", 1)
-    assert (await api.run("depot"))["rows_written"] == 1
+    await _more(warehouse, "cellar.bins", 1)
+    assert (await api.run("cellar"))["rows_written"] == 1
     path = f"/api/runs/{run['id']}/rejected/replay"
     again = await api.ended((await api.post(path, {}, expect=202))["id"])
     assert (again["status"], again["rows_rejected"]) == ("succeeded", 3), again["error"]
 
-    await _more(warehouse, "depot.crates", 1)
-    assert (await api.run("depot"))["rows_written"] == 1
+    await _more(warehouse, "cellar.crates", 1)
+    assert (await api.run("cellar"))["rows_written"] == 1
     path = f"/api/runs/{again['id']}/rejected/replay"
     refusal = await api.refused("POST", path, {})
     assert refusal["code"] == "replay-overwrites"
-    assert "depot_raw.crates" in refusal["detail"]
+    assert "cellar_raw.crates" in refusal["detail"]
     assert (await api.ended((await api.post(path, {"overwrite": True}, expect=202))["id"]))["status"] == "succeeded"
 
 

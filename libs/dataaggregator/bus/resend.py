@@ -26,6 +26,12 @@ def resend_handler(schema: str) -> Handler:
 
     async def resend(event: Event, tx: Connection) -> None:
         asked = event.read(BusResendRequested)
+        # A relay may have published before the binding was back what it marks only now: its marks are waited for.
+        await tx.execute(
+            f"""SELECT FROM {quote(schema)}.outbox WHERE type = ANY($1) AND published_at IS NULL
+                ORDER BY position FOR UPDATE""",
+            list(asked.types),
+        )
         done = await tx.execute(
             f"""UPDATE {quote(schema)}.outbox SET published_at = NULL
                 WHERE type = ANY($1) AND published_at >= $2""",

@@ -216,8 +216,9 @@ async def test_a_queue_that_went_without_a_word_is_made_anew(services: Services,
         await eventually(lambda: rig.value(f"SELECT count(*) = 2 FROM {LISTENER}.effects"))
 
 
-async def test_a_queue_that_goes_while_the_watch_looks_is_missed_all_the_same(
-    services: Services, channel: AbstractChannel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lose", ["the queue", "a binding"])
+async def test_what_goes_while_the_watch_looks_is_missed_all_the_same(
+    services: Services, channel: AbstractChannel, monkeypatch: pytest.MonkeyPatch, lose: str
 ) -> None:
     """Between the look at its bindings and the binding: whoever made it anew there would hide that it was gone."""
     async with services(SOON_SECONDS) as rig:
@@ -228,7 +229,10 @@ async def test_a_queue_that_goes_while_the_watch_looks_is_missed_all_the_same(
         async def look_and_lose() -> set[tuple[str, str]] | None:
             monkeypatch.setattr(bindings, "_bound", look)
             bound = await look()
-            await channel.queue_delete(QUEUE)
+            if lose == "the queue":
+                await channel.queue_delete(QUEUE)
+            else:
+                await (await channel.get_queue(QUEUE)).unbind(*BINDING)
             await rig.say()
             await eventually(lambda: rig.value(f"SELECT count(*) = 0 FROM {SPEAKER}.outbox WHERE published_at IS NULL"))
             return bound

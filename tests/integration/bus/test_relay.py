@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -11,13 +12,15 @@ from dataaggregator.bus import emit, loops, relay
 from dataaggregator.bus.emit import channel
 from dataaggregator.bus.recovery import recover
 from dataaggregator.bus.relay import Relay
+from dataaggregator.bus.resend import resend_handler
 from dataaggregator.bus.signals import Signal, outbox_topic
 from dataaggregator.contracts.connector import ConnectorDeleted
 from dataaggregator.contracts.envelope import Event
+from dataaggregator.contracts.platform import BusResendRequested
 from dataaggregator.db import Database
 from dataaggregator.ids import new_id
 from dataaggregator.telemetry import metrics
-from tests.integration.bus.rig import eventually
+from tests.integration.bus.rig import an_event, eventually
 
 UNKNOWN = "connector.dreamt.v9"
 
@@ -45,6 +48,40 @@ async def test_an_event_that_one_relay_is_publishing_is_left_alone_by_the_others
         assert await relay.relay(second) == (0, 0)
     finally:
         await asyncio.gather(first.close(), second.close())
+
+
+async def test_what_a_relay_has_published_and_not_marked_yet_is_published_again_where_it_is_asked_for(
+    database: Database,
+) -> None:
+    """It may have gone where nobody was bound for it, though its mark comes after the request."""
+    workspace, connector = new_id(), new_id()
+    async with database.transaction(workspace) as tx:
+        gone = ConnectorDeleted(connector_id=connector, name="c")
+        await emit(tx, "connectors", gone, subject=connector, workspace=workspace, source="connectors")
+    since = datetime.now(UTC) - timedelta(minutes=2)
+    request = an_event(BusResendRequested(types=(ConnectorDeleted.event_type,), since=since))
+
+    async def resend() -> None:
+        async with database.platform() as tx:
+            await resend_handler("connectors").handle(request, tx)
+
+    asked: list[asyncio.Task[None]] = []
+
+    async def publish(events: Sequence[Event]) -> set[UUID]:
+        asked.append(asyncio.create_task(resend()))
+        await eventually(lambda: is_done_or_waits(asked[0]))
+        return {event.id for event in events}
+
+    async def is_done_or_waits(task: asyncio.Task[None]) -> bool:
+        return task.done() or await looking.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+
+    connection, looking = await database.connect("platform"), await database.connect("platform")
+    try:
+        assert await Relay(database, "connectors", publish, 1.0).relay(connection) == (1, 1)
+        await asked[0]
+        assert await connection.fetchval("SELECT count(*) FROM connectors.outbox WHERE published_at IS NULL") == 1
+    finally:
+        await asyncio.gather(connection.close(), looking.close())
 
 
 async def test_only_what_is_confirmed_counts_as_published(database: Database) -> None:

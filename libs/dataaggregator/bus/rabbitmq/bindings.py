@@ -90,13 +90,18 @@ class Bindings:
         bound = await self._bound()
         self.missing = () if bound is None else tuple(_unbound(self._consumer.handlers, bound))
         await topology.declare_exchanges(channel)
-        await declare(channel, self._consumer.schema, self._consumer.handlers)
+        await declare(channel, self._consumer.schema, self._to_bind(bound))
         if self.missing:
             # With the queue went what waited in it, however old.
             since = self._last_whole - OVERLAP if bound and self._last_whole else kept
             log.warning("bindings_were_missing", schema=self._consumer.schema, types=list(self.missing))
             await request_resend(self._database, self._consumer.schema, self.missing, since)
         self._last_whole = looked_at
+
+    def _to_bind(self, bound: set[tuple[str, str]] | None) -> Iterable[str]:
+        """What the look found gone, and no more: a binding that goes after it was looked at is for the next look to
+        find, or nobody would know that it was gone."""
+        return self._consumer.handlers if bound is None else (*self.missing, BusResendRequested.event_type)
 
     async def _bound(self) -> set[tuple[str, str]] | None:
         """What the queue is bound to, nothing if there is none; None if that cannot be told."""
