@@ -25,7 +25,8 @@ async def named(
 ) -> dict[str, Connector]:
     """What these names or ids stand for; an old name is still understood in the pipeline that was saved with it.
 
-    None of them can be let go before the caller's transaction has ended.
+    None of them can be let go before the caller's transaction has ended. It waits for nobody who tells of them, and
+    they not for it: both have several in one transaction, each in an order of its own.
     """
     statement = """
         SELECT w.written, c.id, c.name, c.type
@@ -35,7 +36,7 @@ async def named(
             OR c.workspace_id = $1 AND c.id = u.connector_id
         WHERE c.leaving IS NULL
         ORDER BY (w.written IN (c.name, c.id::text))
-        FOR SHARE OF c"""
+        FOR KEY SHARE OF c"""
     rows = await tx.fetch(statement, workspace, list(written), pipeline)
     return {row["written"]: Connector(row["id"], row["name"], row["type"]) for row in rows}
 
@@ -76,6 +77,8 @@ async def set_leaving(tx: Connection, workspace: UUID, connector: Connector, tok
         INSERT INTO scheduler.connectors (id, workspace_id, name, type, leaving) VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (id) DO UPDATE SET leaving = excluded.leaving"""
     await tx.execute(statement, connector.id, workspace, connector.name, connector.type, token)
+    mine = "SELECT 1 FROM scheduler.connectors WHERE workspace_id = $1 AND id = $2 FOR UPDATE"
+    await tx.execute(mine, workspace, connector.id)
 
 
 async def leaving(tx: Connection, workspace: UUID, written: Collection[str]) -> dict[UUID, UUID]:

@@ -89,7 +89,7 @@ async def test_a_connector_that_is_gone_is_not_used_although_nobody_was_told(
     await until(known, "the connector to be known")
     monkeypatch.setattr(commands, "PROJECTION_SECONDS", 0.1)
     async with control.ports.database.platform() as held:
-        await held.execute("SELECT 1 FROM scheduler.connectors FOR KEY SHARE")  # connector.deleted cannot be taken in
+        await held.execute("LOCK TABLE scheduler.inbox IN EXCLUSIVE MODE")  # connector.deleted cannot be taken in
         await control.good("DELETE", "/api/connectors/warehouse")
         reply = await control.call("POST", "/api/pipelines", a_pipeline())
         assert reply.status == 422, reply.json
@@ -112,7 +112,7 @@ async def test_a_deletion_that_begins_after_the_connector_was_asked_to_stay_is_n
 
     saving = commands.PipelineCommands(control.ports.database, keep_and_delete)
     async with control.ports.database.platform() as held:
-        await held.execute("SELECT 1 FROM scheduler.connectors FOR KEY SHARE")  # connector.deleted cannot be taken in
+        await held.execute("LOCK TABLE scheduler.inbox IN EXCLUSIVE MODE")  # connector.deleted cannot be taken in
         with pytest.raises(Invalid):
             await saving.create(WORKSPACE, SOMEBODY, PipelineDefinition.model_validate(a_pipeline()))
 

@@ -1,13 +1,16 @@
 """Pipelines and transformations over HTTP: saved, versioned, checked, used, paused."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from dataaggregator.contracts.connector import ConnectorDeleted
+from dataaggregator.contracts.connector import ConnectorDeleted, ConnectorUpdated
+from dataaggregator.db import Database
+from dataaggregator.ids import new_id
 from dataaggregator.permissions import Role
 from services.connectors import outbox
-from services.scheduler.pipelines import commands
+from services.scheduler.pipelines import commands, connectors
 from tests.integration.control import WORKSPACE, Control, a_pipeline, until
 
 INCREMENTAL = {"flights": {"connector": "warehouse", "stream": "a", "read": "incremental", "cursor_field": "at"}}
@@ -223,3 +226,23 @@ async def test_the_audit_says_from_where_as_the_gateway_saw_it(control: Control,
     async with control.ports.database.platform() as tx:
         [line] = await tx.fetch("SELECT data FROM scheduler.outbox WHERE type = 'audit.entry.v1'")
     assert line["data"]["address"] == "198.51.100.7"
+
+
+async def test_who_names_several_connectors_and_who_tells_of_them_do_not_wait_for_each_other(
+    database: Database,
+) -> None:
+    told = [ConnectorUpdated(connector_id=new_id(), name=name, type="postgres") for name in ("first", "second")]
+    async with database.transaction(WORKSPACE) as tx:
+        for one in told:
+            await connectors.save(tx, WORKSPACE, one)
+    async with (
+        asyncio.timeout(30),
+        database.transaction(WORKSPACE) as naming,
+        database.transaction(WORKSPACE) as telling,
+    ):
+        assert set(await connectors.named(naming, WORKSPACE, ["first"])) == {"first"}
+        await connectors.save(telling, WORKSPACE, told[1])
+        async with asyncio.TaskGroup() as tasks:
+            named = tasks.create_task(connectors.named(naming, WORKSPACE, ["second"]))
+            tasks.create_task(connectors.save(telling, WORKSPACE, told[0]))
+    assert set(named.result()) == {"second"}
