@@ -4,8 +4,8 @@ import dataclasses
 import gc
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -99,99 +99,86 @@ async def read_all(source: Source, request: ReadRequest) -> tuple[list[dict[str,
 
 
 class Reads(Described):
-    async def test_discovery_lists_the_stream_with_the_schema_it_is_read_with(self, rig: Rig) -> None:
-        stream = await rig.seed(rig.rows)
-        source = self.source(rig)
-        found = {info.name: info for info in await source.discover(None)}
-        assert found[stream].schema == await source.schema(ReadRequest(stream=stream))
+    @asynccontextmanager
+    async def seeded(self, rig: Rig, rows: int | None = None) -> AsyncIterator[tuple[Source, str]]:
+        """A source of the rig's rows, or so many of them, and what their stream is called."""
+        stream, source = await rig.seed(rig.rows.slice(0, rows)), self.source(rig)
+        yield source, stream
         await source.close()
 
+    async def test_discovery_lists_the_stream_with_the_schema_it_is_read_with(self, rig: Rig) -> None:
+        async with self.seeded(rig) as (source, stream):
+            found = {info.name: info for info in await source.discover(None)}
+            assert found[stream].schema == await source.schema(ReadRequest(stream=stream))
+
     async def test_a_reader_who_stops_early_leaves_nothing_open(self, rig: Rig) -> None:
-        source = self.source(rig)
-        async with aclosing(source.read(ReadRequest(stream=await rig.seed(rig.rows), batch_rows=1))) as batches:
+        async with (
+            self.seeded(rig) as (source, stream),
+            aclosing(source.read(ReadRequest(stream=stream, batch_rows=1))) as batches,
+        ):
             await anext(batches)
-        await source.close()
         gc.collect()  # what was left open says so here, and a warning is an error
 
     async def test_every_value_arrives_as_it_was(self, rig: Rig) -> None:
-        stream = await rig.seed(rig.rows)
-        source = self.source(rig)
-        rows, _ = await read_all(source, ReadRequest(stream=stream))
-        assert rows == rig.rows.to_pylist()
-        await source.close()
+        async with self.seeded(rig) as (source, stream):
+            rows, _ = await read_all(source, ReadRequest(stream=stream))
+            assert rows == rig.rows.to_pylist()
 
     async def test_a_batch_holds_at_most_the_rows_asked_for(self, rig: Rig) -> None:
-        stream = await rig.seed(rig.rows)
-        source = self.source(rig)
-        sizes = [batch.rows.num_rows async for batch in source.read(ReadRequest(stream=stream, batch_rows=2))]
-        assert max(sizes) <= 2
-        assert sum(sizes) == rig.rows.num_rows
-        await source.close()
+        async with self.seeded(rig) as (source, stream):
+            sizes = [batch.rows.num_rows async for batch in source.read(ReadRequest(stream=stream, batch_rows=2))]
+            assert max(sizes) <= 2
+            assert sum(sizes) == rig.rows.num_rows
 
     async def test_only_the_columns_asked_for_are_read_in_their_order(self, rig: Rig) -> None:
-        stream = await rig.seed(rig.rows)
-        source = self.source(rig)
-        wanted = tuple(reversed(rig.rows.schema.names[:2]))
-        async for batch in source.read(ReadRequest(stream=stream, columns=wanted)):
-            assert tuple(batch.rows.schema.names) == wanted
-        await source.close()
+        async with self.seeded(rig) as (source, stream):
+            wanted = tuple(reversed(rig.rows.schema.names[:2]))
+            async for batch in source.read(ReadRequest(stream=stream, columns=wanted)):
+                assert tuple(batch.rows.schema.names) == wanted
 
     async def test_a_narrow_read_gives_the_same_rows_whichever_column_is_asked_for(self, rig: Rig) -> None:
         """Also one that holds what could not be read: by `narrow` a source says that this costs no row."""
-        stream = await rig.seed(rig.rows)
-        source = self.source(rig)
-        if isinstance(source, NarrowSource) and await source.narrow(ReadRequest(stream=stream)):
-            for name in rig.rows.schema.names:
-                columns = tuple(dict.fromkeys(("id", name)))
-                rows, _ = await read_all(source, ReadRequest(stream=stream, columns=columns))
-                assert rows == rig.rows.select(list(columns)).to_pylist()
-        await source.close()
+        async with self.seeded(rig) as (source, stream):
+            if isinstance(source, NarrowSource) and await source.narrow(ReadRequest(stream=stream)):
+                for name in rig.rows.schema.names:
+                    columns = tuple(dict.fromkeys(("id", name)))
+                    rows, _ = await read_all(source, ReadRequest(stream=stream, columns=columns))
+                    assert rows == rig.rows.select(list(columns)).to_pylist()
 
     async def test_a_limit_bounds_the_read(self, rig: Rig) -> None:
-        stream = await rig.seed(rig.rows)
-        source = self.source(rig)
-        rows, _ = await read_all(source, ReadRequest(stream=stream, limit=3))
-        assert len(rows) == 3
-        await source.close()
+        async with self.seeded(rig) as (source, stream):
+            rows, _ = await read_all(source, ReadRequest(stream=stream, limit=3))
+            assert len(rows) == 3
 
     async def test_a_read_can_be_left_in_the_middle(self, rig: Rig) -> None:
-        stream = await rig.seed(rig.rows)
-        source = self.source(rig)
-        reading = source.read(ReadRequest(stream=stream, batch_rows=1))
-        await anext(reading)
-        await reading.aclose()  # reads are generators
-        rows, _ = await read_all(source, ReadRequest(stream=stream))
-        assert len(rows) == rig.rows.num_rows
-        await source.close()
+        async with self.seeded(rig) as (source, stream):
+            reading = source.read(ReadRequest(stream=stream, batch_rows=1))
+            await anext(reading)
+            await reading.aclose()  # reads are generators
+            rows, _ = await read_all(source, ReadRequest(stream=stream))
+            assert len(rows) == rig.rows.num_rows
 
     async def test_a_stream_that_is_not_there_is_named(self, rig: Rig) -> None:
-        source = self.source(rig)
-        error = await failure(source.schema(ReadRequest(stream="not_there")))
+        async with self.seeded(rig) as (source, _):
+            error = await failure(source.schema(ReadRequest(stream="not_there")))
         assert error.code == "stream-missing"
         assert "not_there" in error.detail
-        await source.close()
 
 
 class GoesOn(Reads):
     async def test_an_incremental_read_goes_on_after_what_it_has(self, rig: Rig) -> None:
-        stream = await rig.seed(rig.rows.slice(0, 3))
-        source = self.source(rig)
-        request = ReadRequest(stream=stream, mode=ReadMode.INCREMENTAL, cursor_field="id")
-        rows, first = await read_all(source, request)
-        assert len(rows) == 3
-        assert first is not None
-        kept = Cursor.from_json(json.loads(json.dumps(first.to_json())))
-        nothing, same = await read_all(source, _from(request, kept))
-        assert (nothing, same) == ([], first)
-        await rig.seed(rig.rows.slice(3))
-        rest, last = await read_all(source, _from(request, kept))
-        assert rest == rig.rows.slice(3).to_pylist()
-        assert last != first
-        await source.close()
-
-
-def _from(request: ReadRequest, cursor: Cursor) -> ReadRequest:
-    return ReadRequest(stream=request.stream, mode=request.mode, cursor_field=request.cursor_field, cursor=cursor)
+        async with self.seeded(rig, 3) as (source, stream):
+            request = ReadRequest(stream=stream, mode=ReadMode.INCREMENTAL, cursor_field="id")
+            rows, first = await read_all(source, request)
+            assert len(rows) == 3
+            assert first is not None
+            kept = Cursor.from_json(json.loads(json.dumps(first.to_json())))
+            nothing, same = await read_all(source, dataclasses.replace(request, cursor=kept))
+            assert (nothing, same) == ([], first)
+            await rig.seed(rig.rows.slice(3))
+            rest, last = await read_all(source, dataclasses.replace(request, cursor=kept))
+            assert rest == rig.rows.slice(3).to_pylist()
+            assert last != first
 
 
 class Loads(Described):
