@@ -30,26 +30,23 @@ def split(value: object) -> object:
 
 
 def labels(value: object) -> object:
-    found = split(value)
-    wrong = [one for one in found if not re.fullmatch(LABEL, str(one))] if isinstance(found, tuple) else []
-    if wrong:
-        raise ValueError(f"should be words such as gpu, or names with a value such as region=eu, not {wrong[0]!r}")
-    return found
+    return _each(value, re.compile(LABEL), "words such as gpu, or names with a value such as region=eu")
 
 
 def group_roles(value: object) -> object:
-    found = split(value)
-    wrong = [one for one in found if not GROUP_ROLE.fullmatch(str(one))] if isinstance(found, tuple) else []
-    if wrong:
-        raise ValueError(f"should be group=role or group=role@workspace, the role one of {_ROLES}, not {wrong[0]!r}")
-    return found
+    return _each(value, GROUP_ROLE, f"group=role or group=role@workspace, the role one of {_ROLES}")
 
 
 def strengths(value: object) -> object:
+    return _each(value, STRENGTH, "amr=method or acr=level, such as amr=mfa")
+
+
+def _each(value: object, pattern: re.Pattern[str], right: str) -> object:
+    """Each of the words of a text, which are all to be like this."""
     found = split(value)
-    wrong = [one for one in found if not STRENGTH.fullmatch(str(one))] if isinstance(found, tuple) else []
+    wrong = [one for one in found if not pattern.fullmatch(str(one))] if isinstance(found, tuple) else []
     if wrong:
-        raise ValueError(f"should be amr=method or acr=level, such as amr=mfa, not {wrong[0]!r}")
+        raise ValueError(f"should be {right}, not {wrong[0]!r}")
     return found
 
 
