@@ -1,7 +1,7 @@
 """The room of the benchmarks: a platform of either composition, durable and alone, and the row that runs carry."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -65,14 +65,9 @@ class Room:
             self.start()
             yield
 
-    @asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
+    def client(self) -> AbstractAsyncContextManager[Client]:
         """The administrator's."""
-        client = await self.platform.client()
-        try:
-            yield client
-        finally:
-            await client.__aexit__(None, None, None)
+        return self.platform.client()
 
     async def rows(self) -> int:
         """How many rows were delivered."""

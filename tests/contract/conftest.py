@@ -53,11 +53,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 @pytest.fixture(scope="module")
 async def client(platform: Platform) -> AsyncIterator[Client]:
     """Its administrator."""
-    client = await platform.client()
-    try:
+    async with platform.client() as client:
         yield client
-    finally:
-        await client.__aexit__(None, None, None)
 
 
 @pytest.fixture(scope="module")

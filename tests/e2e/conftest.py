@@ -64,11 +64,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 @pytest.fixture
 async def client(platform: Platform) -> AsyncIterator[Client]:
     """The administrator's client."""
-    client = await platform.client()
-    try:
+    async with platform.client() as client:
         yield client
-    finally:
-        await client.__aexit__(None, None, None)
 
 
 @pytest.fixture(scope="session")

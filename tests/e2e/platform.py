@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from dataaggregator.client import Client
@@ -106,14 +106,14 @@ class Platform:
         self._process = None
         return code
 
-    async def client(self) -> Client:
-        """A client of the administrator; enter it with `async with`."""
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """The administrator's."""
         credentials = self.home.credentials()
         assert credentials is not None
-        client = Client(self.url)
-        await client.__aenter__()
-        await client.login(*credentials)
-        return client
+        async with Client(self.url) as client:
+            await client.login(*credentials)
+            yield client
 
     def command(
         self, *words: str, timeout: float = 60, given: str | None = None, environment: Mapping[str, str] | None = None

@@ -7,7 +7,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from dataaggregator.client import Client
@@ -136,12 +137,12 @@ class Cluster:
         self._processes.clear()
         return codes
 
-    async def client(self) -> Client:
-        """A client of the administrator; leave it with `__aexit__`."""
-        client = Client(self.url)
-        await client.__aenter__()
-        await client.login(EMAIL, PASSWORD)
-        return client
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """The administrator's."""
+        async with Client(self.url) as client:
+            await client.login(EMAIL, PASSWORD)
+            yield client
 
 
 def bus_of(environment: Mapping[str, str]) -> Bus:

@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,9 @@ class FullPlatform:
     rabbit: PrivateRabbit
     redis: PrivateRedis
 
-    @asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
+    def client(self) -> AbstractAsyncContextManager[Client]:
         """The administrator's."""
-        client = await self.cluster.client()
-        try:
-            yield client
-        finally:
-            await client.__aexit__(None, None, None)
+        return self.cluster.client()
 
     def kill_postgres(self) -> None:
         """As a power cut would; returns when none of its processes is left."""

@@ -4,8 +4,7 @@ itself and the destination holds exactly the expected rows."""
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +33,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         yield started
     finally:
         assert started.stop() == 0, started.printed()
-
-
-@asynccontextmanager
-async def administrator(platform: Platform) -> AsyncIterator[Client]:
-    client = await platform.client()
-    try:
-        yield client
-    finally:
-        await client.__aexit__(None, None, None)
 
 
 async def make_pipeline(client: Client, name: str, folder: Path, warehouse: str, write: WriteMode) -> str:
@@ -81,7 +71,7 @@ async def test_a_killed_platform_ends_its_run_after_a_restart(
 ) -> None:
     name = f"{write}-{chance.randrange(10**9)}"
     old, new = files.write("old", OLD), files.write("new", NEW)
-    async with administrator(platform) as client:
+    async with platform.client() as client:
         table = await make_pipeline(client, name, files.folder, warehouse.url, write)
         files.show(old)
         first = await client.start_run(name)
@@ -92,7 +82,7 @@ async def test_a_killed_platform_ends_its_run_after_a_restart(
         await asyncio.sleep(pause)
     platform.kill()
     platform.start()
-    async with administrator(platform) as client:
+    async with platform.client() as client:
         final = await ended(client, run["id"])
         assert final["status"] == "succeeded", f"killed after {pause:.3f} s: {final['error']}"
     oracle = await warehouse.make_oracle(table, write, old, new)
