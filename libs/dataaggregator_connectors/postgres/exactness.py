@@ -5,8 +5,8 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataaggregator.connector.documents import DoubledKeyError, loads
 from dataaggregator_connectors.postgres.fit import TEXTS, Fit
+from dataaggregator_connectors.postgres.keys import key_twice
 from dataaggregator_connectors.postgres.sql import LONGEST_BYTES
 
 Array: TypeAlias = "pa.Array[Any]"
@@ -36,26 +36,13 @@ def changed(array: Array, fit: Fit) -> str | None:
         return "a text has the character 0, which PostgreSQL does not hold"
     if kind == "jsonb" and _somewhere(values, b"\\") and pc.any(pc.match_substring_regex(values, ZERO_IN_JSON)).as_py():
         return "a text in it has the character 0 (\\u0000), which a jsonb does not hold"
-    if kind == "jsonb" and _key_twice(values):
+    if kind == "jsonb" and key_twice(values):
         return "an object in it has a key twice, of which a jsonb keeps the last value"
     if kind in ("varchar", "bpchar") and fit.typmod >= 0:
         return _longer(pc.utf8_length(values), fit.typmod - 4, "characters")
     if kind == "name":
         return _longer(pc.binary_length(values), LONGEST_BYTES, "bytes")
     return None
-
-
-def _key_twice(texts: Any) -> bool:
-    """What is no JSON has none: that the server refuses."""
-    for text in texts.cast(pa.binary()).to_pylist():
-        if text is not None and text.count(b":") > 1:
-            try:
-                loads(text)
-            except DoubledKeyError:
-                return True
-            except ValueError:
-                continue
-    return False
 
 
 def _somewhere(texts: Any, wanted: bytes) -> bool:
