@@ -22,7 +22,7 @@ from dataaggregator.connector.destination import (
     WriteKind,
 )
 from dataaggregator.connector.source import BinaryCopy
-from dataaggregator.dataplane.batch import Cursor, parts
+from dataaggregator.dataplane.batch import BATCH_BYTES, Cursor, parts
 from dataaggregator.errors import Transient
 from dataaggregator_connectors.postgres.commit import Backend, settle
 from dataaggregator_connectors.postgres.config import PostgresConfig, target
@@ -31,7 +31,7 @@ from dataaggregator_connectors.postgres.connection import (
     Connection,
     translated,
 )
-from dataaggregator_connectors.postgres.copying import PIECE_BYTES, CopyIn
+from dataaggregator_connectors.postgres.copying import CopyIn
 from dataaggregator_connectors.postgres.encode import Encoder, encoder_for
 from dataaggregator_connectors.postgres.ledger import (
     Counts,
@@ -153,7 +153,7 @@ class PostgresDestination:
                 loading.encoder = encoder_for(rows.schema, staged_columns(load, loading.columns))
                 loading.copy = await self._copy_in(loading, loading.encoder.format)
                 await self._send(loading, loading.encoder.head)
-            for part in parts(rows, PIECE_BYTES):
+            for part in parts(rows, BATCH_BYTES):
                 await self._send(loading, partial(loading.encoder.batch, part))
         loading.written += rows.num_rows
 

@@ -21,11 +21,12 @@ ALIKE = 8
 
 def key_twice(texts: Any) -> bool:
     """Of an array of texts; what is no JSON has none, and is for the server to refuse."""
-    texts = texts.filter(pc.greater(pc.count_substring(texts, ":"), 1))
-    shapes = pc.unique(_with_one_digit(texts))
+    compute: Any = pc
+    texts = texts.filter(compute.greater(compute.count_substring(texts, ":"), 1))
+    shapes = compute.unique(_with_one_digit(texts))
     if len(shapes) * ALIKE <= len(texts) and not _any_may(shapes):
         return False
-    return _any_may(pc.unique(pc.replace_substring_regex(texts, VALUES, r"\1"))) and _any_has(texts)
+    return _any_may(compute.unique(compute.replace_substring_regex(texts, VALUES, r"\1"))) and _any_has(texts)
 
 
 def _with_one_digit(texts: Any) -> Any:
