@@ -1,7 +1,9 @@
 """Records of JSON documents as batches: their schema by stated rules, and each row that does not fit it rejected."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -80,25 +82,23 @@ class Shaper:
     def batch(
         self,
         rows: Sequence[Any],
-        positions: Sequence[str],
+        position: Callable[[int], str],
         *,
         cursor: Cursor | None = None,
     ) -> Batch:
-        """The rows that fit; the others, broken ones too, are rejected."""
+        """The rows that fit; the others, broken ones too, are rejected, each with its `position`."""
         refused = {place: said for place, row in enumerate(rows) if (said := self._unknown(row)) is not None}
         whole = [row if place not in refused else {} for place, row in enumerate(rows)]
         arrays = []
-        for field in self.schema:
-            array, reasons = fit_values(
-                [row.get(field.name) for row in whole], field.type, from_texts=field.name in self._given
-            )
+        for field, values in zip(self.schema, _columns(whole, self.schema.names), strict=True):
+            array, reasons = fit_values(values, field.type, from_texts=field.name in self._given)
             arrays.append(array)
             for place, reason in reasons.items():
                 refused.setdefault(place, f"{field.name}: {reason}")
         batch = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         if refused:
             batch = batch.filter(pa.array([place not in refused for place in range(len(rows))], pa.bool_()))
-        rejected = [_rejected(rows[place], positions[place], refused[place]) for place in sorted(refused)]
+        rejected = [_rejected(rows[place], position(place), refused[place]) for place in sorted(refused)]
         return Batch(rows=batch, read=len(rows), cursor=cursor, rejected=rejected)
 
     def _unknown(self, row: Any) -> str | None:
@@ -107,6 +107,14 @@ class Shaper:
         if self._known is None or row.keys() <= self._known:
             return None
         return f"{', '.join(sorted(row.keys() - self._known))}: not in the schema; give the field's type with `schema`"
+
+
+def _columns(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterable[Sequence[Any]]:
+    """The values by name: at once where every row has them all."""
+    if rows and len(names) > 1:
+        with contextlib.suppress(KeyError):
+            return list(zip(*map(itemgetter(*names), rows), strict=True))
+    return ([row.get(name) for row in rows] for name in names)
 
 
 def _rejected(row: Any, position: str, reason: str) -> RejectedRow:

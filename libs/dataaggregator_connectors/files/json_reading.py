@@ -46,7 +46,7 @@ class JsonFile:
     def read(self, shaper: Shaper, most_rows: int) -> Iterator[Batch]:
         records = self._records()
         while part := portion(records, most_rows, lambda one: one.size):
-            yield shaper.batch([one.record for one in part], [f"{self._name}:{one.place}" for one in part])
+            yield shaper.batch([one.record for one in part], [f"{self._name}:{one.place}" for one in part].__getitem__)
 
     def _records(self) -> Iterator[Placed]:
         return self._of_lines() if self._lines else self._of_array()

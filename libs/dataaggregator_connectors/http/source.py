@@ -4,6 +4,7 @@ import asyncio
 import fnmatch
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -83,11 +84,11 @@ class HttpSource:
                 ahead = asyncio.ensure_future(anext(found, None))
                 records = page.records if left is None else page.records[:left]
                 left = None if left is None else left - len(records)
-                positions = [f"{stream.path}, page {page.number}, record {n}" for n in range(1, len(records) + 1)]
+                where = f"{stream.path}, page {page.number}"
                 at_once = max(1, min(request.batch_rows, BATCH_BYTES * len(page.records) // page.size))
                 for start in range(0, len(records), at_once):
-                    part = slice(start, start + at_once)
-                    for batch in bounded([shaper.batch(records[part], positions[part])]):
+                    part = records[start : start + at_once]
+                    for batch in bounded([shaper.batch(part, partial(_position, where, start))]):
                         yield bounds.take(batch)
             yield Batch(no_rows(shaper.schema), 0, cursor=bounds.cursor)
         finally:
@@ -106,3 +107,7 @@ class HttpSource:
         if request.stream not in self._config.streams:
             raise NotFound("stream-missing", f"The connector has no stream {request.stream!r}.")
         return self._config.streams[request.stream]
+
+
+def _position(page: str, before: int, place: int) -> str:
+    return f"{page}, record {before + place + 1}"

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataaggregator.connector import documents
 from dataaggregator.connector.documents import DoubledKeyError, as_written, loads, plain_text, records
 from dataaggregator.connector.records import Broken, Shaper, infer_schema
 from dataaggregator.connector.typenames import parse_type
@@ -35,6 +36,21 @@ def test_no_number_is_rounded(text: str) -> None:
     assert Decimal(repr(number) if isinstance(number, float) else number) == Decimal(text)
 
 
+@given(st.lists(NUMBERS | st.text('0123456789.eE+-", :', max_size=24).map(json.dumps), max_size=4))
+def test_no_number_is_rounded_among_others_and_texts(drawn: list[str]) -> None:
+    found = loads(f"[{', '.join(drawn)}]".encode())
+
+    expected = [json.loads(one, parse_float=Decimal, parse_int=Decimal) for one in drawn]
+    assert [Decimal(repr(one)) if isinstance(one, float) else one for one in found] == expected
+
+
+@pytest.mark.parametrize("text", ["0.010309278350515464", "-1234567890123456789", '"12345678901234567890"'])
+def test_what_the_quick_parser_keeps_is_left_to_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "DECODER", None)
+
+    assert loads(f'{{"n": {text}}}'.encode()) == json.loads(f'{{"n": {text}}}')
+
+
 @pytest.mark.parametrize("lines", [True, False])
 @pytest.mark.parametrize("number", LONG[:3])
 def test_a_number_no_double_holds_makes_its_field_json_or_fits_a_decimal(
@@ -51,7 +67,7 @@ def test_a_number_no_double_holds_makes_its_field_json_or_fits_a_decimal(
 
 def test_a_long_number_among_doubles_is_rejected_and_not_rounded() -> None:
     rows = [{"n": loads(text.encode())} for text in ("0.5", LONG[1])]
-    batch = Shaper(pa.schema({"n": pa.float64()})).batch(rows, ["x:1", "x:2"])
+    batch = Shaper(pa.schema({"n": pa.float64()})).batch(rows, ["x:1", "x:2"].__getitem__)
     assert (batch.rows.to_pylist(), [row.position for row in batch.rejected]) == ([{"n": 0.5}], ["x:2"])
 
 
