@@ -71,7 +71,7 @@ def _has_rounded(text: bytes) -> bool:
 
 
 def _is_rounded(text: bytes, at: int, end: int) -> bool:
-    if text[end : end + 1] in EXPONENTS or text[max(0, at - 2) : at].rstrip(b"-+")[-1:] in EXPONENTS:
+    if text[end : end + 1] in EXPONENTS:
         return True
     sign = "-" if text[at - 1 : at] == b"-" else ""
     number = text[at:end].decode()

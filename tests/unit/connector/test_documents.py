@@ -44,7 +44,11 @@ def test_no_number_is_rounded_among_others_and_texts(drawn: list[str]) -> None:
     assert [Decimal(repr(one)) if isinstance(one, float) else one for one in found] == expected
 
 
-@pytest.mark.parametrize("text", ["0.010309278350515464", "-1234567890123456789", '"12345678901234567890"'])
+def test_digits_before_an_exponent_are_not_rounded() -> None:
+    assert loads(b"[123456789012345678e3]") == [Decimal("123456789012345678e3")]
+
+
+@pytest.mark.parametrize("text", ["0.010309278350515464", "-1234567890123456789", '"99999999999999999999"'])
 def test_what_the_quick_parser_keeps_is_left_to_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "DECODER", None)
 
@@ -113,6 +117,14 @@ def test_a_document_is_refused_if_and_only_if_an_object_has_a_key_twice(value: A
     assert caught.value.document == json.loads(text)
     pairs = json.loads(as_written(caught.value.document), object_pairs_hook=list)
     assert pairs == json.loads(text, object_pairs_hook=list)
+
+
+@pytest.mark.parametrize(
+    "text", [r'{"a" :1,"a":2}', r'{"a":1,"a":"\u0022:"}', r'{"a":":","a":1}', r'{"a":{"":1},"a":2}']
+)
+def test_a_key_twice_is_found_however_it_is_written(text: str) -> None:
+    with pytest.raises(DoubledKeyError):
+        loads(text.encode())
 
 
 @pytest.mark.parametrize("lines", [True, False])
