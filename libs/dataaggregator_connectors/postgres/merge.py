@@ -16,6 +16,12 @@ POSITION = "_dataaggregator_position"
 MARK = Column(DELETE_MARK, "boolean", "boolean", "bool", -1, None, builtin=True, not_null=True, generated=False)
 
 
+TOLD_BY_EQUALITY = frozenset(
+    {"bool", "int2", "int4", "int8", "oid", "date", "time", "timestamp", "timestamptz", "uuid", "bytea"}
+)
+"""Types of which two values are equal only if they are the same value; to compare them costs least."""
+
+
 def staged_columns(load: LoadRequest, columns: Sequence[Column]) -> Sequence[Column]:
     """Those of the table and, behind them, the mark that says whether the row of the key is to go."""
     return columns if load.delete_when is None else [*columns, MARK]
@@ -44,8 +50,7 @@ async def merge_stage(
 ) -> Counts:
     """Upsert the stage into the table and delete what it marks; rows = inserted + updated + unchanged + superseded +
     deleted by construction."""
-    await _refuse_null_keys(connection, load)
-    superseded = await _drop_losers(connection, load)
+    superseded = await _drop_losers(connection, load) if await _doubled(connection, load) else 0
     deleted = await _delete(connection, load, table) if load.delete_when is not None else 0
     inserted, updated = await _upsert(connection, load, table, columns)
     if load.version_field:
@@ -54,29 +59,31 @@ async def merge_stage(
     return Counts(staged, inserted, updated=updated, unchanged=unchanged, superseded=superseded, deleted=deleted)
 
 
-async def _refuse_null_keys(connection: Connection, load: LoadRequest) -> None:
-    """A key with a NULL equals nothing, itself neither: such a row would be doubled by every run."""
+async def _doubled(connection: Connection, load: LoadRequest) -> bool:
+    """Whether any rows share a key. A key with a NULL is refused: it equals nothing, itself neither, so
+    that each run would double its row."""
+    keys = quote_all(load.key)
     missing = " OR ".join(f"{quote(name)} IS NULL" for name in load.key)
-    if count := await connection.fetchval(f"SELECT count(*) FROM {STAGE} WHERE {missing}"):
+    row = await connection.fetchrow(
+        f"""SELECT sum(n) FILTER (WHERE missing)::int8 AS missing, coalesce(bool_or(n > 1), false) AS doubled
+        FROM (SELECT count(*) AS n, bool_or({missing}) AS missing FROM {STAGE} GROUP BY {keys}) AS found"""
+    )
+    assert row is not None  # noqa: S101  (an aggregate without GROUP BY always answers one row)
+    if row["missing"]:
         raise Invalid(
-            "merge-key-null", f"{count} rows for {load.stream} have no value in the key {', '.join(load.key)}."
+            "merge-key-null", f"{row['missing']} rows for {load.stream} have no value in the key {', '.join(load.key)}."
         )
+    return bool(row["doubled"])
 
 
 async def _drop_losers(connection: Connection, load: LoadRequest) -> int:
     """Among rows of one key the newest version stays, without versions the one read last."""
-    keys = quote_all(load.key)
-    doubled = await connection.fetchval(
-        f"SELECT coalesce(sum(n - 1), 0)::int8 FROM (SELECT count(*) AS n FROM {STAGE} GROUP BY {keys}) AS keys"
-    )
-    if not doubled:
-        return 0
     version = f"{quote(load.version_field)} DESC NULLS LAST, " if load.version_field else ""
     tag = await connection.execute(
         f"""DELETE FROM {STAGE} WHERE {quote(POSITION)} IN (
             SELECT {quote(POSITION)} FROM (
-                SELECT {quote(POSITION)},
-                       row_number() OVER (PARTITION BY {keys} ORDER BY {version}{quote(POSITION)} DESC) AS place
+                SELECT {quote(POSITION)}, row_number() OVER (
+                    PARTITION BY {quote_all(load.key)} ORDER BY {version}{quote(POSITION)} DESC) AS place
                 FROM {STAGE}) AS ranked
             WHERE place > 1)"""
     )
@@ -105,7 +112,7 @@ async def _upsert(
     stay = "" if load.delete_when is None else f" WHERE NOT {quote(DELETE_MARK)}"
     row = await connection.fetchrow(
         f"""WITH merged AS (
-            INSERT INTO {table.sql} AS held ({names}) SELECT {names} FROM {STAGE}{stay} ORDER BY {quote(POSITION)}
+            INSERT INTO {table.sql} AS held ({names}) SELECT {names} FROM {STAGE}{stay}
             ON CONFLICT ({quote_all(load.key)}) DO {action}
             RETURNING (held.xmax = 0) AS new)
         SELECT count(*) FILTER (WHERE new) AS inserted, count(*) FILTER (WHERE NOT new) AS updated FROM merged"""
@@ -120,8 +127,13 @@ def _differs(columns: Sequence[Column]) -> str:
     By `=` '1 month' is '30 days', 1.0 is 1.00, and under some collations A is a: the newer of two such values would
     be left out and counted as unchanged. Types without `=`, such as json and point, are compared all the same.
     """
-    held, given = (", ".join(f"{of}.{quote(column.name)}" for column in columns) for of in ("held", "EXCLUDED"))
-    return f"ROW({held})::record *<> ROW({given})::record"
+    told = [column for column in columns if column.builtin and column.typname in TOLD_BY_EQUALITY]
+    others = [column for column in columns if column not in told]
+    unlike = [f"held.{quote(column.name)} IS DISTINCT FROM EXCLUDED.{quote(column.name)}" for column in told]
+    if others:
+        held, given = (", ".join(f"{of}.{quote(column.name)}" for column in others) for of in ("held", "EXCLUDED"))
+        unlike.append(f"ROW({held})::record *<> ROW({given})::record")
+    return f"({' OR '.join(unlike)})"
 
 
 def _same_key(load: LoadRequest) -> str:
