@@ -321,6 +321,20 @@ async def test_a_merge_sets_values_that_only_count_as_equal(empty_database_url: 
     assert [tuple(row) for row in found] == [("30 days", "-0"), ("1 mon", "0")]
 
 
+async def test_a_row_without_its_key_is_refused_where_a_key_may_be_null(
+    empty_database_url: str, context: Context
+) -> None:
+    await execute(empty_database_url, "CREATE TABLE held (id bigint, part text, n int, UNIQUE (id, part))")
+    rows = pa.record_batch({"id": [1, 1, 2], "part": ["a", None, None], "n": [1, 2, 3]})
+    held, request = destination(empty_database_url, context), load(write=WriteKind.MERGE, key=("id", "part"))
+    await held.prepare(request, rows.schema)
+    await held.begin(request)
+    await held.write(rows)
+    error = await failure(held.commit({}))
+    await held.close()
+    assert (error.code, "2 rows for public.held" in error.detail) == ("merge-key-null", True)
+
+
 @pytest.mark.parametrize(("type_", "value"), [("timestamptz", "infinity"), ("real", "NaN"), ("numeric", "NaN")])
 async def test_a_cursor_nothing_can_lie_beyond_is_refused(
     empty_database_url: str, context: Context, type_: str, value: str
