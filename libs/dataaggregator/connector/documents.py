@@ -65,20 +65,19 @@ def _has_rounded(text: bytes) -> bool:
     while (at := runs.find(MANY, end)) >= 0:
         end = runs.index(b" ", at)
         # Behind a quote stands a text.
-        if text[at - 1 : at] != b'"' and _is_rounded(text, at, end):
+        if text[at - 1 : at] != b'"' and (text[end : end + 1] in EXPONENTS or not _is_kept(text[at:end].decode())):
             return True
     return False
 
 
-def _is_rounded(text: bytes, at: int, end: int) -> bool:
-    if text[end : end + 1] in EXPONENTS:
-        return True
-    sign = "-" if text[at - 1 : at] == b"-" else ""
-    number = text[at:end].decode()
+def _is_kept(digits: str) -> bool:
+    """Whatever sign is before them."""
+    if "." not in digits:
+        return int(digits) < 2**63
     try:
-        return isinstance(_fraction(number) if "." in number else _whole(sign + number), Decimal)
+        return isinstance(_fraction(digits), float)
     except ValueError:  # within a text
-        return True
+        return False
 
 
 def see_no_half_character(text: bytes, document: Any) -> None:
@@ -93,12 +92,16 @@ def see_no_half_character(text: bytes, document: Any) -> None:
 
 def see_no_key_doubled(text: bytes, document: Any) -> None:
     """Raises DoubledKeyError. Each key has its colon: where there are not more of them, none was lost."""
-    if b"\\" not in text and SPACED.search(text) is None and _as_many_when_written_again(text, document):
+    if b"\\" not in text and not _has_spaced_keys(text) and _as_many_when_written_again(text, document):
         return
     keys = _keys(document)
     if keys == sum(map(text.count, BEFORE_COLONS)) or keys == STRINGS.sub(b"", text).count(b":"):
         return
     raise DoubledKeyError(json.loads(text, parse_float=_fraction, parse_int=_whole, object_pairs_hook=_object))
+
+
+def _has_spaced_keys(text: bytes) -> bool:
+    return any(space in text for space in BEFORE_COLONS[1:]) and SPACED.search(text) is not None
 
 
 def _as_many_when_written_again(text: bytes, document: Any) -> bool:
