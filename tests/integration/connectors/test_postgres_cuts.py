@@ -72,3 +72,22 @@ async def test_what_lies_beyond_the_end_that_was_given_is_left(empty_database_ur
     assert (await read(held, replace(request, until=until)))[0] == list(range(1, 41))
     assert await held.cut(replace(request, until=until, cursor=until), 1000) is None
     await held.close()
+
+
+@pytest.mark.parametrize("left", [0, 3])
+async def test_rows_that_went_away_do_not_move_reading_back(
+    empty_database_url: str, context: Context, left: int
+) -> None:
+    await execute(empty_database_url, "CREATE TABLE held AS SELECT n AS id, n AS at FROM generate_series(1, 5) n")
+    held = source(empty_database_url, context)
+    request = ReadRequest(stream="public.held", mode=ReadMode.INCREMENTAL, cursor_field="at")
+    _, _, first = await read(held, request)
+    await execute(empty_database_url, f"DELETE FROM held WHERE id > {left}")
+
+    ids, _, second = await read(held, replace(request, cursor=first))
+    undecoded = await held.copy_binary(replace(request, cursor=first))
+    async for _ in undecoded.chunks:
+        pass
+    await held.close()
+
+    assert (ids, second, undecoded.finished.cursor) == ([], first, first)
