@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.e2e.api import PASSWORD, Api, Json, until
-from tests.e2e.test_runs import Held
+from tests.e2e.held import Held
 from tests.e2e.world import Disk, Site
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from tests.e2e.api import DEADLINE_SECONDS, TERMINAL, Api
+from tests.e2e.held import held_pipeline
 from tests.e2e.platform import Platform
-from tests.e2e.test_runs import held_pipeline
 from tests.e2e.world import Site, Warehouse
 
 AGAIN_SECONDS = 20.0

@@ -3,32 +3,17 @@
 import asyncio
 import io
 import json
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
 from tests.e2e.api import DEADLINE_SECONDS, TERMINAL, Api, Json, Sent, until
+from tests.e2e.held import held_pipeline, pipeline
 from tests.e2e.world import Disk, Site, Warehouse
 
 ORDERS = "id,region,amount\n1,EU,10\n2,US,20\n3,,5\n4,EU,1\n5,,7\n"
 CANCEL_SECONDS = 10.0
-
-
-def pipeline(called: str, /, **changed: Any) -> Json:
-    """Reads five orders: two have no region, one is too small, two are delivered."""
-    rules = [{"rule": "region-known", "check": {"not_null": "region"}}]
-    table = f"public.{called.replace('-', '_')}"
-    return {
-        "name": called,
-        "sources": {"orders": {"connector": "disk", "stream": "orders.csv"}},
-        "transformations": [
-            {"name": "clean", "steps": [{"validate": rules}, {"name": "large", "filter": "amount > 2"}]}
-        ],
-        "destinations": [{"connector": "warehouse", "stream": table, "write": "replace"}],
-        **changed,
-    }
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,29 +28,6 @@ async def ended(api: Api) -> Json:
     run = await api.run("ended")
     assert run["status"] == "succeeded", run["error"]
     return run
-
-
-class Held:
-    """A stream of a web API that answers only when it is let go."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.let_go = asyncio.Event()
-
-    async def answer(self, _: web.Request) -> web.Response:
-        self.asked.set()
-        await self.let_go.wait()
-        return web.json_response([{"id": 1}])
-
-
-async def held_pipeline(api: Api, site: Site, name: str, **changed: Any) -> Held:
-    """A pipeline whose runs last until `let_go` is set."""
-    held = Held()
-    site.answers(f"/{name}", held.answer)
-    await api.post("/api/connectors", site.connector(f"{name}-api", {"rows": {"path": f"/{name}"}}))
-    sources = {"rows": {"connector": f"{name}-api", "stream": "rows", "schema": {"id": "bigint"}}}
-    await api.post("/api/pipelines", pipeline(name, sources=sources, transformations=[], **changed))
-    return held
 
 
 async def test_a_run_is_accepted_at_once_and_ends_with_its_counts(api: Api, warehouse: Warehouse) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from dataaggregator.ids import new_id
 from tests.e2e.api import Api, Json, until
-from tests.e2e.test_runs import Held
+from tests.e2e.held import Held
 from tests.e2e.world import Disk, Site, Warehouse
 
 

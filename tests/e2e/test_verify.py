@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.e2e.api import Api, Json
-from tests.e2e.test_runs import held_pipeline
+from tests.e2e.held import held_pipeline
 from tests.e2e.world import Disk, Site, Warehouse
 
 
