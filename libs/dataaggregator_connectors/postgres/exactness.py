@@ -5,8 +5,8 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataaggregator_connectors.postgres.doubled_keys import key_twice
 from dataaggregator_connectors.postgres.fit import TEXTS, Fit
-from dataaggregator_connectors.postgres.keys import key_twice
 from dataaggregator_connectors.postgres.sql import LONGEST_BYTES
 
 Array: TypeAlias = "pa.Array[Any]"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataaggregator_connectors.postgres import keys
+from dataaggregator_connectors.postgres import doubled_keys
 
 KEYS = ("a", "b", "a1", "a2", "é", "", ":", "{", '"', "\\", "a b", "1")
 ALIKE = '{{"n": {0}, "of": {{"n": {0}, "tags": ["a", "b{0}", {{"n": null}}]}}}}'
@@ -49,7 +49,7 @@ def _stands_twice(text: str) -> bool:
 def test_a_key_that_stands_twice_is_found_among_any_others(drawn: list[str | None], alike: int) -> None:
     texts = [*map(ALIKE.format, range(alike)), *drawn]
 
-    found = keys.key_twice(pa.array(texts, pa.string()))
+    found = doubled_keys.key_twice(pa.array(texts, pa.string()))
 
     assert found == any(_stands_twice(text) for text in drawn if text is not None)
 
@@ -57,12 +57,12 @@ def test_a_key_that_stands_twice_is_found_among_any_others(drawn: list[str | Non
 def test_the_texts_of_a_part_are_those_that_are_looked_at() -> None:
     texts = pa.array(['{"a": 1, "a": 2}', *map(ALIKE.format, range(20)), '{"b": 1, "b": 2}'])
 
-    assert [keys.key_twice(texts.slice(*part)) for part in ((0,), (1, 20), (1,))] == [True, False, True]
+    assert [doubled_keys.key_twice(texts.slice(*part)) for part in ((0,), (1, 20), (1,))] == [True, False, True]
 
 
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 2', '{"a": 1}, "a": 1}', '"a": 1, "a": 2', '{"a": 1, "a": 2}}'])
 def test_what_is_no_json_is_left_to_the_server(text: str) -> None:
-    assert not keys.key_twice(pa.array([text]))
+    assert not doubled_keys.key_twice(pa.array([text]))
 
 
 @pytest.mark.parametrize("written", [ALIKE.format, '{{"at": "{0:x}", "name": "{0:x} of many"}}'.format])
@@ -70,7 +70,7 @@ def test_documents_that_are_alike_are_not_read_one_by_one(
     written: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[bytes] = []
-    monkeypatch.setattr(keys, "loads", read.append)
+    monkeypatch.setattr(doubled_keys, "loads", read.append)
 
-    assert not keys.key_twice(pa.array([written(n * 999_983) for n in range(1_000)]))
+    assert not doubled_keys.key_twice(pa.array([written(n * 999_983) for n in range(1_000)]))
     assert not read
