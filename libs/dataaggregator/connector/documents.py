@@ -21,6 +21,7 @@ EXACT_CHARS = 16
 DIGITS = bytes(ord("0") if chr(sign) in "0123456789." else ord(" ") for sign in range(256))
 MANY = b"0" * EXACT_CHARS
 EXPONENTS = (b"e", b"E")
+LONGEST_WHOLE = len(str(2**63))
 STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 TOO_DEEP = "it is nested too deeply to be read"
@@ -73,7 +74,7 @@ def _has_rounded(text: bytes) -> bool:
 def _is_kept(digits: str) -> bool:
     """Whatever sign is before them."""
     if "." not in digits:
-        return int(digits) < 2**63
+        return len(digits) < LONGEST_WHOLE or (len(digits) == LONGEST_WHOLE and int(digits) < 2**63)
     try:
         return isinstance(_fraction(digits), float)
     except ValueError:  # within a text

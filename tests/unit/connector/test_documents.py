@@ -44,8 +44,11 @@ def test_no_number_is_rounded_among_others_and_texts(drawn: list[str]) -> None:
     assert [Decimal(repr(one)) if isinstance(one, float) else one for one in found] == expected
 
 
-def test_digits_before_an_exponent_are_not_rounded() -> None:
-    assert loads(b"[123456789012345678e3]") == [Decimal("123456789012345678e3")]
+@pytest.mark.parametrize(
+    "number", ["123456789012345678e3", "9" * 5_000, f"0.{'3' * 5_000}", str(2**63), str(-(2**63) - 1)]
+)
+def test_a_long_number_is_kept_to_its_last_digit(number: str) -> None:
+    assert Decimal(loads(f"[{number}]".encode())[0]) == Decimal(number)
 
 
 @pytest.mark.parametrize("text", ["0.010309278350515464", "-1234567890123456789", '"99999999999999999999"'])
