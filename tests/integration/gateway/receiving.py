@@ -1,7 +1,6 @@
 """A receiver of webhooks that answers as it is told, and what is asked of a gateway about its deliveries."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,10 +8,9 @@ from aiohttp import web
 
 from dataaggregator.contracts.connector import ConnectorCreated
 from dataaggregator.ids import new_id
+from tests.integration.control import until
 
 from .conftest import Platform
-
-SECONDS = 20.0
 
 
 @dataclass
@@ -34,14 +32,6 @@ class Receiver:
 
     def ids(self, path: str) -> list[str]:
         return [headers["webhook-id"] for taken, headers, _ in self.taken if taken == path]
-
-
-async def until(look: Callable[[], Awaitable[Any]], what: str) -> Any:
-    deadline = asyncio.get_running_loop().time() + SECONDS
-    while not (found := await look()):
-        assert asyncio.get_running_loop().time() < deadline, f"waited for {what}"
-        await asyncio.sleep(0.02)
-    return found
 
 
 async def hooked(platform: Platform, receiver: Receiver, name: str = "ops", **changes: Any) -> dict[str, Any]:

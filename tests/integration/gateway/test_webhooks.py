@@ -21,11 +21,12 @@ from services.gateway.feed.tail import RETENTION_SECONDS
 from services.gateway.webhooks import deliverer, sending
 from services.gateway.webhooks import deliveries as rows
 from services.gateway.webhooks.domain import Turn
+from tests.integration.control import DEADLINE_SECONDS, until
 from tests.serving import answering
 from tests.sql import stored
 
 from .conftest import Platform, started
-from .receiving import SECONDS, Receiver, delivered, deliveries, happen, hooked, hurry, shown, tried, until
+from .receiving import Receiver, delivered, deliveries, happen, hooked, hurry, shown, tried
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ async def test_a_delivery_is_sent_at_once_and_what_nobody_wants_wakes_nobody(
             return not await connection.fetch("SELECT FROM gateway.webhooks WHERE lease IS NOT NULL")
 
     monkeypatch.setattr(rows, "claim", counted)
-    monkeypatch.setattr(deliverer, "POLL_SECONDS", 10 * SECONDS)
+    monkeypatch.setattr(deliverer, "POLL_SECONDS", 10 * DEADLINE_SECONDS)
     await until(looked, "the last short wait")
     await hooked(platform, receiver)
     before = looks
