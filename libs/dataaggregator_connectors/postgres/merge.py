@@ -14,9 +14,7 @@ STAGE_TABLE = Table("pg_temp", "_dataaggregator_stage")
 STAGE = STAGE_TABLE.sql
 POSITION = "_dataaggregator_position"
 MARK = Column(DELETE_MARK, "boolean", "boolean", "bool", -1, None, builtin=True, not_null=True, generated=False)
-
-
-TOLD_BY_EQUALITY = frozenset(
+EXACT_BY_EQUALITY = frozenset(
     {"bool", "int2", "int4", "int8", "oid", "date", "time", "timestamp", "timestamptz", "uuid", "bytea"}
 )
 """Types of which two values are equal only if they are the same value; to compare them costs least."""
@@ -60,8 +58,8 @@ async def merge_stage(
 
 
 async def _doubled(connection: Connection, load: LoadRequest) -> bool:
-    """Whether any rows share a key. A key with a NULL is refused: it equals nothing, itself neither, so
-    that each run would double its row."""
+    """Whether any rows share a key. Refuses a key with a NULL: it equals nothing, itself neither, and each run would
+    double its row."""
     keys = quote_all(load.key)
     missing = " OR ".join(f"{quote(name)} IS NULL" for name in load.key)
     row = await connection.fetchrow(
@@ -127,9 +125,9 @@ def _differs(columns: Sequence[Column]) -> str:
     By `=` '1 month' is '30 days', 1.0 is 1.00, and under some collations A is a: the newer of two such values would
     be left out and counted as unchanged. Types without `=`, such as json and point, are compared all the same.
     """
-    told = [column for column in columns if column.builtin and column.typname in TOLD_BY_EQUALITY]
-    others = [column for column in columns if column not in told]
-    unlike = [f"held.{quote(column.name)} IS DISTINCT FROM EXCLUDED.{quote(column.name)}" for column in told]
+    exact = [column for column in columns if column.builtin and column.typname in EXACT_BY_EQUALITY]
+    others = [column for column in columns if column not in exact]
+    unlike = [f"held.{quote(column.name)} IS DISTINCT FROM EXCLUDED.{quote(column.name)}" for column in exact]
     if others:
         held, given = (", ".join(f"{of}.{quote(column.name)}" for column in others) for of in ("held", "EXCLUDED"))
         unlike.append(f"ROW({held})::record *<> ROW({given})::record")

@@ -321,6 +321,27 @@ async def test_a_merge_sets_values_that_only_count_as_equal(empty_database_url: 
     assert [tuple(row) for row in found] == [("30 days", "-0"), ("1 mon", "0")]
 
 
+async def test_a_type_that_is_only_called_as_one_of_the_servers_is_merged(
+    empty_database_url: str, context: Context
+) -> None:
+    """It has no `=` to tell two values by."""
+    await execute(
+        empty_database_url,
+        "CREATE SCHEMA own",
+        "CREATE TYPE own.uuid AS (spot point)",
+        "CREATE TABLE held (id bigint PRIMARY KEY, place own.uuid)",
+        """INSERT INTO held VALUES (1, '("(1,2)")'), (2, '("(1,2)")')""",
+    )
+    rows = pa.record_batch({"id": [1, 2], "place": ['("(1,2)")', '("(3,4)")']})
+    held, request = destination(empty_database_url, context), load(write=WriteKind.MERGE, key=("id",))
+    await held.prepare(request, rows.schema)
+    await held.begin(request)
+    await held.write(rows)
+    receipt = await held.commit({})
+    await held.close()
+    assert (receipt.updated, receipt.unchanged) == (1, 1)
+
+
 async def test_a_row_without_its_key_is_refused_where_a_key_may_be_null(
     empty_database_url: str, context: Context
 ) -> None:
