@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from io import TextIOWrapper
 from itertools import islice
 from typing import Any, NamedTuple
@@ -46,7 +47,10 @@ class JsonFile:
     def read(self, shaper: Shaper, most_rows: int) -> Iterator[Batch]:
         records = self._records()
         while part := portion(records, most_rows, lambda one: one.size):
-            yield shaper.batch([one.record for one in part], [f"{self._name}:{one.place}" for one in part].__getitem__)
+            yield shaper.batch([one.record for one in part], partial(self._position, part))
+
+    def _position(self, part: Sequence[Placed], place: int) -> str:
+        return f"{self._name}:{part[place].place}"
 
     def _records(self) -> Iterator[Placed]:
         return self._of_lines() if self._lines else self._of_array()

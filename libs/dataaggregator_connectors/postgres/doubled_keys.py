@@ -14,7 +14,7 @@ SPACE = r"[ \t\r\n]*"
 VALUES = f"(?s)({STRING}{SPACE}:)|{STRING}|[0-9]+"
 """In the grammar of RE2; of what it finds the first group stays."""
 MARKS = re.compile(f"[{{}}]|{STRING}({SPACE}:)?", re.DOTALL)
-DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else byte for byte in range(256))
+ONE_DIGIT = bytes(ord("0") if chr(byte) in "0123456789" else byte for byte in range(256))
 ALIKE = 8
 """Where there are not so many documents to a shape, it is not worth a look at each shape."""
 
@@ -34,7 +34,7 @@ def _with_one_digit(texts: Any) -> Any:
     _, offsets, data = texts.buffers()
     if data is None:
         return texts
-    zeros = pa.py_buffer(data.to_pybytes().translate(DIGITS))
+    zeros = pa.py_buffer(data.to_pybytes().translate(ONE_DIGIT))
     return pa.StringArray.from_buffers(len(texts), offsets, zeros, offset=texts.offset)
 
 
