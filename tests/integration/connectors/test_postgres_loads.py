@@ -187,14 +187,6 @@ async def test_a_look_foresees_what_will_be_widened_and_no_longer_be_required(
     await held.close()
 
 
-async def test_a_merge_needs_a_unique_key_and_says_how_to_make_one(empty_database_url: str, context: Context) -> None:
-    await execute(empty_database_url, "CREATE TABLE held (id bigint, name text)")
-    held = destination(empty_database_url, context)
-    error = await failure(held.prepare(load(write=WriteKind.MERGE, key=("id",)), ROWS.schema))
-    assert error.code == "merge-key-not-unique"
-    assert 'CREATE UNIQUE INDEX ON "public"."held" ("id")' in error.detail
-
-
 async def test_a_missing_permission_is_named(empty_database_url: str, context: Context) -> None:
     await execute(
         empty_database_url,
@@ -303,59 +295,6 @@ async def test_what_the_server_would_round_or_cut_is_refused_by_column(
     await held.close()
 
 
-async def test_a_merge_sets_values_that_only_count_as_equal(empty_database_url: str, context: Context) -> None:
-    await execute(
-        empty_database_url,
-        "CREATE TABLE held (id bigint PRIMARY KEY, span interval, spot point, zero double precision)",
-        "INSERT INTO held VALUES (1, '1 month', '(1,2)', 0), (2, '1 month', '(1,2)', 0)",
-    )
-    rows = pa.record_batch({"id": [1, 2], "span": ["30 days", "1 mon"], "spot": ["(1,2)"] * 2, "zero": [-0.0, 0.0]})
-    held, request = destination(empty_database_url, context), load(write=WriteKind.MERGE, key=("id",))
-    await held.prepare(request, rows.schema)
-    await held.begin(request)
-    await held.write(rows)
-    receipt = await held.commit({})
-    await held.close()
-    assert (receipt.updated, receipt.unchanged) == (1, 1)
-    found = await execute(empty_database_url, "SELECT span::text, zero::text FROM held ORDER BY id")
-    assert [tuple(row) for row in found] == [("30 days", "-0"), ("1 mon", "0")]
-
-
-async def test_a_type_that_is_only_called_as_one_of_the_servers_is_merged(
-    empty_database_url: str, context: Context
-) -> None:
-    """It has no `=` to tell two values by."""
-    await execute(
-        empty_database_url,
-        "CREATE SCHEMA own",
-        "CREATE TYPE own.uuid AS (spot point)",
-        "CREATE TABLE held (id bigint PRIMARY KEY, place own.uuid)",
-        """INSERT INTO held VALUES (1, '("(1,2)")'), (2, '("(1,2)")')""",
-    )
-    rows = pa.record_batch({"id": [1, 2], "place": ['("(1,2)")', '("(3,4)")']})
-    held, request = destination(empty_database_url, context), load(write=WriteKind.MERGE, key=("id",))
-    await held.prepare(request, rows.schema)
-    await held.begin(request)
-    await held.write(rows)
-    receipt = await held.commit({})
-    await held.close()
-    assert (receipt.updated, receipt.unchanged) == (1, 1)
-
-
-async def test_a_row_without_its_key_is_refused_where_a_key_may_be_null(
-    empty_database_url: str, context: Context
-) -> None:
-    await execute(empty_database_url, "CREATE TABLE held (id bigint, part text, n int, UNIQUE (id, part))")
-    rows = pa.record_batch({"id": [1, 1, 2], "part": ["a", None, None], "n": [1, 2, 3]})
-    held, request = destination(empty_database_url, context), load(write=WriteKind.MERGE, key=("id", "part"))
-    await held.prepare(request, rows.schema)
-    await held.begin(request)
-    await held.write(rows)
-    error = await failure(held.commit({}))
-    await held.close()
-    assert (error.code, "2 rows for public.held" in error.detail) == ("merge-key-null", True)
-
-
 @pytest.mark.parametrize(("type_", "value"), [("timestamptz", "infinity"), ("real", "NaN"), ("numeric", "NaN")])
 async def test_a_cursor_nothing_can_lie_beyond_is_refused(
     empty_database_url: str, context: Context, type_: str, value: str
@@ -384,21 +323,3 @@ async def test_tables_that_come_first_into_a_schema_at_the_same_moment_all_come_
     assert [[one.kind for one in made.changes] for made in await asyncio.gather(*making)] == [["created"]] * 3
     for held, _ in loads:
         await held.close()
-
-
-async def test_merges_of_the_same_keys_in_other_orders_go_one_after_the_other(
-    empty_database_url: str, context: Context
-) -> None:
-    """Side by side each would wait for rows of the other for ever."""
-    ids = list(range(20_000))
-    tables = [pa.table({"id": order, "by": [by] * len(ids)}) for by, order in enumerate((ids, ids[::-1]))]
-    sides = [PostgresDestination(PostgresConfig(url=empty_database_url), context) for _ in tables]
-    for side, rows in zip(sides, tables, strict=True):
-        merge = load(write=WriteKind.MERGE, key=("id",))
-        await side.prepare(merge, rows.schema)
-        await side.begin(merge)
-        await side.write(rows.to_batches()[0])
-    receipts = await asyncio.gather(*(side.commit({}) for side in sides))
-    assert sorted((one.inserted, one.updated) for one in receipts) == [(0, len(ids)), (len(ids), 0)]
-    for side in sides:
-        await side.close()
