@@ -2,8 +2,10 @@
 time."""
 
 import asyncio
+import os
 import random
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -139,12 +141,18 @@ async def ask_for_runs(client: Client, warehouse: Warehouse, limit: int) -> tupl
 async def kill_a_holder(
     full: FullPlatform, clusters: list[Cluster], connector: str, chance: random.Random
 ) -> tuple[Cluster, list[asyncpg.Record]]:
-    """One of the executors that hold its lanes, on another machine as it seems; what it held."""
+    """One of the executors that hold its lanes, on another machine as it seems; what it held.
+
+    It stands still before it is moved and is moved before it dies: the other one would see a dead process of its own
+    machine at once, and take the runs without waiting for a lease.
+    """
     async with full.connection() as connection:
         pid = chance.choice(await connection.fetch(HOLDERS, connector))["pid"]
-        [cluster] = [one for one in clusters if one.pid(EXECUTOR) == pid]
-        await asyncio.to_thread(cluster.kill, EXECUTOR)
-        return cluster, await full.move_away(pid)
+    [cluster] = [one for one in clusters if one.pid(EXECUTOR) == pid]
+    os.kill(pid, signal.SIGSTOP)
+    held = await full.move_away(pid)
+    await asyncio.to_thread(cluster.kill, EXECUTOR)
+    return cluster, held
 
 
 @pytest.mark.tries(1, 20)
