@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -120,9 +119,8 @@ class Shaper:
 
 def _columns(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterable[Sequence[Any]]:
     """The values by name: at once where every row has them all."""
-    if rows and len(names) > 1:
-        with contextlib.suppress(KeyError):
-            return list(zip(*map(itemgetter(*names), rows), strict=True))
+    with contextlib.suppress(KeyError):
+        return [[row[name] for row in rows] for name in names]
     return ([row.get(name) for row in rows] for name in names)
 
 

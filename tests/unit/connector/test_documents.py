@@ -51,11 +51,18 @@ def test_a_long_number_is_kept_to_its_last_digit(number: str) -> None:
     assert Decimal(loads(f"[{number}]".encode())[0]) == Decimal(number)
 
 
-@pytest.mark.parametrize("text", ["0.010309278350515464", "-1234567890123456789", '"99999999999999999999"'])
+@pytest.mark.parametrize(
+    "text", ["0.010309278350515464", "1.5000000000000000", "-1234567890123456789", '"99999999999999999999"']
+)
 def test_what_the_quick_parser_keeps_is_left_to_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "DECODER", None)
 
     assert loads(f'{{"n": {text}}}'.encode()) == json.loads(f'{{"n": {text}}}')
+
+
+def test_digits_within_a_text_are_no_number_that_could_be_wrong() -> None:
+    said = "version 1.2.3.4.5.6.7.8.9.10"
+    assert loads(f'{{"said": "{said}", "n": 0.1}}'.encode()) == {"said": said, "n": 0.1}
 
 
 @pytest.mark.parametrize("lines", [True, False])
