@@ -7,7 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
+from dataaggregator.settings import Settings
 from deploy.local.rabbitmq import PrivateRabbit
+from tests.faults.bounds import bound_seconds
 from tests.faults.full import FullPlatform, back, is_green, until
 from tests.faults.load import copies, load, make_pipelines
 from tests.private import VHOST
@@ -18,6 +20,11 @@ RED_WITHIN_SECONDS = 60.0
 LONGEST_FAULT_SECONDS = 6.0
 SHARE_ANSWERED = 0.999
 LISTENERS = ("scheduler", "executor", "connectors", "gateway")
+
+
+def published(full: FullPlatform) -> float:
+    """How soon a run ends, in seconds, by docs/guarantees/recovery.md."""
+    return bound_seconds("the broker", Settings.load(full.cluster.environment))
 
 
 async def kill(rabbit: PrivateRabbit, seconds: float) -> None:
@@ -43,7 +50,7 @@ async def test_a_broker_that_is_away_costs_no_call_and_no_event(
         async with load(client, pipelines, full.cluster.folder) as answers:
             await asyncio.sleep(chance.uniform(0.5, 2.0))
             await fault(full.rabbit, chance.uniform(1.0, LONGEST_FAULT_SECONDS))
-            await back(client, pipelines[0])
+            await back(client, pipelines[0], published(full))
     failed = sum(answers.failed.values())
     assert failed <= answers.asked * (1 - SHARE_ANSWERED), f"{answers.failed} of {answers.asked}"
     await full.check(copied=copies(full.cluster.folder, pipelines))
@@ -74,5 +81,5 @@ async def test_what_the_broker_lost_is_seen_mended_and_made_up_for(
             else:
                 await remove_bindings(full.rabbit, service)
                 await until(client, lambda status: not is_green(status), RED_WITHIN_SECONDS, "nobody saw it")
-            await back(client, pipelines[0])
+            await back(client, pipelines[0], published(full))
     await full.check(copied=copies(full.cluster.folder, pipelines))

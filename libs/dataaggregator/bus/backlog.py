@@ -14,7 +14,7 @@ ENDS = [name for name, message in MESSAGES.items() if message.ends]
 
 @dataclass(frozen=True)
 class Backlog:
-    """Events not yet published and the age of the oldest, events that wait for another try, events set aside.
+    """Events not yet published and the age of the oldest new one, events that wait for another try, events set aside.
 
     `unknown` of those not yet published are of types that only another version knows.
     """
@@ -32,7 +32,8 @@ async def backlog(tx: Connection, schema: str) -> Backlog:
     name = quote(schema)
     row = await tx.fetchrow(
         f"""SELECT count(*) AS pending,
-                   coalesce(extract(epoch FROM clock_timestamp() - min(time)), 0)::float8 AS oldest_seconds,
+                   coalesce(extract(epoch FROM clock_timestamp() - min(time) FILTER (WHERE NOT again)), 0)::float8
+                       AS oldest_seconds,
                    count(*) FILTER (WHERE type <> ALL($1)) AS unknown,
                    coalesce(array_agg(DISTINCT type) FILTER (WHERE type <> ALL($1)), '{{}}') AS unknown_types,
                    (SELECT count(*) FROM {name}.retries) AS retrying,

@@ -1,4 +1,7 @@
-"""The bus: taking committed events out of a schema's outbox and publishing them, in order of commit a subject."""
+"""The bus: taking committed events out of a schema's outbox and publishing them, in order of commit a subject.
+
+What is published again for somebody who lost it may be the events of a day: new ones do not wait for it.
+"""
 
 import asyncio
 import time
@@ -46,7 +49,7 @@ class Relay:
         name = quote(schema)
         self._claim = f"""SELECT {EVENT_COLUMNS}
                           FROM {name}.outbox WHERE published_at IS NULL AND type = ANY($1)
-                          ORDER BY position FOR UPDATE SKIP LOCKED LIMIT {BATCH}"""
+                          ORDER BY again, position FOR UPDATE SKIP LOCKED LIMIT {BATCH}"""
         self._mark = f"UPDATE {name}.outbox SET published_at = clock_timestamp() WHERE id = ANY($1)"
 
     async def run(self) -> None:

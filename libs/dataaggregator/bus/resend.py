@@ -33,7 +33,7 @@ def resend_handler(schema: str) -> Handler:
             list(asked.types),
         )
         done = await tx.execute(
-            f"""UPDATE {quote(schema)}.outbox SET published_at = NULL
+            f"""UPDATE {quote(schema)}.outbox SET published_at = NULL, again = true
                 WHERE type = ANY($1) AND published_at >= $2""",
             list(asked.types),
             asked.since,

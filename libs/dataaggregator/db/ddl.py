@@ -189,3 +189,17 @@ def count_unjudged_tries(op: Executes, schema: str) -> None:
 def forget_unjudged_tries(op: Executes, schema: str) -> None:
     """The opposite of `count_unjudged_tries`."""
     op.execute(f"ALTER TABLE {quote(schema, 'retries')} DROP COLUMN unjudged")
+
+
+def let_copies_wait(op: Executes, schema: str) -> None:
+    """What is published again for somebody who lost it is known, and goes behind all that is new."""
+    op.execute(f"ALTER TABLE {quote(schema, 'outbox')} ADD COLUMN again boolean NOT NULL DEFAULT false")
+    op.execute(f"DROP INDEX {quote(schema, 'outbox_waiting')}")
+    op.execute(f"CREATE INDEX outbox_waiting ON {quote(schema, 'outbox')} (again, position) WHERE published_at IS NULL")
+
+
+def let_copies_go_first(op: Executes, schema: str) -> None:
+    """The opposite of `let_copies_wait`: their positions are the lowest."""
+    op.execute(f"DROP INDEX {quote(schema, 'outbox_waiting')}")
+    op.execute(f"ALTER TABLE {quote(schema, 'outbox')} DROP COLUMN again")
+    op.execute(f"CREATE INDEX outbox_waiting ON {quote(schema, 'outbox')} (position) WHERE published_at IS NULL")

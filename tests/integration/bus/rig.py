@@ -63,6 +63,7 @@ async def make_schemas(url: str) -> None:
         ddl.grant(op, schema)
         ddl.create_bus_tables(op, schema)
         ddl.count_unjudged_tries(op, schema)
+        ddl.let_copies_wait(op, schema)
         op.execute(f"CREATE TABLE {schema}.effects ({EFFECTS})")
         ddl.enable_isolation(op, schema, "effects")
     await execute(url, *op.all)

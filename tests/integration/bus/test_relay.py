@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from dataaggregator.bus import emit, loops, relay
+from dataaggregator.bus.backlog import backlog
 from dataaggregator.bus.emit import channel
 from dataaggregator.bus.recovery import recover
 from dataaggregator.bus.relay import Relay
@@ -82,6 +83,38 @@ async def test_what_a_relay_has_published_and_not_marked_yet_is_published_again_
         assert await connection.fetchval("SELECT count(*) FROM connectors.outbox WHERE published_at IS NULL") == 1
     finally:
         await asyncio.gather(connection.close(), looking.close())
+
+
+async def test_what_is_published_again_goes_behind_all_that_is_new(database: Database) -> None:
+    """A queue that was deleted costs the events of a day: what happens meanwhile is not to wait for them."""
+    workspace, connector = new_id(), new_id()
+    gone = ConnectorDeleted(connector_id=connector, name="c")
+    request = an_event(BusResendRequested(types=(ConnectorDeleted.event_type,), since=datetime.now(UTC)))
+    told: list[list[int]] = []
+
+    async def publish(events: Sequence[Event]) -> set[UUID]:
+        told.append([event.sequence for event in events])
+        return {event.id for event in events}
+
+    async def say() -> None:
+        async with database.transaction(workspace) as tx:
+            await emit(tx, "connectors", gone, subject=connector, workspace=workspace, source="connectors")
+
+    connection = await database.connect("platform")
+    relay = Relay(database, "connectors", publish, 1.0)
+    try:
+        await say()
+        await say()
+        await relay.relay(connection)
+        async with database.platform() as tx:
+            await resend_handler("connectors").handle(request, tx)
+            waiting = await backlog(tx, "connectors")
+        assert (waiting.pending, waiting.oldest_seconds) == (2, 0.0)
+        await say()
+        assert await relay.relay(connection) == (3, 3)
+    finally:
+        await connection.close()
+    assert told == [[1, 2], [3, 1, 2]]
 
 
 async def test_only_what_is_confirmed_counts_as_published(database: Database) -> None:
