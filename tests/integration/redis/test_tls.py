@@ -48,3 +48,16 @@ async def test_a_certificate_is_trusted_only_if_its_authority_is(
             await link.call("PING")
     finally:
         await link.close()
+
+
+async def test_a_certificate_of_another_name_is_refused(
+    secured: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environ, "SSL_CERT_FILE", str(certificates.authority))
+    link = RedisLink(secured.replace("localhost", "127.0.0.1"))
+    await link.open()
+    try:
+        with pytest.raises(LinkDownError, match="certificate verify failed"):
+            await link.call("PING")
+    finally:
+        await link.close()
