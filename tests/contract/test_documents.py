@@ -20,6 +20,7 @@ from dataaggregator.http.openapi import document, merge
 from dataaggregator.http.route import Route
 from dataaggregator.installed import installed_services
 from dataaggregator.limits.in_process import InProcessLimits
+from dataaggregator.permissions import Permission
 from dataaggregator.ports import Ports
 from dataaggregator.revocations.in_process import InProcessRevocations
 from dataaggregator.secrets import KeyRing
@@ -111,6 +112,15 @@ def test_only_what_must_be_is_open_to_everybody(routes: list[tuple[str, Route]])
 def test_internal_and_public_routes_are_told_apart_by_their_path(routes: list[tuple[str, Route]]) -> None:
     for name, route in routes:
         assert route.path.startswith("/internal/" if route.internal else "/api/"), (name, route.path)
+
+
+def test_what_changes_something_is_no_get(routes: list[tuple[str, Route]]) -> None:
+    """A browser sends its cookie with a GET that any page makes it do. A login at a provider cannot be otherwise, and
+    is bound to its browser by a cookie of its own."""
+    for _, route in routes:
+        if route.method == "GET" and not route.path.startswith("/api/auth/oidc/"):
+            assert route.permission not in (Permission.DEFINITIONS_WRITE, Permission.RUNS_OPERATE), route.path
+            assert (set(route.answers), route.body, route.idempotent) == ({200}, None, False), route.path
 
 
 def test_no_way_in_is_served_twice(routes: list[tuple[str, Route]]) -> None:
