@@ -222,7 +222,8 @@ async def test_token_and_secret_are_told_by_nothing(
         assert (await control.call("POST", made["path"], headers=headers)).status == 202
         await called(control, {"path": made["path"] + "x"})
         await control.call("POST", "/api/hooks", headers={"Hook-Token": made["token"] + "x"})
-        await control.good("POST", f"{HOOK}/rotate")
+        rotated = await control.call("POST", f"{HOOK}/rotate")
+    assert (rotated.status, rotated.headers["Cache-Control"]) == (200, "no-store")
     written = "".join(str(logs.line(record)) + record.getMessage() for record in caplog.records)
     assert "http_call" in written
     sinks = [written, metrics.exposition().decode(), *await stored(database_url), str(await control.good("GET", HOOK))]
