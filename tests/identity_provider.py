@@ -92,6 +92,10 @@ class Visitor:
         async with self._http.post(url, headers=given) as answer:
             return answer.status
 
+    def holds(self, name: str) -> str:
+        """The value of a cookie that it was given."""
+        return next(cookie.value for cookie in self._http.cookie_jar if cookie.key == name)
+
     async def comes_back(self, provider: IdentityProvider, account: str, query: str = "?session=cookie") -> str:
         """Begin at the gateway and log in at the provider; the address that it sends the browser to."""
         status, told, headers = await self.get(f"{provider.gateway}/api/auth/oidc/login{query}")
