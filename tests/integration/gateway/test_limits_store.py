@@ -67,6 +67,19 @@ async def test_logins_of_an_address_are_counted_in_the_database(deserted: list[P
     assert headers["RateLimit-Remaining"] == "8"
 
 
+async def test_without_the_database_as_well_no_login_goes_by(deserted: list[Platform]) -> None:
+    platform = deserted[0]
+    platform.ports.directory.put("auth", platform.ports.directory.url("scheduler"))  # where a login is told 404
+    await platform.ports.database.close()
+    try:
+        body = {"email": "x@example.org", "password": "x"}
+        status, told, headers = await platform.call("POST", "/api/auth/login", body, token="")
+        assert (status, told["code"]) == (503, "database-unavailable")
+        assert int(headers["Retry-After"]) >= 1
+    finally:
+        await platform.ports.database.open()
+
+
 async def test_run_starts_wait_and_say_so(deserted: list[Platform], redis_server: PrivateRedis) -> None:
     platform = deserted[0]
     status, told, headers = await platform.call("POST", "/api/pipelines/x/runs")
