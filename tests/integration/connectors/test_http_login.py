@@ -21,10 +21,13 @@ class Api:
     status: int = 200
     token: dict[str, Any] = field(default_factory=lambda: {"access_token": "fresh", "expires_in": 100})
     tokens = 0
+    leads_to: str | None = None
     retry_after: str | None = None
 
-    async def give_token(self, _: web.Request) -> web.Response:
+    async def give_token(self, asked: web.Request) -> web.Response:
         self.tokens += 1
+        if self.leads_to not in (None, asked.path):
+            return web.Response(status=307, headers={"Location": self.leads_to})
         return web.json_response(self.token, status=self.status)
 
     async def rows(self, _: web.Request) -> web.Response:
@@ -41,7 +44,8 @@ async def api() -> Api:
 @pytest.fixture
 async def client(api: Api, context: Context) -> AsyncIterator[Client]:
     app = web.Application()
-    app.router.add_post("/token", api.give_token)
+    for path in ("/token", "/elsewhere"):
+        app.router.add_post(path, api.give_token)
     app.router.add_get("/rows", api.rows)
     async with served(app) as base:
         auth = {
@@ -72,6 +76,13 @@ async def test_a_refused_token_is_asked_for_again_where_that_may_help_and_no_err
         await ask(client)
     assert type(refused.value) is kind
     assert SECRET not in str(refused.value)
+
+
+async def test_a_token_endpoint_that_leads_elsewhere_is_not_followed(api: Api, client: Client) -> None:
+    api.leads_to = "/elsewhere"
+    with pytest.raises(Denied, match=r"refused \(307\)"):
+        await ask(client)
+    assert api.tokens == 1
 
 
 @pytest.mark.parametrize("life", ["soon", [], "1e999", 10**400, None, "100"])

@@ -12,8 +12,9 @@ from dataaggregator.connector.destination import LoadRequest, WriteKind
 from dataaggregator.connector.source import ReadRequest
 from dataaggregator.dataplane import batch as batches
 from dataaggregator.dataplane.batch import BATCH_BYTES
-from dataaggregator.errors import PlatformError
+from dataaggregator.errors import Invalid, PlatformError
 from dataaggregator.ids import new_id
+from dataaggregator_connectors.http import client
 from dataaggregator_connectors.http.config import HttpConfig
 from dataaggregator_connectors.http.destination import HttpDestination
 from dataaggregator_connectors.http.source import HttpSource
@@ -165,6 +166,15 @@ async def test_a_bad_page_fails_the_read_and_is_named(
         await read(api[1], context, stream)
     assert caught.value.code == code
     assert said in caught.value.detail
+
+
+async def test_of_an_answer_no_more_is_read_than_a_page_may_have(
+    api: tuple[Api, HttpConfig], context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "LARGEST_ANSWER_BYTES", 1_000_000)
+    with pytest.raises(Invalid, match="larger than 1000000 bytes") as caught:
+        await read(api[1], context, "even")
+    assert caught.value.code == "http-page-too-large"
 
 
 async def test_a_record_of_a_page_with_a_key_twice_is_set_aside_as_it_was(
