@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from dataaggregator.http.tokens import ServiceTokens
 from dataaggregator.ids import new_id
 from dataaggregator.settings import Settings
 from services.auth.audit import domain, store
@@ -141,6 +142,13 @@ async def test_reuse_after_the_grace_kills_the_whole_family(api: Api) -> None:
 async def test_a_refresh_token_we_never_gave_is_refused(api: Api, token: str) -> None:
     status, _ = await refreshed(api, token)
     assert status in {401, 422}
+
+
+async def test_a_refresh_token_stands_for_no_session_of_a_browser(api: Api) -> None:
+    gateway = ServiceTokens(api.ports.keys, "gateway", api.clock).token("auth")
+    session = {"session": (await api.login())["refresh_token"]}
+    status, told, _ = await api.call("POST", "/internal/sessions/resume", session, token=gateway)
+    assert (status, told["code"]) == (404, "session-ended")
 
 
 async def test_a_refresh_token_runs_out_after_seven_days_without_use(api: Api) -> None:
