@@ -14,8 +14,10 @@ from dataaggregator.http.answer import Answer, TextAnswer
 from dataaggregator.http.call import Call
 from dataaggregator.http.paging import Page, PageQuery, decode_cursor, encode_cursor, page_of
 from dataaggregator.http.route import Route
+from dataaggregator.http.tokens import ServiceTokens
 from dataaggregator.ids import new_id
 from dataaggregator.permissions import Permission, Role
+from dataaggregator.ports import Ports
 
 from .conftest import WORKSPACE, Issuer, Reply, Serve
 
@@ -343,6 +345,14 @@ async def test_roles_decide_in_the_workspace_of_the_call(serve: Serve, issuer: I
 async def test_internal_routes_are_not_for_people(serve: Serve) -> None:
     api = await serve(ROUTES)
     told(await api.call("POST", "/internal/thing"), 403, "permission-denied")
+
+
+async def test_services_call_nothing_but_internal_routes(serve: Serve, plain_ports: Ports) -> None:
+    api = await serve(ROUTES)
+    api.token = ServiceTokens(plain_ports.keys, "scheduler", plain_ports.clock).token("trial")
+    assert (await api.call("POST", "/internal/thing", headers={"X-Workspace": str(WORKSPACE)})).status == 204
+    told(await api.call("POST", "/internal/thing", headers={"X-Workspace": "default"}), 403, "workspace-denied")
+    told(await api.call("GET", "/api/things"), 403, "permission-denied")
 
 
 async def test_request_and_trace_ids_are_taken_and_returned(serve: Serve) -> None:
