@@ -1,7 +1,9 @@
 """What every connection to a service keeps to: an answer belongs to its call, whatever comes over the wire."""
 
 import asyncio
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from deploy.local.process import free_ports
 from services.gateway.heads import ended
 from services.gateway.upstream import Lost, Unreached
+from tests.certificates import make_certificates
 from tests.unit.gateway.told_service import Cut, Script, Silent, ask, asked, pooled, said, standing, until, upload
 
 
@@ -293,3 +296,24 @@ async def test_an_answer_may_come_before_the_body_is_sent() -> None:
 def test_a_header_with_a_line_end_is_never_written(value: str) -> None:
     with pytest.raises(ValueError, match="line end"):
         ended([b"X: a\r\n"], [f"X-Forwarded-Host: {value}\r\n"])
+
+
+@pytest.mark.parametrize(
+    ("host", "trusted"),
+    [("localhost", True), ("127.0.0.1", True), ("localhost", False)],
+    ids=["right", "another name", "another authority"],
+)
+async def test_a_service_over_tls_is_called_only_if_it_proves_who_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
+) -> None:
+    certificates = make_certificates(tmp_path / "own")
+    authority = certificates.authority if trusted else make_certificates(tmp_path / "other").authority
+    monkeypatch.setitem(os.environ, "SSL_CERT_FILE", str(authority))
+    async with standing(said(b"told"), tls=certificates.context()) as service, pooled() as pool:
+        url = service.url.replace("127.0.0.1", host)
+        if trusted and host == "localhost":
+            assert await ask(pool, url) == (200, b"told")
+            return
+        with pytest.raises(Unreached, match="certificate verify failed"):
+            await ask(pool, url)
+        assert service.calls == []

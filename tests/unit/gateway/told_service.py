@@ -1,6 +1,7 @@
 """A service that answers byte for byte as it is told, and calls to it over a pool."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -73,10 +74,10 @@ async def _call(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def standing(*answers: Script) -> AsyncIterator[Service]:
+async def standing(*answers: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Service]:
     service = Service(list(answers))
-    server = await asyncio.start_server(service.serve, "127.0.0.1", 0)
-    service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(service.serve, "127.0.0.1", 0, ssl=tls)
+    service.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield service
     finally:
