@@ -154,6 +154,39 @@ async def test_the_process_holds_one_wire_and_nothing_else(start: Any, monkeypat
     assert "CapEff:\t0000000000000000" in status
 
 
+# One of the same user with none of root's powers, who waits or looks.
+NEIGHBOUR = """\
+import sys
+from dataaggregator.dataplane.sandbox import kernel
+kernel.drop_capabilities()
+print("here", flush=True)
+for pid in sys.stdin:
+    try:
+        open(f"/proc/{pid.strip()}/environ", "rb").read()
+        print("seen", flush=True)
+    except PermissionError:
+        print("refused", flush=True)
+"""
+
+
+async def neighbour() -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", NEIGHBOUR, stdin=pipe, stdout=pipe)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"here\n"
+    return process
+
+
+async def test_no_neighbour_of_the_same_user_looks_into_it(start: Any) -> None:
+    """As it could into any other process: who is root here as well, while it has nothing of what root may."""
+    sandbox = await start()
+    looking, other = await neighbour(), await neighbour()
+    told, _ = await looking.communicate(f"{other.pid}\n{sandbox.pid}\n".encode())
+    other.kill()
+    await other.wait()
+    assert told.split() == [b"seen", b"refused"]
+
+
 @pytest.mark.parametrize(
     "step",
     [
