@@ -110,6 +110,8 @@ async def test_the_workspace_is_forgotten_when_the_transaction_ends(shop: Databa
             await tx.fetchval("SELECT 1")
     async with shop.transaction(uuid4()) as tx:
         assert await tx.fetchval("SELECT count(*) FROM shop.goods") == 0
+    async with shop._pool("workspace").acquire() as connection:
+        assert not await connection.fetchval("SELECT current_setting('dataaggregator.workspace', true)")
 
 
 async def test_the_platform_role_sees_all_workspaces(shop: Database) -> None:
