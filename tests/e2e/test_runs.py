@@ -124,6 +124,15 @@ async def test_rejected_rows_are_kept_by_nobody_on_their_way(api: Api, ended: Js
         assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store"), what
 
 
+async def test_what_is_downloaded_is_kept_as_a_file_and_shown_by_no_browser(api: Api, ended: Json) -> None:
+    run = f"/api/runs/{ended['id']}"
+    asker = {"Authorization": f"Bearer {api.token}"}
+    for path in (f"{run}/rejected/download", f"{run}/logs/download", "/api/audit/export"):
+        async with api.http.get(api.url + path, headers=asker) as answer:
+            assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store"), path
+            assert answer.headers["Content-Disposition"].startswith('attachment; filename="'), path
+
+
 async def test_who_may_not_see_rows_sees_no_rejected_ones(viewer: Api, operator: Api, ended: Json) -> None:
     for caller in (viewer, operator):
         for what in ("", "/summary"):
