@@ -23,6 +23,8 @@ from dataaggregator.telemetry import logs, metrics
 log = logs.get("bus")
 
 BATCH = 500
+COPIES = 100
+"""At once of what is published again: so many are before what is new meanwhile, here and in the queues."""
 PAUSE_SECONDS = 1.0
 GATHERED_EACH_SECONDS = 0.008
 GATHERED_MOST_SECONDS = 0.1
@@ -47,9 +49,12 @@ class Relay:
         self._publish = publish
         self._poll_seconds = poll_seconds
         name = quote(schema)
-        self._claim = f"""SELECT {EVENT_COLUMNS}
-                          FROM {name}.outbox WHERE published_at IS NULL AND type = ANY($1)
-                          ORDER BY again, position FOR UPDATE SKIP LOCKED LIMIT {BATCH}"""
+        self._claims = [
+            f"""SELECT {EVENT_COLUMNS}
+                FROM {name}.outbox WHERE published_at IS NULL AND type = ANY($1) AND {which}
+                ORDER BY position FOR UPDATE SKIP LOCKED LIMIT {most}"""
+            for which, most in (("NOT again", BATCH), ("again", COPIES))
+        ]
         self._mark = f"UPDATE {name}.outbox SET published_at = clock_timestamp() WHERE id = ANY($1)"
 
     async def run(self) -> None:
@@ -75,17 +80,21 @@ class Relay:
                     if confirmed < claimed:
                         await asyncio.sleep(PAUSE_SECONDS)
                     elif claimed < BATCH:
-                        await signal.wait(self._poll_seconds)
+                        if claimed < COPIES:
+                            await signal.wait(self._poll_seconds)
                         gathered = min(GATHERED_MOST_SECONDS, GATHERED_EACH_SECONDS * claimed)
                         await asyncio.sleep(max(0.0, began_at + gathered - time.monotonic()))
         finally:
             await _close(connection)
 
     async def relay(self, connection: Connection) -> tuple[int, int]:
-        """One batch: claim, publish, mark. Returns how many were claimed and how many confirmed."""
+        """One batch: claim, publish, mark. Returns how many were claimed and how many confirmed.
+
+        It is of what is published again only where nothing is new.
+        """
         # A mark that a crash takes with it means one more delivery, which the inbox answers: nobody waits for the disk.
         async with cast("PooledConnection", connection).begin(SOON):
-            rows = await connection.fetch(self._claim, KNOWN)
+            rows = await self._claim(connection)
             if not rows:
                 return 0, 0
             confirmed = await self._publish([Event.model_validate(dict(row)) for row in rows])
@@ -93,6 +102,10 @@ class Relay:
                 await connection.execute(self._mark, list(confirmed))
         metrics.BUS_PUBLISHED.of(self._schema).inc(len(confirmed))
         return len(rows), len(confirmed)
+
+    async def _claim(self, connection: Connection) -> "list[asyncpg.Record]":
+        new, copies = self._claims
+        return await connection.fetch(new, KNOWN) or await connection.fetch(copies, KNOWN)
 
 
 def _notified(signal: Signal, _connection: object, _pid: int, _channel: str, said: object) -> None:

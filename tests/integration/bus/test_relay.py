@@ -111,10 +111,10 @@ async def test_what_is_published_again_goes_behind_all_that_is_new(database: Dat
             waiting = await backlog(tx, "connectors")
         assert (waiting.pending, waiting.oldest_seconds) == (2, 0.0)
         await say()
-        assert await relay.relay(connection) == (3, 3)
+        assert [await relay.relay(connection) for _ in range(3)] == [(1, 1), (2, 2), (0, 0)]
     finally:
         await connection.close()
-    assert told == [[1, 2], [3, 1, 2]]
+    assert told == [[1, 2], [3], [1, 2]]
 
 
 async def test_only_what_is_confirmed_counts_as_published(database: Database) -> None:
