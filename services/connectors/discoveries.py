@@ -97,12 +97,10 @@ async def set_streams(tx: Connection, discovery: Discovery, streams: Sequence[Ma
 async def list_page(
     tx: Connection, connector: Connector, query: PageQuery
 ) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-    part = STREAMS.slice(query.sort, query.cursor, after=3)
+    part = STREAMS.slice(query.sort, query.cursor, after=2)
     statement = f"""
-        SELECT * FROM connectors.streams WHERE workspace_id = $1 AND connector_id = $3
-        {part.where} {part.order} LIMIT $2 + 1"""
-    rows = await tx.fetch(statement, connector.workspace_id, query.limit, connector.id, *part.arguments)
-    page, cursor = part.page(rows, query.limit)
+        SELECT * FROM connectors.streams WHERE workspace_id = $1 AND connector_id = $2 {part.where}"""
+    page, cursor = await part.fetch(tx, statement, connector.workspace_id, connector.id, limit=query.limit)
     return [row["stream"] | {"discovered_at": row["discovered_at"]} for row in page], cursor
 
 

@@ -70,12 +70,11 @@ async def list_all(tx: Connection, workspace: UUID) -> Sequence[Connector]:
 async def list_page(
     tx: Connection, workspace: UUID, type_: str | None, query: PageQuery
 ) -> tuple[Sequence[Connector], str | None]:
-    part = SORTS.slice(query.sort, query.cursor, after=3)
+    part = SORTS.slice(query.sort, query.cursor, after=2)
     statement = f"""
-        SELECT * FROM connectors.connectors WHERE workspace_id = $1 AND ($3::text IS NULL OR type = $3)
-        {part.where} {part.order} LIMIT $2 + 1"""
-    rows = await tx.fetch(statement, workspace, query.limit, type_, *part.arguments)
-    page, cursor = part.page(rows, query.limit)
+        SELECT * FROM connectors.connectors WHERE workspace_id = $1 AND ($2::text IS NULL OR type = $2)
+        {part.where}"""
+    page, cursor = await part.fetch(tx, statement, workspace, type_, limit=query.limit)
     return [_connector(row) for row in page], cursor
 
 

@@ -110,11 +110,11 @@ class Api:
             after = max(after, int(seen)) if seen.isdecimal() and len(seen) < 19 else after
             return stream(call, follow_lines(self.database, call.workspace, run_id, query.level, after))
         async with self.database.transaction(call.workspace) as tx:
-            lines = await logs.list_lines(
-                tx, call.workspace, run_id, level=query.level, after=after, limit=query.limit + 1
+            lines, more = await logs.list_lines(
+                tx, call.workspace, run_id, level=query.level, after=after, limit=query.limit
             )
-        more = encode_cursor(lines[query.limit - 1].line) if len(lines) > query.limit else None
-        return Answer({"items": [shown(line) for line in lines[: query.limit]], "next_cursor": more})
+        next_cursor = encode_cursor(lines[-1].line) if more else None
+        return Answer({"items": [shown(line) for line in lines], "next_cursor": next_cursor})
 
     async def download_logs(self, call: Call) -> Answer:
         query, run_id = call.query_as(LogFileQuery), call.id("run")

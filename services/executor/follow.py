@@ -36,7 +36,7 @@ async def follow_lines(
         async with database.transaction(workspace) as tx:
             # The status first: lines written before it was final are then surely among those read.
             run = await runs.get(tx, workspace, run_id)
-            lines = await logs.list_lines(tx, workspace, run_id, level=level, after=after, limit=BATCH_LINES)
+            lines, more = await logs.list_lines(tx, workspace, run_id, level=level, after=after, limit=BATCH_LINES)
         for line in lines:
             data = orjson.dumps(shown(line), option=orjson.OPT_UTC_Z).decode()
             yield ServerSentEvent(data, event="log", id=str(line.line))
@@ -45,5 +45,5 @@ async def follow_lines(
             end = orjson.dumps({"run_id": str(run_id), "status": run.status}).decode()
             yield ServerSentEvent(end, event="end")
             return
-        if len(lines) < BATCH_LINES:
+        if not more:
             await asyncio.sleep(LOOK_SECONDS)

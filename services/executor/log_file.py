@@ -51,7 +51,7 @@ class SendingLog:
         after = 0
         while True:
             async with self.database.transaction(self.workspace) as tx:
-                found = await logs.list_lines(
+                found, _ = await logs.list_lines(
                     tx, self.workspace, self.run_id, level=self.level, after=after, limit=BATCH_LINES
                 )
             if not found:

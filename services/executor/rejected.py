@@ -8,12 +8,15 @@ from typing import Any
 import pyarrow as pa
 
 from dataaggregator.dataplane.showing import rows_as_json
+from dataaggregator.db.pages import PAGE_BYTES
 from dataaggregator.errors import NotFound
 from services.executor.rejected_files import FilesOfRun
 from services.executor.store.quarantine import StoredEntry
 from services.executor.store.runs import Run
 
 PART_ROWS = 1_000
+PART_BYTES = 1024 * 1024
+"""Of their columns; a row that is larger is a part of its own."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,17 @@ def must_be_kept(run: Run, retention_days: float) -> None:
 
 
 def read_rows(files: FilesOfRun, entries: Sequence[StoredEntry], offset: int, limit: int) -> list[RejectedRow]:
-    """The rows offset … offset + limit of the list the entries make up; `rejected-rows-gone` if a file is gone."""
+    """The rows offset … offset + limit of the list the entries make up, or fewer: no part follows those that together
+    come to PAGE_BYTES; `rejected-rows-gone` if a file is gone."""
     found: list[RejectedRow] = []
+    room = PAGE_BYTES
     for entry in entries:
         skip = max(0, offset - entry.first)
         take = min(entry.row_count - skip, limit - len(found))
         for part in _parts_of(files, entry, skip, take):
+            if room <= 0:
+                return found
+            room -= part.rows.nbytes
             found.extend(part.shown())
     return found
 
@@ -83,5 +91,16 @@ def _parts_of(files: FilesOfRun, entry: StoredEntry, skip: int, take: int) -> It
             first, last = max(offset, begin), min(offset + take, begin + rows)
             if first < last:
                 held = file.read_row_group(group).slice(first - begin, last - first)
-                yield from (Part(entry, held.slice(at, PART_ROWS)) for at in range(0, held.num_rows, PART_ROWS))
+                for at in range(0, held.num_rows, PART_ROWS):
+                    yield from (Part(entry, rows_) for rows_ in _cut(held.slice(at, PART_ROWS)))
             begin += rows
+
+
+def _cut(rows: pa.Table) -> Iterator[pa.Table]:
+    """Halved until each part is at most PART_BYTES, or one row."""
+    if rows.num_rows <= 1 or rows.nbytes <= PART_BYTES:
+        yield rows
+        return
+    half = rows.num_rows // 2
+    yield from _cut(rows.slice(0, half))
+    yield from _cut(rows.slice(half))

@@ -101,19 +101,22 @@ class RejectedApi:
     async def list_page(self, call: Call) -> Answer:
         query, run_id = call.query_as(RejectedQuery), call.id("run")
         offset = 0 if query.cursor is None else max(0, decode_cursor(query.cursor, int)[0])
-        most = query.limit + 1
         rejected.must_be_kept(await arrived(self.database, call.workspace, run_id), self.retention_days)
         async with self.database.transaction(call.workspace) as tx:
             entries = await quarantine.list_page(
-                tx, call.workspace, run_id, Chosen(query.stage, query.rule), offset=offset, limit=most
+                tx, call.workspace, run_id, Chosen(query.stage, query.rule), offset=offset, limit=query.limit + 1
             )
-        found = await self.files.work(partial(rejected.read_rows, self.files.of(run_id), entries, offset, most))
-        more = encode_cursor(offset + query.limit) if len(found) > query.limit else None
+        read = partial(rejected.read_rows, self.files.of(run_id), entries, offset, query.limit)
+        found = await self.files.work(read)
+        reached = offset + len(found)
+        more = any(entry.first + entry.row_count > reached for entry in entries)
         items = [
             RejectedRow(stage=r.stage, kind=r.kind, rule=r.rule, reason=r.reason, position=r.position, row=r.row)
-            for r in found[: query.limit]
+            for r in found
         ]
-        return Answer(Page[RejectedRow](items=items, next_cursor=more), headers=UNSTORED)
+        return Answer(
+            Page[RejectedRow](items=items, next_cursor=encode_cursor(reached) if more else None), headers=UNSTORED
+        )
 
     async def summary(self, call: Call) -> Answer:
         entries = await self._entries(call, Chosen())

@@ -26,10 +26,16 @@ class Parked:
     code: str
     reason: str
     parked_at: datetime
+
+
+@dataclass(frozen=True)
+class ParkedEvent(Parked):
+    """With the event itself, which may be large."""
+
     event: dict[str, Any]
 
 
-COLUMNS = "event_id, workspace_id, type, source, subject, sequence, tries, code, reason, parked_at, event"
+COLUMNS = "event_id, workspace_id, type, source, subject, sequence, tries, code, reason, parked_at"
 
 
 async def park(tx: Connection, schema: str, event: Event, *, tries: int, why: tuple[str, str]) -> None:
@@ -71,7 +77,8 @@ async def list_parked(
     after: Place | None = None,
     limit: int = 50,
 ) -> Sequence[Parked]:
-    """Newest first, from `after` on; `workspace` None is all of them, `kind` an event type or `run.*`."""
+    """Newest first, from `after` on, without the events themselves; `workspace` None is all of them, `kind` an event
+    type or `run.*`."""
     rows = await tx.fetch(
         f"""SELECT {COLUMNS} FROM {quote(schema)}.parked
             WHERE ($2::uuid IS NULL OR workspace_id = $2)
@@ -87,17 +94,17 @@ async def list_parked(
     return [Parked(**dict(row)) for row in rows]
 
 
-async def show(tx: Connection, schema: str, event_id: UUID, *, workspace: UUID | None = None) -> Parked:
+async def show(tx: Connection, schema: str, event_id: UUID, *, workspace: UUID | None = None) -> ParkedEvent:
     """One parked event; NotFound if it is not parked here, or not of this workspace."""
     row = await tx.fetchrow(
-        f"""SELECT {COLUMNS} FROM {quote(schema)}.parked
+        f"""SELECT {COLUMNS}, event FROM {quote(schema)}.parked
             WHERE event_id = $1 AND ($2::uuid IS NULL OR workspace_id = $2)""",
         event_id,
         workspace,
     )
     if row is None:
         raise NotFound("not-found", f"No parked event {event_id}.")
-    return Parked(**dict(row))
+    return ParkedEvent(**dict(row))
 
 
 async def replay(tx: Connection, schema: str, event_id: UUID, *, workspace: UUID | None = None) -> None:

@@ -2,20 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from uuid import UUID
 
+from asyncpg import Record
+
+from dataaggregator.db.connection import Connection
+from dataaggregator.db.pages import fetch_page
 from dataaggregator.errors import FieldError, Invalid
 from dataaggregator.page_cursor import decode_cursor, encode_cursor
-
-
-class Row(Protocol):
-    """A row whose columns are read by name."""
-
-    def __getitem__(self, column: str, /) -> Any: ...
-
-
-R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True)
@@ -28,12 +23,16 @@ class Slice:
     sort: str
     key: tuple[str, str]
 
-    def page(self, rows: Sequence[R], limit: int) -> tuple[Sequence[R], str | None]:
-        """At most `limit` of the rows (one more was asked for), and the cursor if there are more."""
-        if len(rows) <= limit:
-            return rows, None
-        last = rows[limit - 1]
-        return rows[:limit], encode_cursor(self.sort, *(last[column] for column in self.key))
+    async def fetch(
+        self, tx: Connection, statement: str, *arguments: Any, limit: int
+    ) -> tuple[Sequence[Record], str | None]:
+        """A page of the statement, which has `where` in it and these arguments of its own: at most `limit` rows and
+        PAGE_BYTES, and the cursor if there are more."""
+        page = await fetch_page(tx, statement, self.order, *arguments, *self.arguments, limit=limit)
+        if not page.more:
+            return page.rows, None
+        last = page.rows[-1]
+        return page.rows, encode_cursor(self.sort, *(last[column] for column in self.key))
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Keyset:
             raise Invalid("query-invalid", "The list cannot be sorted like that.", errors=[wrong])
         tie, tie_type = self.tie
         direction, compare = ("DESC", "<") if down else ("ASC", ">")
-        order = f"ORDER BY {field} {direction}, {tie} {direction}"
+        order = f"{field} {direction}, {tie} {direction}"
         if cursor is None:
             return Slice("", order, (), sort, (field, tie))
         given, *values = decode_cursor(cursor, str, self.fields[field], tie_type)

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Page(BaseModel, Generic[T]):
-    """One page of a list; ``next_cursor`` is null on the last one."""
+    """One page of a list; ``next_cursor`` is null on the last one. One of large items ends before its limit."""
 
     items: list[T]
     next_cursor: str | None = None

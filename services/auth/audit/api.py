@@ -163,12 +163,9 @@ class AuditApi:
         after = None if query.cursor is None else Place(*decode_cursor(query.cursor, datetime, UUID, int))
         wanted = Wanted(**query.model_dump(exclude={"sort", "cursor", "limit"}))
         async with self._database.platform() as tx:
-            found = await store.newest(tx, _workspaces(call), wanted, after, query.limit + 1)
-        items = found[: query.limit]
-        more = None
-        if len(found) > query.limit:
-            more = encode_cursor(items[-1].at, items[-1].workspace_id, items[-1].link.position)
-        return Answer({"items": [_shown(one) for one in items], "next_cursor": more})
+            found, more = await store.newest(tx, _workspaces(call), wanted, after, query.limit)
+        last = encode_cursor(found[-1].at, found[-1].workspace_id, found[-1].link.position) if more else None
+        return Answer({"items": [_shown(one) for one in found], "next_cursor": last})
 
     async def export(self, call: Call) -> Answer:
         headers = {"Content-Disposition": 'attachment; filename="audit.ndjson"'}

@@ -8,6 +8,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from dataaggregator.db import Connection
+from dataaggregator.db.pages import fetch_page
 
 from .domain import ANCHOR_KIND, FILED, HEAD_KIND, Entry, Head, Link
 
@@ -76,20 +77,16 @@ async def add(tx: Connection, entries: Sequence[Entry]) -> None:
 
 
 async def chain(tx: Connection, workspace: UUID, *, after: int = 0, limit: int = 1000) -> Sequence[Entry]:
-    """A workspace's chain from a position on, oldest first."""
-    rows = await tx.fetch(
-        f"SELECT {_COLUMNS} FROM auth.audit WHERE workspace_id = $1 AND position > $2 ORDER BY position LIMIT $3",
-        workspace,
-        after,
-        limit,
-    )
-    return [_entry(row) for row in rows]
+    """Some of a workspace's chain from a position on, oldest first; none where it ends."""
+    statement = f"SELECT {_COLUMNS} FROM auth.audit WHERE workspace_id = $1 AND position > $2"
+    page = await fetch_page(tx, statement, "position", workspace, after, limit=limit)
+    return [_entry(row) for row in page.rows]
 
 
 async def newest(
     tx: Connection, workspaces: Sequence[UUID], wanted: Wanted, after: Place | None, limit: int
-) -> Sequence[Entry]:
-    """Newest first, of several chains."""
+) -> tuple[Sequence[Entry], bool]:
+    """Newest first, of several chains; and whether there are more."""
     arguments: list[object] = [workspaces]
     conditions = ["workspace_id = ANY($1)"]
     for name, condition in _CONDITIONS.items():
@@ -101,13 +98,9 @@ async def newest(
         first = len(arguments) + 1
         arguments += [after.at, after.workspace_id, after.position]
         conditions.append(f"(at, workspace_id, position) < (${first}, ${first + 1}, ${first + 2})")
-    rows = await tx.fetch(
-        f"""SELECT {_COLUMNS} FROM auth.audit WHERE {" AND ".join(conditions)}
-            ORDER BY at DESC, workspace_id DESC, position DESC LIMIT ${len(arguments) + 1}""",
-        *arguments,
-        limit,
-    )
-    return [_entry(row) for row in rows]
+    statement = f"SELECT {_COLUMNS} FROM auth.audit WHERE {' AND '.join(conditions)}"
+    page = await fetch_page(tx, statement, "at DESC, workspace_id DESC, position DESC", *arguments, limit=limit)
+    return [_entry(row) for row in page.rows], page.more
 
 
 async def ends(tx: Connection) -> Sequence[tuple[UUID, int, bytes]]:

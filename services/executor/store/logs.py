@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from dataaggregator.db import Connection, json_texts
+from dataaggregator.db.pages import fetch_page
 from dataaggregator.errors import Transient
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -107,15 +108,13 @@ async def count_lines(tx: Connection, run_id: UUID) -> int:
 
 async def list_lines(
     tx: Connection, workspace: UUID, run_id: UUID, *, level: str, after: int, limit: int
-) -> list[StoredLine]:
-    rows = await tx.fetch(
-        """SELECT line, attempt, at, level, message, fields FROM executor.logs
-           WHERE run_id = $1 AND workspace_id = $2 AND level >= $3 AND line > $4
-           ORDER BY line LIMIT $5""",
-        run_id,
-        workspace,
-        LEVELS.index(level),
-        after,
-        limit,
-    )
-    return [StoredLine(r["line"], r["attempt"], r["at"], LEVELS[r["level"]], r["message"], r["fields"]) for r in rows]
+) -> tuple[list[StoredLine], bool]:
+    """A page of the lines after that one, and whether there are more."""
+    statement = """
+        SELECT line, attempt, at, level, message, fields FROM executor.logs
+        WHERE run_id = $1 AND workspace_id = $2 AND level >= $3 AND line > $4"""
+    page = await fetch_page(tx, statement, "line", run_id, workspace, LEVELS.index(level), after, limit=limit)
+    lines = [
+        StoredLine(r["line"], r["attempt"], r["at"], LEVELS[r["level"]], r["message"], r["fields"]) for r in page.rows
+    ]
+    return lines, page.more

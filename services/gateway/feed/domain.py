@@ -22,13 +22,15 @@ ABOUT_PEOPLE = ("user.", "login.")
 
 @dataclass(frozen=True)
 class Entry:
-    """One event at its position; `position` None is an ephemeral one, which nobody can resume after."""
+    """One event at its position; `position` None is an ephemeral one, which nobody can resume after. `size_bytes` is
+    what it comes to as text, of one that is stored."""
 
     position: int | None
     workspace_id: UUID
     type: str
     subject: str
     event: dict[str, Any]
+    size_bytes: int = 0
 
     def sent(self) -> ServerSentEvent:
         told = orjson.dumps(self.event).decode()

@@ -7,6 +7,7 @@ import asyncpg
 
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, json_texts
+from dataaggregator.db.pages import BYTES, fetch_page
 
 from .domain import ABOUT_PEOPLE, Entry, Wanted
 
@@ -15,7 +16,7 @@ _COLUMNS = "position, workspace_id, type, subject, event"
 
 
 def _entry(row: asyncpg.Record) -> Entry:
-    return Entry(**dict(row))
+    return Entry(row["position"], row["workspace_id"], row["type"], row["subject"], row["event"], row[BYTES])
 
 
 async def append(tx: Connection, events: Sequence[Event], now: datetime) -> None:
@@ -36,33 +37,36 @@ async def append(tx: Connection, events: Sequence[Event], now: datetime) -> None
     )
 
 
-async def after(tx: Connection, position: int, limit: int) -> list[Entry]:
-    """The next entries of all workspaces."""
-    rows = await tx.fetch(
-        f"SELECT {_COLUMNS} FROM gateway.feed WHERE position > $1 ORDER BY position LIMIT $2", position, limit
+async def after(tx: Connection, position: int, limit: int) -> tuple[list[Entry], bool]:
+    """The next entries of all workspaces, a page of them, and whether there are more."""
+    page = await fetch_page(
+        tx, f"SELECT {_COLUMNS} FROM gateway.feed WHERE position > $1", "position", position, limit=limit
     )
-    return [_entry(row) for row in rows]
+    return [_entry(row) for row in page.rows], page.more
 
 
-async def wanted_after(tx: Connection, wanted: Wanted, position: int, until: int, limit: int) -> list[Entry]:
-    """The next entries for one listener, up to and with `until`."""
+async def wanted_after(
+    tx: Connection, wanted: Wanted, position: int, until: int, limit: int
+) -> tuple[list[Entry], bool]:
+    """The next entries for one listener, up to and with `until`, a page of them, and whether there are more."""
     hidden = [] if wanted.about_people else [_like(f"{prefix}*") for prefix in ABOUT_PEOPLE]
-    rows = await tx.fetch(
+    page = await fetch_page(
+        tx,
         f"""SELECT {_COLUMNS} FROM gateway.feed
             WHERE workspace_id = $1 AND position > $2 AND position <= $3
               AND ($4::text IS NULL OR subject = $4)
               AND (cardinality($5::text[]) = 0 OR type LIKE ANY ($5))
-              AND NOT type LIKE ANY ($6::text[])
-            ORDER BY position LIMIT $7""",
+              AND NOT type LIKE ANY ($6::text[])""",
+        "position",
         wanted.workspace_id,
         position,
         until,
         wanted.subject,
         [_like(pattern) for pattern in wanted.types],
         hidden,
-        limit,
+        limit=limit,
     )
-    return [_entry(row) for row in rows]
+    return [_entry(row) for row in page.rows], page.more
 
 
 def _like(pattern: str) -> str:

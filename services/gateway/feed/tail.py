@@ -20,6 +20,8 @@ from .domain import TOPIC, Entry, Wanted
 POLL_SECONDS = 0.5
 AT_ONCE = 500
 KEPT_IN_MEMORY = 5_000
+KEPT_BYTES = 32 * 1024 * 1024
+"""As text; what is decoded takes some times as much."""
 PROGRESS_KEPT = 100
 RETENTION_SECONDS = 7 * 24 * 3600
 SWEEP_EVERY_SECONDS = 600.0
@@ -46,6 +48,7 @@ class Tail:
         self._bus = bus
         self._clock = clock
         self._entries: deque[Entry] = deque()
+        self._bytes = 0
         self._listeners: set[Listener] = set()
         self._reading = asyncio.Lock()
         self._stop_observing: Callable[[], None] | None = None
@@ -81,10 +84,10 @@ class Tail:
         async with self._reading:
             while True:
                 async with self._database.glance() as tx:
-                    entries = await store.after(tx, self.position, AT_ONCE)
+                    entries, more = await store.after(tx, self.position, AT_ONCE)
                 if entries:
                     self._take_in(entries)
-                if len(entries) < AT_ONCE:
+                if not more:
                     return
 
     def recent(self, position: int) -> list[Entry] | None:
@@ -108,11 +111,11 @@ class Tail:
         retention has taken some of them."""
         until = self.position
         async with self._database.transaction(wanted.workspace_id) as tx:
-            entries = await store.wanted_after(tx, wanted, position, until, AT_ONCE)
+            entries, more = await store.wanted_after(tx, wanted, position, until, AT_ONCE)
             # Asked for last: what was removed before the entries were read is below it.
             if position < await store.floor(tx):
                 return None
-        last = entries[-1].position if len(entries) == AT_ONCE else until
+        last = entries[-1].position if more else until
         return entries, until if last is None else last
 
     @contextmanager
@@ -142,9 +145,12 @@ class Tail:
 
     def _take_in(self, entries: list[Entry]) -> None:
         self._entries.extend(entries)
+        self._bytes += sum(entry.size_bytes for entry in entries)
         self.position = entries[-1].position or self.position
-        while len(self._entries) > KEPT_IN_MEMORY:
-            self.memory_floor = self._entries.popleft().position or self.memory_floor
+        while len(self._entries) > KEPT_IN_MEMORY or self._bytes > KEPT_BYTES:
+            oldest = self._entries.popleft()
+            self._bytes -= oldest.size_bytes
+            self.memory_floor = oldest.position or self.memory_floor
         for listener in self._listeners:
             if any(listener.wanted.fits(entry) for entry in entries):
                 listener.heard.set()

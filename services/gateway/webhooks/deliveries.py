@@ -8,6 +8,7 @@ from uuid import UUID
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.db import Connection, json_texts
 from dataaggregator.db.keyset import Keyset
+from dataaggregator.db.pages import own_columns
 from dataaggregator.errors import NotFound
 from dataaggregator.http.paging import PageQuery
 from dataaggregator.ids import new_id
@@ -162,14 +163,13 @@ async def again(tx: Connection, webhook: Webhook, id_: UUID) -> Mapping[str, Any
 async def list_page(
     tx: Connection, webhook: Webhook, status: str | None, query: PageQuery
 ) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-    part = SORTS.slice(query.sort, query.cursor, after=4)
+    part = SORTS.slice(query.sort, query.cursor, after=3)
     statement = f"""
         SELECT {_SHOWN} FROM gateway.deliveries
-        WHERE workspace_id = $1 AND webhook_id = $3 AND ($4::text IS NULL OR status = $4)
-        {part.where} {part.order} LIMIT $2 + 1"""
-    rows = await tx.fetch(statement, webhook.workspace_id, query.limit, webhook.id, status, *part.arguments)
-    page, cursor = part.page(rows, query.limit)
-    return [dict(row) for row in page], cursor
+        WHERE workspace_id = $1 AND webhook_id = $2 AND ($3::text IS NULL OR status = $3)
+        {part.where}"""
+    page, cursor = await part.fetch(tx, statement, webhook.workspace_id, webhook.id, status, limit=query.limit)
+    return [own_columns(row) for row in page], cursor
 
 
 async def remove_older(tx: Connection, seconds: float) -> None:

@@ -67,9 +67,9 @@ async def get(tx: Connection, workspace: UUID, reference: str, *, lock: bool = F
 
 
 async def list_page(tx: Connection, workspace: UUID, query: PageQuery) -> tuple[Sequence[Webhook], str | None]:
-    part = SORTS.slice(query.sort, query.cursor, after=2)
-    statement = f"SELECT * FROM gateway.webhooks WHERE workspace_id = $1 {part.where} {part.order} LIMIT $2 + 1"
-    page, cursor = part.page(await tx.fetch(statement, workspace, query.limit, *part.arguments), query.limit)
+    part = SORTS.slice(query.sort, query.cursor, after=1)
+    statement = f"SELECT * FROM gateway.webhooks WHERE workspace_id = $1 {part.where}"
+    page, cursor = await part.fetch(tx, statement, workspace, limit=query.limit)
     return [_webhook(row) for row in page], cursor
 
 

@@ -100,12 +100,11 @@ async def find(tx: Connection, workspace: UUID, id_: UUID) -> Shown | None:
 async def list_page(
     tx: Connection, workspace: UUID, pipeline: UUID, status: str | None, query: PageQuery
 ) -> tuple[Sequence[Shown], str | None]:
-    part = SORTS.slice(query.sort, query.cursor, after=4)
+    part = SORTS.slice(query.sort, query.cursor, after=3)
     statement = f"""
-        {SHOWN} WHERE b.workspace_id = $1 AND b.pipeline_id = $3 AND ($4::text IS NULL OR b.status = $4)
-        {part.where} {part.order} LIMIT $2 + 1"""
-    rows = await tx.fetch(statement, workspace, query.limit, pipeline, status, *part.arguments)
-    page, cursor = part.page(rows, query.limit)
+        {SHOWN} WHERE b.workspace_id = $1 AND b.pipeline_id = $2 AND ($3::text IS NULL OR b.status = $3)
+        {part.where}"""
+    page, cursor = await part.fetch(tx, statement, workspace, pipeline, status, limit=query.limit)
     return [_shown(row) for row in page], cursor
 
 
@@ -113,14 +112,13 @@ async def list_slots(
     tx: Connection, workspace: UUID, id_: UUID, status: str | None, query: PageQuery
 ) -> tuple[Sequence[Slot], str | None]:
     """Raises NotFound."""
-    part = SLOTS.slice(query.sort, query.cursor, after=4)
+    part = SLOTS.slice(query.sort, query.cursor, after=3)
     statement = f"""
         SELECT * FROM scheduler.backfill_slots
-        WHERE workspace_id = $1 AND backfill_id = $3 AND ($4::text IS NULL OR status = $4)
-        {part.where} {part.order} LIMIT $2 + 1"""
+        WHERE workspace_id = $1 AND backfill_id = $2 AND ($3::text IS NULL OR status = $3)
+        {part.where}"""
     await get(tx, workspace, id_)
-    rows = await tx.fetch(statement, workspace, query.limit, id_, status, *part.arguments)
-    page, cursor = part.page(rows, query.limit)
+    page, cursor = await part.fetch(tx, statement, workspace, id_, status, limit=query.limit)
     return [_slot(row) for row in page], cursor
 
 

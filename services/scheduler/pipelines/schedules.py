@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from dataaggregator.contracts.triggers import AfterTrigger, FilesTrigger, Trigger
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
+from dataaggregator.db.pages import own_columns
 from dataaggregator.definition import key
 from dataaggregator.errors import Conflict, Invalid
 from dataaggregator.http.paging import PageQuery
@@ -212,15 +213,14 @@ async def owner(tx: Connection, workspace: UUID, reference: str) -> UUID:
 async def list_slots(
     tx: Connection, workspace: UUID, pipeline: UUID, outcome: str | None, query: PageQuery
 ) -> tuple[Sequence[dict[str, Any]], str | None]:
-    part = SLOTS.slice(query.sort, query.cursor, after=4)
+    part = SLOTS.slice(query.sort, query.cursor, after=3)
     statement = f"""
         SELECT * FROM (
             SELECT l.*, s.trigger FROM scheduler.slots l JOIN scheduler.schedules s ON s.id = l.schedule_id
-            WHERE l.workspace_id = $1 AND l.pipeline_id = $3 AND ($4::text IS NULL OR l.outcome = $4)
-        ) slots WHERE true {part.where} {part.order} LIMIT $2 + 1"""
-    rows = await tx.fetch(statement, workspace, query.limit, pipeline, outcome, *part.arguments)
-    page, cursor = part.page(rows, query.limit)
-    return [dict(row) for row in page], cursor
+            WHERE l.workspace_id = $1 AND l.pipeline_id = $2 AND ($3::text IS NULL OR l.outcome = $3)
+        ) slots WHERE true {part.where}"""
+    page, cursor = await part.fetch(tx, statement, workspace, pipeline, outcome, limit=query.limit)
+    return [own_columns(row) for row in page], cursor
 
 
 async def _retire(tx: Connection, row: Record, reason: str, moment: datetime) -> None:

@@ -155,23 +155,20 @@ async def show(tx: Connection, workspace: UUID, reference: str) -> Shown:
 async def list_page(
     tx: Connection, workspace: UUID, status: str | None, late: bool | None, query: PageQuery
 ) -> tuple[Sequence[Shown], str | None]:
-    part = SORTS.slice(query.sort, query.cursor, after=4)
+    part = SORTS.slice(query.sort, query.cursor, after=3)
     statement = f"""
-        SELECT * FROM ({SHOWN} WHERE p.workspace_id = $1 AND ($3::text IS NULL OR p.status = $3)
-            AND ($4::boolean IS NULL OR (p.late_since IS NOT NULL) = $4)) shown
-        WHERE true {part.where} {part.order} LIMIT $2 + 1"""
-    rows = await tx.fetch(statement, workspace, query.limit, status, late, *part.arguments)
-    page, cursor = part.page(rows, query.limit)
+        SELECT * FROM ({SHOWN} WHERE p.workspace_id = $1 AND ($2::text IS NULL OR p.status = $2)
+            AND ($3::boolean IS NULL OR (p.late_since IS NOT NULL) = $3)) shown
+        WHERE true {part.where}"""
+    page, cursor = await part.fetch(tx, statement, workspace, status, late, limit=query.limit)
     return [_shown(row) for row in page], cursor
 
 
 async def list_versions(tx: Connection, pipeline: Pipeline, query: PageQuery) -> tuple[Sequence[Version], str | None]:
-    part = VERSIONS.slice(query.sort, query.cursor, after=3)
+    part = VERSIONS.slice(query.sort, query.cursor, after=2)
     statement = f"""
-        SELECT * FROM scheduler.pipeline_versions WHERE workspace_id = $1 AND pipeline_id = $3
-        {part.where} {part.order} LIMIT $2 + 1"""
-    rows = await tx.fetch(statement, pipeline.workspace_id, query.limit, pipeline.id, *part.arguments)
-    page, cursor = part.page(rows, query.limit)
+        SELECT * FROM scheduler.pipeline_versions WHERE workspace_id = $1 AND pipeline_id = $2 {part.where}"""
+    page, cursor = await part.fetch(tx, statement, pipeline.workspace_id, pipeline.id, limit=query.limit)
     return [Version(row["version"], row["definition"], row["created_at"], row["created_by"]) for row in page], cursor
 
 

@@ -250,18 +250,17 @@ async def waiting_too_long(tx: Connection, limit_seconds: float, count: int) -> 
 async def list_page(
     tx: Connection, workspace: UUID, filters: Filters, query: PageQuery
 ) -> tuple[Sequence[Run], str | None]:
-    part = SORTS.slice(query.sort, query.cursor, after=7)
+    part = SORTS.slice(query.sort, query.cursor, after=6)
     statement = f"""
         SELECT * FROM scheduler.runs WHERE workspace_id = $1
-            AND (cardinality($3::text[]) = 0 OR status = ANY($3))
-            AND ($4::text IS NULL OR $4 IN (pipeline_id::text, pipeline_name))
-            AND ($5::text IS NULL OR trigger = $5) AND ($6::uuid IS NULL OR parent_run_id = $6)
-            AND ($7::uuid IS NULL OR backfill_id = $7)
-            {part.where} {part.order} LIMIT $2 + 1"""
+            AND (cardinality($2::text[]) = 0 OR status = ANY($2))
+            AND ($3::text IS NULL OR $3 IN (pipeline_id::text, pipeline_name))
+            AND ($4::text IS NULL OR trigger = $4) AND ($5::uuid IS NULL OR parent_run_id = $5)
+            AND ($6::uuid IS NULL OR backfill_id = $6)
+            {part.where}"""
     statuses = [status.value for status in filters.statuses]
     given = (statuses, filters.pipeline, filters.trigger, filters.parent, filters.backfill)
-    rows = await tx.fetch(statement, workspace, query.limit, *given, *part.arguments)
-    page, cursor = part.page(rows, query.limit)
+    page, cursor = await part.fetch(tx, statement, workspace, *given, limit=query.limit)
     return [_run(row) for row in page], cursor
 
 
@@ -269,12 +268,10 @@ async def of_pipeline(
     tx: Connection, workspace: UUID, pipeline: UUID, query: PageQuery
 ) -> tuple[Sequence[Run], str | None]:
     """The history of one pipeline."""
-    part = SORTS.slice(query.sort, query.cursor, after=3)
+    part = SORTS.slice(query.sort, query.cursor, after=2)
     statement = f"""
-        SELECT * FROM scheduler.runs WHERE workspace_id = $1 AND pipeline_id = $3
-        {part.where} {part.order} LIMIT $2 + 1"""
-    rows = await tx.fetch(statement, workspace, query.limit, pipeline, *part.arguments)
-    page, cursor = part.page(rows, query.limit)
+        SELECT * FROM scheduler.runs WHERE workspace_id = $1 AND pipeline_id = $2 {part.where}"""
+    page, cursor = await part.fetch(tx, statement, workspace, pipeline, limit=query.limit)
     return [_run(row) for row in page], cursor
 
 

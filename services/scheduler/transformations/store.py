@@ -84,11 +84,9 @@ async def list_all(tx: Connection, workspace: UUID) -> Sequence[SavedTransformat
 async def list_page(
     tx: Connection, workspace: UUID, query: PageQuery
 ) -> tuple[Sequence[SavedTransformation], str | None]:
-    part = SORTS.slice(query.sort, query.cursor, after=2)
-    statement = (
-        f"SELECT * FROM scheduler.transformations WHERE workspace_id = $1 {part.where} {part.order} LIMIT $2 + 1"
-    )
-    rows, cursor = part.page(await tx.fetch(statement, workspace, query.limit, *part.arguments), query.limit)
+    part = SORTS.slice(query.sort, query.cursor, after=1)
+    statement = f"SELECT * FROM scheduler.transformations WHERE workspace_id = $1 {part.where}"
+    rows, cursor = await part.fetch(tx, statement, workspace, limit=query.limit)
     return [_saved(row) for row in rows], cursor
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 import services.auth
 from dataaggregator.contracts.envelope import PLATFORM_WORKSPACE
-from dataaggregator.db import migrate
+from dataaggregator.db import migrate, pages
 from dataaggregator.secrets import KeyRing
 from services.auth.audit.commands import Trail
 from services.auth.audit.domain import Head, canonical
@@ -97,6 +97,26 @@ async def test_an_entry_says_who_did_what_from_where_and_what_was_before(api: Ap
     assert (changed["service"], changed["resource_type"]) == ("auth", "user")
     assert changed["previous"] == created["digest"]
     assert removed["position"] > changed["position"] > created["position"]
+
+
+async def test_a_page_of_the_audit_ends_by_its_bytes_and_it_is_exported_whole(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await api.token()
+    user = await written(api, token)
+    whole = await listed(api, token, f"resource_id={user}")
+    monkeypatch.setattr(pages, "PAGE_BYTES", 1)
+    found: list[Json] = []
+    cursor = ""
+    while True:
+        _, page, _ = await api.call("GET", f"/api/audit?limit=500&resource_id={user}{cursor}", token=token)
+        [one] = page["items"]
+        found.append(one)
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert found == whole
+    assert home_of(await verified(api, token))["broken"] is None
 
 
 async def test_filters_narrow_by_who_what_resource_and_time(api: Api) -> None:

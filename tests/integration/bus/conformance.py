@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -246,7 +247,7 @@ class BusConformance(OrderConformance, SuspicionConformance):
             (listed,) = await parked.list_parked(tx, LISTENER)
             shown = await parked.show(tx, LISTENER, listed.event_id)
             assert (await backlog(tx, LISTENER)).parked == 1
-        assert listed == shown
+        assert asdict(listed) == {name: value for name, value in asdict(shown).items() if name != "event"}
         assert (shown.code, shown.subject, shown.event["type"]) == ("not-found", "one", ConnectorTested.event_type)
         async with rig.database.platform() as tx:
             await parked.replay(tx, LISTENER, listed.event_id)

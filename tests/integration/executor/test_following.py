@@ -100,10 +100,10 @@ async def test_no_line_is_lost_that_comes_with_the_end(
     """The run ends just when the follower has found no line."""
     run, read = await claimed(), logs.list_lines
 
-    async def read_and_end(*place: Any, **wish: Any) -> list[logs.StoredLine]:
+    async def read_and_end(*place: Any, **wish: Any) -> tuple[list[logs.StoredLine], bool]:
         found = await read(*place, **wish)
         if (await attempts.record(run, AttemptEnd(End.CANCELLED), [LINE])) is not None:
-            assert found == []
+            assert found == ([], False)
         return found
 
     monkeypatch.setattr(logs, "list_lines", read_and_end)

@@ -110,7 +110,7 @@ async def test_a_late_writer_writes_nothing(
     async with database.transaction(run.workspace_id) as tx:
         line = NewLine(1, run.queued.queued_at, "info", "too late", {})
         await logs.add_lines(tx, run.workspace_id, [logs.RunLines(run.run_id, run.epoch, [line])])
-        told = await logs.list_lines(tx, run.workspace_id, run.run_id, level="warning", after=0, limit=9)
+        told, _ = await logs.list_lines(tx, run.workspace_id, run.run_id, level="warning", after=0, limit=9)
         assert [(line.attempt, line.message) for line in told] == [(1, reaper.GAP)]
         assert await logs.count_lines(tx, run.run_id) == 1
         assert await cursors.list_cursors(tx, run.workspace_id, run.queued.pipeline_id) == []

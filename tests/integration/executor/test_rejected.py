@@ -19,6 +19,7 @@ from dataaggregator.dataplane.job import QuarantineEntry, RunOutcome
 from dataaggregator.dataplane.quarantine import Quarantine
 from dataaggregator.db import Database
 from dataaggregator.settings import Settings
+from services.executor import rejected
 from services.executor.cleaner import Cleaner
 from services.executor.commands import AttemptEnd, Attempts
 from services.executor.domain import End
@@ -103,6 +104,28 @@ async def test_rejected_rows_come_page_by_page_from_the_run_folder(place: Place,
     assert rows[5]["position"] == "a.csv:7"
     assert await place.client.get(path, stage="another") == {"items": [], "next_cursor": None}
     assert (await place.client.get(path, rule="row-ragged"))["items"] == rows[5:]
+
+
+async def test_large_rejected_rows_end_a_page_by_their_bytes(
+    place: Place, ended: Rejecting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of one row group, which is cut; a row that is larger than a page is one."""
+    rows = [{"name": str(n), "text": "x" * 40_000} for n in range(9)]
+
+    def large(quarantine: Quarantine) -> None:
+        quarantine.add_refused("clean.check", "known", "too long", pa.RecordBatch.from_pylist(rows))
+
+    monkeypatch.setattr(rejected, "PART_BYTES", 50_000)
+    monkeypatch.setattr(rejected, "PAGE_BYTES", 100_000)
+    run = await ended(large, rejected_by_a_source)
+    path = f"/api/runs/{run.run_id}/rejected"
+    page = await place.client.get(path, limit=500)
+    assert [row["row"] for row in page["items"]] == rows[:3]
+    found = [row["row"] async for row in place.client.pages(path, limit=500)]
+    assert found == [*rows, "=1", "1,2,3"]
+    monkeypatch.setattr(rejected, "PAGE_BYTES", 1)
+    assert [len((await place.client.get(path, limit=limit))["items"]) for limit in (1, 2, 500)] == [1, 1, 1]
+    assert [row["row"] async for row in place.client.pages(path)] == found
 
 
 async def test_rows_of_an_earlier_version_are_still_read(

@@ -13,7 +13,7 @@ from dataaggregator.client import ApiError
 from dataaggregator.contracts.ledger import Ledger, LedgerStage
 from dataaggregator.contracts.run import RunCounts, RunQueued
 from dataaggregator.dataplane.job import KnownCursor, RunOutcome
-from dataaggregator.db import Database
+from dataaggregator.db import Database, pages
 from dataaggregator.ids import new_id
 from dataaggregator.revocations import Revocation
 from services.executor import arrival
@@ -181,3 +181,25 @@ async def test_a_revoked_listener_reads_no_further_line(place: Place, claimed: C
 
 async def test_a_probe_is_for_services_only(place: Place) -> None:
     assert (await status_of(place.client.post("/internal/probe", {"probe": "discover"})))[0] == 403
+
+
+async def test_long_lines_end_a_page_by_their_bytes_and_are_followed_and_downloaded_all(
+    place: Place, claimed: Claim, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [NewLine(1, AT, "info", f"{n}-{'x' * 1_000}", {"text": "y" * 1_000}) for n in range(7)]
+    run = await claimed()
+    assert await attempts.record(run, AttemptEnd(End.CANCELLED), lines) is not None
+    monkeypatch.setattr(pages, "PAGE_BYTES", 5_000)
+    path, said = f"/api/runs/{run.run_id}/logs", [line.message for line in lines]
+    page = await place.client.get(path, limit=500)
+    assert [line["message"] for line in page["items"]] == said[:3]
+    assert [line["message"] async for line in place.client.pages(path)] == said
+    followed = []
+    async for event in place.client.events(path):
+        if event.kind == "end":
+            break
+        followed.append(event.data["message"])
+    assert followed == said
+    into = io.BytesIO()
+    await place.client.download(f"{path}/download", into)
+    assert [orjson.loads(line)["message"] for line in into.getvalue().splitlines()] == said

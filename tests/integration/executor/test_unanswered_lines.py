@@ -44,7 +44,7 @@ class Telling:
         lines = await self.report.take_lines()
         assert await self.attempts.record(self.run, AttemptEnd(End.CANCELLED), lines) is not None
         async with self.database.transaction(self.run.workspace_id) as tx:
-            told = await logs.list_lines(tx, self.run.workspace_id, self.run.run_id, level="debug", after=0, limit=9)
+            told, _ = await logs.list_lines(tx, self.run.workspace_id, self.run.run_id, level="debug", after=0, limit=9)
         return [line.message for line in told]
 
 

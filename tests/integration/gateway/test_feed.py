@@ -11,6 +11,7 @@ from dataaggregator.contracts.base import Message
 from dataaggregator.contracts.connector import ConnectorCreated
 from dataaggregator.contracts.envelope import Event
 from dataaggregator.contracts.run import RunProgressed, RunSkipped, RunStarted
+from dataaggregator.db import pages
 from dataaggregator.http import sse
 from dataaggregator.ids import new_id
 from services.gateway.feed import api, store
@@ -86,6 +87,26 @@ async def test_resuming_reaches_further_back_than_memory(platform: Platform, mon
         await platform.say(*connector("live"))
         assert names(await take(events, 1)) == ["live"]
     assert sorted(names(seen)) == sorted(wanted)
+
+
+async def test_large_events_are_read_a_page_at_a_time_and_few_of_them_kept_in_memory(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "PAGE_BYTES", 5_000)
+    monkeypatch.setattr(tails, "KEPT_BYTES", 9_000)
+    wanted = [f"{n:02}-{'x' * 2_000}" for n in range(20)]
+    await say_many(platform, wanted)
+    async with platform.events("/api/events?type=connector.created.v1", "0") as events:
+        seen = await take(events, 20)
+        assert sorted(names(seen)) == wanted
+        assert positions(seen) == sorted(set(positions(seen)))
+    feed = tails.Tail(platform.ports.database, platform.ports.bus, platform.clock)
+    await feed.catch_up()
+    assert feed.position == positions(seen)[-1]
+    kept = feed.recent(feed.memory_floor)
+    assert kept is not None
+    assert 1 <= len(kept) <= 4
+    assert feed.recent(0) is None
 
 
 @pytest.mark.parametrize("last", ["999999", "-5", "nonsense", "9" * 40])
