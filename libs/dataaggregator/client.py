@@ -327,9 +327,14 @@ class Client:
         return self._http
 
 
-def _query(parameters: Mapping[str, object]) -> dict[str, str]:
-    values = {name: value for name, value in parameters.items() if value is not None}
-    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+def _query(parameters: Mapping[str, object]) -> list[tuple[str, str]]:
+    """A parameter that is a list is given once for each of its values; None is not given."""
+    each = (
+        (name, one)
+        for name, value in parameters.items()
+        for one in (value if isinstance(value, list | tuple) else (value,))
+    )
+    return [(name, str(one).lower() if isinstance(one, bool) else str(one)) for name, one in each if one is not None]
 
 
 async def _problem(answer: aiohttp.ClientResponse) -> Json:

@@ -6,7 +6,7 @@
     │  ├─ Unauthenticated who is asking is not known            401
     │  ├─ Denied          known, but may not                    403
     │  ├─ NotFound        not there, or not yours               404
-    │  └─ TooLarge        more than is taken at once            413
+    │  └─ TooLarge        more than is taken or given at once   413
     ├─ Conflict           right, but not in this state          409 · acknowledged
     │  └─ Stale           somebody else changed it first        412
     ├─ Transient          the same thing may work later         503 · retried later
@@ -75,7 +75,7 @@ class NotFound(Invalid):
 
 
 class TooLarge(Invalid):
-    """More was sent than is taken at once."""
+    """More was sent, or asked for, than is taken or given at once."""
 
 
 class Conflict(PlatformError):

@@ -13,6 +13,7 @@ from services.connectors.discoverer import Discoverer
 from services.connectors.outbox import NAME
 from services.connectors.pipelines import Pipelines
 from services.connectors.probe import Probe
+from services.connectors.quota import connectors_quota
 from services.connectors.references import References
 from services.connectors.trying import TryingApi
 
@@ -22,7 +23,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def build(ports: Ports) -> Service:
     database = ports.database
     services = ServiceClient(ports, NAME)
-    commands = ConnectorCommands(database, ports.keys, References(ports.settings), Pipelines(services).let_go)
+    quota = connectors_quota(ports.settings.workspace_definitions_bytes)
+    commands = ConnectorCommands(database, ports.keys, References(ports.settings), Pipelines(services).let_go, quota)
     probe = Probe(services)
     discoverer = Discoverer(database, commands, probe)
     return Service(

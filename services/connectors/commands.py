@@ -18,6 +18,7 @@ from dataaggregator.contracts.connector import (
 )
 from dataaggregator.contracts.secret import MASK
 from dataaggregator.db import Connection, Database
+from dataaggregator.db.quota import Quota
 from dataaggregator.definition import Audited, Author, Edit
 from dataaggregator.errors import Conflict, FieldError, Invalid, NotFound
 from dataaggregator.ids import new_id
@@ -25,6 +26,7 @@ from dataaggregator.resealing import Sealed
 from dataaggregator.secrets import KeyRing
 from services.connectors import outbox, store
 from services.connectors.domain import Connector, Parted, filled, part, secret_aad
+from services.connectors.quota import NO_QUOTA
 from services.connectors.references import References
 
 PURPOSE = "connector-secret"
@@ -52,17 +54,23 @@ class ConnectorCommands:
     keys: KeyRing
     references: References
     let_go: LetGo
+    quota: Quota = NO_QUOTA
 
     async def create(self, workspace: UUID, author: Author, definition: ConnectorDefinition) -> Connector:
         async with self.database.transaction(workspace) as tx:
-            return await self._add(tx, workspace, new_id(), author, definition)
+            made = await self._add(tx, workspace, new_id(), author, definition)
+            await self.quota.check(tx, workspace)
+            return made
 
     async def save(self, workspace: UUID, reference: str, author: Author, edit: Edit[ConnectorDefinition]) -> Connector:
         """A new version; the same definition again, secrets included, changes nothing."""
         async with self.database.transaction(workspace) as tx:
             before = await store.get(tx, workspace, reference, lock=True)
             edit.expect(before.version)
-            after, _ = await self._change(tx, before, author, edit.change(before))
+            stored = await self.quota.stored(tx, workspace)
+            after, changed = await self._change(tx, before, author, edit.change(before))
+            if changed:
+                await self.quota.check(tx, workspace, stored)
             return after
 
     async def apply(
@@ -73,6 +81,7 @@ class ConnectorCommands:
         wrong: list[FieldError] = []
         async with (self.database.rehearsal if dry_run else self.database.transaction)(workspace) as tx:
             there = await store.named(tx, workspace, [one.definition.name for one in asked])
+            stored = await self.quota.stored(tx, workspace)
             for one in asked:
                 before = there.get(one.definition.name)
                 _expect(one, before)
@@ -80,6 +89,8 @@ class ConnectorCommands:
                     changes.append(await self._apply(tx, workspace, author, one, before))
             if wrong:
                 raise refused(wrong)
+            if any(one.outcome != "unchanged" for one in changes):
+                await self.quota.check(tx, workspace, stored)
         return changes
 
     async def _apply(

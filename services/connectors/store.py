@@ -62,11 +62,6 @@ async def named(tx: Connection, workspace: UUID, names: Collection[str]) -> dict
     return {row["name"]: _connector(row) for row in await tx.fetch(statement, workspace, list(names))}
 
 
-async def list_all(tx: Connection, workspace: UUID) -> Sequence[Connector]:
-    rows = await tx.fetch("SELECT * FROM connectors.connectors WHERE workspace_id = $1 ORDER BY name", workspace)
-    return [_connector(row) for row in rows]
-
-
 async def list_page(
     tx: Connection, workspace: UUID, type_: str | None, query: PageQuery
 ) -> tuple[Sequence[Connector], str | None]:

@@ -21,6 +21,7 @@ from services.scheduler.pipelines.commands import PipelineCommands
 from services.scheduler.pipelines.leaving import LeavingApi, Owner
 from services.scheduler.pipelines.planning import PlanApi
 from services.scheduler.pipelines.state import StateApi
+from services.scheduler.quota import definitions_quota
 from services.scheduler.runs import events as run_events
 from services.scheduler.runs.api import RunsApi
 from services.scheduler.runs.commands import RunCommands
@@ -36,8 +37,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def build(ports: Ports) -> Service:
     database = ports.database
     services = ServiceClient(ports, NAME)
-    transformations = TransformationsApi(database, TransformationCommands(database), services)
-    commands = PipelineCommands(database, Owner(services).keep)
+    quota = definitions_quota(ports.settings.workspace_definitions_bytes)
+    transformations = TransformationsApi(database, TransformationCommands(database, quota), services)
+    commands = PipelineCommands(database, Owner(services).keep, quota)
     pipelines, leaving = PipelinesApi(database, commands), LeavingApi(commands)
     state, plans = StateApi(database, services), PlanApi(database, services)
     owner = ConnectorsOwner(services)

@@ -240,6 +240,14 @@ def test_what_one_platform_exports_another_has_after_apply(demo: Platform, tmp_p
     done = demo.command("export", "-o", str(file))
     assert (done.returncode, "set CONNECTOR_DEMO_WAREHOUSE_URL where" in done.stderr) == (0, True), done.stderr
     assert (demo.home.path / "demo.password").read_text() not in file.read_text()
+    part = demo.command("export", "--kind", "pipeline", "--name", "urban-population", "--name", "nobody")
+    assert [line for line in part.stdout.splitlines() if line.startswith(("kind:", "name:"))] == [
+        "kind: pipeline",
+        "name: urban-population",
+    ]
+    assert (part.stdout in file.read_text(), part.stderr) == (True, "")
+    both = demo.command("export", "--installation", str(tmp_path / "all"), "--kind", "pipeline")
+    assert (both.returncode, "--kind and --name are for definitions" in both.stderr) == (2, True)
     other = Platform(tmp_path)
     with other.running():
         applied = other.command("apply", "-f", str(file))

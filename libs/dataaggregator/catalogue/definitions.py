@@ -49,6 +49,16 @@ DEFINITIONS: dict[str, Entry] = {
         "Some of the definitions are wrong",
         "Nothing was changed. Correct each field named under errors; definitions[2] is the third that was sent.",
     ),
+    "export-too-large": Entry(
+        "More than one export gives",
+        "Ask for parts: GET /api/export?kind=pipeline&name=...&name=..., or `dataaggregator export --kind pipeline "
+        "--name ...`. The secrets' variables are called alike in every part.",
+    ),
+    "workspace-full": Entry(
+        "The workspace has no room for more definitions",
+        "Delete pipelines, transformations or connectors that are not needed any more: every version that was saved of "
+        "one counts, and goes with it. Else an operator raises WORKSPACE_DEFINITIONS_BYTES.",
+    ),
     "definition-unreadable": Entry(
         "A stored definition cannot be read",
         "Another version of the platform stored it: update all services to one version, or save the definition anew; "

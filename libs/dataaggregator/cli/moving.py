@@ -11,6 +11,7 @@ from dataaggregator.cli.files import write_yaml
 from dataaggregator.cli.output import emit_json
 from dataaggregator.cli.platform import telling
 from dataaggregator.cli.session import Session, command
+from dataaggregator.contracts.apply import KINDS
 from dataaggregator.embedded.home import Home
 from dataaggregator.embedded.postgres import EmbeddedPostgres
 from dataaggregator.errors import Conflict, NotFound
@@ -29,13 +30,23 @@ A_FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="FILE",
     help="Instead: all of a stopped embedded installation, sealed with its SECRET_KEY, for import.",
 )
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only these; can be given several times."
+)
+@click.option("--name", "names", multiple=True, help="Only what is called so; can be given several times.")
 @click.pass_context
-def export(context: click.Context, output: Path | None, installation: Path | None) -> None:
-    """Write all definitions of the workspace as YAML for apply; variables stand in the place of secrets."""
+def export(
+    context: click.Context,
+    output: Path | None,
+    installation: Path | None,
+    kinds: tuple[str, ...],
+    names: tuple[str, ...],
+) -> None:
+    """Write the definitions of the workspace as YAML for apply; variables stand in the place of secrets."""
     if installation is None:
-        context.invoke(export_definitions, output=output)
-    elif output is not None:
-        raise click.UsageError("--output is for definitions; --installation names the file itself.")
+        context.invoke(export_definitions, output=output, kinds=kinds, names=names)
+    elif output is not None or kinds or names:
+        raise click.UsageError("--output, --kind and --name are for definitions; --installation names the file itself.")
     else:
         _tell(context.obj, "exported", installation, telling(lambda: _export(installation)))
         if not context.obj.json:
@@ -57,10 +68,12 @@ def import_installation(session: Session, file: Path) -> None:
 
 
 @command
-async def export_definitions(session: Session, output: Path | None) -> None:
-    """The definitions of the workspace."""
+async def export_definitions(
+    session: Session, output: Path | None, kinds: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    """The definitions of the workspace, of these kinds and names."""
     async with session.client() as client:
-        exported = await client.get("/api/export")
+        exported = await client.get("/api/export", kind=kinds, name=names)
     definitions = exported["definitions"]
     text = orjson.dumps(exported, option=orjson.OPT_INDENT_2).decode() if session.json else write_yaml(definitions)
     if output is None:

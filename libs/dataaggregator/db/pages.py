@@ -12,6 +12,9 @@ from dataaggregator.db.identifiers import quote
 PAGE_BYTES = 8 * 1024 * 1024
 """What the rows of a page come to together at most, bytes of their text, but for the last of them."""
 
+NO_LIMIT = 2**53
+"""As many rows as there are, while they fit."""
+
 BYTES = "page_bytes"
 """The column that says what a row of a page comes to, bytes."""
 _ADDED = frozenset({BYTES, "page_bytes_before", "page_stored_before", "page_place", "page_goes_on"})

@@ -1,18 +1,27 @@
 """Applying, HTTP door: /api/apply and /api/export."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 from pydantic import Field
 
-from dataaggregator.contracts.apply import MOST_DEFINITIONS, Change, Variable
+from dataaggregator.contracts.apply import (
+    MOST_DEFINITIONS,
+    Change,
+    ExportedConnectors,
+    Kind,
+    Variable,
+)
 from dataaggregator.contracts.base import Many, Sent, Told
-from dataaggregator.db import Database
+from dataaggregator.db import Connection, Database
+from dataaggregator.db.pages import PAGE_BYTES
 from dataaggregator.http.answer import Answer
 from dataaggregator.http.call import Call
 from dataaggregator.http.definition import author
+from dataaggregator.http.exporting import ExportQuery, too_large_to_export
 from dataaggregator.http.route import MEBIBYTE, Route
 from dataaggregator.permissions import Permission
 from services.scheduler.applying import domain
@@ -24,6 +33,9 @@ from services.scheduler.pipelines.resource import may_query
 from services.scheduler.transformations import store as transformations
 
 TAG = "Pipelines as code"
+
+D = TypeVar("D")
+ListAtOnce = Callable[[Connection, UUID, Sequence[str] | None], Awaitable[tuple[Sequence[D], bool]]]
 
 
 class ApplyWish(Sent):
@@ -47,7 +59,7 @@ class Applied(Told):
 
 
 class Exported(Told):
-    """Every definition of the workspace, as `apply` takes it; variables stand in the place of secrets."""
+    """The definitions of the workspace, as `apply` takes it; variables stand in the place of secrets."""
 
     definitions: list[dict[str, Any]]
     variables: tuple[Variable, ...]
@@ -70,7 +82,9 @@ class ApplyApi:
             ),
             Route(
                 "GET", "/api/export", self.export, "All definitions, ready to be applied elsewhere", TAG,
-                Permission.DEFINITIONS_READ, answers={200: Exported},
+                Permission.DEFINITIONS_READ, query=ExportQuery, answers={200: Exported}, problems=(413,),
+                description=f"At most {PAGE_BYTES // MEBIBYTE} MiB of each kind at once: more is asked for in parts, "
+                "by `kind` and `name`.",
             ),
         )  # fmt: skip
 
@@ -86,14 +100,17 @@ class ApplyApi:
         return Answer(Applied(dry_run=wish.dry_run, changes=tuple(done.changes), broke_off_at=done.broke_off_at))
 
     async def export(self, call: Call) -> Answer:
-        exported = await self.owner.export(call.workspace)
+        query = call.query_as(ExportQuery)
+        exported = ExportedConnectors(definitions=(), variables=())
+        if query.wants("connector"):
+            exported = await self.owner.export(call.workspace, query.names)
         definitions: list[dict[str, Any]] = [
             {"kind": "connector"} | {name: value for name, value in one if value is not None}
             for one in exported.definitions
         ]
         async with self.database.transaction(call.workspace) as tx:
-            steps = await transformations.list_all(tx, call.workspace)
-            found = await pipelines.list_all(tx, call.workspace)
+            steps = await self._at_once(tx, call.workspace, query, "transformation", transformations.list_at_once)
+            found = await self._at_once(tx, call.workspace, query, "pipeline", pipelines.list_at_once)
             ids = [pipeline.id for pipeline in found]
             of_connectors = await connectors.names_now(tx, call.workspace, ids)
             of_pipelines = await upstreams.names_now(tx, call.workspace, ids)
@@ -103,3 +120,14 @@ class ApplyApi:
             for one in found
         ]
         return Answer(Exported(definitions=definitions, variables=exported.variables))
+
+    async def _at_once(
+        self, tx: Connection, workspace: UUID, query: ExportQuery, kind: Kind, list_: ListAtOnce[D]
+    ) -> Sequence[D]:
+        """Those of a kind that are wanted; raises TooLarge."""
+        if not query.wants(kind):
+            return ()
+        found, more = await list_(tx, workspace, query.names)
+        if more:
+            raise too_large_to_export(kind)
+        return found

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from dataaggregator.contracts.apply import AskedConnector, Change, refused
 from dataaggregator.contracts.connector import ConnectorDefinition
-from dataaggregator.db import Database
+from dataaggregator.db import Connection, Database
 from dataaggregator.definition import Author
 from dataaggregator.errors import Conflict, Denied, Invalid, PlatformError, Transient
 from dataaggregator.ids import new_id
@@ -101,6 +101,8 @@ class ApplyCommands:
         async with self.database.rehearsal(asked.workspace) as tx:
             work = Saving(tx, asked.workspace, asked.author, wanted, asked.may_use, proposed)
             await work.run()
+            if not work.wrong:
+                await self._must_fit(tx, asked.workspace, work)
         if wrong := [*wrong, *work.wrong]:
             raise refused(wrong)
         return [*told, *work.changes]
@@ -122,6 +124,11 @@ class ApplyCommands:
                 await store.set_saving(tx, asked.workspace, token, False)
             raise
 
+    async def _must_fit(self, tx: Connection, workspace: UUID, work: Saving) -> None:
+        """Raises Conflict where what was saved is more than the workspace may have stored."""
+        if _any_changed(work.changes):
+            await self.pipelines.quota.check(tx, workspace)
+
     async def _save_own(self, asked: Asked, saved: Sequence[Change], token: UUID) -> Sequence[Change]:
         try:
             await self.pipelines.await_connectors(asked.workspace, {one.name for one in saved})
@@ -131,6 +138,7 @@ class ApplyCommands:
                 await work.run()
                 if work.wrong:
                     raise refused(work.wrong)
+                await self._must_fit(tx, asked.workspace, work)
         except PlatformError as error:
             if not _any_changed(saved):
                 raise

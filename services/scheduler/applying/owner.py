@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlencode
 from uuid import UUID
 
 from dataaggregator.contracts.apply import AskedConnector, AskedConnectors, Change, ExportedConnectors, ToldConnectors
@@ -27,9 +28,9 @@ class ConnectorsOwner:
         )
         return ToldConnectors.model_validate(told).changes
 
-    async def export(self, workspace: UUID) -> ExportedConnectors:
-        """Every connector with a variable in place of each secret."""
-        told = await self.services.get(
-            "connectors", "/internal/connectors/export", workspace=workspace, timeout_seconds=ASK_SECONDS
-        )
+    async def export(self, workspace: UUID, names: Sequence[str] | None) -> ExportedConnectors:
+        """The connectors of these names (None: all) with a variable in place of each secret; raises TooLarge."""
+        asked = "" if names is None else f"?{urlencode([('name', name) for name in names])}"
+        path = f"/internal/connectors/export{asked}"
+        told = await self.services.get("connectors", path, workspace=workspace, timeout_seconds=ASK_SECONDS)
         return ExportedConnectors.model_validate(told)

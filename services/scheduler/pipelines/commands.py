@@ -19,6 +19,7 @@ from dataaggregator.contracts.pipeline import (
     PipelineUpdated,
 )
 from dataaggregator.db import Connection, Database
+from dataaggregator.db.quota import Quota
 from dataaggregator.definition import Audited, Author, Edit
 from dataaggregator.errors import Conflict
 from dataaggregator.ids import new_id
@@ -26,6 +27,7 @@ from services.scheduler import outbox
 from services.scheduler.backfills import commands as backfills
 from services.scheduler.pipelines import connectors, material, schedules, store, upstreams
 from services.scheduler.pipelines.domain import Connector, Pipeline, Status, connectors_named, pipelines_named
+from services.scheduler.quota import NO_QUOTA
 from services.scheduler.runs.commands import hand_over_next, stop_all
 
 PROJECTION_SECONDS = 2.0
@@ -40,12 +42,15 @@ Keep = Callable[[UUID, Collection[UUID]], Awaitable[Set[UUID]]]
 class PipelineCommands:
     database: Database
     keep: Keep
+    quota: Quota = NO_QUOTA
 
     async def create(self, workspace: UUID, author: Author, definition: PipelineDefinition) -> Pipeline:
         await self.await_connectors(workspace, connectors_named(definition))
         async with self.database.transaction(workspace) as tx:
             used = await material.checked(tx, workspace, definition)
-            return await set_down(tx, await store.add(tx, workspace, new_id(), definition, author), used, author)
+            made = await set_down(tx, await store.add(tx, workspace, new_id(), definition, author), used, author)
+            await self.quota.check(tx, workspace)
+            return made
 
     async def save(self, workspace: UUID, reference: str, author: Author, edit: Edit[PipelineDefinition]) -> Pipeline:
         """A new version; the same definition again changes nothing. A blocked pipeline that is right again goes on."""
@@ -62,7 +67,9 @@ class PipelineCommands:
             if definition == before.find_definition():
                 return before
             used = await material.checked(tx, workspace, definition, before.id)
-            return await set_down(tx, await store.save(tx, before, definition, author), used, author)
+            after = await set_down(tx, await store.save(tx, before, definition, author), used, author)
+            await self.quota.check(tx, workspace)
+            return after
 
     async def delete(self, workspace: UUID, reference: str, author: Author, expect: Callable[[int], None]) -> None:
         """Its runs and slots stay; what has not ended or is due is skipped or asked to stop."""

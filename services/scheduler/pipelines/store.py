@@ -12,6 +12,7 @@ from dataaggregator.contracts.connector import DestinationDifference
 from dataaggregator.contracts.pipeline import PipelineDefinition
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
+from dataaggregator.db.pages import NO_LIMIT, fetch_page
 from dataaggregator.definition import Author, Version, key
 from dataaggregator.errors import Conflict, NotFound
 from dataaggregator.http.paging import PageQuery
@@ -130,9 +131,12 @@ async def named(tx: Connection, workspace: UUID, names: Collection[str]) -> dict
     return {row["name"]: pipeline_of(row) for row in await tx.fetch(statement, workspace, list(names))}
 
 
-async def list_all(tx: Connection, workspace: UUID) -> Sequence[Pipeline]:
-    rows = await tx.fetch("SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 ORDER BY name", workspace)
-    return [pipeline_of(row) for row in rows]
+async def list_at_once(tx: Connection, workspace: UUID, names: Sequence[str] | None) -> tuple[Sequence[Pipeline], bool]:
+    """Those of these names (None: all) as far as they fit into PAGE_BYTES, and whether there are more."""
+    statement = """
+        SELECT * FROM scheduler.pipelines WHERE workspace_id = $1 AND ($2::text[] IS NULL OR name = ANY($2))"""
+    page = await fetch_page(tx, statement, "name", workspace, names, limit=NO_LIMIT)
+    return [pipeline_of(row) for row in page.rows], page.more
 
 
 async def lock_all(tx: Connection, workspace: UUID, ids: Sequence[UUID]) -> None:

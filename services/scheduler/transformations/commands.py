@@ -10,12 +10,14 @@ from dataaggregator.contracts.apply import differences
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.dataplane.compile.graph import compile_transformation
 from dataaggregator.db import Connection, Database
+from dataaggregator.db.quota import Quota
 from dataaggregator.definition import Audited, Author, Edit
 from dataaggregator.errors import Conflict, FieldError, Invalid
 from dataaggregator.ids import new_id
 from services.scheduler import outbox
 from services.scheduler.pipelines import material
 from services.scheduler.pipelines import store as pipelines
+from services.scheduler.quota import NO_QUOTA
 from services.scheduler.transformations import store
 from services.scheduler.transformations.store import SavedTransformation
 
@@ -23,12 +25,15 @@ from services.scheduler.transformations.store import SavedTransformation
 @dataclass(frozen=True)
 class TransformationCommands:
     database: Database
+    quota: Quota = NO_QUOTA
 
     async def create(
         self, workspace: UUID, author: Author, definition: TransformationDefinition
     ) -> SavedTransformation:
         async with self.database.transaction(workspace) as tx:
-            return await add(tx, workspace, author, definition)
+            made = await add(tx, workspace, author, definition)
+            await self.quota.check(tx, workspace)
+            return made
 
     async def save(
         self, workspace: UUID, reference: str, author: Author, edit: Edit[TransformationDefinition]
@@ -40,6 +45,7 @@ class TransformationCommands:
             after = await change(tx, before, author, edit.change(before))
             if after is not before:
                 await users_must_compile(tx, after)
+                await self.quota.check(tx, workspace)
             return after
 
     async def delete(self, workspace: UUID, reference: str, author: Author, expect: Callable[[int], None]) -> None:

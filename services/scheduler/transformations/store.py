@@ -10,6 +10,7 @@ from asyncpg import Record, UniqueViolationError
 from dataaggregator.contracts.transformation import TransformationDefinition
 from dataaggregator.db import Connection
 from dataaggregator.db.keyset import Keyset
+from dataaggregator.db.pages import NO_LIMIT, fetch_page
 from dataaggregator.definition import Author, Saved, key
 from dataaggregator.errors import Conflict, NotFound
 from dataaggregator.http.paging import PageQuery
@@ -76,9 +77,15 @@ async def named(
     return {row["name"]: _saved(row) for row in await tx.fetch(statement, workspace, list(names))}
 
 
-async def list_all(tx: Connection, workspace: UUID) -> Sequence[SavedTransformation]:
-    rows = await tx.fetch("SELECT * FROM scheduler.transformations WHERE workspace_id = $1 ORDER BY name", workspace)
-    return [_saved(row) for row in rows]
+async def list_at_once(
+    tx: Connection, workspace: UUID, names: Sequence[str] | None
+) -> tuple[Sequence[SavedTransformation], bool]:
+    """Those of these names (None: all) as far as they fit into PAGE_BYTES, and whether there are more."""
+    statement = """
+        SELECT * FROM scheduler.transformations
+        WHERE workspace_id = $1 AND ($2::text[] IS NULL OR name = ANY($2))"""
+    page = await fetch_page(tx, statement, "name", workspace, names, limit=NO_LIMIT)
+    return [_saved(row) for row in page.rows], page.more
 
 
 async def list_page(
