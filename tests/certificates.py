@@ -32,13 +32,15 @@ class Certificates:
         return context
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """A new authority, unknown to all others."""
+def make_certificates(
+    folder: Path, begin: timedelta = timedelta(hours=-1), end: timedelta = timedelta(hours=1)
+) -> Certificates:
+    """A new authority, unknown to all others; the server's certificate is good so long, from now."""
     folder.mkdir()
     found = Certificates(folder / "authority.pem", folder / "server.pem", folder / "server.key")
     root, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _signed("An authority of a test", root, root, "An authority of a test", authority=True)
-    server = _signed("localhost", key, root, "An authority of a test", authority=False)
+    server = _signed("localhost", key, root, "An authority of a test", authority=False, times=(begin, end))
     found.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     found.certificate.write_bytes(server.public_bytes(serialization.Encoding.PEM))
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -47,7 +49,13 @@ def make_certificates(folder: Path) -> Certificates:
 
 
 def _signed(
-    name: str, key: ec.EllipticCurvePrivateKey, by: ec.EllipticCurvePrivateKey, issuer: str, *, authority: bool
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    by: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    *,
+    authority: bool,
+    times: tuple[timedelta, timedelta] = (timedelta(hours=-1), timedelta(hours=1)),
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     usage = x509.KeyUsage(
@@ -60,8 +68,8 @@ def _signed(
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
+        .not_valid_before(now + times[0])
+        .not_valid_after(now + times[1])
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name.replace(" ", "-"))]), critical=False)

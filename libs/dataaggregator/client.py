@@ -9,8 +9,10 @@ async with Client("http://localhost:8001") as client:
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -59,7 +61,9 @@ class ServerSentEvent:
 class Client:
     """A session with one gateway, for one workspace (None: the caller's own).
 
-    Without an address it takes DATAAGGREGATOR_URL, else http://localhost:8001.
+    Without an address it takes DATAAGGREGATOR_URL, else http://localhost:8001. At one that begins with https the
+    gateway's certificate has to be of an authority in the file `authority` (PEM), else in that of
+    DATAAGGREGATOR_CA_FILE, else of one that this machine trusts.
     """
 
     def __init__(
@@ -69,7 +73,10 @@ class Client:
         token: str | None = None,
         refresh_token: str | None = None,
         workspace: str | None = None,
+        authority: Path | None = None,
     ) -> None:
+        named = os.environ.get("DATAAGGREGATOR_CA_FILE")
+        self._authority = authority or (Path(named) if named else None)
         self.url = (url or os.environ.get("DATAAGGREGATOR_URL") or "http://localhost:8001").rstrip("/")
         self._token = token
         self._refresh = refresh_token
@@ -79,7 +86,10 @@ class Client:
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
-        self._http = aiohttp.ClientSession(timeout=timeout, trust_env=False, read_bufsize=LINE_LIMIT_BYTES)
+        connector = None if self._authority is None else aiohttp.TCPConnector(ssl=_trusting(self._authority))
+        self._http = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, trust_env=False, read_bufsize=LINE_LIMIT_BYTES
+        )
         return self
 
     async def __aexit__(
@@ -292,6 +302,12 @@ class Client:
                     return answer.status, await _problem(answer)
                 raw = await answer.read()
                 return answer.status, orjson.loads(raw) if raw else None
+        except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+            raise UnreachableError(
+                f"What answers at {self.url} cannot prove over TLS that it is what is asked for: {_reason(error)}. "
+                "Name the address that its certificate is for, and with --ca-file or DATAAGGREGATOR_CA_FILE its "
+                "authority, where that is one of your own."
+            ) from error
         except aiohttp.ClientConnectorError as error:
             raise UnreachableError(
                 f"Nothing answers at {self.url}: start the platform with `dataaggregator up`, "
@@ -325,6 +341,23 @@ class Client:
         if self._http is None:
             raise RuntimeError("use the client as a context manager: async with Client(...) as client")
         return self._http
+
+
+def _trusting(authority: Path) -> ssl.SSLContext:
+    """Trusts these authorities and no others; raises UnreachableError if the file has none."""
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as error:
+        why = "it has none" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UnreachableError(
+            f"{authority} (DATAAGGREGATOR_CA_FILE, --ca-file) should be a file with certificates of authorities (PEM): "
+            f"{why}."
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    return str(getattr(cause, "verify_message", None) or getattr(cause, "reason", None) or cause).rstrip(".")
 
 
 def _query(parameters: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ import uvloop
 from dataaggregator.directory import Directory
 from dataaggregator.http import server
 from dataaggregator.http.app import make_app
+from dataaggregator.http.tls import ServerTls
 from dataaggregator.ports import Ports
 from dataaggregator.resource import Resource
 from dataaggregator.service import Loop, Service
@@ -58,6 +59,9 @@ class Host:
         self._held = AsyncExitStack()
         self._ending = asyncio.Event()
         self._failure: BaseException | None = None
+        self._tls: ServerTls | None = None
+        self.addresses: dict[str, str] = {}
+        """Where each service answers callers, which over TLS is not where this process reaches it."""
 
     @property
     def directory(self) -> Directory:
@@ -74,10 +78,12 @@ class Host:
         await self.stop()
 
     async def start(self) -> None:
-        """Return when every service takes calls; raises the PlatformError of the first step that cannot be done."""
+        """Return when every service takes calls; raises the PlatformError of the first step that cannot be done,
+        SettingsError for a certificate that cannot be used."""
         try:
             traces.configure(self._ports.settings)
             self._held.callback(traces.shutdown)
+            self._tls = ServerTls.of(self._ports.settings, self._ports.clock)
             self._listen_to_signals()
             listeners = [self._bind(service) for service in self._services]
             for resource in self._resources():
@@ -122,9 +128,17 @@ class Host:
         at = self._addresses.get(service.name, near)
         sock = server.bind(*at)
         self._held.callback(sock.close)
-        listener = server.Listener(make_app(service, self._ports), sock, settings.stop_seconds)
-        self.directory.put(service.name, listener.url)
+        tls = self._tls.context if self._tls is not None and self._over_tls(service) else None
+        listener = server.Listener(make_app(service, self._ports), sock, settings.stop_seconds, tls)
+        self._held.callback(listener.release)
+        self.directory.put(service.name, listener.inside_url)
+        self.addresses[service.name] = listener.url
         return listener
+
+    def _over_tls(self, service: Service) -> bool:
+        """The gateway, which is for callers; another one where others are told to reach it so."""
+        told = getattr(self._ports.settings, f"{service.name}_url", "")
+        return service.name == "gateway" or (service.name in self._addresses and told.startswith("https:"))
 
     def _resources(self) -> list[Resource]:
         """Each once, in the order of first mention: what is shared, then what each service has of its own."""
@@ -151,7 +165,7 @@ class Host:
         log.debug("closed", part=name, duration_ms=round((time.perf_counter() - begun) * 1000))
 
     def _loops(self) -> list[Loop]:
-        loops = []
+        loops = [] if self._tls is None else [Loop("tls", self._tls.watch)]
         for service in self._services:
             if service.schema is not None:
                 bodies = self._ports.bus.loops(service.schema)

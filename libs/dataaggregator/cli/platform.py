@@ -116,7 +116,7 @@ async def _run(platform: EmbeddedPlatform, work: Work, began: float) -> None:
     """The work goes on until it is done, a signal asks for the end, or a part of the platform fails."""
     async with platform.running():
         settle()
-        click.echo(f"The platform is up after {time.monotonic() - began:.1f} s: {platform.url}/api/docs")
+        click.echo(f"The platform is up after {time.monotonic() - began:.1f} s: {platform.address}/api/docs")
         email, password = platform.administrator
         if platform.made_administrator:
             click.echo(f"Administrator (made at this first start, shown only now): {email} / {password}")

@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.metadata
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -63,13 +65,17 @@ class Rooms(click.Group):
 
 @click.group(cls=Rooms, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--url", envvar="DATAAGGREGATOR_URL", help="The gateway. Default: the platform running on this home.")
+@click.option(
+    "--ca-file", "authority", envvar="DATAAGGREGATOR_CA_FILE", type=click.Path(path_type=Path), metavar="FILE",
+    help="Authorities (PEM) that the gateway's certificate may come from. Default: those of this machine.",
+)  # fmt: skip
 @click.option("--token", envvar="DATAAGGREGATOR_TOKEN", help="An access token instead of a login.")
 @click.option("--workspace", envvar="DATAAGGREGATOR_WORKSPACE", help="Id or name. Default: your own.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def main(context: click.Context, url: str | None, token: str | None, workspace: str | None, as_json: bool) -> None:
+def main(context: click.Context, /, *, as_json: bool, **asked: Any) -> None:
     """Bring rows from many sources together, and be sure that every one arrived."""
-    context.obj = Session(url=url, token=token, workspace=workspace, json=as_json)
+    context.obj = Session(json=as_json, **asked)
 
 
 @main.command()

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 import click
@@ -29,6 +30,7 @@ class Session:
     token: str | None
     workspace: str | None
     json: bool
+    authority: Path | None = None
 
     @property
     def says_who(self) -> bool:
@@ -51,12 +53,12 @@ class Session:
         kept = KeptLogin(home)
         url = self.url or home.gateway_url()
         if self.token is not None:
-            async with Client(url, token=self.token, workspace=self.workspace) as client:
+            async with self._client(url, token=self.token) as client:
                 yield client
             return
         email, password = self._credentials(home)
         token, refresh_token = kept.read(url, email)
-        async with Client(url, token=token, refresh_token=refresh_token, workspace=self.workspace) as client:
+        async with self._client(url, token=token, refresh_token=refresh_token) as client:
             if not await _still_known(client):
                 await client.login(email, password)
             try:
@@ -64,10 +66,13 @@ class Session:
             finally:
                 kept.write(url, email, client.tokens)
 
+    def _client(self, url: str | None, **login: str | None) -> Client:
+        return Client(url, workspace=self.workspace, authority=self.authority, **login)
+
     @asynccontextmanager
     async def anonymous(self) -> AsyncIterator[Client]:
         """A client for what needs no login."""
-        async with Client(self.url or Home.default().gateway_url()) as client:
+        async with Client(self.url or Home.default().gateway_url(), authority=self.authority) as client:
             yield client
 
     @staticmethod

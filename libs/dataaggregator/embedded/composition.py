@@ -60,8 +60,13 @@ class EmbeddedPlatform:
 
     @property
     def url(self) -> str:
-        """Where the gateway answers."""
+        """Where the gateway answers on this machine, in the clear: what the command line here is told."""
         return self._running().directory.url("gateway")
+
+    @property
+    def address(self) -> str:
+        """Where the gateway answers callers: over TLS where a certificate is set."""
+        return self._running().addresses["gateway"]
 
     async def stopped(self) -> None:
         """Return when a signal asked for the end; raise when a part of the platform failed."""

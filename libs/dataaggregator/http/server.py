@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from dataaggregator.errors import Malformed, Permanent
 from dataaggregator.http import problems
+from dataaggregator.http.tls import HANDSHAKE_SECONDS
 from dataaggregator.ids import new_id
 
 _BACKLOG = 1024
@@ -36,14 +38,25 @@ class _Protocol(RequestHandler):
 
 
 class Listener:
-    """A service's open port."""
+    """A service's open port: in the clear, or over TLS; then with another one on this machine, `inside`, for what runs
+    in the same process, or on it, and knows of no certificate."""
 
-    def __init__(self, app: web.Application, sock: socket.socket, stop_seconds: float) -> None:
+    def __init__(
+        self, app: web.Application, sock: socket.socket, stop_seconds: float, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=stop_seconds)
-        self._sock = sock
-        self._server: asyncio.Server | None = None
-        host, port = sock.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._sockets = {sock: tls}
+        self._servers: list[asyncio.Server] = []
+        self.url = self.inside_url = _url(sock, tls)
+        if tls is not None:
+            inside = bind("127.0.0.1", 0)
+            self._sockets[inside] = None
+            self.inside_url = _url(inside, None)
+
+    def release(self) -> None:
+        """Give back the ports of one that was never opened."""
+        for sock in self._sockets:
+            sock.close()
 
     async def open(self) -> None:
         """Begin to take calls."""
@@ -53,16 +66,28 @@ class Listener:
             raise RuntimeError("the application did not start")
         options: Mapping[str, Any] = {"access_log": None, "keepalive_timeout": 75.0}
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Protocol(manager, loop=loop, **options), sock=self._sock, backlog=_BACKLOG
-        )
+        for sock, tls in self._sockets.items():
+            server = await loop.create_server(
+                lambda: _Protocol(manager, loop=loop, **options),
+                sock=sock,
+                backlog=_BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else HANDSHAKE_SECONDS,
+            )
+            self._servers.append(server)
 
     async def close(self) -> None:
         """Take no more calls, let those that are in work finish, then cut off."""
-        if self._server is not None:
-            self._server.close()
-        self._sock.close()
+        for server in self._servers:
+            server.close()
+        self.release()
         await self._runner.cleanup()
+
+
+def _url(sock: socket.socket, tls: ssl.SSLContext | None) -> str:
+    host, port = sock.getsockname()[:2]
+    scheme = "http" if tls is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def bind(host: str, port: int) -> socket.socket:

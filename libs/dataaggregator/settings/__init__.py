@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from dataaggregator.rate import Rate
-from dataaggregator.settings.bounds import BoundSettings
+from dataaggregator.settings.tls import TlsSettings
 from dataaggregator.settings.values import (
     Allowed,
     Bytes,
@@ -44,7 +44,7 @@ class SettingsError(Exception):
     """One line for each variable that is wrong: what is wrong with it, and what would be right."""
 
 
-class Settings(BoundSettings):
+class Settings(TlsSettings):
     """All settings. A field is read from the environment variable of the same name in capitals, a secret also from the
     file that the variable with ``_FILE`` behind it names."""
 

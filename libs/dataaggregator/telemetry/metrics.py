@@ -92,6 +92,9 @@ LOOKS = Family(_counter("trigger_looks_total", "Looks for arrived files: succeed
 RATE_LIMITED = Family(_counter("rate_limited_total", "Calls refused by a rate limit.", "class"))
 CIRCUIT_OPEN = Family(_gauge("circuit_open", "1 while the gateway has given this service up for a moment.", "upstream"))
 WEBHOOKS = Family(_counter("webhook_attempts_total", "Tries to deliver an event: delivered, failed.", "outcome"))
+TLS_CERTIFICATE_ENDS = Family(
+    _gauge("tls_certificate_end_timestamp_seconds", "When the certificate that is shown to callers ends.", "setting")
+)
 LOGINS = Family(_counter("logins_total", "Logins, by outcome: succeeded, failed, limited, inactive.", "outcome"))
 BUILD_INFO = _gauge("build_info", "Always 1; the version is the label.", "version")
 BUILD_INFO.labels(version("dataaggregator")).set(1)

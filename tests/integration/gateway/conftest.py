@@ -1,7 +1,7 @@
 """The gateway over HTTP before auth and a small service that stands where the scheduler would."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -173,6 +173,8 @@ class Platform:
     upstream: Upstream
     token: str = ""
     workspace: UUID = PLATFORM_WORKSPACE
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Where each service answers callers."""
 
     async def call(
         self, method: str, path: str, body: object = None, *, token: str | None = None, **headers: str
@@ -249,7 +251,9 @@ def platform_settings(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def started(settings: Settings, limits: Limits | None = None) -> AsyncIterator[Platform]:
+async def started(
+    settings: Settings, limits: Limits | None = None, addresses: Mapping[str, tuple[str, int]] | None = None
+) -> AsyncIterator[Platform]:
     """Auth, the upstream and the gateway, from start to stop; the administrator is logged in."""
     assert settings.database_url is not None
     assert settings.secret_key is not None
@@ -266,8 +270,9 @@ async def started(settings: Settings, limits: Limits | None = None) -> AsyncIter
         clock=clock,
     )
     services = [build_auth(ports), upstream.service(), build_gateway(ports)]
-    async with Host(services, ports, handle_signals=False), aiohttp.ClientSession() as http:
-        platform = Platform(ports.directory.url("gateway"), http, clock, ports, upstream)
+    host = Host(services, ports, addresses=addresses, handle_signals=False)
+    async with host, aiohttp.ClientSession() as http:
+        platform = Platform(ports.directory.url("gateway"), http, clock, ports, upstream, addresses=host.addresses)
         platform.token = await platform.login()
         _, me, _ = await platform.call("GET", "/api/auth/me")
         platform.workspace = UUID(me["default_workspace_id"])

@@ -10,9 +10,11 @@ from dataaggregator.catalogue import CATALOGUE
 from dataaggregator.cli.doctor import machine, servers
 from dataaggregator.cli.doctor.command import examine
 from dataaggregator.cli.doctor.finding import Finding
+from dataaggregator.clock import SystemClock
 from dataaggregator.dataplane.sandbox import landlock
 from dataaggregator.dataplane.sandbox.facts import kernel_facts
 from dataaggregator.settings import Settings
+from tests.certificates import make_certificates
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -64,6 +66,17 @@ def test_a_port_that_somebody_has_is_named_by_its_setting() -> None:
         assert ours.status == "ok"
     [free] = machine.ports(settings, None)
     assert free.status == "ok"
+
+
+def test_a_certificate_that_would_stop_the_gateway_is_told_before(tmp_path: Path) -> None:
+    files = make_certificates(tmp_path / "tls")
+    assert list(machine.certificate(Settings.load({}), SystemClock())) == []
+    named = {"TLS_CERTIFICATE": str(files.certificate), "TLS_KEY": str(files.key)}
+    [found] = machine.certificate(Settings.load(named), SystemClock())
+    assert found.status == "ok"
+    [found] = machine.certificate(Settings.load(named | {"TLS_KEY": str(files.authority)}), SystemClock())
+    assert (found.status, code(found)) == ("fail", "settings-invalid")
+    assert f"TLS_KEY={files.authority}" in found.detail
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(0, "ok"), (2.5, "ok"), (6, "warn"), (-3, "warn"), (60, "fail")])

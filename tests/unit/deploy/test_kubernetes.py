@@ -56,6 +56,24 @@ def test_every_object_is_valid_to_the_letter(name: str) -> None:
         kubernetes_validate.validate(found, "1.33", strict=True)
 
 
+def test_the_guides_patch_has_the_gateway_answer_over_tls() -> None:
+    guide = (ROOT / "docs/deployment-guide.md").read_text().partition("### TLS in the cluster")[2]
+    patch = yaml.safe_load(guide.partition("```yaml\n")[2].partition("```")[0])
+    patched = kustomize.merged(of_kind("Deployment")[patch["metadata"]["name"]], patch)
+    kubernetes_validate.validate(patched, "1.33", strict=True)
+    pod = patched["spec"]["template"]
+    only = container(pod)
+    before = container(OURS["gateway"])
+    settings = Settings.load({one["name"]: one["value"] for one in only["env"]})
+    [mount] = [one for one in only["volumeMounts"] if one["name"] == "tls"]
+    assert settings.tls_certificate == Path(mount["mountPath"]) / "tls.crt"
+    assert settings.tls_key == Path(mount["mountPath"]) / "tls.key"
+    assert pod["spec"]["volumes"][-1]["secret"]["defaultMode"] == 0o440
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert only[probe] == {**before[probe], "httpGet": {**before[probe]["httpGet"], "scheme": "HTTPS"}}
+    assert pod["metadata"]["annotations"]["prometheus.io/scheme"] == "https"
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_the_rendering_is_kubectls(name: str) -> None:
     """`make check` does without kubectl where there is none; here they are held against each other."""

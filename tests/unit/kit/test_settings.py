@@ -243,3 +243,10 @@ def test_only_what_is_kept_closed_may_be_everything() -> None:
     assert Settings.load({"EGRESS_DENY": f"*,*@{ID}"}).egress_deny == ("*", f"*@{ID}")
     with pytest.raises(SettingsError, match="EGRESS_ALLOW"):
         Settings.load({"EGRESS_ALLOW": "*"})
+
+
+@pytest.mark.parametrize(("there", "lacking"), [("TLS_CERTIFICATE", "TLS_KEY"), ("TLS_KEY", "TLS_CERTIFICATE")])
+def test_a_certificate_and_its_key_are_named_both_or_not_at_all(there: str, lacking: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        Settings.load({there: "/run/tls/file.pem"})
+    assert str(raised.value).startswith(f"{lacking}: should be set as well, since {there} is")

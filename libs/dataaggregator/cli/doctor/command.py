@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import click
 
@@ -22,7 +23,7 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.pass_obj
 def doctor(session: Session) -> None:
     """Look whether everything is there that the platform needs; exit 1 if something is not."""
-    found = asyncio.run(_all(examine(session.url)))
+    found = asyncio.run(_all(examine(session.url, session.authority)))
     failed = any(one.status == "fail" for one in found)
     if session.json:
         emit_json({"ok": not failed, "checks": [one.as_json() for one in found]})
@@ -37,7 +38,7 @@ async def _all(findings: AsyncIterator[Finding]) -> list[Finding]:
     return [finding async for finding in findings]
 
 
-async def examine(url: str | None) -> AsyncIterator[Finding]:
+async def examine(url: str | None, authority: Path | None = None) -> AsyncIterator[Finding]:
     """Python first, then what the settings say, then the machine, then each server they name."""
     yield machine.python()
     try:
@@ -51,12 +52,14 @@ async def examine(url: str | None) -> AsyncIterator[Finding]:
     running = url or home.gateway_url()
     yield machine.kernel(kernel_facts(settings.sandbox))
     yield machine.disk(home.path)
+    for finding in machine.certificate(settings, SystemClock()):
+        yield finding
     for finding in machine.ports(settings, running):
         yield finding
     async for finding in _servers(settings):
         yield finding
     if running is not None:
-        async for finding in servers.platform(running):
+        async for finding in servers.platform(running, authority):
             yield finding
 
 

@@ -1,4 +1,4 @@
-"""What `doctor` asks of the machine: Python, the kernel, the disk, the ports."""
+"""What `doctor` asks of the machine: Python, the kernel, the disk, the certificate, the ports."""
 
 import shutil
 import socket
@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dataaggregator.cli.doctor.finding import Finding, doubtful, ill, well
+from dataaggregator.clock import Clock
 from dataaggregator.contracts.kernel import KernelFacts
-from dataaggregator.settings import Settings, variable
+from dataaggregator.http.tls import ServerTls
+from dataaggregator.settings import Settings, SettingsError, variable
 
 OLDEST_PYTHON, FIRST_UNTRIED = (3, 11), (3, 14)
 GIB = 1024**3
@@ -48,6 +50,15 @@ def disk(home: Path, scarce: int = SCARCE_BYTES, little: int = LITTLE_BYTES) -> 
     if free < scarce:
         return ill("disk", said, "disk-low")
     return doubtful("disk", said, "disk-low") if free < little else well("disk", said)
+
+
+def certificate(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    """Of TLS towards callers, where one is set: what would stop the gateway."""
+    try:
+        if ServerTls.of(settings, clock) is not None:
+            yield well("tls", f"{settings.tls_certificate} is valid now, and TLS_KEY fits to it")
+    except SettingsError as error:
+        yield ill("tls", str(error), "settings-invalid")
 
 
 def ports(settings: Settings, running: str | None) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from dataaggregator.cli.doctor.finding import Finding, doubtful, ill, of_error, well
@@ -98,10 +99,10 @@ def _redis_version(told: Any) -> str:
     return lines.get("redis_version", "0")
 
 
-async def platform(url: str) -> AsyncIterator[Finding]:
+async def platform(url: str, authority: Path | None = None) -> AsyncIterator[Finding]:
     """What a platform that is up says of itself; nothing that is well but itself is listed."""
     try:
-        async with Client(url) as client:
+        async with Client(url, authority=authority) as client:
             told = await client.get("/api/status")
     except (ApiError, UnreachableError) as error:
         yield ill("platform", f"{url} does not answer: {error}", "service-unavailable")
