@@ -142,7 +142,7 @@ async def test_each_workspace_has_a_quota_of_its_own(narrow: Control) -> None:
 async def test_what_was_stored_before_there_was_a_quota_counts(settings: Settings, database_url: str) -> None:
     """Its size is found by the migration; what stores without knowing of it is counted as well."""
     folder = Path(services.scheduler.__file__).parent / "migrations"
-    await migrate.downgrade(database_url, "scheduler", folder, "0018")
+    await migrate.downgrade(database_url, "scheduler", folder, "0019")
     pipeline, made = new_id(), f"'{WORKSPACE}', '{{\"text\": \"{'é' * 40_000}\"}}', now()"
     version = "INSERT INTO scheduler.pipeline_versions (pipeline_id, version, workspace_id, definition, created_at)"
     await execute(
