@@ -62,10 +62,11 @@ def loads(text: bytes) -> Any:
 
 def _has_rounded(text: bytes) -> bool:
     """Whether the quick parser would give another number than one that stands there; rather too often than not."""
-    runs = text.translate(DIGITS) + b" "
+    runs = text.translate(DIGITS)
     fractions, end = [], 0
     while (at := runs.find(MANY, end)) >= 0:
-        end = runs.index(b" ", at)
+        end = runs.find(b" ", at)
+        end = len(runs) if end < 0 else end
         # Behind a quote stands a text.
         if text[at - 1 : at] == b'"':
             continue

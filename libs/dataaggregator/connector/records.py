@@ -1,6 +1,5 @@
 """Records of JSON documents as batches: their schema by stated rules, and each row that does not fit it rejected."""
 
-import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,12 +86,15 @@ class Shaper:
     ) -> Batch:
         """The rows that fit; the others, broken ones too, are rejected, each with its `position`."""
         refused: dict[int, str] = {}
-        whole = rows
-        if not self._knows(rows):
-            refused = {place: said for place, row in enumerate(rows) if (said := self._unknown(row)) is not None}
-            whole = [row if place not in refused else {} for place, row in enumerate(rows)]
+        columns = self._columns_of_whole(rows)
+        if columns is None:
+            whole = rows
+            if not self._knows(rows):
+                refused = {place: said for place, row in enumerate(rows) if (said := self._unknown(row)) is not None}
+                whole = [row if place not in refused else {} for place, row in enumerate(rows)]
+            columns = ([row.get(name) for row in whole] for name in self.schema.names)
         arrays = []
-        for field, values in zip(self.schema, _columns(whole, self.schema.names), strict=True):
+        for field, values in zip(self.schema, columns, strict=True):
             array, reasons = fit_values(values, field.type, from_texts=field.name in self._given)
             arrays.append(array)
             for place, reason in reasons.items():
@@ -102,6 +104,19 @@ class Shaper:
             batch = batch.filter(pa.array([place not in refused for place in range(len(rows))], pa.bool_()))
         rejected = [_rejected(rows[place], position(place), refused[place]) for place in sorted(refused)]
         return Batch(rows=batch, read=len(rows), cursor=cursor, rejected=rejected)
+
+    def _columns_of_whole(self, rows: Sequence[Any]) -> Iterable[Sequence[Any]] | None:
+        """The values by name where each row is an object with all fields and no unknown one: as mostly all are, and
+        what costs least to find out. Else None."""
+        names = self.schema.names
+        if not set(map(type, rows)) <= {dict}:
+            return None
+        if self._known is not None and not set(map(len, rows)) <= {len(names)}:
+            return None
+        try:
+            return [[row[name] for row in rows] for name in names]
+        except KeyError:
+            return None
 
     def _knows(self, rows: Sequence[Any]) -> bool:
         """Whether all are objects without unknown fields: what costs least to ask, and mostly is so."""
@@ -115,13 +130,6 @@ class Shaper:
         if self._known is None or row.keys() <= self._known:
             return None
         return f"{', '.join(sorted(row.keys() - self._known))}: not in the schema; give the field's type with `schema`"
-
-
-def _columns(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterable[Sequence[Any]]:
-    """The values by name: at once where every row has them all."""
-    with contextlib.suppress(KeyError):
-        return [[row[name] for row in rows] for name in names]
-    return ([row.get(name) for row in rows] for name in names)
 
 
 def _rejected(row: Any, position: str, reason: str) -> RejectedRow:

@@ -25,6 +25,8 @@ ENDED = b"ended "
 REST, BUSY = b"rest", b"busy"
 REQUEST_BYTES = 64 << 10
 MOST_DESCRIPTORS = 8
+COLLECT_AFTER_OBJECTS = 10_000
+"""Made and not gone again, before circles are looked for: a page of records is thousands, and goes with its batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ def fork_on_request(channel: socket.socket) -> Born:
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     gc.collect()
     gc.freeze()  # what is here is here for good: no collection in a new process writes to the pages they share
+    gc.set_threshold(COLLECT_AFTER_OBJECTS)
     return _Template(channel).serve()
 
 
