@@ -48,7 +48,7 @@ def test_no_number_is_rounded_among_others_and_texts(drawn: list[str]) -> None:
     "number", ["123456789012345678e3", "9" * 5_000, f"0.{'3' * 5_000}", str(2**63), str(-(2**63) - 1)]
 )
 def test_a_long_number_is_kept_to_its_last_digit(number: str) -> None:
-    assert Decimal(loads(f"[{number}]".encode())[0]) == Decimal(number)
+    assert Decimal(loads(f"[{number}]".encode())[0]) == Decimal(loads(number.encode())) == Decimal(number)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,14 @@ def test_rows_with_unknown_fields_are_rejected_with_their_position(others: list[
     assert batch.read == 2 + len(others)
 
 
+@pytest.mark.parametrize("projected", [True, False])
+def test_a_field_that_a_row_lacks_is_null_whatever_else_it_has(projected: bool) -> None:
+    shaper = Shaper(pa.schema({"a": pa.int64(), "b": pa.int64()}), projected=projected)
+    batch = shaper.batch([{"a": 1, "b": 2}, {"a": 3}, {"a": 4, "other": 5}], str)
+    assert batch.rows.to_pylist()[:2] == [{"a": 1, "b": 2}, {"a": 3, "b": None}]
+    assert [one.position for one in batch.rejected] == ([] if projected else ["2"])
+
+
 @given(st.lists(st.integers() | st.text() | st.lists(st.integers()), max_size=10), st.integers(0, 3))
 def test_an_array_is_read_element_by_element(values: list[Any], indent: int) -> None:
     assert [one for _, one in elements(io.StringIO(json.dumps(values, indent=indent or None)))] == values
