@@ -117,6 +117,35 @@ async def test_what_is_published_again_goes_behind_all_that_is_new(database: Dat
     assert told == [[1, 2], [3], [1, 2]]
 
 
+async def test_copies_go_a_few_at_once_and_one_after_the_other_without_being_asked_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "COPIES", 2)
+    workspace, connector = new_id(), new_id()
+    gone = ConnectorDeleted(connector_id=connector, name="c")
+    told: list[list[int]] = []
+
+    async def publish(events: Sequence[Event]) -> set[UUID]:
+        told.append([event.sequence for event in events])
+        return {event.id for event in events}
+
+    async def all_told() -> bool:
+        return sum(map(len, told)) == 5
+
+    async with database.transaction(workspace) as tx:
+        for _ in range(5):
+            await emit(tx, "connectors", gone, subject=connector, workspace=workspace, source="connectors")
+    async with database.platform() as tx:
+        await tx.execute("UPDATE connectors.outbox SET again = true")
+    at_work = asyncio.create_task(Relay(database, "connectors", publish, 60.0).run())
+    try:
+        await eventually(all_told)
+    finally:
+        at_work.cancel()
+        await asyncio.wait([at_work])
+    assert told == [[1, 2], [3, 4], [5]]
+
+
 async def test_only_what_is_confirmed_counts_as_published(database: Database) -> None:
     workspace, connector = new_id(), new_id()
     async with database.transaction(workspace) as tx:
