@@ -5,11 +5,22 @@ import asyncio
 import pyarrow as pa
 
 from dataaggregator.connector.context import Context
-from dataaggregator.connector.destination import WriteKind
+from dataaggregator.connector.destination import Receipt, WriteKind
 from dataaggregator_connectors.postgres.config import PostgresConfig
 from dataaggregator_connectors.postgres.destination import PostgresDestination
 
 from .test_postgres_loads import ROWS, destination, execute, failure, load
+
+
+async def merge(held: PostgresDestination, rows: pa.RecordBatch) -> Receipt:
+    """By the key `id`, in one load."""
+    request = load(write=WriteKind.MERGE, key=("id",))
+    await held.prepare(request, rows.schema)
+    await held.begin(request)
+    await held.write(rows)
+    receipt = await held.commit({})
+    await held.close()
+    return receipt
 
 
 async def test_a_merge_needs_a_unique_key_and_says_how_to_make_one(empty_database_url: str, context: Context) -> None:
@@ -27,12 +38,7 @@ async def test_a_merge_sets_values_that_only_count_as_equal(empty_database_url: 
         "INSERT INTO held VALUES (1, '1 month', '(1,2)', 0), (2, '1 month', '(1,2)', 0)",
     )
     rows = pa.record_batch({"id": [1, 2], "span": ["30 days", "1 mon"], "spot": ["(1,2)"] * 2, "zero": [-0.0, 0.0]})
-    held, request = destination(empty_database_url, context), load(write=WriteKind.MERGE, key=("id",))
-    await held.prepare(request, rows.schema)
-    await held.begin(request)
-    await held.write(rows)
-    receipt = await held.commit({})
-    await held.close()
+    receipt = await merge(destination(empty_database_url, context), rows)
     assert (receipt.updated, receipt.unchanged) == (1, 1)
     found = await execute(empty_database_url, "SELECT span::text, zero::text FROM held ORDER BY id")
     assert [tuple(row) for row in found] == [("30 days", "-0"), ("1 mon", "0")]
@@ -50,12 +56,7 @@ async def test_a_type_that_is_only_called_as_one_of_the_servers_is_merged(
         """INSERT INTO held VALUES (1, '("(1,2)")'), (2, '("(1,2)")')""",
     )
     rows = pa.record_batch({"id": [1, 2], "place": ['("(1,2)")', '("(3,4)")']})
-    held, request = destination(empty_database_url, context), load(write=WriteKind.MERGE, key=("id",))
-    await held.prepare(request, rows.schema)
-    await held.begin(request)
-    await held.write(rows)
-    receipt = await held.commit({})
-    await held.close()
+    receipt = await merge(destination(empty_database_url, context), rows)
     assert (receipt.updated, receipt.unchanged) == (1, 1)
 
 
