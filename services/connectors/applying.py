@@ -5,12 +5,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from dataaggregator.contracts.apply import (
-    AskedConnectors,
-    ExportedConnectors,
-    ToldConnectors,
-    Variable,
-)
+from dataaggregator.contracts.apply import AskedConnectors, ExportedConnectors, ToldConnectors, Variable
 from dataaggregator.contracts.connector import ConnectorDefinition
 from dataaggregator.db import Database
 from dataaggregator.db.pages import PAGE_BYTES
