@@ -36,12 +36,10 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--page", type=Path, default=PAGE)
     given = parser.parse_args(words)
     load = os.getloadavg()[0]
-    found = [
-        asyncio.run(contest.held_alone(contesting, min(given.rows or rows, rows), given.rounds))
-        for contesting, rows in CONTESTS.items()
-    ]
-    for one in found:
-        contest.tell(one)
+    found = []
+    for contesting, rows in CONTESTS.items():
+        found.append(asyncio.run(contest.held_alone(contesting, min(given.rows or rows, rows), given.rounds)))
+        contest.tell(found[-1])
     command = " ".join(["python -m tests.bench.record", *words])
     put(given.page, f"{_measured_on(command, load)}\n\n{as_table(found)}\n{_changed(found)}")
 
