@@ -90,6 +90,8 @@ async def test_what_was_measured_stands_on_its_page_in_the_place_of_what_was_bef
     assert written.count(f"**{found.title}**") == 1
     assert written.partition(record.BEGIN)[0] == record.PAGE.read_text("utf-8").partition(record.BEGIN)[0]
     assert all(f"| {road} |" in written for road in found.taken)
+    beside = replace(found, taken={**found.taken, peers.DLT: [contest.Taken(60.0, 0.0, 0.0)]})
+    assert f"| 1.00 | {60 / found.median(next(iter(found.taken))):.1f} |" in record.as_table([beside])
     page.write_text("no place", "utf-8")
     with pytest.raises(ValueError, match="no place"):
         record.put(page, "text")
