@@ -16,7 +16,7 @@ from tests.sql import execute
 SEQUENCES, LINKS = (40, 80) if WHOLE else (2, 5)
 # Schemathesis ends a round after some fifty, where a repetition goes otherwise because ids are new.
 ROUNDS = 3 if WHOLE else 1
-SEQUENCE_CHECKS = (*CHECKS, "use_after_free", "ensure_resource_availability")
+SEQUENCE_CHECKS = (*CHECKS, "use_after_removal", "ensure_resource_availability")
 
 BOOK = {
     "name": "there",
